@@ -1,0 +1,191 @@
+"""Galaxy Zoo's decision trees: questions, their answers, and after which answer each is asked."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gzlib import paths
+from gzlib.errors import UserError
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a decision tree.
+
+    Attributes
+    ----------
+    name : str
+        Galaxy Zoo's name with the campaign's suffix, e.g. ``bar-dr5``.
+    answers : tuple of str
+        Answers with their leading underscore, e.g. ``("_strong", "_weak", "_no")``.
+    asked_after : str or None
+        Label column of the answer that leads here, e.g. ``disk-edge-on-dr5_no``; None if always asked.
+    columns : slice
+        Where the question's votes stand in the schema's label vector.
+    """
+
+    name: str
+    answers: tuple[str, ...]
+    asked_after: str | None
+    columns: slice
+
+    @property
+    def label_cols(self) -> list[str]:
+        return [self.name + answer for answer in self.answers]
+
+    @property
+    def campaign(self) -> str:
+        return self.name.rsplit("-", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One decision tree, or the union of several, over one dense label vector.
+
+    Parameters
+    ----------
+    name : str
+        Used in messages and run records.
+    questions : tuple of Question
+        In the order of the label vector.
+
+    Raises
+    ------
+    UserError
+        If a question or answer stands twice, a parent answer is unknown, or questions form a circle.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+
+    def __post_init__(self):
+        _refuse_malformed(self)
+
+    @cached_property
+    def label_cols(self) -> list[str]:
+        """Every answer's column, in order; ``question + answer``."""
+        return [col for q in self.questions for col in q.label_cols]
+
+    @cached_property
+    def question_of_answer(self) -> np.ndarray:
+        """(answers,) int64: index of the question that each answer belongs to."""
+        return np.repeat(np.arange(len(self.questions)), [len(q.answers) for q in self.questions])
+
+    @cached_property
+    def parent_answer(self) -> np.ndarray:
+        """(questions,) int64: position in ``label_cols`` of the answer that leads to each question, -1 at a root."""
+        position = {col: i for i, col in enumerate(self.label_cols)}
+        return np.array([position.get(q.asked_after, -1) for q in self.questions])
+
+    @cached_property
+    def campaigns(self) -> list[str]:
+        return list(dict.fromkeys(q.campaign for q in self.questions))
+
+    def __getitem__(self, name: str) -> Question:
+        for question in self.questions:
+            if question.name == name:
+                return question
+        raise UserError(f"Schema '{self.name}' has no question '{name}'; it has {[q.name for q in self.questions]}.")
+
+    def question_totals(self, votes: np.ndarray) -> np.ndarray:
+        """Votes per question, (galaxies, questions), from votes per answer, (galaxies, answers)."""
+        return np.add.reduceat(votes, [q.columns.start for q in self.questions], axis=1)
+
+    def tree(self) -> str:
+        """The decision tree as indented text, one question a line."""
+        lines = []
+
+        def grow(parent: str | None, depth: int):
+            for question in self.questions:
+                if question.asked_after == parent:
+                    after = "" if parent is None else f"after {parent.rsplit('_', 1)[-1]}: "
+                    answers = ", ".join(a.lstrip("_") for a in question.answers)
+                    lines.append("    " * depth + f"{after}{question.name} ({answers})")
+                    for col in question.label_cols:
+                        grow(col, depth + 1)
+
+        grow(None, 0)
+        return "\n".join(lines)
+
+
+def _refuse_malformed(schema: Schema):
+    columns, names = schema.label_cols, [q.name for q in schema.questions]
+    for what, values in (("question", names), ("answer", columns)):
+        twice = next((v for v in values if values.count(v) > 1), None)
+        if twice:
+            raise UserError(f"Schema '{schema.name}': {what} '{twice}' is listed twice; remove one.")
+    owner = {col: q for q in schema.questions for col in q.label_cols}
+    for question in schema.questions:
+        if len(question.answers) < 2:
+            raise UserError(f"Schema '{schema.name}': question '{question.name}' needs at least two answers.")
+        if question.asked_after is not None and question.asked_after not in owner:
+            raise UserError(
+                f"Schema '{schema.name}': question '{question.name}' is asked after '{question.asked_after}',"
+                " which is no answer of this schema."
+            )
+        seen, ancestor = {question.name}, question
+        while ancestor.asked_after is not None:
+            ancestor = owner.get(ancestor.asked_after)
+            if ancestor is None:
+                break  # reported when that question's own turn comes
+            if ancestor.name in seen:
+                raise UserError(f"Schema '{schema.name}': question '{question.name}' leads back to itself (a circle).")
+            seen.add(ancestor.name)
+
+
+def schema_from_records(name: str, records: list[dict]) -> Schema:
+    """Build a schema from ``[{"question", "answers", "asked_after"}, ...]`` (the layout of ``data/schema/*.json``)."""
+    questions, start = [], 0
+    for record in records:
+        try:
+            answers, after = tuple(record["answers"]), record["asked_after"]
+            questions.append(Question(record["question"], answers, after, slice(start, start + len(answers))))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"Schema '{name}': {record!r} must have 'question', 'answers' and 'asked_after' ({error!r})."
+            ) from None
+        start += len(answers)
+    return Schema(name, tuple(questions))
+
+
+def available_schemas() -> list[str]:
+    """Names that :func:`load_schema` knows: campaigns, then unions of campaigns."""
+    unions = json.loads((paths.SCHEMAS / "unions.json").read_text())
+    return sorted(p.stem for p in paths.SCHEMAS.glob("*.json") if p.stem != "unions") + list(unions)
+
+
+def load_schema(name: str | Path) -> Schema:
+    """A campaign's decision tree, a union of several, or one's own JSON file.
+
+    Parameters
+    ----------
+    name : str or Path
+        A campaign (``gz2``, ``dr5``, ...), a union (``paper``: 88 questions and 281 answers, Walmsley et al.
+        2024; ``public``: 63 and 194, the public Galaxy Zoo Evo baselines), campaigns joined by ``+``
+        (``gz2+dr5``), or the path of a JSON file.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown or the schema is malformed.
+    """
+    path = Path(name)
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise UserError(f"There is no schema file '{path}'.")
+        try:
+            return schema_from_records(path.stem, json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            raise UserError(f"Schema file '{path}' is not JSON: {error}.") from None
+    unions = json.loads((paths.SCHEMAS / "unions.json").read_text())
+    union = unions.get(str(name), {"campaigns": str(name).split("+"), "without": []})
+    records = []
+    for campaign in union["campaigns"]:
+        file = paths.SCHEMAS / f"{campaign}.json"
+        if campaign == "unions" or not file.is_file():
+            raise UserError(f"Unknown schema '{name}'; choose one of {', '.join(available_schemas())}.")
+        records += [r for r in json.loads(file.read_text()) if r["question"] not in union["without"]]
+    return schema_from_records(str(name), records)
