@@ -9,7 +9,17 @@ ROOT = Path(os.environ.get("GZLIB_HOME") or Path(__file__).resolve().parent.pare
 CHAPTERS = ROOT / "chapters"
 DATA = ROOT / "data"
 SCHEMAS = DATA / "schema"
-RUNS = DATA / "runs"  # one folder a run; run.json is committed, weights are not
-SURVEYS = DATA / "surveys"  # curated pictures: made or downloaded, never committed
+COMMITTED_RUNS = DATA / "runs"  # one folder a run; run.json is committed, weights are not
+# An experiment writes its runs and pictures to folders of its own, so that it never touches the committed study.
+RUNS = Path(os.environ.get("GZLIB_RUNS") or COMMITTED_RUNS)
+SURVEYS = Path(os.environ.get("GZLIB_SURVEYS") or DATA / "surveys")  # made or downloaded, never committed
 EXPERIMENTS = ROOT / "experiments"
 BOOK = ROOT / "_book"
+
+
+def run_folder(key: str) -> Path:
+    """Folder of a run: where it lies already (an experiment's own first, then the committed ones), else where it goes."""
+    for root in (RUNS, COMMITTED_RUNS):
+        if (root / key / "run.json").is_file():
+            return root / key
+    return RUNS / key

@@ -1,0 +1,79 @@
+"""Encoders: any timm network by name, and a ladder of small ConvNeXts that a laptop can train."""
+
+import re
+
+import timm
+import torch
+from timm.models.convnext import ConvNeXt
+from torch import nn
+
+from gzlib.errors import UserError
+
+# Width of the first stage; 40 is timm's ConvNeXt-Atto. Encoder parameters go with the square of the width,
+# from about 0.05M to 3.4M.
+LADDER = tuple(f"convnext_w{width}" for width in (4, 5, 7, 10, 14, 20, 28, 40))
+
+
+class Encoder(nn.Module):
+    """A pooled feature extractor that takes pictures in 0..1 and normalises them as its weights expect.
+
+    Attributes
+    ----------
+    name : str
+    num_features : int
+        Length of the feature vector.
+    """
+
+    def __init__(self, name: str, network: nn.Module, mean: tuple, std: tuple):
+        super().__init__()
+        self.name, self.network, self.num_features = name, network, network.num_features
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, 3, y, x) float in 0..1 -> (n, num_features)."""
+        return self.network((images - self.mean) / self.std)
+
+
+def build_encoder(name: str, *, drop_path: float = 0.0) -> Encoder:
+    """An encoder with random weights.
+
+    Parameters
+    ----------
+    name : str
+        ``convnext_w<width>`` for the ladder (depths 2, 2, 6, 2 as ConvNeXt-Atto, channels width x 1, 2, 4, 8; any
+        width from 2 to 512), or any timm model name.
+    drop_path : float
+        Stochastic depth rate, for architectures that have it.
+
+    Raises
+    ------
+    UserError
+        If neither the ladder nor timm knows the name.
+    """
+    if match := re.fullmatch(r"convnext_w(\d+)", name):
+        width = int(match[1])
+        if not 2 <= width <= 512:
+            raise UserError(f"Encoder '{name}': the width must lie between 2 and 512.")
+        network = ConvNeXt(
+            depths=(2, 2, 6, 2),
+            dims=tuple(width * k for k in (1, 2, 4, 8)),
+            num_classes=0,
+            drop_path_rate=drop_path,
+        )
+        return Encoder(name, network, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    if not timm.is_model(name.split(".")[0]):
+        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
+        hint = f" (near it: {', '.join(near)})" if near else ""
+        raise UserError(f"Unknown encoder '{name}': use convnext_w<width> or a timm model name{hint}.")
+    try:
+        network = timm.create_model(name, num_classes=0, drop_path_rate=drop_path)
+    except TypeError:  # the architecture has no stochastic depth
+        network = timm.create_model(name, num_classes=0)
+    config = network.pretrained_cfg
+    return Encoder(name, network, config["mean"], config["std"])
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable parameters; the size axis of every figure counts the encoder alone."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,68 @@
+"""Heads on top of an encoder: vote concentrations, classes, a number in 0..1."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from gzlib.models.encoders import Encoder
+
+# Zoobot 2.0's parametrisation: every concentration lies in (1, 101).
+CONCENTRATION_RANGE, CONCENTRATION_MIN = 100.0, 1.0
+
+
+class DirichletHead(nn.Module):
+    """Dirichlet concentrations, one per answer: ``100 * sigmoid(linear) + 1`` (Zoobot 2.0)."""
+
+    def __init__(self, n_features: int, n_answers: int, *, dropout: float = 0.0):
+        super().__init__()
+        self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(n_features, n_answers)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, n_features) -> (n, n_answers) in (1, 101), in float32 whatever the features' precision."""
+        return torch.sigmoid(self.linear(self.dropout(features)).float()) * CONCENTRATION_RANGE + CONCENTRATION_MIN
+
+    @torch.no_grad()
+    def start_at(self, concentrations: np.ndarray):
+        """Set the biases so that an untrained network predicts these concentrations, (n_answers,), for every galaxy.
+
+        A start at the survey's mean answers instead of 51 for every answer saves the first epochs,
+        which small training sets do not have.
+        """
+        inside = np.clip((np.asarray(concentrations) - CONCENTRATION_MIN) / CONCENTRATION_RANGE, 1e-3, 1 - 1e-3)
+        self.linear.bias.copy_(torch.from_numpy(np.log(inside / (1 - inside))))
+        self.linear.weight.mul_(0.1)
+
+
+class ClassHead(nn.Module):
+    """Logits, one per class."""
+
+    def __init__(self, n_features: int, n_classes: int, *, dropout: float = 0.0):
+        super().__init__()
+        self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(n_features, n_classes)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, n_features) -> (n, n_classes)."""
+        return self.linear(self.dropout(features)).float()
+
+
+class RegressionHead(nn.Module):
+    """One number in 0..1, such as a vote fraction."""
+
+    def __init__(self, n_features: int, *, dropout: float = 0.0):
+        super().__init__()
+        self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(n_features, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, n_features) -> (n,)."""
+        return torch.sigmoid(self.linear(self.dropout(features)).float()).squeeze(-1)
+
+
+class GalaxyModel(nn.Module):
+    """An encoder with its head: pictures in, predictions out."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module):
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(images))

@@ -1,0 +1,116 @@
+"""One downstream run: a pretrained encoder learns a task from a number of labels."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gzlib.data.curate import SurveySpec
+from gzlib.data.loader import Loader
+from gzlib.data.seeds import mix
+from gzlib.data.survey import open_survey, training_subset
+from gzlib.errors import UserError
+from gzlib.models import ClassHead, GalaxyModel, RegressionHead, count_parameters, load_encoder
+from gzlib.training.config import FinetuneConfig
+from gzlib.training.loop import fit
+from gzlib.training.probe import fit_probe, survey_features
+
+# Part of the labels that full finetuning keeps aside to choose its best epoch; they count as labels used.
+HELD_OUT = 0.2
+
+
+def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device, checkpoint, report: Callable):
+    """Learn from ``config.n_train`` labels and measure the error on the test split.
+
+    All choices (penalty of the probe, best epoch) are made within those labels; the survey's validation split is not
+    touched, so that ``n_train`` is the whole label budget.
+
+    Returns
+    -------
+    metrics : dict
+        ``error`` (1 - accuracy, or root mean square error of a fraction), ``loss`` (cross-entropy or mean square
+        error), ``n_test``, ``n_classes`` (0 for a fraction), ``n_params`` (encoder), and what was chosen.
+    model : GalaxyModel or None
+        None for a linear probe.
+    """
+    folder = survey.make()
+    data = open_survey(folder)
+    labels, n_classes = task_labels(data, config.label)
+    subset = training_subset(data, config.n_train, seed=config.seed)
+    test = np.flatnonzero(data.split.values == "test")
+    if n_classes and len(np.unique(labels[subset])) < 2:
+        raise UserError(f"Task '{config.task}': {config.n_train} labels hold one class only; use more labels.")
+    solve = _probe if config.mode == "linear" else _train_all
+    prediction, chosen, model = solve(
+        config, folder, data, labels, n_classes, subset, test, device=device, checkpoint=checkpoint, report=report
+    )
+    target = torch.from_numpy(labels[test])
+    if n_classes:
+        loss = F.cross_entropy(prediction, target).item()
+        error = (prediction.argmax(1) != target).float().mean().item()
+    else:
+        loss = (prediction - target).square().mean().item()
+        error = loss**0.5
+    metrics = {"error": error, "loss": loss, "n_test": len(test), "n_classes": n_classes or 0, **chosen}
+    return metrics, model
+
+
+def task_labels(data, column: str) -> tuple[np.ndarray, int | None]:
+    """Labels of every galaxy: (int64 classes from 0, how many) or (float32 in 0..1, None).
+
+    Raises
+    ------
+    UserError
+        If the column is missing or its values are neither classes nor fractions.
+    """
+    if column not in data:
+        known = [name for name in data.data_vars if data[name].dims == ("galaxy",)]
+        raise UserError(f"The survey has no label column '{column}'; it has {known}.")
+    values = data[column].values
+    if np.issubdtype(values.dtype, np.integer):
+        classes = np.unique(values)
+        if classes.min() < 0:
+            raise UserError(f"Label column '{column}' has negative classes ({classes.min()}); number them from 0.")
+        return values.astype(np.int64), int(classes.max()) + 1
+    if not np.issubdtype(values.dtype, np.floating) or not ((values >= 0) & (values <= 1)).all():
+        raise UserError(f"Label column '{column}' must hold whole classes from 0, or fractions between 0 and 1.")
+    return values.astype(np.float32), None
+
+
+def _probe(config, folder, data, labels, n_classes, subset, test, *, device, checkpoint, report):
+    seed = config.seed if config.weights == "random" else 0
+    features = survey_features(config.encoder, config.weights, folder, seed, device)
+    predict, penalty = fit_probe(features[subset], labels[subset], n_classes=n_classes, seed=config.seed)
+    encoder = load_encoder(config.encoder, "random")
+    return predict(features[test]), {"penalty": penalty, "n_params": count_parameters(encoder)}, None
+
+
+def _train_all(config, folder, data, labels, n_classes, subset, test, *, device, checkpoint, report):
+    images, recipe = data.images.values, config.recipe
+    held = max(1, round(HELD_OUT * len(subset)))
+    common = {"batch_size": recipe.batch_size, "device": device}
+    train = Loader(images, labels, subset[:-held], seed=mix(config.seed, "views"), augment=recipe.augment, **common)
+    val = Loader(images, labels, subset[-held:], **common)
+
+    torch.manual_seed(mix(config.seed, "weights"))
+    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
+    width = encoder.num_features
+    head = ClassHead(width, n_classes, dropout=recipe.dropout) if n_classes else RegressionHead(width, dropout=recipe.dropout)
+    model = GalaxyModel(encoder, head).to(device)
+    history = fit(
+        model,
+        F.cross_entropy if n_classes else F.mse_loss,
+        train,
+        val,
+        recipe=recipe,
+        seed=config.seed,
+        device=device,
+        checkpoint=checkpoint,
+        report=report,
+    )
+    model.eval()
+    with torch.no_grad():
+        prediction = torch.cat([model(x).cpu() for x, _ in Loader(images, labels, test, **common).plain()])
+    curve = {k: getattr(history, k) for k in ("examples", "train_loss", "val_loss")}
+    return prediction, {"n_params": count_parameters(encoder), "history": curve}, model

@@ -1,0 +1,90 @@
+"""The run store: one folder a run, named by what defines it; ``run.json`` is written last."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import timm
+import torch
+
+from gzlib import paths, trace
+from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict
+
+# Raised by hand when the same configuration comes to mean another training.
+RECIPE_VERSION = 1
+
+
+def canonical_json(value) -> str:
+    """One spelling for one content: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def run_key(kind: str, config: PretrainConfig | FinetuneConfig, survey_fingerprint: str) -> str:
+    """16 hexadecimal digits that stand for the whole configuration, the survey, and the meaning of training."""
+    identity = [kind, config_dict(config), survey_fingerprint, RECIPE_VERSION]
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+def replace_file(path: Path, text: str):
+    """Write a file so that a reader sees the old one or the whole new one, whatever happens in between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_run(key: str) -> dict | None:
+    """The record of a finished run, or None."""
+    file = paths.run_folder(key) / "run.json"
+    if not file.is_file():
+        return None
+    trace.note("run", key=key)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def write_run(record: dict):
+    """Store a finished run. Its weights must lie beside it already: the record is what makes a run complete."""
+    text = json.dumps(_finite(record), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    replace_file(paths.RUNS / record["key"] / "run.json", text)
+    trace.note("run", key=record["key"])
+
+
+def _finite(value):
+    """Floats with seven digits, NaN as null: what differs below that is not a result."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+def provenance(device: torch.device, seconds: float) -> dict:
+    """Where and with what a run was made: recorded, never part of its key."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    record = {
+        "git": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": timm.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "seconds": seconds,
+    }
+    if device.type == "cuda":
+        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return record
+
+
+def stored_records(kind: str | None = None) -> list[dict]:
+    """Every finished run of a kind (``pretrain``, ``finetune``; None for all), in the order of their keys."""
+    folders = {f.parent.name for root in (paths.RUNS, paths.COMMITTED_RUNS) for f in root.glob("*/run.json")}
+    records = [read_run(key) for key in sorted(folders)]
+    return [r for r in records if kind is None or r["kind"] == kind]

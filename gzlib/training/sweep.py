@@ -1,0 +1,111 @@
+"""Many runs: those present are read, those missing are made, a failure does not stop the rest."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+
+from safetensors.torch import save_file
+
+from gzlib import paths, trace
+from gzlib.data.curate import SurveySpec
+from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict
+from gzlib.training.device import choose_device
+from gzlib.training.finetune import finetune
+from gzlib.training.pretrain import pretrain
+from gzlib.training.runs import provenance, read_run, replace_file, run_key, write_run
+
+KINDS = {PretrainConfig: ("pretrain", pretrain), FinetuneConfig: ("finetune", finetune)}
+
+
+def say(line: str):
+    """A line of progress: to a watching build if there is one, else to standard error."""
+    if os.environ.get(trace.VARIABLE):
+        trace.note("progress", line=line)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def key_of(config: PretrainConfig | FinetuneConfig, survey: SurveySpec) -> str:
+    """Key of the run that this configuration makes on this survey."""
+    return run_key(KINDS[type(config)][0], config, survey.fingerprint())
+
+
+def run(
+    config: PretrainConfig | FinetuneConfig,
+    survey: SurveySpec,
+    *,
+    device: str = "auto",
+    need_weights: bool = False,
+    report: Callable[[str], None] = say,
+) -> dict:
+    """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
+
+    Parameters
+    ----------
+    need_weights : bool
+        Train again if the record is there but its weights are not on this machine.
+
+    Returns
+    -------
+    dict with ``key``, ``kind``, ``config``, ``survey``, ``metrics``, ``provenance``.
+    """
+    kind, train = KINDS[type(config)]
+    key = key_of(config, survey)
+    record, folder = read_run(key), paths.run_folder(key)
+    weights = folder / "weights.safetensors"
+    if record is not None and (weights.is_file() or not need_weights):
+        return record
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen, started = choose_device(device), time.monotonic()
+    checkpoint = folder / "checkpoint.pt"
+    metrics, model = train(config, survey, device=chosen, checkpoint=checkpoint, report=report)
+    if model is not None:
+        temporary = weights.with_suffix(".tmp-safetensors")
+        save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+        temporary.replace(weights)
+    if record is None:  # a committed record stays as it is when only its weights were missing
+        record = {
+            "key": key,
+            "kind": kind,
+            "config": config_dict(config),
+            "survey": {"fingerprint": survey.fingerprint(), **asdict(survey)},
+            "metrics": metrics,
+            "provenance": provenance(chosen, time.monotonic() - started),
+        }
+        write_run(record)
+        record = read_run(key)
+    checkpoint.unlink(missing_ok=True)
+    (folder / "failed.json").unlink(missing_ok=True)
+    return record
+
+
+def sweep(
+    jobs: Iterable[tuple[PretrainConfig | FinetuneConfig, SurveySpec]],
+    *,
+    device: str = "auto",
+    report: Callable[[str], None] = say,
+) -> list[dict]:
+    """Every job's record, in order, without those that failed.
+
+    A failed run leaves ``failed.json`` with the error and is tried again by the next sweep. Stopping the program at
+    any moment loses at most the training since the last checkpoint.
+    """
+    jobs, records, failed = list(jobs), [], 0
+    for i, (config, survey) in enumerate(jobs):
+        key = key_of(config, survey)
+        name = f"[{i + 1}/{len(jobs)}] {config.encoder} n={config.n_train} seed={config.seed} {key}"
+        try:
+            if read_run(key) is None:
+                report(name)
+            records.append(run(config, survey, device=device, report=lambda line: report("    " + line)))
+        except Exception as error:  # one bad run must not cost the others
+            failed += 1
+            report(f"{name} failed: {error}")
+            text = json.dumps({"config": config_dict(config), "error": str(error)})
+            replace_file(paths.RUNS / key / "failed.json", text + "\n")
+    if failed:
+        report(f"{failed} of {len(jobs)} runs failed; their folders hold failed.json, and the next sweep tries them again")
+    return records
