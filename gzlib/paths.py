@@ -18,7 +18,7 @@ BOOK = ROOT / "_book"
 
 
 def run_folder(key: str) -> Path:
-    """Folder of a run: where it lies already (an experiment's own first, then the committed ones), else where it goes."""
+    """Folder of a run: where it lies (an experiment's own store first, then the committed one), else where it goes."""
     for root in (RUNS, COMMITTED_RUNS):
         if (root / key / "run.json").is_file():
             return root / key

@@ -80,5 +80,5 @@ def test_own_schema_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["gz3", "unions", "gz2+", "none.json"])
 def test_unknown_schema(name):
-    with pytest.raises(UserError, match="[Uu]nknown schema|no schema file"):
+    with pytest.raises(UserError, match=r"[Uu]nknown schema|no schema file"):
         load_schema(name)

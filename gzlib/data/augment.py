@@ -59,4 +59,5 @@ def random_view(images: torch.Tensor, augment: Augment, *, generator: torch.Gene
     rows = [torch.stack([cos * mirror, -sin, shift[0]], 1), torch.stack([sin * mirror, cos, shift[1]], 1)]
     theta = torch.stack(rows, 1).to(images.device)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(to_float(images), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    view = F.grid_sample(to_float(images), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return view.contiguous(memory_format=torch.channels_last)

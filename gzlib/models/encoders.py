@@ -74,6 +74,15 @@ def build_encoder(name: str, *, drop_path: float = 0.0) -> Encoder:
     return Encoder(name, network, config["mean"], config["std"])
 
 
+@torch.no_grad()
+def refuse_small_pictures(encoder: Encoder, size: int):
+    """UserError if pictures of ``size`` pixels vanish on their way through the encoder."""
+    try:
+        encoder.eval()(torch.zeros(1, 3, size, size))
+    except RuntimeError:
+        raise UserError(f"Encoder '{encoder.name}' needs larger pictures than {size} px.") from None
+
+
 def count_parameters(module: nn.Module) -> int:
     """Trainable parameters; the size axis of every figure counts the encoder alone."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

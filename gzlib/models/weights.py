@@ -61,7 +61,7 @@ def run_weights(key: str) -> Path:
 
 
 def imagenet_state(name: str) -> dict[str, torch.Tensor]:
-    """ImageNet weights of a timm encoder without its classifier: from a Python package if there is one, else timm's hub.
+    """ImageNet weights of a timm encoder, classifier left out, from a Python package or from timm's hub.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def imagenet_state(name: str) -> dict[str, torch.Tensor]:
         state = packaged_state(name)
         return {k: v for k, v in state.items() if not k.startswith("classifier.")}
     if not timm.is_model_pretrained(name):
-        raise UserError(f"There are no ImageNet weights for '{name}'; with them: {', '.join(PACKAGED)} and most of timm.")
+        raise UserError(f"timm has no ImageNet weights for '{name}'; it has for {', '.join(PACKAGED)} and many more.")
     try:
         with offline_unless(hub_reachable()):  # without a hub, weights of an earlier download still do
             return timm.create_model(name, pretrained=True, num_classes=0).state_dict()

@@ -22,7 +22,8 @@ def save_checkpoint(path: Path, model, optimiser, *, step: int, best: dict | Non
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"The checkpoint '{path}' could not be written ({error.strerror}); free space or change rights.") from None
+        sentence = f"The checkpoint '{path}' could not be written ({error.strerror}); free space or change rights."
+        raise UserError(sentence) from None
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict | None:

@@ -56,6 +56,19 @@ class Recipe:
             raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
 
 
+# From pretrained weights: slower, slower still towards the stem, and a head that forgets at random.
+FINETUNING = Recipe(
+    examples=6_000,
+    batch_size=32,
+    learning_rate=5e-4,
+    weight_decay=0.1,
+    layer_decay=0.75,
+    dropout=0.5,
+    patience=6,
+    evaluations=20,
+)
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """One pretraining run: an encoder learns all questions of a survey from ``n_train`` galaxies."""
@@ -90,7 +103,7 @@ class FinetuneConfig:
     seed: int = 0
     weights: str = "random"
     mode: str = "linear"
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = FINETUNING
 
     def __post_init__(self):
         if self.mode not in ("linear", "full"):

@@ -12,6 +12,7 @@ from gzlib.data.seeds import mix
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.models import ClassHead, GalaxyModel, RegressionHead, count_parameters, load_encoder
+from gzlib.models.encoders import refuse_small_pictures
 from gzlib.training.config import FinetuneConfig
 from gzlib.training.loop import fit
 from gzlib.training.probe import fit_probe, survey_features
@@ -95,9 +96,14 @@ def _train_all(config, folder, data, labels, n_classes, subset, test, *, device,
 
     torch.manual_seed(mix(config.seed, "weights"))
     encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
+    refuse_small_pictures(encoder, images.shape[1])
     width = encoder.num_features
-    head = ClassHead(width, n_classes, dropout=recipe.dropout) if n_classes else RegressionHead(width, dropout=recipe.dropout)
-    model = GalaxyModel(encoder, head).to(device)
+    head = (
+        ClassHead(width, n_classes, dropout=recipe.dropout)
+        if n_classes
+        else RegressionHead(width, dropout=recipe.dropout)
+    )
+    model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
     history = fit(
         model,
         F.cross_entropy if n_classes else F.mse_loss,

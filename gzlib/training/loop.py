@@ -123,7 +123,7 @@ def fit(
             galaxies = train.index[train.rows(step).numpy()]
             raise NonFiniteLoss(
                 f"The loss is {loss.item()} at step {step} (learning rate {optimiser.param_groups[0]['lr']:.3g});"
-                f" rows of the survey in this batch: {galaxies.tolist()}. Lower the learning rate or look at these galaxies."
+                f" rows of the survey in this batch: {galaxies.tolist()}. Lower the learning rate or look at them."
             )
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)

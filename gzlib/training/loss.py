@@ -10,7 +10,8 @@ class VoteLoss:
 
     For one question with votes ``k``, ``n = sum(k)``, and concentrations ``a``, ``A = sum(a)``::
 
-        loss = -log p(k | a) = -lnB(A, n) + sum_i lnB(a_i, k_i),    lnB(a, v) = lgamma(1 + v) + lgamma(a) - lgamma(a + v)
+        loss = -log p(k | a) = -lnB(A, n) + sum_i lnB(a_i, k_i)
+        lnB(a, v) = lgamma(1 + v) + lgamma(a) - lgamma(a + v)
 
     (Walmsley et al. 2022, arXiv:2102.08414; the form without a probabilistic-programming library is Zoobot 2.9's).
     Questions are independent given the picture. Only questions that somebody answered are computed: of the paper's 88
@@ -36,7 +37,7 @@ class VoteLoss:
             membership[c, q] = 1.0
         self.membership = membership
 
-    def asked(self, concentrations: torch.Tensor, votes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def asked(self, concentrations: torch.Tensor, votes: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Loss of every (galaxy, question) pair that received votes.
 
         Parameters

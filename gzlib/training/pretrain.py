@@ -12,6 +12,7 @@ from gzlib.data.seeds import mix
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.models import DirichletHead, GalaxyModel, count_parameters, load_encoder
+from gzlib.models.encoders import refuse_small_pictures
 from gzlib.training.config import PretrainConfig
 from gzlib.training.device import autocast
 from gzlib.training.loop import fit
@@ -45,10 +46,11 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
 
     torch.manual_seed(mix(config.seed, "weights"))
     encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
+    refuse_small_pictures(encoder, images.shape[1])
     head = DirichletHead(encoder.num_features, len(schema.label_cols), dropout=recipe.dropout)
     constant = mean_concentrations(votes[subset], schema)
     head.start_at(constant)
-    model = GalaxyModel(encoder, head).to(device)
+    model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
     loss = VoteLoss(schema, device=device)
     history = fit(
         model, loss, train, val, recipe=recipe, seed=config.seed, device=device, checkpoint=checkpoint, report=report
@@ -62,7 +64,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
 
 
 def mean_concentrations(votes: np.ndarray, schema: Schema) -> np.ndarray:
-    """(answers,) concentrations with the mean answer fractions of ``votes`` (galaxies, answers), one vote added to each."""
+    """(answers,) concentrations with the mean answer fractions of (galaxies, answers) votes, one added to each."""
     counts = votes.sum(0) + 1.0
     totals = np.add.reduceat(counts, [q.columns.start for q in schema.questions])
     return START_CONCENTRATION * counts / totals[schema.question_of_answer]

@@ -24,8 +24,9 @@ def survey_features(encoder_name: str, weights: str, folder: Path, seed: int, de
     """
     data = open_survey(folder)
     torch.manual_seed(mix(seed, "weights"))
-    encoder = load_encoder(encoder_name, weights).to(device).eval()
-    loader = Loader(data.images.values, np.zeros(data.sizes["galaxy"]), np.arange(data.sizes["galaxy"]), batch_size=256, device=device)
+    encoder = load_encoder(encoder_name, weights).to(device, memory_format=torch.channels_last).eval()
+    galaxies = data.sizes["galaxy"]
+    loader = Loader(data.images.values, np.zeros(galaxies), np.arange(galaxies), batch_size=256, device=device)
     with torch.no_grad():
         return torch.cat([encoder(images).float().cpu() for images, _ in loader.plain()]).numpy()
 

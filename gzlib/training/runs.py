@@ -70,15 +70,16 @@ def _finite(value):
 def provenance(device: torch.device, seconds: float) -> dict:
     """Where and with what a run was made: recorded, never part of its key."""
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    cuda = device.type == "cuda"
     record = {
         "git": git.stdout.strip() or None,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "timm": timm.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads",
         "seconds": seconds,
     }
-    if device.type == "cuda":
+    if cuda:
         record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     return record
 

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from gzlib import paths, trace
 from gzlib.data.curate import SurveySpec
-from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict
+from gzlib.errors import UserError
+from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict, config_from_dict
 from gzlib.training.device import choose_device
 from gzlib.training.finetune import finetune
 from gzlib.training.pretrain import pretrain
@@ -82,6 +83,24 @@ def run(
     return record
 
 
+def make_again(key: str, *, device: str = "auto") -> dict:
+    """Make the weights of a recorded run again from its configuration; its record stays as it is.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, or its survey is not the same any more.
+    """
+    record = read_run(key)
+    if record is None:
+        raise UserError(f"There is no run '{key}' in {paths.RUNS}.")
+    config = config_from_dict(record["kind"], record["config"])
+    survey = SurveySpec(**{k: v for k, v in record["survey"].items() if k != "fingerprint"})
+    if survey.fingerprint() != record["survey"]["fingerprint"]:
+        raise UserError(f"Run '{key}' needs another version of survey '{survey.source}' than there is.")
+    return run(config, survey, device=device, need_weights=True)
+
+
 def sweep(
     jobs: Iterable[tuple[PretrainConfig | FinetuneConfig, SurveySpec]],
     *,
@@ -107,5 +126,7 @@ def sweep(
             text = json.dumps({"config": config_dict(config), "error": str(error)})
             replace_file(paths.RUNS / key / "failed.json", text + "\n")
     if failed:
-        report(f"{failed} of {len(jobs)} runs failed; their folders hold failed.json, and the next sweep tries them again")
+        report(
+            f"{failed} of {len(jobs)} runs failed (see failed.json in their folders); the next sweep tries them again"
+        )
     return records
