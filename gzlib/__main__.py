@@ -40,10 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     sub.add_argument("--force", action="store_true", help="run fresh chapters too; an experiment starts from nothing")
     sub.add_argument("--name", help="the experiment's folder below experiments/")
-    sub.add_argument("--pre-render", action="store_true", help=argparse.SUPPRESS)  # called by quarto render
 
     sub = command("render", _render, "build, then render the book with Quarto if it is here, else with the preview")
-    sub.add_argument("--preview", action="store_true", help="use the preview even where Quarto is installed")
+    sub.add_argument("--no-install", action="store_true", help="do not try to install Quarto where there is none")
 
     sub = command("preview", _preview, "render the book as it stands through pandoc")
     sub.add_argument("--out", type=Path, help="the folder for the pages (default: _book)")
@@ -100,24 +99,22 @@ def _training_arguments(sub: argparse.ArgumentParser, *, weights: str):
 def _build(args):
     from gzlib.book.build import build
 
-    if args.pre_render:
-        from gzlib.book.prerender import prerender
-
-        return prerender()
-    return build(preset=args.preset, only=args.only, parameters=dict(args.p), force=args.force, name=args.name)
+    build(preset=args.preset, only=args.only, parameters=dict(args.p), force=args.force, name=args.name)
 
 
 def _render(args):
+    from gzlib.book.build import build
     from gzlib.book.render import render
 
-    render(preview_only=args.preview)
+    build()
+    render(install=not args.no_install)
 
 
 def _preview(args):
     from gzlib import paths
     from gzlib.book.preview import preview
 
-    print(preview(paths.ROOT, out=args.out or paths.BOOK))
+    print(preview(paths.ROOT, args.out or paths.BOOK))
 
 
 def _curate(args):
@@ -133,7 +130,8 @@ def _curate(args):
         seed=args.seed,
     )
     report = json.loads((folder / "survey.json").read_text())
-    print(f"{folder}: {json.dumps(report['counts'])}")
+    splits = ", ".join(f"{n:,} {name}" for name, n in report["splits"].items())
+    print(f"{folder}: {report['galaxies']:,} galaxies ({splits}), {report['rejected']['galaxies']:,} rejected")
 
 
 def _survey(args):

@@ -1,7 +1,6 @@
 """Many runs: those present are read, those missing are made, a failure does not stop the rest."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +8,7 @@ from dataclasses import asdict
 
 from safetensors.torch import save_file
 
-from gzlib import paths, trace
+from gzlib import paths
 from gzlib.data.curate import SurveySpec
 from gzlib.errors import UserError
 from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict, config_from_dict
@@ -22,11 +21,8 @@ KINDS = {PretrainConfig: ("pretrain", pretrain), FinetuneConfig: ("finetune", fi
 
 
 def say(line: str):
-    """A line of progress: to a watching build if there is one, else to standard error."""
-    if os.environ.get(trace.VARIABLE):
-        trace.note("progress", line=line)
-    else:
-        print(line, file=sys.stderr, flush=True)
+    """A line of progress on standard error, which a build passes on and never stores in a chapter."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def key_of(config: PretrainConfig | FinetuneConfig, survey: SurveySpec) -> str:

@@ -1,0 +1,27 @@
+# Two commands: `make paper` builds the book, `make test` runs the tests. Each sets up .venv first.
+# PYTHON may name another interpreter, 3.11 or newer: make paper PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: paper test setup clean
+
+paper: .venv/.ready
+	$(BIN)/python -m gzlib render
+
+test: .venv/.ready
+	$(BIN)/python -m pytest
+
+setup: .venv/.ready
+
+# The mark is made last, so that an interrupted set-up is taken up again.
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv _book _preview experiments data/surveys

@@ -1,0 +1,63 @@
+"""The project's own files agree with one another."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from gzlib import __version__, paths
+
+PYPROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())
+
+
+def test_environment_installs_the_package_and_adds_only_python_and_quarto():
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
+    conda = [d for d in environment["dependencies"] if isinstance(d, str)]
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert {re.split("[>=<]", d)[0] for d in conda} == {"python", "quarto", "pip"}
+    assert f"python{PYPROJECT['project']['requires-python']}" in conda
+    (line,) = pip
+    extras = re.fullmatch(r"--editable \.\[(.*)\]", line)[1].split(",")
+    assert set(extras) <= set(PYPROJECT["project"]["optional-dependencies"])
+    quarto_extra = PYPROJECT["project"]["optional-dependencies"]["quarto"][0]
+    assert next(d for d in conda if d.startswith("quarto")) == quarto_extra.replace("quarto-cli", "quarto")
+
+
+def test_lock_holds_every_dependency_but_no_quarto():
+    lock = (paths.ROOT / "requirements.lock").read_text()
+    pinned = {line.split("==")[0] for line in lock.splitlines() if "==" in line}
+    wanted = PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["test"]
+    assert {re.split("[>=<]", d)[0] for d in wanted} <= pinned
+    assert "quarto-cli" not in pinned  # its build downloads a program
+    assert "://" not in lock
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())
+    assert __version__ == PYPROJECT["project"]["version"] == citation["version"]
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2404.02973"
+
+
+def test_readme_is_short_and_names_the_two_commands():
+    lines = (paths.ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert "make paper" in "\n".join(lines)
+    assert "make test" in "\n".join(lines)
+
+
+def test_committed_runs_are_whole():
+    tracked = subprocess.run(
+        ["git", "ls-files", "data/runs"], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout, or no runs are committed")
+    for name in tracked:
+        assert name == "data/runs/README.md" or name.endswith("/run.json")
+        if name.endswith("run.json"):
+            record = json.loads((paths.ROOT / name).read_text())
+            assert record["key"] == name.split("/")[2]
+            assert set(record) == {"key", "kind", "config", "survey", "metrics", "provenance"}
+            assert "/" not in record["survey"]["source"], "a committed run names a path of somebody's machine"
