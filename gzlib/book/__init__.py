@@ -1,0 +1,1 @@
+"""The paper itself: executing stale chapters and turning them into pages."""

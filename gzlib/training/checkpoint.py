@@ -1,27 +1,20 @@
 """Checkpoints: the whole state of a training run, written so that a cut leaves the old one or the new one."""
 
-import os
 import pickle
 from pathlib import Path
 
 import torch
 
 from gzlib.errors import UserError
+from gzlib.files import write_whole
 
 
 def save_checkpoint(path: Path, model, optimiser, *, step: int, best: dict | None, history: dict):
     """Write the state before ``step``. No random state is needed: each step seeds its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "best": best}
     try:
-        with open(temporary, "wb") as file:
-            torch.save({**state, "history": history}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, lambda file: torch.save({**state, "history": history}, file))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         sentence = f"The checkpoint '{path}' could not be written ({error.strerror}); free space or change rights."
         raise UserError(sentence) from None
 

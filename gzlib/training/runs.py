@@ -3,15 +3,14 @@
 import hashlib
 import json
 import math
-import os
 import platform
 import subprocess
-from pathlib import Path
 
 import timm
 import torch
 
 from gzlib import paths, trace
+from gzlib.files import replace_file
 from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict
 
 # Raised by hand when the same configuration comes to mean another training.
@@ -27,17 +26,6 @@ def run_key(kind: str, config: PretrainConfig | FinetuneConfig, survey_fingerpri
     """16 hexadecimal digits that stand for the whole configuration, the survey, and the meaning of training."""
     identity = [kind, config_dict(config), survey_fingerprint, RECIPE_VERSION]
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
-
-
-def replace_file(path: Path, text: str):
-    """Write a file so that a reader sees the old one or the whole new one, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read_run(key: str) -> dict | None:
@@ -85,7 +73,10 @@ def provenance(device: torch.device, seconds: float) -> dict:
 
 
 def stored_records(kind: str | None = None) -> list[dict]:
-    """Every finished run of a kind (``pretrain``, ``finetune``; None for all), in the order of their keys."""
-    folders = {f.parent.name for root in (paths.RUNS, paths.COMMITTED_RUNS) for f in root.glob("*/run.json")}
-    records = [read_run(key) for key in sorted(folders)]
+    """Every finished run of a kind (``pretrain``, ``finetune``; None for all), in the order of their keys.
+
+    Within an experiment these are the experiment's own runs.
+    """
+    trace.note("runs")
+    records = [read_run(file.parent.name) for file in sorted(paths.RUNS.glob("*/run.json"))]
     return [r for r in records if kind is None or r["kind"] == kind]

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from gzlib import paths
 from gzlib.data.curate import SurveySpec
 from gzlib.errors import UserError
+from gzlib.files import replace_file, write_whole
 from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict, config_from_dict
 from gzlib.training.device import choose_device
 from gzlib.training.finetune import finetune
 from gzlib.training.pretrain import pretrain
-from gzlib.training.runs import provenance, read_run, replace_file, run_key, write_run
+from gzlib.training.runs import provenance, read_run, run_key, write_run
 
 KINDS = {PretrainConfig: ("pretrain", pretrain), FinetuneConfig: ("finetune", finetune)}
 
@@ -60,9 +61,8 @@ def run(
     checkpoint = folder / "checkpoint.pt"
     metrics, model = train(config, survey, device=chosen, checkpoint=checkpoint, report=report)
     if model is not None:
-        temporary = weights.with_suffix(".tmp-safetensors")
-        save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
-        temporary.replace(weights)
+        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        write_whole(weights, lambda file: file.write(save(state)))
     if record is None:  # a committed record stays as it is when only its weights were missing
         record = {
             "key": key,

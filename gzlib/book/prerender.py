@@ -1,0 +1,33 @@
+"""Quarto runs this before it renders (``_quarto.yml``, ``pre-render``): stale chapters are executed.
+
+It is a script rather than ``python -m gzlib ...`` because Quarto starts scripts with the Python that it has found or
+that ``QUARTO_PYTHON`` names, while a bare ``python`` does not exist on every machine.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def main():
+    from gzlib.book.build import build
+    from gzlib.book.chapters import book_inputs
+    from gzlib.errors import UserError
+
+    root = Path.cwd()  # Quarto starts its scripts there
+    try:
+        asked = os.environ.get("QUARTO_PROJECT_INPUT_FILES", "").splitlines()
+        names = {Path(os.path.relpath(root / line, root)).as_posix() for line in asked}
+        chapters = [page.stem for page in book_inputs(root) if page.is_notebook and page.path in names]
+        if chapters or not asked:
+            build(only=chapters, project=root)
+    except UserError as error:
+        sys.exit(f"gzlib: {error}")
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # the project, not this folder
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        sys.exit(f"gzlib: {sys.executable} has no {error.name}: set QUARTO_PYTHON to the Python that gzlib runs in.")
