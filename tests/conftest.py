@@ -11,7 +11,9 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 def real_data() -> Path:
     """Folder with real galaxies, votes and curves, which is no part of the project."""
     if not REAL.is_dir():
-        pytest.skip(f"needs real galaxies in {REAL.relative_to(REAL.parents[1])} beside the project; they are not shipped")
+        pytest.skip(
+            f"needs real galaxies in {REAL.relative_to(REAL.parents[1])} beside the project; they are not shipped"
+        )
     return REAL
 
 

@@ -58,7 +58,9 @@ class Loader:
 
     def _order(self, epoch: int) -> torch.Tensor:
         if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}  # a batch spans two at most
+            self._orders = {
+                e: order for e, order in self._orders.items() if e == epoch - 1
+            }  # a batch spans two at most
             generator = torch.Generator().manual_seed(mix(self.seed, epoch))
             self._orders[epoch] = torch.randperm(len(self), generator=generator)
         return self._orders[epoch]

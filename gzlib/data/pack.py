@@ -1,0 +1,112 @@
+"""Writing a curated survey piece by piece: nothing but the current batch is in memory."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+ROWS_PER_GROUP = 16384
+
+
+class PictureFile:
+    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis.
+
+    NumPy pads a header so that the first axis can grow without moving the data; the true length is written last.
+    """
+
+    def __init__(self, path: Path, size: int):
+        self.file, self.shape, self.n = open(path, "wb"), (size, size, 3), 0
+        self._write_header()
+        self.data_start = self.file.tell()
+
+    def append(self, images: np.ndarray):
+        self.file.write(np.ascontiguousarray(images, np.uint8).data)
+        self.n += len(images)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *_):
+        with self.file:
+            if failure is None:
+                self.file.seek(0)
+                self._write_header()
+                if self.file.tell() != self.data_start:
+                    raise RuntimeError("the header of images.npy outgrew its padding")
+                self.file.flush()
+                os.fsync(self.file.fileno())
+
+    def _write_header(self):
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class TableFile:
+    """A parquet file written in row groups, none if no table is appended."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.path, self.schema, self.writer = path, schema, None
+        self.waiting: list[pa.Table] = []
+
+    def append(self, table: pa.Table):
+        self.waiting.append(table)
+        if sum(len(t) for t in self.waiting) >= ROWS_PER_GROUP:
+            self._write()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *_):
+        if failure is None and self.waiting:
+            self._write()
+        if self.writer is not None:
+            self.writer.close()
+
+    def _write(self):
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.path, self.schema, compression="zstd")
+        self.writer.write_table(pa.concat_tables(self.waiting), row_group_size=ROWS_PER_GROUP)
+        self.waiting = []
+
+
+def arrow_schema(kinds: dict[str, str]) -> pa.Schema:
+    """Parquet columns for a table whose columns are ``int64``, ``float64`` or ``string``."""
+    return pa.schema([pa.field(column, ARROW[kind]) for column, kind in kinds.items()])
+
+
+def catalog_schema(label_cols: list[str], labels: dict[str, str]) -> pa.Schema:
+    """Columns of ``catalog.parquet``: who and where, the split, votes as int32, then other labels."""
+    text = [pa.field(name, pa.string()) for name in ("id_str", "dataset_name")]
+    place = [pa.field(name, pa.float64()) for name in ("ra", "dec")]
+    votes = [pa.field(col, pa.int32()) for col in label_cols]
+    return pa.schema([*text, *place, pa.field("split", pa.string()), *votes, *arrow_schema(labels)])
+
+
+def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, labels: pd.DataFrame, schema: pa.Schema):
+    """One batch of accepted galaxies as a table of ``catalog.parquet``."""
+    columns = [pa.array(catalog[name].tolist(), pa.string()) for name in ("id_str", "dataset_name")]
+    columns += [pa.array(catalog[name].to_numpy(dtype=float)) for name in ("ra", "dec")]
+    columns.append(pa.array(splits, pa.string()))
+    columns += [pa.array(np.ascontiguousarray(votes[:, i], np.int32)) for i in range(votes.shape[1])]
+    for field in list(schema)[len(columns) :]:
+        values = labels[field.name]
+        if field.type == pa.string():
+            columns.append(pa.array(["" if pd.isna(v) else str(v) for v in values], pa.string()))
+        else:
+            columns.append(pa.array(values.to_numpy(dtype=field.type.to_pandas_dtype())))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def write_json(path: Path, content: dict):
+    """Write JSON so that the file is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
