@@ -129,9 +129,9 @@ def _curate(args):
         schema=args.schema,
         seed=args.seed,
     )
-    report = json.loads((folder / "survey.json").read_text())
-    splits = ", ".join(f"{n:,} {name}" for name, n in report["splits"].items())
-    print(f"{folder}: {report['galaxies']:,} galaxies ({splits}), {report['rejected']['galaxies']:,} rejected")
+    counts = json.loads((folder / "survey.json").read_text())["counts"]
+    splits = ", ".join(f"{n:,} {name}" for name, n in counts["splits"].items())
+    print(f"{folder}: {counts['galaxies']:,} galaxies ({splits}), {counts['rejected']:,} rejected")
 
 
 def _survey(args):

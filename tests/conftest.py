@@ -1,8 +1,12 @@
 """What several test modules share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tiny networks gain nothing from threads, and threads that wait for one another crawl on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -46,6 +46,9 @@ def test_class_and_regression_heads():
     fraction = models.RegressionHead(8)(features)
     assert fraction.shape == (5,)
     assert ((fraction > 0) & (fraction < 1)).all()
+    head = models.RegressionHead(8)
+    head.start_at(0.2)
+    assert head(torch.zeros(1, 8)).item() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("name", weights.PACKAGED)

@@ -56,6 +56,12 @@ class RegressionHead(nn.Module):
         """(n, n_features) -> (n,)."""
         return torch.sigmoid(self.linear(self.dropout(features)).float()).squeeze(-1)
 
+    @torch.no_grad()
+    def start_at(self, fraction: float):
+        """Set the bias so that an untrained network predicts this fraction, about the labels' mean, for every galaxy."""
+        self.linear.bias.fill_(float(np.log(fraction / (1 - fraction))))
+        self.linear.weight.mul_(0.1)
+
 
 class GalaxyModel(nn.Module):
     """An encoder with its head: pictures in, predictions out."""

@@ -97,12 +97,11 @@ def _train_all(config, folder, data, labels, n_classes, subset, test, *, device,
     torch.manual_seed(mix(config.seed, "weights"))
     encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
     refuse_small_pictures(encoder, images.shape[1])
-    width = encoder.num_features
-    head = (
-        ClassHead(width, n_classes, dropout=recipe.dropout)
-        if n_classes
-        else RegressionHead(width, dropout=recipe.dropout)
-    )
+    if n_classes:
+        head = ClassHead(encoder.num_features, n_classes, dropout=recipe.dropout)
+    else:
+        head = RegressionHead(encoder.num_features, dropout=recipe.dropout)
+        head.start_at(float(np.clip(labels[subset].mean(), 0.01, 0.99)))
     model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
     history = fit(
         model,

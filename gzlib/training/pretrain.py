@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gzlib.data.curate import SurveySpec
+from gzlib.data.floor import survey_floor
 from gzlib.data.loader import Loader
 from gzlib.data.schema import Schema, load_schema
 from gzlib.data.seeds import mix
@@ -30,10 +31,12 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     metrics : dict
         ``loss`` (test loss a galaxy, summed over questions), ``loss_se`` (its standard error over test galaxies),
         ``questions`` (test loss of each question, mean over the galaxies asked), ``asked`` (how many those are),
-        ``baseline`` (test loss of predicting the training set's mean answers), ``n_params`` (encoder), ``history``.
+        ``baseline`` (test loss of predicting the training set's mean answers), ``floor`` (of a perfect predictor,
+        known for simulated galaxies only), ``schema``, ``n_params`` (encoder), ``history``.
     model : GalaxyModel
     """
-    data = open_survey(survey.make())
+    folder = survey.make()
+    data = open_survey(folder)
     if "votes" not in data:
         raise UserError(f"Survey '{survey.source}' has no votes to pretrain on; use it with 'finetune'.")
     schema, votes, images = load_schema(data.attrs["schema"]), data.votes.values, data.images.values
@@ -58,6 +61,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
 
     metrics = question_losses(model, loss, test, schema, device=device)
     metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
+    metrics["floor"] = survey_floor(folder) if data.attrs["simulated"] else None
+    metrics["schema"] = data.attrs["schema"]
     metrics["n_params"] = count_parameters(encoder)
     metrics["history"] = {k: getattr(history, k) for k in ("examples", "train_loss", "val_loss")}
     return metrics, model

@@ -74,8 +74,8 @@ def run(
         }
         write_run(record)
         record = read_run(key)
-    checkpoint.unlink(missing_ok=True)
-    (folder / "failed.json").unlink(missing_ok=True)
+    for done_with in (checkpoint, folder / "failed.json", *folder.glob(".*.tmp-*")):
+        done_with.unlink(missing_ok=True)
     return record
 
 
