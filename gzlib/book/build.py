@@ -14,6 +14,7 @@ from gzlib.book.execute import execute
 from gzlib.book.fingerprint import fingerprint
 from gzlib.book.normalise import labelled, normalise, refusals
 from gzlib.book.parameters import check_overrides, override, read_parameters
+from gzlib.book.readme import write_results
 from gzlib.errors import UserError
 
 PRESETS = ("smoke", "laptop", "paper")
@@ -210,6 +211,7 @@ def _finish_variables(project, pages, built):
     if whole:
         prose |= {p.path: (project / p.path).read_text(encoding="utf-8") for p in pages if not p.is_notebook}
     variables.refuse_unknown(prose, published)
+    write_results(project, {page.stem: notebook for page, notebook in notebooks.items()}, published)
 
 
 def markdown_of(notebook):

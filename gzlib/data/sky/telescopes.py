@@ -1,0 +1,195 @@
+"""What each survey's telescope and picture service do to a galaxy's light."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Telescope:
+    """One survey's view; angles in arcsec, surface brightness in AB mag per square arcsec.
+
+    Attributes
+    ----------
+    bands : tuple of str
+        Blue, middle and red band of the colour picture.
+    pixel, psf_fwhm, seeing_scatter : float
+        Detector pixel, median full width at half maximum and its scatter (natural log).
+    moffat_beta : float
+        Wing slope of the Moffat point-spread function.
+    depth : float
+        Surface brightness whose flux in one square arcsec equals one standard deviation of the noise, middle band.
+    sky : float
+        Sky brightness, for the photon noise of bright sources.
+    magnitude_limit, redshift, mass_floor, r90_min : float
+        Selection: limit in the middle band, scale of the redshift distribution, lowest log mass, smallest R90.
+    frame : float
+        Width of the cutout in units of the measured R90.
+    stretch : (float, float, float)
+        Gain of blue, middle and red before the asinh stretch.
+    saturation, softening : float
+        How much colour the picture keeps (1: all), and the asinh softening Q.
+    black : (float, float, float)
+        Level (0 to 1) of empty sky in blue, middle and red.
+    stars, spikes : float
+        Foreground stars per square arcmin; strength of diffraction spikes.
+    artefacts, gradient : float
+        Chance of a spoilt picture; typical background slope in units of the noise.
+    """
+
+    name: str
+    bands: tuple[str, str, str]
+    pixel: float
+    psf_fwhm: float
+    seeing_scatter: float
+    moffat_beta: float
+    depth: float
+    sky: float
+    magnitude_limit: float
+    redshift: float
+    mass_floor: float
+    r90_min: float
+    frame: float
+    stretch: tuple[float, float, float]
+    saturation: float
+    softening: float
+    black: tuple[float, float, float]
+    stars: float
+    spikes: float
+    artefacts: float
+    gradient: float
+
+
+_SDSS = Telescope(
+    name="SDSS",
+    bands=("g", "r", "i"),
+    pixel=0.396,
+    psf_fwhm=1.3,
+    seeing_scatter=0.12,
+    moffat_beta=3.0,
+    depth=26.7,
+    sky=20.9,
+    magnitude_limit=17.0,
+    redshift=0.085,
+    mass_floor=8.8,
+    r90_min=3.0,
+    frame=8.48,
+    stretch=(0.36, 0.30, 0.275),
+    saturation=0.95,
+    softening=8.0,
+    black=(0.010, 0.016, 0.016),
+    stars=3.0,
+    spikes=0.3,
+    artefacts=0.05,
+    gradient=0.5,
+)
+_DECAM = Telescope(
+    name="DECam",
+    bands=("g", "r", "z"),
+    pixel=0.262,
+    psf_fwhm=1.2,
+    seeing_scatter=0.10,
+    moffat_beta=3.0,
+    depth=26.9,
+    sky=20.8,
+    magnitude_limit=17.0,
+    redshift=0.085,
+    mass_floor=8.8,
+    r90_min=3.0,
+    frame=8.48,
+    stretch=(0.74, 0.60, 0.50),
+    saturation=0.33,
+    softening=8.0,
+    black=(0.063, 0.062, 0.066),
+    stars=4.0,
+    spikes=0.4,
+    artefacts=0.06,
+    gradient=0.7,
+)
+_HST = Telescope(
+    name="HST",
+    bands=("F606W", "F606W/F814W", "F814W"),
+    pixel=0.05,
+    psf_fwhm=0.11,
+    seeing_scatter=0.02,
+    moffat_beta=3.5,
+    depth=28.4,
+    sky=22.2,
+    magnitude_limit=22.5,
+    redshift=0.55,
+    mass_floor=8.8,
+    r90_min=0.35,
+    frame=9.0,
+    stretch=(0.72, 0.58, 0.46),
+    saturation=0.9,
+    softening=8.0,
+    black=(0.03, 0.03, 0.03),
+    stars=2.0,
+    spikes=1.0,
+    artefacts=0.07,
+    gradient=0.5,
+)
+
+TELESCOPES = {
+    "gz2": _SDSS,
+    "dr12": _DECAM,
+    "dr5": replace(_DECAM, magnitude_limit=17.3, redshift=0.09, depth=27.0, artefacts=0.09),
+    "dr8": replace(_DECAM, magnitude_limit=17.7, redshift=0.11, depth=26.8, mass_floor=8.6),
+    "hubble": _HST,
+    "candels": replace(
+        _HST,
+        bands=("F814W", "F125W", "F160W"),
+        pixel=0.06,
+        psf_fwhm=0.18,
+        depth=28.7,
+        magnitude_limit=24.0,
+        redshift=1.1,
+        r90_min=0.3,
+        black=(0.045, 0.045, 0.045),
+    ),
+    "cd": replace(
+        _DECAM,
+        name="Subaru HSC",
+        bands=("g", "r", "i"),
+        pixel=0.168,
+        psf_fwhm=0.7,
+        depth=27.6,
+        sky=20.6,
+        magnitude_limit=20.5,
+        redshift=0.3,
+        r90_min=1.8,
+        stretch=(1.0, 0.9, 0.78),
+        saturation=0.9,
+        black=(0.05, 0.05, 0.05),
+        stars=6.0,
+        artefacts=0.10,
+    ),
+    "ukidss": replace(
+        _SDSS,
+        name="UKIRT",
+        bands=("Y", "J", "K"),
+        pixel=0.4,
+        psf_fwhm=0.95,
+        depth=24.6,
+        sky=17.5,
+        stretch=(0.16, 0.145, 0.13),
+        saturation=0.5,
+        black=(0.06, 0.06, 0.06),
+        gradient=1.0,
+    ),
+    "jwst": replace(
+        _HST,
+        name="JWST",
+        bands=("F115W", "F200W", "F356W"),
+        pixel=0.03,
+        psf_fwhm=0.09,
+        depth=29.4,
+        magnitude_limit=25.0,
+        redshift=1.6,
+        r90_min=0.25,
+        stretch=(1.7, 1.4, 1.1),
+        spikes=1.5,
+        black=(0.04, 0.04, 0.04),
+    ),
+    "deep": replace(
+        _DECAM, name="DECam stacked", depth=27.6, magnitude_limit=16.5, frame=11.0, stretch=(1.2, 1.05, 0.85)
+    ),
+}

@@ -1,0 +1,174 @@
+"""Volunteers of unlike ability and bias walk a campaign's decision tree."""
+
+import json
+from functools import cache
+
+import numpy as np
+from scipy.special import softmax
+
+from gzlib import paths
+from gzlib.data.schema import Question, Schema
+from gzlib.data.volunteers.scores import scores
+
+CONSTANTS = paths.DATA / "calibration" / "volunteers.json"
+
+# Kinds of volunteers: share, how sharply they tell answers apart, readiness to see features, careless clicks. The
+# spread follows the volunteers' consistency in Willett et al. (2013) in outline: most agree, a tail does not.
+SHARE = np.array([0.12, 0.24, 0.34, 0.20, 0.10])
+ABILITY = np.array([0.45, 0.80, 1.00, 1.25, 1.60])
+BIAS = np.array([0.55, -0.35, 0.00, 0.30, -0.25])
+LAPSE = np.array([0.060, 0.020, 0.010, 0.006, 0.004])
+MOST_VOLUNTEERS = 64
+
+# Volunteers a galaxy: share of well-voted galaxies, their mean and spread, mean of the others. DECaLS DR5 stopped
+# early for most galaxies (Walmsley et al. 2022); the others aimed at about 40 throughout.
+_CROWD = {
+    "gz2": (1.0, 42, 6, 0),
+    "dr12": (1.0, 40, 4, 0),
+    "dr5": (0.30, 38, 4, 6),
+    "dr8": (0.45, 36, 5, 6),
+    "hubble": (1.0, 44, 8, 0),
+    "candels": (0.8, 44, 10, 22),
+    "cd": (1.0, 38, 5, 0),
+    "ukidss": (1.0, 38, 6, 0),
+}
+
+
+_SAME_QUESTION = {"edge-on-bulge": "bulge-shape"}
+_SAME_ANSWER = {
+    "features": ("featured-or-disk",), "problem": ("artifact",), "completely": ("round",), "cigar-shaped": ("cigar",),
+    "rounded": ("round",), "none": ("no-bulge", "no"), "5-plus": ("more-than-4",), "small": ("just-noticeable",),
+    "moderate": ("obvious",), "large": ("obvious",), "strong": ("yes",), "weak": ("yes",),
+}  # fmt: skip
+
+
+@cache
+def constants() -> dict:
+    """Calibrated constants: per question an ``offset`` for each answer and a ``gain`` of the scores."""
+    return json.loads(CONSTANTS.read_text())["questions"] if CONSTANTS.is_file() else {}
+
+
+def _constants_for(question: Question) -> dict | None:
+    """The question's own constants, or those of the same question in the nearest campaign with real votes."""
+    base = question.name.rsplit("-", 1)[0]
+    nearest = "dr5" if question.campaign in ("dr12", "dr8", "cd") else "gz2"
+    for name in (question.name, f"{base}-{nearest}", f"{_SAME_QUESTION.get(base, base)}-gz2"):
+        if name in constants():
+            return constants()[name]
+    return None
+
+
+def _calibrated(question: Question, seen: dict) -> np.ndarray:
+    raw, known = scores(question, seen), _constants_for(question)
+    if known is None:
+        return raw
+    names = [answer.lstrip("_") for answer in question.answers]
+    same = ((name, *_SAME_ANSWER.get(name, ())) for name in names)
+    offset = [next((known["offset"][other] for other in others if other in known["offset"]), 0.0) for others in same]
+    return np.array(offset) + known["gain"] * raw
+
+
+def asked_after(question: Question) -> tuple[str, ...]:
+    """Answers that lead to a question on the volunteers' screen; empty if it comes first.
+
+    Galaxy Zoo's data files simplify the screen's tree, so the schemas do too: arms, bar and bulge size were asked of
+    discs not seen edge-on only, winding and arm count after "spiral: yes" (Willett et al. 2013; Willett et al.
+    2017; Simmons et al. 2017), and the last questions of everyone who had not left by "star or artifact".
+    """
+    base, campaign = question.name.rsplit("-", 1)
+    if base in ("something-odd", "merging"):
+        feature = "features" if campaign in ("candels", "hubble") else "featured-or-disk"
+        return f"smooth-or-featured-{campaign}_smooth", f"smooth-or-featured-{campaign}_{feature}"
+    if base in ("has-spiral-arms", "bar", "bulge-size"):
+        return (f"disk-edge-on-{campaign}_no",)
+    if base in ("spiral-winding", "spiral-arm-count"):
+        return (f"has-spiral-arms-{campaign}_yes",)
+    return () if question.asked_after is None else (question.asked_after,)
+
+
+def questions_in_order(schema: Schema) -> list[int]:
+    """Positions of the questions, each after the questions that lead to it."""
+    order, done = [], set()
+    while len(order) < len(schema.questions):
+        for position, question in enumerate(schema.questions):
+            if position not in order and all(parent in done for parent in asked_after(question)):
+                order.append(position)
+                done.update(question.label_cols)
+    return order
+
+
+def kind_probabilities(schema: Schema, seen: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """For each question (n, kinds, answers): how each kind of volunteer answers, once asked."""
+    out = []
+    for question in schema.questions:
+        logits = ABILITY[None, :, None] * _calibrated(question, seen)[:, None, :]
+        for position, answer in enumerate(question.answers):
+            if answer in ("_featured-or-disk", "_features", "_yes", "_merger"):
+                logits[:, :, position] += BIAS
+        chance = softmax(logits, axis=2)
+        out.append((1 - LAPSE)[None, :, None] * chance + (LAPSE / len(question.answers))[None, :, None])
+    return out
+
+
+def _joint(schema: Schema, by_kind: list[np.ndarray]) -> list[np.ndarray]:
+    """For each question (n, kinds, answers): chance that a volunteer is of a kind, is asked, and answers so."""
+    joint, reach = [None] * len(by_kind), {}
+    for position in questions_in_order(schema):
+        question, parents = schema.questions[position], asked_after(schema.questions[position])
+        weight = sum(reach[column] for column in parents) if parents else SHARE[None, :]
+        joint[position] = weight[:, :, None] * by_kind[position]
+        for place, column in enumerate(question.label_cols):
+            reach[column] = joint[position][:, :, place]
+    return joint
+
+
+def answer_probabilities(schema: Schema, by_kind: list[np.ndarray]) -> np.ndarray:
+    """(n, answers): true chance of each answer among the volunteers who are asked; a question's columns sum to 1.
+
+    Exact over the kinds of volunteers: those who reach a deep question are not a fair sample of all.
+    """
+    totals = [chance.sum(1) for chance in _joint(schema, by_kind)]
+    return np.concatenate([total / total.sum(1, keepdims=True) for total in totals], 1)
+
+
+def reach_probabilities(schema: Schema, by_kind: list[np.ndarray]) -> np.ndarray:
+    """(n, questions): chance that a volunteer is asked each question."""
+    return np.stack([chance.sum((1, 2)) for chance in _joint(schema, by_kind)], 1)
+
+
+def crowd_size(campaign: str, draws) -> np.ndarray:
+    """(n,) int64: how many volunteers look at each galaxy."""
+    share, mean, spread, few = _CROWD[campaign]
+    many = mean + spread * draws.normal("crowd")
+    some = few + 0.35 * few * draws.normal("crowd")
+    chosen = np.where(draws.uniform("crowd-kind") < share, many, some)
+    return np.clip(np.rint(chosen), 3, MOST_VOLUNTEERS).astype(np.int64)
+
+
+def cast_votes(schema: Schema, by_kind: list[np.ndarray], crowd: np.ndarray, draws) -> np.ndarray:
+    """(n, answers) int32 vote counts: each volunteer is of one kind and answers what the tree asks.
+
+    Parameters
+    ----------
+    by_kind : from :func:`kind_probabilities`
+    crowd : (n,) int64 volunteers for each galaxy, at most ``MOST_VOLUNTEERS``
+    draws : object with ``uniform(stream, columns)``, such as :class:`gzlib.data.sky.draws.Draws`
+    """
+    n = len(crowd)
+    present = np.arange(MOST_VOLUNTEERS)[None, :] < crowd[:, None]
+    kind = np.searchsorted(np.cumsum(SHARE)[:-1], draws.uniform("volunteer-kind", MOST_VOLUNTEERS))
+    gave, votes = {}, np.zeros((n, len(schema.label_cols)), np.int32)
+    for position in questions_in_order(schema):
+        question, chance, parents = (
+            schema.questions[position],
+            by_kind[position],
+            asked_after(schema.questions[position]),
+        )
+        asked = np.logical_or.reduce([gave[column] for column in parents]) if parents else present
+        upper = np.cumsum(chance, axis=2)[np.arange(n)[:, None], kind]
+        u = draws.uniform(f"vote-{question.name}", MOST_VOLUNTEERS)[..., None]
+        answer = (u > upper[..., :-1]).sum(2)
+        for place, column in enumerate(question.label_cols):
+            gave[column] = asked & (answer == place)
+            votes[:, question.columns.start + place] = gave[column].sum(1)
+    return votes
