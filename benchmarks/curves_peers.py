@@ -35,9 +35,10 @@ def peer_curve(curve, law):
     x, y = curve["train"]
     frame = pl.DataFrame({"training_run_id": [str(i) for i in range(len(x))], "dataset_size__x": x, "test_loss__y": y})
     model = simple_scaling_laws.fit(frame, law=law, n_draws=DRAWS, seed=0)
-    points = pl.DataFrame({"point_id": [str(i) for i in range(len(curve["test"][0]))],
-                           "dataset_size__x": curve["test"][0]})
-    found = model.predict(points, kind="new_run", quantiles=[0.025, 0.5, 0.975])
+    points = pl.DataFrame(
+        {"point_id": [str(i) for i in range(len(curve["test"][0]))], "dataset_size__x": curve["test"][0]}
+    )
+    found = model.predict(points, kind="new-run", quantiles=[0.025, 0.5, 0.975])
     return [found[f"test_loss__y__{name}"].to_numpy() for name in ("median", "q025", "q975")]
 
 
@@ -46,10 +47,18 @@ def curves_part(path, step):
     chosen = list(range(0, len(curves), step))
     print(f"{len(chosen)} of {len(curves)} curves{'':22} RMSLE  coverage of 95 %  s/curve  failed")
     began = time.perf_counter()
-    results, _ = extrapolate([curve["train"] for curve in curves], [curve["test"][0] for curve in curves], levels=(0.95,))
+    results, _ = extrapolate(
+        [curve["train"] for curve in curves], [curve["test"][0] for curve in curves], levels=(0.95,)
+    )
     seconds = (time.perf_counter() - began) / len(curves)
-    bands = [(np.exp(results[i].log_median), np.exp(results[i].log_median - results[i].half_width[0]),
-              np.exp(results[i].log_median + results[i].half_width[0])) for i in chosen]
+    bands = [
+        (
+            np.exp(results[i].log_median),
+            np.exp(results[i].log_median - results[i].half_width[0]),
+            np.exp(results[i].log_median + results[i].half_width[0]),
+        )
+        for i in chosen
+    ]
     report("gzlib forecast", curves, chosen, bands, seconds, 0)
     for law in ("broken-power", "separable-power"):
         began, bands, kept, failed = time.perf_counter(), [], [], 0
@@ -73,12 +82,22 @@ def report(name, curves, chosen, bands, seconds, failed):
 
 
 def fit_chinchilla(N, D, loss):
-    grid = {"e": np.linspace(-1, 1.5, 4), "a": np.linspace(0, 25, 4), "b": np.linspace(0, 25, 4),
-            "alpha": np.linspace(0, 2, 4), "beta": np.linspace(0, 2, 4)}
+    grid = {
+        "e": np.linspace(-1, 1.5, 4),
+        "a": np.linspace(0, 25, 4),
+        "b": np.linspace(0, 25, 4),
+        "alpha": np.linspace(0, 2, 4),
+        "beta": np.linspace(0, 2, 4),
+    }
     with tempfile.TemporaryDirectory() as folder:
-        peer = Chinchilla(project_dir=folder, param_grid=grid, log_level=50,
-                          loss_fn=lambda truth, found: np.vectorize(lambda r: huber_sum(np.array([r])))(
-                              np.log(truth) - np.log(found)))
+        peer = Chinchilla(
+            project_dir=folder,
+            param_grid=grid,
+            log_level=50,
+            loss_fn=lambda truth, found: np.vectorize(lambda r: huber_sum(np.array([r])))(
+                np.log(truth) - np.log(found)
+            ),
+        )
         peer.database.df = pd.DataFrame({"C": 6 * N * D, "N": N, "D": D, "loss": loss})
         peer.visualizer.optim = lambda *args, **kwargs: None  # no figure
         peer.fit(parallel=False)
@@ -93,7 +112,9 @@ def surface_part(path):
     early = C < 1e21
     print(f"\nL(N, D)   {'':28} Huber sum, 240 runs   RMSLE above 1e21 FLOP   seconds, both fits")
     began = time.perf_counter()
-    full, part = (fit_surface(loss[keep], {"N": N[keep], "D": D[keep]}, noise="huber", draws=0) for keep in (N > 0, early))
+    full, part = (
+        fit_surface(loss[keep], {"N": N[keep], "D": D[keep]}, noise="huber", draws=0) for keep in (N > 0, early)
+    )
     found = [predict_surface(fit, {"N": N, "D": D})["median"].to_numpy() for fit in (full, part)]
     line("gzlib fit_surface, Huber", found, loss, early, time.perf_counter() - began)
     began = time.perf_counter()
@@ -105,8 +126,14 @@ def surface_part(path):
     began = time.perf_counter()
     found = []
     for keep in (N > 0, early):
-        frame = pl.DataFrame({"training_run_id": [str(i) for i in range(keep.sum())], "model_size__n": N[keep],
-                              "dataset_size__d": D[keep], "test_loss__y": loss[keep]})
+        frame = pl.DataFrame(
+            {
+                "training_run_id": [str(i) for i in range(keep.sum())],
+                "model_size__n": N[keep],
+                "dataset_size__d": D[keep],
+                "test_loss__y": loss[keep],
+            }
+        )
         model = simple_scaling_laws.fit(frame, law="separable-power", n_draws=20, seed=0)
         points = pl.DataFrame({"point_id": [str(i) for i in range(len(N))], "model_size__n": N, "dataset_size__d": D})
         found.append(model.predict(points)["test_loss__y__median"].to_numpy())
@@ -122,7 +149,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--curves", required=True)
     parser.add_argument("--runs", required=True)
-    parser.add_argument("--step", type=int, default=6)
+    parser.add_argument("--step", type=int, default=5)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers' own; ours raise none
     curves_part(options.curves, options.step)

@@ -21,8 +21,11 @@ LEAD = 4.0
 
 def draw_design(rng):
     sizes = np.geomspace(1, 10 ** rng.uniform(1.5, 3.5), rng.integers(5, 10)) * 300
-    truth = {"E": 0.0 if rng.random() < 0.1 else rng.uniform(0.05, 0.5), "A": rng.uniform(0.1, 0.5),
-             "alpha": rng.uniform(0.15, 0.7)}
+    truth = {
+        "E": 0.0 if rng.random() < 0.1 else rng.uniform(0.05, 0.5),
+        "A": rng.uniform(0.1, 0.5),
+        "alpha": rng.uniform(0.15, 0.7),
+    }
     noise = np.exp(rng.uniform(np.log(0.003), np.log(0.05)))
     mean = law(sizes, truth)
     loss = mean[:, None] * np.exp(noise * rng.standard_normal((len(sizes), rng.integers(1, 6))))
@@ -61,10 +64,23 @@ def run(designs, seed):
         new_run = goal * np.exp(noise * rng.standard_normal())
         for kind, value in (("mean", goal), ("new_run", new_run)):
             band = predict(fit, x_new, kind=kind)
-            note(hits, group, f"loss at {LEAD:g}x", f"band {kind}", float(band["lower"][0]) <= value <= float(band["upper"][0]), True)
+            note(
+                hits,
+                group,
+                f"loss at {LEAD:g}x",
+                f"band {kind}",
+                float(band["lower"][0]) <= value <= float(band["upper"][0]),
+                True,
+            )
             band = forecast(loss, x_new, kind=kind)
-            note(hits, group, f"loss at {LEAD:g}x", f"forecast {kind}", float(band["lower"][0]) <= value <= float(band["upper"][0]),
-                 True)
+            note(
+                hits,
+                group,
+                f"loss at {LEAD:g}x",
+                f"forecast {kind}",
+                float(band["lower"][0]) <= value <= float(band["upper"][0]),
+                True,
+            )
     return hits, errors, verdicts, failed
 
 

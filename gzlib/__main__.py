@@ -188,13 +188,15 @@ def _finetune(args):
 
 
 def _fit(args):
-    from gzlib.fitting.table import fit_table, read_curves
+    import pandas as pd
 
-    print(fit_table(read_curves(args.curves)).to_markdown(index=False, floatfmt=".4g"))
+    from gzlib.fitting import fit_table, read_curves
+
+    print(pd.DataFrame(fit_table(read_curves(args.curves))).to_markdown(index=False, floatfmt=".4g"))
 
 
 def _forecast(args):
-    from gzlib.fitting.table import forecast_labels, read_curves
+    from gzlib.fitting import forecast_labels, read_curves
 
     print(json.dumps(forecast_labels(read_curves(args.curves), args.target), indent=1))
 
