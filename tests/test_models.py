@@ -9,7 +9,7 @@ from gzlib.errors import UserError
 from gzlib.models import weights
 
 
-@pytest.mark.parametrize("name", [*models.LADDER[:4], "tf_efficientnet_lite0", "resnet18"])
+@pytest.mark.parametrize("name", [*models.LADDER[:4], "resnet_w6", "tf_efficientnet_lite0", "resnet18"])
 def test_encoders_give_pooled_features_and_gradients(name):
     encoder = models.build_encoder(name)
     features = encoder(torch.rand(2, 3, 32, 32))
@@ -25,7 +25,7 @@ def test_ladder_spans_the_sizes_it_promises():
     assert sizes[-1] == 3_374_520  # ConvNeXt-Atto without its classifier
 
 
-@pytest.mark.parametrize("name", ["convnext_w1", "convnext_w9999", "galaxynet", "tf_efficientnet_lite9"])
+@pytest.mark.parametrize("name", ["convnext_w1", "resnet_w0", "convnext_w9999", "galaxynet", "tf_efficientnet_lite9"])
 def test_unknown_encoder(name):
     with pytest.raises(UserError, match=name):
         models.build_encoder(name)

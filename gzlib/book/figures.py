@@ -210,7 +210,7 @@ def histories(panels: dict[str, dict[str, dict]]):
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes[0, 0].set_ylabel("validation loss [nats]")
-    axes[0, -1].legend(fontsize=7)
+    axes[0, 0].legend(fontsize=7)
     figure.tight_layout()
     return figure
 

@@ -36,7 +36,7 @@ class Recipe:
 
     examples: int = 60_000
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warmup: float = 0.1

@@ -25,6 +25,8 @@ class PretrainingStudy:
         Galaxies seen: so many at 1,000 training galaxies, growing with this power of their number, at most so many.
     recipe : Recipe
         Everything else.
+    learning_rates : dict
+        By the first word of an encoder's name, where it is not the recipe's.
     """
 
     survey: SurveySpec
@@ -33,35 +35,37 @@ class PretrainingStudy:
     seeds: tuple[int, ...]
     examples: tuple[int, float, int]
     recipe: Recipe = field(default_factory=Recipe)
+    learning_rates: dict = field(default_factory=lambda: {"resnet": 1e-2})
 
     def jobs(self) -> list[tuple[PretrainConfig, SurveySpec]]:
         """Every run of the grid, small ones first, so that a study cut short is still a study."""
         return [
-            (PretrainConfig(encoder, n, seed=seed, recipe=self._recipe(n)), self.survey)
+            (PretrainConfig(encoder, n, seed=seed, recipe=self._recipe(encoder, n)), self.survey)
             for n in self.n_train
             for encoder in self.encoders
             for seed in self.seeds
         ]
 
-    def _recipe(self, n: int) -> Recipe:
+    def _recipe(self, encoder: str, n: int) -> Recipe:
         at_thousand, power, most = self.examples
-        return replace(self.recipe, examples=min(most, round(at_thousand * (n / 1000) ** power)))
+        rate = self.learning_rates.get(encoder.split("_")[0], self.recipe.learning_rate)
+        return replace(self.recipe, examples=min(most, round(at_thousand * (n / 1000) ** power)), learning_rate=rate)
 
 
 PRETRAINING = {
     "smoke": PretrainingStudy(
         SurveySpec("sim:1000", size=32),
-        encoders=("convnext_w4", "convnext_w7"),
+        encoders=("resnet_w4", "resnet_w8"),
         n_train=(75, 150, 300, 600),
         seeds=(0, 1),
         examples=(4_000, 0.5, 4_000),
     ),
     "laptop": PretrainingStudy(
-        SurveySpec("sim:24000", size=64),
-        encoders=("convnext_w5", "convnext_w10", "convnext_w20"),
-        n_train=(500, 1_000, 2_000, 4_000, 8_000, 16_000),
+        SurveySpec("sim:12000", size=64),
+        encoders=("resnet_w6", "resnet_w12", "resnet_w24", "convnext_w10"),
+        n_train=(250, 500, 1_000, 2_000, 4_000, 8_000),
         seeds=(0, 1, 2),
-        examples=(24_000, 0.5, 100_000),
+        examples=(16_000, 0.5, 100_000),
     ),
     "paper": PretrainingStudy(
         SurveySpec("sim:840000", size=128),
@@ -208,8 +212,8 @@ FINETUNING_STUDIES = {
     "laptop": FinetuningStudy(
         encoder="tf_efficientnet_lite0",
         pretraining=LAPTOP,
-        n_pretrain=16_000,
-        pretraining_examples=96_000,
+        n_pretrain=8_000,
+        pretraining_examples=48_000,
         tasks={
             "is-lsb": ("sim:is-lsb:2880", "label"),
             "which-lsb": ("sim:which-lsb:726", "label"),
@@ -218,9 +222,9 @@ FINETUNING_STUDIES = {
             "galaxy10": ("sim:galaxy10:3000", "label"),
         },
         n_linear=(25, 50, 100, 200, 300),
-        n_full=(50, 200),
+        n_full=(200,),
         seeds=(0, 1, 2),
-        recipe=replace(FINETUNING, examples=3_000, evaluations=10),
+        recipe=replace(FINETUNING, examples=1_600, evaluations=8),
     ),
     "paper": FinetuningStudy(
         encoder="tf_efficientnet_lite0",

@@ -151,9 +151,8 @@ def _chains(draws: Draws, structure: dict, scene: dict):
     for which in range(2):
         sense = structure["handedness"][:, None]
         reach = (2.6 + 1.6 * draws.uniform(f"tail-reach-{which}"))[:, None]
-        tail_phi = (start + np.pi * which)[:, None] + sense * (0.6 + 1.5 * draws.uniform(f"tail-curl-{which}"))[
-            :, None
-        ] * t
+        curl = (0.6 + 1.5 * draws.uniform(f"tail-curl-{which}"))[:, None]
+        tail_phi = (start + np.pi * which)[:, None] + sense * curl * t
         tail_r = 0.9 + reach * t
         turn = (1.2 + 3.5 * draws.uniform("stream-turn"))[:, None]
         stream_phi = start[:, None] + turn * (t + which) * 0.5

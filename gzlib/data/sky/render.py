@@ -28,40 +28,25 @@ def mixture(scene: dict, structure: dict) -> dict[str, np.ndarray]:
     """The smooth bulge and disc as elliptical Gaussians, PSF included: inverse covariances and amplitudes.
 
     Returns ``quadratic`` (n, 3, k) for (x^2, xy, y^2) with the factor -1/2 inside, and ``amplitude`` (n, k, 3) in
-    nanomaggies per square arcsec. Pixels are averaged over by adding 1/12 pixel^2 in :func:`render`'s caller.
+    nanomaggies per square arcsec. ``scene["pixel_variance"]``, 1/12 pixel^2, stands for averaging over a pixel.
     """
     _, sigma, share = gaussians()
-    rows = nearest(structure["bulge_index"])
     parts = [
-        (sigma[rows] * scene["bulge_radius"][:, None], share[rows], structure["bulge_q"], scene["bulge_flux"]),
-        (
-            sigma[nearest(np.ones(1))] * scene["disc_radius"][:, None],
-            share[nearest(np.ones(1))] + 0 * rows[:, None],
-            structure["disc_q"],
-            scene["disc_flux"],
-        ),
+        (nearest(structure["bulge_index"]), scene["bulge_radius"], structure["bulge_q"], scene["bulge_flux"]),
+        (nearest(np.ones(len(scene["disc_radius"]))), scene["disc_radius"], structure["disc_q"], scene["disc_flux"]),
     ]
     cos, sin = np.cos(structure["position_angle"])[:, None], np.sin(structure["position_angle"])[:, None]
     quadratic, amplitude = [], []
     # The widest Gaussians of a profile can't tell the two parts of the PSF apart: its mean variance will do.
     mean_width = np.sqrt(np.dot(PSF_SHARE, np.square(PSF_WIDTH)))
     plan = [(slice(0, 5), *pair) for pair in zip(PSF_SHARE, PSF_WIDTH)] + [(slice(5, None), 1.0, mean_width)]
-    for widths, shares, q, flux in parts:
+    for rows, radius, q, flux in parts:
         for which, psf_share, psf_width in plan:
-            width, part = widths[:, which], shares[:, which]
+            width, part = sigma[rows, which] * radius[:, None], share[rows, which]
             extra = ((psf_width * scene["psf_fwhm"]) ** 2 + scene["pixel_variance"])[:, None]
             major, minor = width**2 + extra, (width * q[:, None]) ** 2 + extra
-            quadratic.append(
-                -0.5
-                * np.stack(
-                    [
-                        cos**2 / major + sin**2 / minor,
-                        2 * cos * sin * (1 / major - 1 / minor),
-                        sin**2 / major + cos**2 / minor,
-                    ],
-                    1,
-                )
-            )
+            xx, yy = cos**2 / major + sin**2 / minor, sin**2 / major + cos**2 / minor
+            quadratic.append(-0.5 * np.stack([xx, 2 * cos * sin * (1 / major - 1 / minor), yy], 1))
             peak = psf_share * part / (2 * np.pi * np.sqrt(major * minor))
             amplitude.append(peak[..., None] * flux[:, None])
     return {"quadratic": np.concatenate(quadratic, 2), "amplitude": np.concatenate(amplitude, 1)}
@@ -101,17 +86,17 @@ def structure_layers(grid: torch.Tensor, p: dict[str, torch.Tensor]) -> list[tor
     uneven = of("texture") * swirl + of("lopsided") * torch.cos(phi - of("lopsided_angle")) * (r.clamp(max=2.0))
     old = disc * (0.35 * arms + 0.4 * uneven.clamp(min=-1.2, max=2.0)) + bar + 0.6 * inner + 0.5 * outer
     young = disc * (0.65 * arms + 0.3 * uneven.clamp(min=-1.2, max=2.0)) + 0.5 * inner + 0.5 * outer
-    edge = _gaussian(-((v * of("lane_width")) ** 2) - 0.9 * u.abs())
+    edge = _gaussian(-((v * (1 / 0.22)) ** 2) - 0.9 * u.abs())
     dust = -disc * lane - of("edge_dust") * edge
     return [old, young, dust]
 
 
 def layer_inputs(scene: dict, structure: dict) -> dict[str, np.ndarray]:
     """Per-galaxy numbers that :func:`structure_layers` reads."""
-    s, cosi = structure, structure["cos_inclination"]
+    s = structure
     open_view = np.clip((s["disc_q"] - 0.22) / 0.25, 0, 1)  # arms and rings vanish in a disc seen from the side
     sharp = 1.2 + 2.3 * (1 - s["flocculence"])
-    edge_on = np.clip((0.30 - cosi) / 0.2, 0, 1)
+    edge_on = np.clip((0.30 - s["cos_inclination"]) / 0.2, 0, 1)
     bar_a = 1 / s["bar_length"]
     return {
         "cos": np.cos(s["position_angle"]),
@@ -143,7 +128,6 @@ def layer_inputs(scene: dict, structure: dict) -> dict[str, np.ndarray]:
         "lopsided": s["lopsided"],
         "lopsided_angle": s["lopsided_angle"],
         "edge_dust": 1.6 * s["dust"] * edge_on,
-        "lane_width": 1 / (0.22 + 0 * cosi),
     }
 
 
@@ -153,8 +137,7 @@ def plan_arrays(telescope: Telescope, structure: dict, scene: dict, blobs: dict,
     scene = scene | {"pixel_variance": pixel**2 / 12}
     arrays = mixture(scene, structure) | layer_inputs(scene, structure)
     mean_brightness = scene["disc_flux"][:, 1] / (2 * np.pi * scene["disc_radius"] ** 2 * structure["disc_q"])
-    elongation = np.maximum(structure["disc_q"], 0.5)
-    reach = np.minimum(scene["fov"] / 2, scene["disc_radius"] * (2.6 + 0 * elongation))
+    reach = np.minimum(scene["fov"] / 2, scene["disc_radius"] * 2.6)
     blob_variance = (PSF_WIDTH[0] * scene["psf_fwhm"][:, None]) ** 2 + (pixel**2 / 12)[:, None]
     sx, sy = (np.sqrt(blobs[k] ** 2 + blob_variance) for k in ("sx", "sy"))
     blob_peak = blobs["flux"] / (2 * np.pi * sx * sy)[..., None]

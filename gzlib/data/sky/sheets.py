@@ -25,7 +25,7 @@ def contact_sheet(images: np.ndarray, columns: int = 10) -> np.ndarray:
 def ladder(campaign: str, label_col: str, *, seed: int, steps: int = 10, galaxies: int = 3000) -> np.ndarray:
     """(steps,) galaxy numbers whose true chance of an answer climbs evenly from the lowest to the highest.
 
-    Only galaxies of which at least 3 per cent of volunteers are asked the question take part, artefacts aside, so
+    Only galaxies of which at least 15 per cent of volunteers are asked the question take part, artefacts aside, so
     that the answer and not an empty branch is what is seen.
 
     Raises
@@ -41,7 +41,7 @@ def ladder(campaign: str, label_col: str, *, seed: int, steps: int = 10, galaxie
     chance = volunteers.answer_probabilities(schema, by_kind)
     question = schema.questions[schema.question_of_answer[schema.label_cols.index(label_col)]]
     asked = volunteers.reach_probabilities(schema, by_kind)[:, schema.questions.index(question)]
-    rows = np.flatnonzero((asked > 0.03) & (seen["fault"] < 0.2))
+    rows = np.flatnonzero((asked > 0.15) & (seen["fault"] < 0.2))
     value = chance[rows, schema.label_cols.index(label_col)]
     wanted = np.linspace(value.min(), value.max(), steps)
     return rows[np.abs(value[None, :] - wanted[:, None]).argmin(1)]

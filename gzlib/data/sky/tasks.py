@@ -165,9 +165,7 @@ def task_labels(task: str, structure: pd.DataFrame, seen: dict, draws) -> pd.Dat
         label = (strengths.max(1) > 0).astype(np.int64) if task == "is-lsb" else strengths.argmax(1)
     else:
         label = structure["task_class"].to_numpy().astype(np.int64)
-    wrong = draws.uniform("label-error") < 0.03
-    other = (label + 1 + np.floor((len(CLASSES[task]) - 1) * draws.uniform("label-other")).astype(np.int64)) % len(
-        CLASSES[task]
-    )
-    label = np.where(wrong, other, label).astype(np.int64)
+    n_classes = len(CLASSES[task])
+    other = label + 1 + np.floor((n_classes - 1) * draws.uniform("label-other")).astype(np.int64)
+    label = np.where(draws.uniform("label-error") < 0.03, other % n_classes, label).astype(np.int64)
     return pd.DataFrame({"label": label, "label_name": np.array(CLASSES[task])[label]})

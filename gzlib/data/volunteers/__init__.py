@@ -1,6 +1,6 @@
 """Simulated volunteers: what they answer depends on what can be seen, and their votes walk each campaign's tree."""
 
-from gzlib.data.volunteers.floor import irreducible_loss
+from gzlib.data.volunteers.floor import attainable_loss, irreducible_loss
 from gzlib.data.volunteers.voting import (
     answer_probabilities,
     cast_votes,
@@ -10,5 +10,6 @@ from gzlib.data.volunteers.voting import (
 )
 
 __all__ = [
-    "answer_probabilities", "cast_votes", "crowd_size", "irreducible_loss", "kind_probabilities", "reach_probabilities",
+    "answer_probabilities",
+    "attainable_loss", "cast_votes", "crowd_size", "irreducible_loss", "kind_probabilities", "reach_probabilities",
 ]  # fmt: skip

@@ -1,0 +1,256 @@
+"""Scaling laws as documented functions: loss against training size, or against model and training size.
+
+Every law is positive and falls with each of its sizes for parameters inside the bounds. Sizes are usually
+given in units of a reference size (``x / x_ref``), which makes the amplitude the excess loss at that size and
+keeps amplitude and exponent nearly uncorrelated.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import lmfit
+import numpy as np
+
+from gzlib.errors import UserError
+from gzlib.fitting import formulas
+
+EXPONENTS = np.concatenate([[0.02, 0.05], np.arange(0.1, 1.01, 0.1), [1.25, 1.5, 2.0, 3.0]])
+COARSE_EXPONENTS = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 1.0])
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Bounds, unit and meaning of one parameter; ``unit`` is in terms of the loss and of x_ref."""
+
+    minimum: float
+    maximum: float
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Law:
+    """A scaling law: ``function(sizes..., parameters...)`` in raw (not logarithmic) loss.
+
+    ``linear`` names the parameters that the loss is linear and non-negative in: variable projection solves them
+    exactly. ``grid`` holds the starting values of the others.
+    """
+
+    name: str
+    formula: str
+    source: str
+    function: Callable
+    parameters: Mapping[str, Parameter]
+    linear: tuple[str, ...]
+    grid: Mapping[str, np.ndarray]
+    variables: tuple[str, ...] = ("x",)
+    min_sizes: int = 3  # distinct values of each variable below which a fit means nothing
+    gradient: Callable | None = None  # d ln(loss) / d parameters, a list of arrays in the order of `parameters`
+    log_sized: tuple[str, ...] = field(default=())  # parameters that are positions on the size axis
+
+    @property
+    def names(self):
+        return tuple(self.parameters)
+
+    def model(self, *, transform="log"):
+        """The law as an ``lmfit.Model`` of ln(loss) (``transform="log"``) or of the loss (``"none"``), with bounds."""
+        function = _log_of(self.function) if transform == "log" else self.function
+        model = lmfit.Model(function, independent_vars=list(self.variables), name=self.name)
+        for name, parameter in self.parameters.items():
+            model.set_param_hint(name, min=parameter.minimum, max=parameter.maximum)
+        return model
+
+
+def _log_of(function):
+    @functools.wraps(function)  # lmfit reads the parameter names from the signature
+    def log_function(*args, **kwargs):
+        return np.log(np.maximum(function(*args, **kwargs), 1e-300))
+
+    return log_function
+
+
+_LOSS, _EXPONENT = "loss", "1"
+_E = Parameter(0, np.inf, _LOSS, "irreducible loss: the limit of infinite size")
+_A = Parameter(1e-12, np.inf, _LOSS, "excess loss at x_ref")
+_AN = Parameter(1e-12, np.inf, _LOSS, "excess loss of finite model size at N_ref")
+_BD = Parameter(1e-12, np.inf, _LOSS, "excess loss of finite training size at D_ref")
+_L0 = Parameter(1e-12, np.inf, _LOSS, "loss before any training, the limit of vanishing size")
+
+
+def _exponent(meaning, maximum=5.0):
+    return Parameter(0, maximum, _EXPONENT, meaning)
+
+
+_ALPHA = _exponent("exponent of the excess loss in x")
+
+_REGISTRY = [
+    Law(
+        "power",
+        "A x^-alpha",
+        "Hestness et al. 2017, arXiv:1712.00409; M1 of arXiv:2209.06640",
+        formulas.power,
+        {"A": _A, "alpha": _ALPHA},
+        ("A",),
+        {"alpha": EXPONENTS},
+        min_sizes=2,
+        gradient=formulas.power_gradient,
+    ),
+    Law(
+        "power-offset",
+        "E + A x^-alpha",
+        "Hestness et al. 2017, arXiv:1712.00409; M2 of arXiv:2209.06640",
+        formulas.power_offset,
+        {"E": _E, "A": _A, "alpha": _ALPHA},
+        ("E", "A"),
+        {"alpha": EXPONENTS},
+        gradient=formulas.power_offset_gradient,
+    ),
+    Law(
+        "shifted-power",
+        "A (1/x + g)^alpha",
+        "M3 of Alabdulmohsin et al. 2022, arXiv:2209.06640",
+        formulas.shifted_power,
+        {
+            "A": _A,
+            "g": Parameter(0, np.inf, "1/x_ref", "inverse of the size at which the curve levels off"),
+            "alpha": _ALPHA,
+        },
+        ("A",),
+        {"alpha": EXPONENTS, "g": np.concatenate([[0.0], np.geomspace(1e-3, 10, 9)])},
+        gradient=formulas.shifted_power_gradient,
+    ),
+    Law(
+        "saturating",
+        "(y - E) / (L0 - y)^a = A x^-alpha",
+        "M4 of Alabdulmohsin et al. 2022, arXiv:2209.06640",
+        formulas.saturating,
+        {
+            "E": _E,
+            "L0": _L0,
+            "A": Parameter(1e-12, np.inf, "loss^(1-a)", "amplitude at x_ref"),
+            "a": Parameter(0, 10, _EXPONENT, "how slowly the curve leaves L0"),
+            "alpha": _ALPHA,
+        },
+        (),
+        {},
+        min_sizes=5,
+    ),
+    Law(
+        "broken-power",
+        "E + A x^-c0 (1 + (x/d)^(1/f))^(-c1 f)",
+        "one break of Caballero et al. 2023, arXiv:2210.14891, equation 1",
+        formulas.broken_power,
+        {
+            "E": _E,
+            "A": _A,
+            "c0": _exponent("exponent before the break"),
+            "c1": Parameter(-5, 5, _EXPONENT, "change of the exponent at the break"),
+            "d": Parameter(1e-12, np.inf, "x_ref", "size at the break"),
+            "f": Parameter(0.02, 5, _EXPONENT, "width of the break in ln x"),
+        },
+        ("E", "A"),
+        {
+            "c0": np.array([0.0, 0.1, 0.3, 0.6]),
+            "c1": np.array([-0.2, 0.2, 0.5, 1.0]),
+            "d": np.array([0.1, 0.3, 1.0, 3.0]),
+            "f": np.array([0.2, 1.0]),
+        },
+        min_sizes=6,
+        log_sized=("d",),
+    ),
+    Law(
+        "chinchilla",
+        "E + A N^-alpha + B D^-beta",
+        "Hoffmann et al. 2022, arXiv:2203.15556, equation 2",
+        formulas.chinchilla,
+        {
+            "E": _E,
+            "A": _AN,
+            "alpha": _exponent("exponent in model size"),
+            "B": _BD,
+            "beta": _exponent("exponent in training size"),
+        },
+        ("E", "A", "B"),
+        {"alpha": EXPONENTS, "beta": EXPONENTS},
+        ("N", "D"),
+        gradient=formulas.chinchilla_gradient,
+    ),
+    Law(
+        "kaplan",
+        "E + A (N^-r + R/D)^beta",
+        "Kaplan et al. 2020, arXiv:2001.08361, equation 1.5, with an offset",
+        formulas.kaplan,
+        {
+            "E": _E,
+            "A": _AN,
+            "r": _exponent("ratio of the exponents in model and training size"),
+            "R": Parameter(0, np.inf, "D_ref", "weight of finite training size"),
+            "beta": _exponent("exponent in training size"),
+        },
+        ("E", "A"),
+        {"r": np.array([0.3, 0.6, 1.0, 1.5]), "R": np.geomspace(0.03, 30, 7), "beta": COARSE_EXPONENTS},
+        ("N", "D"),
+    ),
+    Law(
+        "skaling",
+        "E + A (N^-a + R D^-b)^k",
+        "Skaling, arXiv:2608.07222",
+        formulas.skaling,
+        {
+            "E": _E,
+            "A": _AN,
+            "a": _exponent("inner exponent in model size"),
+            "R": Parameter(0, np.inf, _EXPONENT, "weight of finite training size"),
+            "b": _exponent("inner exponent in training size"),
+            "k": Parameter(0.02, 10, _EXPONENT, "coupling of the two sizes; 1 is the Chinchilla law"),
+        },
+        ("E", "A"),
+        {"a": COARSE_EXPONENTS, "R": np.geomspace(0.1, 10, 5), "b": COARSE_EXPONENTS, "k": np.array([0.4, 1.0, 2.0])},
+        ("N", "D"),
+    ),
+    Law(
+        "bounded",
+        "E + (L0 - E) h/(1 + h), h = A N^-alpha + B D^-beta",
+        "bounded rational law, arXiv:2605.09189, without data repetition",
+        formulas.bounded,
+        {
+            "E": _E,
+            "L0": _L0,
+            "A": Parameter(0, np.inf, _EXPONENT, "weight of finite model size"),
+            "alpha": _exponent("exponent in model size"),
+            "B": Parameter(0, np.inf, _EXPONENT, "weight of finite training size"),
+            "beta": _exponent("exponent in training size"),
+        },
+        (),
+        {},
+        ("N", "D"),
+    ),
+    Law(
+        "data-constrained",
+        "E + A N^-alpha + B D'^-beta, D' = U (1 + R (1 - exp(-(epochs - 1)/R)))",
+        "Muennighoff et al. 2023, arXiv:2305.16264, equation 5, repetition of data only",
+        formulas.data_constrained,
+        {
+            "E": _E,
+            "A": _AN,
+            "alpha": _exponent("exponent in model size"),
+            "B": _BD,
+            "beta": _exponent("exponent in effective training size"),
+            "R": Parameter(0.1, 1e4, "epochs", "repetitions after which another epoch brings nothing"),
+        },
+        ("E", "A", "B"),
+        {"alpha": COARSE_EXPONENTS, "beta": COARSE_EXPONENTS, "R": np.array([1.0, 4, 15, 60])},
+        ("N", "U", "epochs"),
+    ),
+]
+LAWS = {law.name: law for law in _REGISTRY}
+
+
+def get_law(law):
+    """The law of that name (a ``Law`` passes through); raises UserError naming the known ones."""
+    if isinstance(law, Law):
+        return law
+    if law not in LAWS:
+        raise UserError(f"No law is called {law!r}: choose one of {', '.join(LAWS)}.")
+    return LAWS[law]

@@ -1,0 +1,156 @@
+"""Label budgets: how many labels reach a target loss, which option is cheapest, which run to make next."""
+
+import numpy as np
+import xarray as xr
+
+from gzlib.errors import UserError
+from gzlib.fitting.batch import log_gradient
+from gzlib.fitting.forecast import forecast
+from gzlib.fitting.laws import get_law
+
+MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not forecast
+GRID = 241
+
+
+def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean"):
+    """Training size at which each curve reaches a target loss.
+
+    Parameters
+    ----------
+    loss : DataArray with dims (..., x, replicate), the pilot
+    target : float, positive
+    level : coverage of the band of sizes
+    max_factor : sizes are searched up to this multiple of the largest
+    kind : "mean" or "new_run", see ``forecast``
+
+    Returns
+    -------
+    Dataset over the remaining dims: ``labels`` (median), ``labels_low`` and ``labels_high`` (where the band of the
+    loss reaches the target; infinite if it does not within ``max_factor``), ``status``: "already reached", "forecast",
+    "out of reach" (the median never gets there) or "no forecast" (too few sizes).
+    """
+    if not (np.isfinite(target) and target > 0):
+        raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
+    sizes = loss[x].values.astype(float)
+    grid = np.geomspace(sizes.min(), sizes.max() * max_factor, GRID)
+    ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
+    rest = [dim for dim in ahead["median"].dims if dim != x]
+    shape = tuple(ahead.sizes[dim] for dim in rest)
+    crossing = {}
+    for key, source in (("labels", "median"), ("labels_low", "lower"), ("labels_high", "upper")):
+        flat = ahead[source].transpose(*rest, x).values.reshape(-1, GRID)
+        crossing[key] = np.array([_first_below(grid, row, target) for row in flat]).reshape(shape)
+    measured = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).min(x).transpose(*rest).values
+    status = np.where(np.isfinite(crossing["labels"]), "forecast", "out of reach")
+    status = np.where(measured <= target, "already reached", status)
+    status = np.where(ahead["forecasted"].transpose(*rest).values, status, "no forecast")
+    coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
+    data = {key: (rest, values) for key, values in crossing.items()} | {"status": (rest, status)}
+    return xr.Dataset(
+        data,
+        coords=coords,
+        attrs={"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]},
+    )
+
+
+def _first_below(grid, values, target):
+    """Size where a curve first falls to the target, interpolated in ln x and ln loss; infinite if never."""
+    if not np.isfinite(values).all():
+        return np.nan
+    below = np.flatnonzero(values <= target)
+    if below.size == 0:
+        return np.inf
+    i = below[0]
+    if i == 0:
+        return grid[0]
+    share = np.log(values[i - 1] / target) / np.log(values[i - 1] / values[i])
+    return float(np.exp(np.log(grid[i - 1]) + share * np.log(grid[i] / grid[i - 1])))
+
+
+def compare_options(needed, *, cost_per_label, cost_per_gpu_hour=0.0, gpu_hours=None, owned_labels=0):
+    """Cost of reaching the target with each option (encoder, pretraining, ...), cheapest first.
+
+    Parameters
+    ----------
+    needed : Dataset from ``labels_needed``
+    cost_per_label, cost_per_gpu_hour : float, in one currency
+    gpu_hours : function(option labels dict, n_train array) -> hours of training; default none
+    owned_labels : labels that are there already and cost nothing
+
+    Returns
+    -------
+    list of dict: the option's labels, ``labels``, ``labels_low``, ``labels_high``, ``cost``, ``cost_low``,
+    ``cost_high``, ``status``; out of reach last.
+    """
+    rows = []
+    stacked = (
+        needed.stack(option=list(needed["labels"].dims)) if needed["labels"].dims else needed.expand_dims("option")
+    )
+    for i in range(stacked.sizes["option"]):
+        one = stacked.isel(option=i)
+        option = {dim: one[dim].item() for dim in needed["labels"].dims}
+        row = option | {"status": str(one["status"].item())}
+        for key, cost in (("labels", "cost"), ("labels_low", "cost_low"), ("labels_high", "cost_high")):
+            labels = float(one[key])
+            hours = 0.0 if gpu_hours is None or not np.isfinite(labels) else float(gpu_hours(option, labels))
+            row[key] = labels
+            row[cost] = max(labels - owned_labels, 0.0) * cost_per_label + hours * cost_per_gpu_hour
+        rows.append(row)
+    return sorted(rows, key=lambda row: (not np.isfinite(row["cost"]), row["cost"]))
+
+
+def next_run(fits, x_target, candidates, *, cost=None):
+    """How much one more run of each candidate size narrows the band at the target size.
+
+    From the fit's information matrix: the variance of ln(loss) at the target before and after adding a run
+    (D-optimal design's rank-one update). A floor at zero counts as known.
+
+    Parameters
+    ----------
+    fits : Dataset from ``fit_curves``
+    x_target : float, the size whose loss is wanted
+    candidates : array (sizes,) of runs that could be made
+    cost : function(sizes) -> cost of a run; with it the best run is the one with the largest shrink for its cost
+
+    Returns
+    -------
+    Dataset over the dims of ``fits`` and ``candidate``: ``sd_before``, ``sd_after`` (of ln(loss) at the target),
+    ``shrink`` (1 - after/before), ``value`` (shrink, for each unit of cost if given); ``best`` (...), the size to run.
+    """
+    law = get_law(fits.attrs["law"])
+    candidates = np.atleast_1d(np.asarray(candidates, float))
+    ref = fits.attrs["x_ref"]
+    rest = list(fits["run_sd"].dims)
+    shape = tuple(fits.sizes[dim] for dim in rest)
+    parameters = np.stack([fits[name].values.reshape(-1) for name in law.names], axis=-1)
+    matrices = (
+        fits["covariance"].transpose(*rest, "parameter", "parameter_2").values.reshape(-1, *2 * (len(law.names),))
+    )
+    run_variance = fits["run_sd"].values.reshape(-1) ** 2
+    before, after = np.full(len(parameters), np.nan), np.full((len(parameters), len(candidates)), np.nan)
+    for i, (theta, matrix) in enumerate(zip(parameters, matrices, strict=True)):
+        free = np.isfinite(np.diag(matrix))
+        if not np.isfinite(theta).all() or not free.any():
+            continue
+        matrix = matrix[np.ix_(free, free)]
+        goal = log_gradient(law, [np.array([x_target / ref])], theta[None])[0][:, free][0]
+        added = log_gradient(law, [candidates / ref], theta[None])[0][:, free]
+        before[i] = goal @ matrix @ goal
+        spread = added @ matrix
+        after[i] = before[i] - (spread @ goal) ** 2 / (run_variance[i] + np.einsum("cp,cp->c", spread, added))
+    sd_before, sd_after = np.sqrt(before), np.sqrt(np.maximum(after, 0))
+    shrink = 1 - sd_after / sd_before[:, None]
+    value = shrink / np.asarray(cost(candidates), float) if cost is not None else shrink
+    best = np.where(np.isfinite(sd_before), candidates[np.argmax(np.nan_to_num(value, nan=-np.inf), axis=1)], np.nan)
+    both, full = [*rest, "candidate"], (*shape, len(candidates))
+    coords = {name: coord for name, coord in fits.coords.items() if set(coord.dims) <= set(rest)}
+    return xr.Dataset(
+        {
+            "sd_before": (rest, sd_before.reshape(shape)),
+            "sd_after": (both, sd_after.reshape(full)),
+            "shrink": (both, shrink.reshape(full)),
+            "value": (both, value.reshape(full)),
+            "best": (rest, best.reshape(shape)),
+        },
+        coords=coords | {"candidate": candidates},
+    )
