@@ -10,7 +10,9 @@ from gzlib.errors import UserError
 BENCHMARKS = paths.ROOT / "benchmarks"
 
 
-def row(name: str, value: float | None, unit: str, *, goal: str | None = None, ok: bool | None = None, detail: str = ""):
+def row(
+    name: str, value: float | None, unit: str, *, goal: str | None = None, ok: bool | None = None, detail: str = ""
+):
     """One measured figure; ``ok`` is computed by whoever knows the goal, None where there is none."""
     return {"name": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "detail": detail}
 

@@ -64,7 +64,9 @@ def test_bench_names_what_it_can_measure(capsys):
 
 def test_fit_and_forecast_from_a_file(tmp_path, capsys):
     file = tmp_path / "curves.csv"
-    rows = [f"{n},{0.2 + 3 * n**-0.5 * (1 + 0.01 * s)},{s}" for n in (100, 200, 400, 800, 1600, 3200) for s in (-1, 0, 1)]
+    rows = [
+        f"{n},{0.2 + 3 * n**-0.5 * (1 + 0.01 * s)},{s}" for n in (100, 200, 400, 800, 1600, 3200) for s in (-1, 0, 1)
+    ]
     file.write_text("\n".join(["n_train,loss,seed", *rows]) + "\n")
     assert main(["fit", str(file)]) == 0
     assert "alpha" in capsys.readouterr().out

@@ -43,7 +43,9 @@ def test_band_is_drawn_for_each_curve():
 
 
 def test_small_multiples_have_one_panel_for_each_question():
-    figure = figures.small_multiples(curves(question=list("abcde"), encoder=["x", "y"]), panel="question", hue="encoder")
+    figure = figures.small_multiples(
+        curves(question=list("abcde"), encoder=["x", "y"]), panel="question", hue="encoder"
+    )
     assert [a.get_title() for a in figure.axes if a.axison] == list("abcde")
 
 
@@ -54,7 +56,9 @@ def test_small_multiples_have_one_panel_for_each_question():
         lambda: figures.vote_fractions({"bar": np.array([0.1, 0.9]), "none": np.array([])}),
         lambda: figures.question_bars(pd.Series({"a": 1, "b": 2}), label="n"),
         lambda: figures.loss_against_size(curves(encoder=["a", "b"]), {"a": 1000, "b": 20_000}),
-        lambda: figures.intervals(pd.DataFrame({"estimate": [1.0], "low": [0.5], "high": [2.0]}, index=["q"]), label="x"),
+        lambda: figures.intervals(
+            pd.DataFrame({"estimate": [1.0], "low": [0.5], "high": [2.0]}, index=["q"]), label="x"
+        ),
         lambda: figures.histories({"few": {"a": {"examples": [1, 2], "val_loss": [2.0, 1.0]}}, "many": {}}),
     ],
 )

@@ -58,7 +58,7 @@ class RegressionHead(nn.Module):
 
     @torch.no_grad()
     def start_at(self, fraction: float):
-        """Set the bias so that an untrained network predicts this fraction, about the labels' mean, for every galaxy."""
+        """Set the bias so that an untrained network predicts this fraction for every galaxy."""
         self.linear.bias.fill_(float(np.log(fraction / (1 - fraction))))
         self.linear.weight.mul_(0.1)
 

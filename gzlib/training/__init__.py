@@ -3,7 +3,7 @@
 from gzlib.training.config import FINETUNING, FinetuneConfig, PretrainConfig, Recipe
 from gzlib.training.results import load_runs
 from gzlib.training.runs import stored_records
-from gzlib.training.sweep import key_of, make_again, run, sweep
+from gzlib.training.sweep import key_of, make_again, missing, run, sweep
 
 __all__ = [
     "FINETUNING",
@@ -13,6 +13,7 @@ __all__ = [
     "key_of",
     "load_runs",
     "make_again",
+    "missing",
     "run",
     "stored_records",
     "sweep",

@@ -195,6 +195,17 @@ def _label_counts(survey: SurveySpec, wanted: tuple[int, ...]) -> list[int]:
     return [n for n in wanted if n < available] + [available]
 
 
+def _five_tasks(*, rings: int, galaxy10: int) -> dict:
+    """The paper's five tasks, the two large ones with so many galaxies."""
+    return {
+        "is-lsb": ("sim:is-lsb:2880", "label"),
+        "which-lsb": ("sim:which-lsb:726", "label"),
+        "jwst": ("sim:jwst:471", "label"),
+        "rings": (f"sim:rings:{rings}", "ring_fraction"),
+        "galaxy10": (f"sim:galaxy10:{galaxy10}", "label"),
+    }
+
+
 SMOKE, LAPTOP, PAPER = (PRETRAINING[preset].survey for preset in ("smoke", "laptop", "paper"))
 
 FINETUNING_STUDIES = {
@@ -214,13 +225,7 @@ FINETUNING_STUDIES = {
         pretraining=LAPTOP,
         n_pretrain=8_000,
         pretraining_examples=48_000,
-        tasks={
-            "is-lsb": ("sim:is-lsb:2880", "label"),
-            "which-lsb": ("sim:which-lsb:726", "label"),
-            "jwst": ("sim:jwst:471", "label"),
-            "rings": ("sim:rings:3000", "ring_fraction"),
-            "galaxy10": ("sim:galaxy10:3000", "label"),
-        },
+        tasks=_five_tasks(rings=3_000, galaxy10=3_000),
         n_linear=(25, 50, 100, 200, 300),
         n_full=(200,),
         seeds=(0, 1, 2),
@@ -231,13 +236,7 @@ FINETUNING_STUDIES = {
         pretraining=PAPER,
         n_pretrain=512_000,
         pretraining_examples=4_000_000,
-        tasks={
-            "is-lsb": ("sim:is-lsb:2880", "label"),
-            "which-lsb": ("sim:which-lsb:726", "label"),
-            "jwst": ("sim:jwst:471", "label"),
-            "rings": ("sim:rings:91696", "ring_fraction"),
-            "galaxy10": ("sim:galaxy10:17736", "label"),
-        },
+        tasks=_five_tasks(rings=91_696, galaxy10=17_736),
         n_linear=(25, 50, 100, 200, 300),
         n_full=(50, 100, 200, 300),
         seeds=(0, 1, 2),

@@ -79,6 +79,11 @@ def run(
     return record
 
 
+def missing(jobs: Iterable[tuple[PretrainConfig | FinetuneConfig, SurveySpec]]) -> list:
+    """The jobs that have no finished run yet."""
+    return [job for job in jobs if read_run(key_of(*job)) is None]
+
+
 def make_again(key: str, *, device: str = "auto") -> dict:
     """Make the weights of a recorded run again from its configuration; its record stays as it is.
 
