@@ -162,6 +162,17 @@ def test_probe_recovers_what_is_linear_and_shrinks_what_is_noise():
     np.testing.assert_allclose(predict(features[200:]), target[200:], atol=0.02)
 
 
+def test_probe_is_not_led_astray_by_a_feature_that_varies_only_later():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(400, 30)).astype(np.float32)
+    features[:, 29] = 0
+    features[7, 29] = 1e-3  # all but constant among the labelled galaxies
+    target = (0.5 + 0.1 * features[:, 2]).astype(np.float32)
+    predict, _ = fit_probe(features[:50], target[:50], n_classes=None, seed=0)
+    features[50:, 29] = rng.normal(size=350)
+    assert np.abs(predict(features[50:]).numpy() - target[50:]).max() < 0.1
+
+
 def test_a_failed_run_costs_only_itself_and_is_tried_again(store, survey, monkeypatch):
     jobs = [(pretraining(), survey), (pretraining(encoder="convnext_w5"), survey), (pretraining(seed=1), survey)]
     load, lines = pretrain_module.load_encoder, []

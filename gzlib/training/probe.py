@@ -14,6 +14,7 @@ from gzlib.models import load_encoder
 # Candidates for the L2 penalty, per feature and mean over galaxies; the range covers 20 to 20,000 labels.
 PENALTIES = tuple(10.0 ** np.arange(-5, 1.1, 1.0))
 FOLDS = 5
+LEAST_SPREAD = 0.3  # of a feature's standard deviation, in units of the mean over features
 
 
 @functools.lru_cache(maxsize=2)  # a sweep probes the same features at many label counts
@@ -69,7 +70,9 @@ def _loss(prediction: torch.Tensor, labels: np.ndarray, n_classes: int | None) -
 
 def _solve(features: np.ndarray, labels: np.ndarray, penalty: float, n_classes: int | None):
     x = torch.from_numpy(features)
-    mean, std = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)
+    mean, std = x.mean(0), x.std(0, correction=0)
+    # A feature that hardly varies among few galaxies may vary a lot among the others: it is not blown up to match.
+    std = std.clamp(min=float(LEAST_SPREAD * std.mean()) or 1.0)
     x = (x - mean) / std / x.shape[1] ** 0.5  # so that one penalty means the same for narrow and wide encoders
     target = torch.from_numpy(labels)
     if n_classes is None:
