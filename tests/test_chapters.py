@@ -10,6 +10,8 @@ import nbformat
 import pytest
 
 from gzlib import paths
+from gzlib.book.build import is_fresh
+from gzlib.book.preview import preview
 
 NUMBERS = ("01", "02", "03", "04", "90")
 
@@ -56,3 +58,22 @@ def test_every_number_of_results_in_prose_is_a_variable():
             if cell.cell_type == "markdown":
                 typed = re.findall(r"\d+\.\d+|±\s*\d", re.sub(r"\{\{<.*?>\}\}|`[^`]*`", "", cell.source))
                 assert not typed, (file.name, cell.id, typed)
+
+
+def test_committed_chapters_follow_from_the_committed_code_and_runs():
+    """If this fails, run `python -m gzlib build` and commit what it changes."""
+    for file in sorted((paths.ROOT / "chapters").glob("*.ipynb")):
+        notebook = nbformat.read(file, as_version=4)
+        assert is_fresh(notebook, f"chapters/{file.name}", project=paths.ROOT), file.name
+
+
+def test_the_committed_book_renders_and_every_link_and_picture_is_there(tmp_path):
+    page = preview(paths.ROOT, tmp_path / "book")
+    pages = sorted(page.parent.rglob("*.html"))
+    assert len(pages) == 7
+    for file in pages:
+        text = file.read_text(encoding="utf-8")
+        for target in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text):
+            assert (file.parent / target).exists(), (file.name, target)
+        for picture in re.findall(r"<img[^>]*>", text):
+            assert re.search(r'alt="[^"]{20,}', picture), (file.name, picture[:200])
