@@ -61,7 +61,7 @@ def test_pretraining_records_what_the_book_needs(store, survey):
     assert metrics["asked"]["smooth-or-featured-gz2"] == tests
     summed = sum(metrics["questions"][q] * n for q, n in metrics["asked"].items()) / tests
     assert summed == pytest.approx(metrics["loss"], rel=1e-4)
-    assert metrics["n_params"] == 43_692
+    assert metrics["n_params"] == 43_508
     folder = paths.RUNS / record["key"]
     assert sorted(p.name for p in folder.iterdir()) == ["run.json", "weights.safetensors"]
     assert "-" not in json.dumps(record["provenance"]["seconds"])

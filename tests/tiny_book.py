@@ -9,7 +9,7 @@ from gzlib.book.chapters import write_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 _LIBRARY = ["__init__.py", "paths.py", "errors.py", "trace.py", "book/__init__.py", "book/chapters.py"]
-_LIBRARY += ["book/variables.py"]
+_LIBRARY += ["files.py", "book/variables.py", "book/readme.py"]
 
 _QUARTO = """\
 project:
