@@ -13,10 +13,10 @@ from pathlib import Path
 from gzlib import paths
 from gzlib.data.assemble import CURATION, assemble, fingerprint_start
 from gzlib.data.checks import VOTE_SLACK
-from gzlib.data.pack import write_json
 from gzlib.data.place import building_place, is_survey, read_report, refuse_foreign
 from gzlib.data.sources import Source, find_path, input_signature, is_simulated, open_source, split_text
 from gzlib.errors import UserError
+from gzlib.files import replace_file
 
 SPLIT_MODES = ("hash", "source")
 
@@ -135,7 +135,8 @@ def curate(
         raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
     with building_place(folder, is_current) as place:
         report = {"source": text, "parameters": parameters, "input": signature}
-        write_json(place / "survey.json", report | assemble(opened, place, parameters, progress))
+        report |= assemble(opened, place, parameters, progress)
+        replace_file(place / "survey.json", json.dumps(report, indent=1, ensure_ascii=False))
     return folder
 
 

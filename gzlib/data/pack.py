@@ -1,6 +1,5 @@
 """Writing a curated survey piece by piece: nothing but the current batch is in memory."""
 
-import json
 import os
 from pathlib import Path
 
@@ -100,13 +99,3 @@ def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, l
         else:
             columns.append(pa.array(values.to_numpy(dtype=field.type.to_pandas_dtype())))
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def write_json(path: Path, content: dict):
-    """Write JSON so that the file is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
