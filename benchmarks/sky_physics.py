@@ -32,6 +32,7 @@ def drawn_here(p: dict) -> np.ndarray:
         "disc_flux": 0 * flux,
         "psf_fwhm": p["fwhm"] * one,
         "pixel_variance": one / 12,
+        "colour_gradient": 0 * one,
     }
     structure = {
         "bulge_index": p["index"] * one,

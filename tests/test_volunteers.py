@@ -1,11 +1,14 @@
 """Volunteers: votes walk the tree, follow what can be seen, and imply an exact irreducible loss."""
 
+import json
+import runpy
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy.special import gammaln
 
+from gzlib import paths
 from gzlib.data import sky, volunteers
 from gzlib.data.schema import load_schema
 from gzlib.data.sky.draws import Draws
@@ -160,3 +163,35 @@ def test_reach_is_the_share_of_volunteers_asked(crowd):
     schema, _, by_kind, size, votes = crowd
     asked = schema.question_totals(votes).sum(0) / size.sum()
     np.testing.assert_allclose(volunteers.reach_probabilities(schema, by_kind).mean(0), asked, atol=0.01)
+
+
+def report():
+    return json.loads((paths.DATA / "benchmarks" / "sky_votes.json").read_text(encoding="utf-8"))
+
+
+def test_the_committed_report_covers_every_calibrated_question_and_meets_its_goals():
+    assert {record["name"].removeprefix("votes.") for record in report()} == set(constants())
+    for record in report():
+        assert record["ok"] and record["value"] <= 0.08 and record["detail"]["mean_gap"] <= 0.05, record["name"]
+        assert abs(np.subtract(*record["detail"]["entropy"])) < 0.05, record["name"]
+
+
+def test_the_committed_report_is_what_the_present_sky_gives():
+    votes = paths.ROOT.parent / "shared" / "data" / "votes"
+    if not votes.is_dir():
+        pytest.skip(f"the real votes are not in {votes}")
+    benchmark = runpy.run_path(str(paths.ROOT / "benchmarks" / "sky_votes.py"))
+    for now, then in zip(benchmark["report"](12000, "report"), report(), strict=True):
+        assert now["name"] == then["name"] and now["value"] == pytest.approx(then["value"], abs=2e-3), now["name"]
+        np.testing.assert_allclose(now["detail"]["simulated"], then["detail"]["simulated"], atol=2e-3)
+
+
+def test_tails_pass_for_arms_with_some_volunteers():
+    schema = load_schema("gz2")
+    _, seen = look("gz2", np.arange(300), seed=0)
+    position = schema.label_cols.index("has-spiral-arms-gz2_yes")
+    without, with_tail = (
+        volunteers.answer_probabilities(schema, volunteers.kind_probabilities(schema, seen | {"tail": tail}))
+        for tail in (0 * seen["tail"], 0 * seen["tail"] + 0.8)
+    )
+    assert (with_tail[:, position] > without[:, position]).all()

@@ -9,7 +9,7 @@ from gzlib.data.sky.draws import Draws
 from gzlib.data.sky.scene import band_flux
 from gzlib.data.sky.telescopes import Telescope
 
-N_FIELD, N_KNOTS, N_BODY, N_CHAIN = 14, 16, 9, 26
+N_FIELD, N_KNOTS, N_BODY, N_CHAIN = 38, 16, 9, 26
 
 
 def plan_blobs(draws: Draws, telescope: Telescope, population: dict, structure: dict, scene: dict) -> dict:
@@ -29,38 +29,39 @@ def plan_blobs(draws: Draws, telescope: Telescope, population: dict, structure: 
 
 
 def _field(draws: Draws, telescope: Telescope, scene: dict):
-    """Stars (two Gaussians: core and wing) and background galaxies (three in a row), counts growing with depth."""
+    """Stars (core and wing) and background galaxies (two Gaussians side by side), counts growing with depth.
+
+    Numbers, sizes and colours follow the sources around galaxies in half of the real pictures
+    (``benchmarks/sky_realism.py``): most are hardly resolved, and far more varied in colour than the galaxy itself.
+    """
     fov, n = scene["fov"], len(draws)
     area = (fov / 60) ** 2
     x, y = ((draws.uniform(f"field-{axis}", N_FIELD) - 0.5) * fov[:, None] for axis in "xy")
     rank = draws.uniform("field-kind", N_FIELD)
-    share = np.clip(telescope.stars * area * 0.8, 0.3, 10)[:, None] / N_FIELD
+    crowd = np.exp(0.7 * draws.normal("field-crowd"))  # galaxies cluster
+    share = np.clip(telescope.stars * area * 1.3, 0.3, 8)[:, None] / N_FIELD
     star = rank < share
-    galaxies = np.clip(10 ** (0.33 * (telescope.depth - 26.2)) * 9 * area, 0.6, 11)[:, None] / N_FIELD
+    galaxies = np.clip(10 ** (0.33 * (telescope.depth - 26.2)) * 22 * area * crowd, 1, 32)[:, None] / N_FIELD
     galaxy = ~star & (rank < share + galaxies)
-    # Euclidean counts, N(<m) rising as 10^(0.35 m), from the limit of what shows upwards.
-    faintest = telescope.depth - 3.7
-    magnitude = faintest + np.log10(draws.uniform("field-flux", N_FIELD)) / np.where(star, 0.18, 0.36)
+    # Counts N(<m) rise as 10^(0.40 m) for galaxies and 10^(0.20 m) for stars, up to the limit of what shows.
+    faintest = telescope.depth - 2.9
+    magnitude = faintest + np.log10(draws.uniform("field-flux", N_FIELD)) / np.where(star, 0.20, 0.40)
     magnitude = np.maximum(magnitude, telescope.magnitude_limit - np.where(star, 3.5, 0.3))
-    colour = np.where(
-        star, 0.1 + 1.2 * draws.uniform("field-colour", N_FIELD), 0.3 + 0.9 * draws.uniform("field-colour", N_FIELD)
-    )
+    u = draws.uniform("field-colour", N_FIELD)
+    colour = np.where(star, -0.1 + 1.6 * u**1.6, 1.4 * u**1.8)
+    # From blue to red stars the red band gains more than in proportion (M stars); galaxies differ in redshift.
+    redder = 0.5 * u**3 + 0.2 * draws.normal("field-red", N_FIELD)
     flux = band_flux(magnitude.ravel(), colour.ravel()).reshape(n, N_FIELD, 3)
-    size = telescope.psf_fwhm * np.exp(0.4 * draws.normal("field-size", N_FIELD)) * 0.45
-    length = size * (0.3 + draws.uniform("field-length", N_FIELD))
+    flux[..., 2] *= 10 ** (0.4 * redder)
+    size = telescope.psf_fwhm * 0.2 * np.exp(0.5 * draws.normal("field-size", N_FIELD) - 0.18 * (magnitude - faintest))
+    length = size * 1.6 * draws.uniform("field-length", N_FIELD)
     angle = np.pi * draws.uniform("field-angle", N_FIELD)
     dx, dy = length * np.cos(angle) * galaxy, length * np.sin(angle) * galaxy
-    core = np.where(star, 0.0, size)
-    wing = np.where(star, 0.9 * telescope.psf_fwhm, size)
-    weights = (
-        np.where(star, 0.0, 0.3) * galaxy,
-        np.where(star, 0.85, 0.4 * galaxy),
-        np.where(star, 0.15, 0.3 * galaxy),
-    )
-    spread = np.concatenate([size, core, wing], axis=1)
+    spread = np.concatenate([size * galaxy, np.where(star, 0.9 * telescope.psf_fwhm, size)], axis=1)
+    weights = np.where(star, 0.85, 0.5 * galaxy), np.where(star, 0.15, 0.5 * galaxy)
     return (
-        np.concatenate([x - dx, x, x + dx], axis=1),
-        np.concatenate([y - dy, y, y + dy], axis=1),
+        np.concatenate([x - dx, x + dx], axis=1),
+        np.concatenate([y - dy, y + dy], axis=1),
         spread,
         spread,
         np.concatenate([w[..., None] * flux for w in weights], axis=1),
@@ -76,7 +77,7 @@ def to_sky(structure: dict, scene: dict, u: np.ndarray, v: np.ndarray):
 
 
 def _knots(draws: Draws, structure: dict, scene: dict):
-    """Star-forming knots along the arms, and the giant clumps of young discs (Guo et al. 2015: 1 to 10 % of light)."""
+    """Star-forming knots along the arms, and the giant clumps of young discs (Guo et al. 2015)."""
     order = np.arange(N_KNOTS)
     wanted = structure["clump_count"][:, None]
     is_clump = (structure["clumps"] > 0)[:, None]

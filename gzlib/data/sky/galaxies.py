@@ -12,16 +12,16 @@ from gzlib.data.sky.blobs import plan_blobs
 from gzlib.data.sky.detector import expose, stretch
 from gzlib.data.sky.draws import Draws
 from gzlib.data.sky.population import draw_population
-from gzlib.data.sky.render import chunk_galaxies, light, plan_arrays, to_device
+from gzlib.data.sky.render import alike, chunk_galaxies, light, plan_arrays, to_device
 from gzlib.data.sky.scene import plan_scene
 from gzlib.data.sky.structure import draw_structure
 from gzlib.data.sky.tasks import TASKS, task_labels, task_recipe
-from gzlib.data.sky.telescopes import TELESCOPES
+from gzlib.data.sky.telescopes import TELESCOPES, Telescope
 from gzlib.data.sky.visible import visible
 from gzlib.errors import UserError
 
 # Raised by hand whenever pixels or votes change meaning.
-VERSION = 1
+VERSION = 2
 CAMPAIGNS = ("gz2", "dr12", "dr5", "dr8", "candels", "hubble", "cd", "ukidss")
 
 
@@ -31,7 +31,7 @@ class Simulated:
 
     Attributes
     ----------
-    images : (n, size, size, 3) uint8, red first
+    images : (n, size, size, 3) uint8, red first; or the bands asked for, in their order
     votes : (n, answers) int32 in ``load_schema(campaign).label_cols`` order, or None for a task
     labels : DataFrame with ``label`` and ``label_name`` (``ring_fraction`` for rings), or None for a campaign
     truth : DataFrame of known structure; for a campaign also ``<label column>_probability``
@@ -45,7 +45,7 @@ class Simulated:
     catalog: pd.DataFrame
 
 
-def simulate(campaign: str, index, *, seed: int, size: int, device="cpu") -> Simulated:
+def simulate(campaign: str, index, *, seed: int, size: int, bands=None, device="cpu") -> Simulated:
     """Galaxies ``index`` of a campaign, the same whatever else is asked for in the same call.
 
     Parameters
@@ -58,18 +58,21 @@ def simulate(campaign: str, index, *, seed: int, size: int, device="cpu") -> Sim
         Seed of the sky.
     size : int
         Pixels along one side of the pictures (at least 8).
+    bands : sequence of str, optional
+        Bands of the campaign's telescope to keep, in this order; by default all three, red first.
 
     Raises
     ------
     UserError
-        If the campaign is unknown, an index is negative or the size is below 8.
+        If the campaign is unknown, an index is negative, the size is below 8, or the telescope lacks a band.
     """
     if campaign not in CAMPAIGNS:
         raise UserError(f"Unknown campaign '{campaign}'; choose one of {', '.join(CAMPAIGNS)}.")
     index = _checked(index, seed, size)
+    kept = _channels(TELESCOPES[campaign], bands)
     schema = load_schema(campaign)
     draws, plan, structure, seen = plan_galaxies(campaign, TELESCOPES[campaign], {}, index, seed)
-    images = _draw(plan, size, device)
+    images = _draw(plan, size, device)[..., kept]
     by_kind = volunteers.kind_probabilities(schema, seen)
     votes = volunteers.cast_votes(schema, by_kind, volunteers.crowd_size(campaign, draws), draws)
     chance = volunteers.answer_probabilities(schema, by_kind)
@@ -104,6 +107,19 @@ def _checked(index, seed, size) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def _channels(telescope: Telescope, bands) -> list[int] | slice:
+    """Where the bands stand in a picture, whose last axis is red first."""
+    if bands is None:
+        return slice(None)
+    if isinstance(bands, str) or len(bands) == 0:
+        raise UserError(f"Bands are given as a sequence of names, such as {telescope.bands!r}, not {bands!r}.")
+    missing = [band for band in bands if band not in telescope.bands]
+    if missing:
+        known = ", ".join(telescope.bands)
+        raise UserError(f"Telescope {telescope.name} has bands {known}; '{missing[0]}' is not among them.")
+    return [2 - telescope.bands.index(band) for band in bands]
+
+
 def plan_galaxies(name, telescope, boost, index, seed, adjust=None):
     """Draws, the renderer's plan, the known truth as a DataFrame, and what can be seen; nothing is drawn yet."""
     draws = Draws(name, index, seed=int(seed))
@@ -136,12 +152,13 @@ def _draw(plan: tuple, size: int, device) -> np.ndarray:
     if device.type != "cpu":
         chunk *= max(1, 512 // chunk)
     images = np.empty((n, size, size, 3), np.uint8)
-    for start in range(0, n, chunk):
-        rows = np.minimum(np.arange(start, start + chunk), n - 1)
-        p = to_device({name: value[rows] for name, value in arrays.items()}, device)
-        with torch.no_grad():
-            drawn = stretch(expose(light(p, size), p, telescope), p, telescope).cpu().numpy()
-        images[start : start + chunk] = drawn[: n - start]
+    for rows, group in alike(arrays):
+        for start in range(0, len(rows), chunk):
+            chosen = np.minimum(np.arange(start, start + chunk), len(rows) - 1)
+            p = to_device({name: value[chosen] for name, value in group.items()}, device)
+            with torch.no_grad():
+                drawn = stretch(expose(light(p, size), p, telescope), p, telescope).cpu().numpy()
+            images[rows[start : start + chunk]] = drawn[: len(rows) - start]
     return images
 
 

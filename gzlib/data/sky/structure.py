@@ -12,10 +12,10 @@ def draw_structure(draws: Draws, population: dict[str, np.ndarray], boost: dict[
     """Structure of each galaxy, given what kind of galaxy it is.
 
     Bulge fractions fall from early to late types with wide scatter (Graham & Worley 2008); discs are seen at
-    isotropic inclination with a thickness of about a fifth (Unterborn & Ryden 2008); ellipticals have the axis
-    ratios of Padilla & Strauss (2008) in outline; bars grow more common in massive discs with bulges (Masters et al.
-    2011); pitch angles spread about 18 degrees and tighten with bulges (Hart et al. 2017), two arms lead (Hart et
-    al. 2016); inner and outer rings as in Buta (2017); mergers at the few per cent of Darg
+    isotropic inclination with a thickness of about a fifth, and ellipticals have axis ratios, as Padilla &
+    Strauss (2008) find in outline; bars grow more common in massive discs with bulges (Masters et al.
+    2011); pitch angles spread about 18 degrees (Hart et al. 2017) and tighten with bulges (Masters et al. 2019), two
+    arms lead (Hart et al. 2016); inner and outer rings as in Buta (2017); mergers at the few per cent of Darg
     et al. (2010); tidal features at several per cent, fewer than the 12 that Atkinson et al. (2013) found in deeper
     pictures.
 

@@ -38,7 +38,8 @@ def task_recipe(task: str) -> tuple[Telescope, dict[str, float], object]:
     if task in ("is-lsb", "which-lsb"):
         return TELESCOPES["deep"], {}, _is_lsb if task == "is-lsb" else _which_lsb
     if task == "jwst":
-        return TELESCOPES["jwst"], {"merger": 1.0}, _jwst
+        # No satellite crosses a telescope beyond the Moon, and the labellers' cutouts are closer than Galaxy Zoo's.
+        return replace(TELESCOPES["jwst"], artefacts=0.0, frame=6.0), {}, _jwst
     if task == "rings":
         return replace(TELESCOPES["dr8"], artefacts=0.02), {"ring": 1.5}, None
     return replace(TELESCOPES["dr5"], artefacts=0.0), {}, _galaxy10
@@ -92,7 +93,7 @@ def _jwst(draws, population, structure):
     kind = np.floor(5 * draws.uniform("task-class"))
     bulge = 0.05 + 0.35 * draws.uniform("task-bulge") ** 2
     population = population | {"type": np.choose(kind.astype(int), [0, 2, 3, 4, 2])}
-    s = _as_disc(structure, kind > 0, np.where(kind >= 2, 0.3 * bulge, bulge))
+    s = _as_disc(_without(kind == 0, structure), kind > 0, np.where(kind >= 2, 0.3 * bulge, bulge))
     b = np.where(kind == 0, 1.0, s["bulge_fraction"])
     strength = 0.35 + 0.65 * draws.uniform("task-strength")
     s |= {
@@ -101,7 +102,7 @@ def _jwst(draws, population, structure):
         "arms": np.where(kind == 1, 0.6 * strength, 0.0),
         "bulge_index": np.where(kind == 0, np.clip(structure["bulge_index"], 2.5, 6), s["bulge_index"]),
         "texture": np.where(kind == 2, strength, 0.0),
-        "lopsided": np.where(kind == 2, 0.6 * strength, 0.5 * structure["lopsided"]),
+        "lopsided": np.where(kind == 2, 0.6 * strength, 0.5 * s["lopsided"]),
         "clumps": np.where(kind == 3, strength, 0.0),
         "task_class": kind,
     }
@@ -110,18 +111,17 @@ def _jwst(draws, population, structure):
 
 def _galaxy10(draws, population, structure):
     kind = np.searchsorted(np.cumsum(_GALAXY10_SHARES)[:-1], draws.uniform("task-class"))
-    strength = 0.35 + 0.65 * draws.uniform("task-strength")
+    strength = 0.45 + 0.55 * draws.uniform("task-strength")
     smooth, spiral, edge = (kind >= 2) & (kind <= 4), (kind >= 5) & (kind <= 7), kind >= 8
     population = population | {"type": np.where(smooth, 0, np.where(spiral | edge, 2, population["type"]))}
+    population = _nearer(population, spiral, 3.0 + 4.0 * draws.uniform("task-near"))
     cosi = np.where(
         spiral,
-        0.4 + 0.6 * draws.uniform("task-tilt"),
+        0.45 + 0.55 * draws.uniform("task-tilt"),
         np.where(edge, 0.12 * draws.uniform("task-tilt"), structure["cos_inclination"]),
     )
-    s = structure | {
-        "cos_inclination": cosi,
-        "thickness": np.where(spiral | edge, np.clip(structure["thickness"], 0.09, 0.2), structure["thickness"]),
-    }
+    thickness = np.where(spiral | edge, np.clip(structure["thickness"], 0.09, 0.2), structure["thickness"])
+    s = _without(smooth, structure | {"cos_inclination": cosi, "thickness": thickness})
     bulge = np.select(
         [kind == 8, kind == 9, kind == 6],
         [0.05 * strength, 0.25 + 0.3 * strength, 0.1 + 0.3 * strength],
@@ -137,17 +137,40 @@ def _galaxy10(draws, population, structure):
         "disc_fraction": 1 - b,
         "bulge_q": q,
         "pitch": np.deg2rad(pitch),
-        "arms": np.where(spiral, strength, s["arms"] * ~smooth * ~edge),
+        "arms": np.where(spiral, strength, s["arms"] * ~edge),
         "bulge_index": np.where(smooth, np.clip(structure["bulge_index"], 2, 6), s["bulge_index"]),
         "bar": np.where(kind == 5, strength, np.where(kind <= 1, s["bar"], 0.1 * s["bar"])),
         "task_class": kind.astype(float),
-        "lopsided": np.where(kind == 0, 0.5 + 0.5 * strength, s["lopsided"] * ~smooth),
+        "lopsided": np.where(kind == 0, 0.5 + 0.5 * strength, s["lopsided"] * ~edge),
+        "texture": s["texture"] * (kind <= 1),
         "warp": np.where(kind == 0, strength, s["warp"]),
         "ring_inner": s["ring_inner"] * (kind <= 1),
         "ring_outer": s["ring_outer"] * (kind <= 1),
     }
     s = _merge(s, kind == 1, 0.4 + 0.6 * draws.uniform("task-merger"), 0.6 * draws.uniform("task-advance"))
     return population, s | {"tail": np.where(kind == 0, strength, s["tail"] * (kind == 1))}
+
+
+def _nearer(population, chosen, radius):
+    """Bring the chosen galaxies near enough to show at least this half-light radius [arcsec]; no change of physics."""
+    factor = np.where(chosen, np.maximum(radius / population["radius"], 1.0), 1.0)
+    return population | {
+        "radius": population["radius"] * factor,
+        "magnitude": population["magnitude"] - 5 * np.log10(factor),
+    }
+
+
+# Whatever makes a galaxy other than a plain spheroid.
+_FEATURES = (
+    "arms", "bar", "ring_inner", "ring_outer", "knots", "clumps", "dust", "texture", "lopsided", "warp", "boxy",
+    "minor_merger", "tail", "stream", "shell", "diffuse", "lens",
+)  # fmt: skip
+
+
+def _without(chosen, structure):
+    """Take every feature from the chosen galaxies, so that they are smooth in the picture and not in name only."""
+    stage = np.where(chosen & (structure["stage"] == 2), 0.0, structure["stage"])
+    return structure | {name: structure[name] * ~chosen for name in _FEATURES} | {"stage": stage}
 
 
 def task_labels(task: str, structure: pd.DataFrame, seen: dict, draws) -> pd.DataFrame:

@@ -27,8 +27,18 @@ class Telescope:
         Gain of blue, middle and red before the asinh stretch.
     saturation, softening : float
         How much colour the picture keeps (1: all), and the asinh softening Q.
-    black : (float, float, float)
-        Level (0 to 1) of empty sky in blue, middle and red.
+    black, black_scatter : (float, float, float)
+        Level (0 to 1) of empty sky in blue, middle and red, and its scatter from picture to picture (natural log).
+    grain : float
+        Kernel with which resampling smooths the detector's noise: standard deviation in detector pixels.
+    chroma_grain : float
+        Kernel of the noise in colour, which the JPEG files carry at half the resolution; in pixels of the 424 px file.
+    noise_bands : (float, float, float)
+        Noise of blue, middle and red as the picture shows it, in units of what ``depth`` says.
+    noise_common, noise_scatter : float
+        Correlation of the shown noise between bands; scatter of each band's noise between pictures (natural log).
+    registration : float
+        How far the blue and the red band are shifted against the middle one, standard deviation in each direction.
     stars, spikes : float
         Foreground stars per square arcmin; strength of diffraction spikes.
     artefacts, gradient : float
@@ -52,6 +62,13 @@ class Telescope:
     saturation: float
     softening: float
     black: tuple[float, float, float]
+    black_scatter: tuple[float, float, float]
+    grain: float
+    chroma_grain: float
+    noise_bands: tuple[float, float, float]
+    noise_common: float
+    noise_scatter: float
+    registration: float
     stars: float
     spikes: float
     artefacts: float
@@ -62,20 +79,27 @@ _SDSS = Telescope(
     name="SDSS",
     bands=("g", "r", "i"),
     pixel=0.396,
-    psf_fwhm=1.3,
+    psf_fwhm=1.25,
     seeing_scatter=0.12,
     moffat_beta=3.0,
-    depth=26.7,
+    depth=26.2,
     sky=20.9,
     magnitude_limit=17.0,
-    redshift=0.085,
+    redshift=0.057,
     mass_floor=8.8,
-    r90_min=3.0,
+    r90_min=4.2,
     frame=8.48,
-    stretch=(0.36, 0.30, 0.275),
+    stretch=(0.395, 0.30, 0.277),
     saturation=0.95,
-    softening=8.0,
-    black=(0.010, 0.016, 0.016),
+    softening=7.0,
+    black=(0.0064, 0.0140, 0.0138),
+    black_scatter=(0.45, 0.32, 0.45),
+    grain=0.48,
+    chroma_grain=6.2,
+    noise_bands=(0.92, 1.08, 1.14),
+    noise_common=0.84,
+    noise_scatter=0.22,
+    registration=0.08,
     stars=3.0,
     spikes=0.3,
     artefacts=0.05,
@@ -85,24 +109,31 @@ _DECAM = Telescope(
     name="DECam",
     bands=("g", "r", "z"),
     pixel=0.262,
-    psf_fwhm=1.2,
+    psf_fwhm=1.1,
     seeing_scatter=0.10,
     moffat_beta=3.0,
-    depth=26.9,
+    depth=27.0,
     sky=20.8,
     magnitude_limit=17.0,
-    redshift=0.085,
+    redshift=0.057,
     mass_floor=8.8,
-    r90_min=3.0,
+    r90_min=4.2,
     frame=8.48,
-    stretch=(0.74, 0.60, 0.50),
+    stretch=(0.95, 0.60, 0.52),
     saturation=0.33,
-    softening=8.0,
-    black=(0.063, 0.062, 0.066),
+    softening=7.0,
+    black=(0.0625, 0.0618, 0.0662),
+    black_scatter=(0.05, 0.04, 0.06),
+    grain=0.25,
+    chroma_grain=2.6,
+    noise_bands=(1.03, 1.00, 1.15),
+    noise_common=0.75,
+    noise_scatter=0.0,
+    registration=0.02,
     stars=4.0,
     spikes=0.4,
     artefacts=0.06,
-    gradient=0.7,
+    gradient=0.35,
 )
 _HST = Telescope(
     name="HST",
@@ -122,6 +153,13 @@ _HST = Telescope(
     saturation=0.9,
     softening=8.0,
     black=(0.03, 0.03, 0.03),
+    black_scatter=(0.15, 0.15, 0.15),
+    grain=0.4,
+    chroma_grain=1.7,
+    noise_bands=(1.0, 1.0, 1.0),
+    noise_common=0.80,
+    noise_scatter=0.1,
+    registration=0.003,
     stars=2.0,
     spikes=1.0,
     artefacts=0.07,
@@ -131,8 +169,8 @@ _HST = Telescope(
 TELESCOPES = {
     "gz2": _SDSS,
     "dr12": _DECAM,
-    "dr5": replace(_DECAM, magnitude_limit=17.3, redshift=0.09, depth=27.0, artefacts=0.09),
-    "dr8": replace(_DECAM, magnitude_limit=17.7, redshift=0.11, depth=26.8, mass_floor=8.6),
+    "dr5": replace(_DECAM, magnitude_limit=17.3, redshift=0.062, depth=27.1, artefacts=0.09),
+    "dr8": replace(_DECAM, magnitude_limit=17.7, redshift=0.075, depth=26.9, mass_floor=8.6),
     "hubble": _HST,
     "candels": replace(
         _HST,
@@ -173,6 +211,8 @@ TELESCOPES = {
         stretch=(0.16, 0.145, 0.13),
         saturation=0.5,
         black=(0.06, 0.06, 0.06),
+        black_scatter=(0.06, 0.06, 0.06),
+        noise_scatter=0.1,
         gradient=1.0,
     ),
     "jwst": replace(

@@ -140,7 +140,7 @@ def _merging(question, v):
 
 
 def _bulge_shape(question, v):
-    present = 6 * (v["bulge"] - 0.12)
+    present = 1.5 * np.log(v["bulge"] / 0.12 + 1e-3)  # eyes judge ratios: Fechner (1860)
     return _table(
         question,
         {
@@ -165,7 +165,8 @@ _SCORES = {
     "edge-on-bulge": _bulge_shape,
     "clump-count": _clump_count,
     "disk-edge-on": lambda q, v: _binary(q, 8 * (v["edge_on"] - 0.6) - 3 * v["arms"]),
-    "has-spiral-arms": lambda q, v: _binary(q, 8 * (v["arms"] - 0.2) - 1.5 * v["edge_on"]),
+    # Tidal tails pass for arms with some.
+    "has-spiral-arms": lambda q, v: _binary(q, 8 * (v["arms"] + 0.35 * v["tail"] - 0.2) - 1.5 * v["edge_on"]),
     "bulge-size": lambda q, v: _nearest(v["bulge"], [_BULGE[n] for n in _names(q)], 0.14),
     "how-rounded": lambda q, v: _nearest(v["axis_ratio"], [_ROUND[n] for n in _names(q)], 0.12),
     "spiral-winding": lambda q, v: (

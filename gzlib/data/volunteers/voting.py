@@ -99,15 +99,17 @@ def questions_in_order(schema: Schema) -> list[int]:
 
 def kind_probabilities(schema: Schema, seen: dict[str, np.ndarray]) -> list[np.ndarray]:
     """For each question (n, kinds, answers): how each kind of volunteer answers, once asked."""
-    out = []
-    for question in schema.questions:
-        logits = ABILITY[None, :, None] * _calibrated(question, seen)[:, None, :]
-        for position, answer in enumerate(question.answers):
-            if answer in ("_featured-or-disk", "_features", "_yes", "_merger"):
-                logits[:, :, position] += BIAS
-        chance = softmax(logits, axis=2)
-        out.append((1 - LAPSE)[None, :, None] * chance + (LAPSE / len(question.answers))[None, :, None])
-    return out
+    return [question_probabilities(question, seen) for question in schema.questions]
+
+
+def question_probabilities(question: Question, seen: dict[str, np.ndarray]) -> np.ndarray:
+    """(n, kinds, answers): how each kind of volunteer answers one question, once asked."""
+    logits = ABILITY[None, :, None] * _calibrated(question, seen)[:, None, :]
+    for position, answer in enumerate(question.answers):
+        if answer in ("_featured-or-disk", "_features", "_yes", "_merger"):
+            logits[:, :, position] += BIAS
+    chance = softmax(logits, axis=2)
+    return (1 - LAPSE)[None, :, None] * chance + (LAPSE / len(question.answers))[None, :, None]
 
 
 def _joint(schema: Schema, by_kind: list[np.ndarray]) -> list[np.ndarray]:
@@ -154,21 +156,26 @@ def cast_votes(schema: Schema, by_kind: list[np.ndarray], crowd: np.ndarray, dra
     crowd : (n,) int64 volunteers for each galaxy, at most ``MOST_VOLUNTEERS``
     draws : object with ``uniform(stream, columns)``, such as :class:`gzlib.data.sky.draws.Draws`
     """
-    n = len(crowd)
-    present = np.arange(MOST_VOLUNTEERS)[None, :] < crowd[:, None]
-    kind = np.searchsorted(np.cumsum(SHARE)[:-1], draws.uniform("volunteer-kind", MOST_VOLUNTEERS))
-    gave, votes = {}, np.zeros((n, len(schema.label_cols)), np.int32)
+    present, kind = volunteers_of(crowd, draws)
+    gave, votes = {}, np.zeros((len(crowd), len(schema.label_cols)), np.int32)
     for position in questions_in_order(schema):
-        question, chance, parents = (
-            schema.questions[position],
-            by_kind[position],
-            asked_after(schema.questions[position]),
-        )
+        question, parents = schema.questions[position], asked_after(schema.questions[position])
         asked = np.logical_or.reduce([gave[column] for column in parents]) if parents else present
-        upper = np.cumsum(chance, axis=2)[np.arange(n)[:, None], kind]
-        u = draws.uniform(f"vote-{question.name}", MOST_VOLUNTEERS)[..., None]
-        answer = (u > upper[..., :-1]).sum(2)
+        answer = ask(question, by_kind[position], kind, draws)
         for place, column in enumerate(question.label_cols):
             gave[column] = asked & (answer == place)
             votes[:, question.columns.start + place] = gave[column].sum(1)
     return votes
+
+
+def volunteers_of(crowd: np.ndarray, draws) -> tuple[np.ndarray, np.ndarray]:
+    """(n, ``MOST_VOLUNTEERS``) each: whether a place is taken, and of which kind that volunteer is."""
+    present = np.arange(MOST_VOLUNTEERS)[None, :] < crowd[:, None]
+    return present, np.searchsorted(np.cumsum(SHARE)[:-1], draws.uniform("volunteer-kind", MOST_VOLUNTEERS))
+
+
+def ask(question: Question, chance: np.ndarray, kind: np.ndarray, draws) -> np.ndarray:
+    """(n, ``MOST_VOLUNTEERS``) position of the answer that each volunteer gives, or would give if asked."""
+    upper = np.cumsum(chance, axis=2)[np.arange(len(kind))[:, None], kind]
+    u = draws.uniform(f"vote-{question.name}", MOST_VOLUNTEERS)[..., None]
+    return (u > upper[..., :-1]).sum(2)
