@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,14 @@ from gzlib.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 with one sentence on standard error if the input was bad."""
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
+        bad, 75 if SIGTERM stopped a training that the same command takes up again, 130 after Ctrl-C.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     try:
@@ -17,11 +25,20 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         if args.debug:
             raise
-        print(f"gzlib {args.command}: {error}", file=sys.stderr)
+        _tell(f"gzlib {args.command}: {error}")
         return 2
+    except SystemExit as stop:
+        _tell(f"gzlib {args.command}: stopped; what was done is kept, and the same command goes on from there")
+        return stop.code
     except KeyboardInterrupt:
-        print(f"gzlib {args.command}: stopped; what was finished is kept", file=sys.stderr)
+        _tell(f"gzlib {args.command}: stopped; what was finished is kept")
         return 130
+
+
+def _tell(sentence: str):
+    """A last word on standard error; of the processes that torchrun started, the first one has it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0":
+        print(sentence, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--mode", choices=("linear", "full"), default="linear", help="linear probe, or all weights")
     _training_arguments(sub, weights="imagenet")
 
+    sub = command("sweep", _sweep, "make the runs of a plan that are missing, here or on a cluster")
+    sub.add_argument("plan", type=Path, help="a TOML file; see examples/plan.toml")
+    sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are there; make none")
+    sub.add_argument(
+        "--scheduler", metavar="WHERE", help="Dask workers: local:N processes here, or a running scheduler's address"
+    )
+    sub.add_argument("--bring-weights", action="store_true", help="from workers that do not share this file system")
+    _conduct_arguments(sub)
+
     sub = command("fit", _fit, "fit power laws to learning curves, with intervals and verdicts")
     sub.add_argument("curves", type=Path, help="CSV with columns n_train, loss, and optionally seed, curve")
 
@@ -73,10 +99,22 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("curves", type=Path, help="CSV as for 'fit'")
     sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
 
+    sub = command("register", _register, "store a forecast before the runs that it is about exist")
+    sub.add_argument("name", help="of the forecast, stored as data/forecasts/NAME.json")
+    sub.add_argument("--run-outcome", action="store_true", help="make the runs that a stored forecast is about")
+    sub.add_argument("--preset", choices=("smoke", "laptop", "paper"), default="laptop", help="recipe (%(default)s)")
+    sub.add_argument("--source", help="survey of pilot and outcome, such as sim:24000")
+    sub.add_argument("--encoder", action="append", help="repeatable")
+    sub.add_argument("--pilot", type=int, nargs="+", metavar="N", help="training galaxies of the runs to learn from")
+    sub.add_argument("--target", type=int, nargs="+", metavar="N", help="training galaxies of the runs to forecast")
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="(default: 0 1 2)")
+    sub.add_argument("--level", type=float, default=0.95, help="coverage of the band (%(default)s)")
+
     sub = command("bench", _bench, "measure this project's figures on this machine")
     sub.add_argument("what", help="which figures; 'list' names them")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub.add_argument("--csv", type=Path, help="learning curves for 'curves'")
+    sub.add_argument("--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them")
 
     command("doctor", _doctor, "say what this machine has, what is missing, and what to do")
     return parser
@@ -93,7 +131,31 @@ def _training_arguments(sub: argparse.ArgumentParser, *, weights: str):
     sub.add_argument("--examples", type=int, help="galaxies seen in all (default: the recipe's)")
     sub.add_argument("--batch-size", type=int, help="(default: the recipe's)")
     sub.add_argument("--learning-rate", type=float, help="(default: the recipe's)")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting, such as recipe.weight_decay=0.1 or recipe.augment.flip=false; repeatable",
+    )
+    _conduct_arguments(sub)
+
+
+def _conduct_arguments(sub: argparse.ArgumentParser):
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    sub.add_argument("--compile", action="store_true", help="compile the model first: pays on GPUs, for long runs")
+    sub.add_argument("--log", help="'tensorboard' writes training curves into the runs' folders")
+    sub.add_argument(
+        "--checkpoint-seconds", type=float, default=120.0, metavar="S", help="between checkpoints (%(default)s)"
+    )
+
+
+def _conduct(args) -> dict:
+    from gzlib.training.logger import logger_name
+
+    logger_name(args.log)  # a bad name is told before anything is made
+    names = ("device", "compile", "log", "checkpoint_seconds")
+    return {name: getattr(args, name) for name in names}
 
 
 def _build(args):
@@ -137,54 +199,86 @@ def _curate(args):
 def _survey(args):
     from gzlib.data.curate import SurveySpec
     from gzlib.data.survey import open_survey
+    from gzlib.training.distributed import made_once
 
     if not args.survey:
         raise UserError("Name the survey with --survey: a curated folder, sim:N, or a source of real galaxies.")
     spec = SurveySpec(args.survey, size=args.size, split=args.split)
     if args.n_train is None:
-        args.n_train = int((open_survey(spec.make()).split == "train").sum())
+        args.n_train = int((open_survey(made_once(spec.make)).split == "train").sum())
     return spec
 
 
-def _recipe(args, default):
-    from dataclasses import replace
+def _configured(args, default):
+    """The configuration with what the command line says of its recipe and with ``--set``."""
+    from gzlib.training.settings import fill, parse_settings
 
-    changed = {name: getattr(args, name) for name in ("examples", "batch_size", "learning_rate")}
-    return replace(default, **{name: value for name, value in changed.items() if value is not None})
+    named = ("examples", "batch_size", "learning_rate")
+    recipe = {name: value for name in named if (value := getattr(args, name)) is not None}
+    return fill(fill(default, {"recipe": recipe}, "recipe"), parse_settings(args.set), "--set")
 
 
 def _pretrain(args):
-    from gzlib.training import PretrainConfig, Recipe, make_again, run
+    from gzlib.training import PretrainConfig, make_again, run
+    from gzlib.training.distributed import is_main, joined
 
-    if args.again:
-        record = make_again(args.again, device=args.device)
-    else:
-        survey = _survey(args)
-        config = PretrainConfig(
-            args.encoder, args.n_train, seed=args.seed, weights=args.weights, recipe=_recipe(args, Recipe())
-        )
-        record = run(config, survey, device=args.device)
-    m = record["metrics"]
-    print(f"run {record['key']}: test loss {m['loss']:.4f} +- {m['loss_se']:.4f} (mean answers: {m['baseline']:.4f})")
+    conduct = _conduct(args)
+    with joined():
+        if args.again:
+            record = make_again(args.again, **conduct)
+        else:
+            survey = _survey(args)
+            config = PretrainConfig(args.encoder, args.n_train, seed=args.seed, weights=args.weights)
+            record = run(_configured(args, config), survey, **conduct)
+        m = record["metrics"]
+        if is_main():
+            found = f"test loss {m['loss']:.4f} +- {m['loss_se']:.4f} (mean answers: {m['baseline']:.4f})"
+            print(f"run {record['key']}: {found}")
 
 
 def _finetune(args):
-    from gzlib.training import FINETUNING, FinetuneConfig, run
+    from gzlib.training import FinetuneConfig, run
+    from gzlib.training.distributed import is_main, joined
 
-    survey = _survey(args)
-    config = FinetuneConfig(
-        args.task,
-        args.encoder,
-        args.n_train,
-        label=args.label,
-        seed=args.seed,
-        weights=args.weights,
-        mode=args.mode,
-        recipe=_recipe(args, FINETUNING),
-    )
-    record = run(config, survey, device=args.device)
-    m = record["metrics"]
-    print(f"run {record['key']}: test error {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies")
+    conduct = _conduct(args)
+    with joined():
+        survey = _survey(args)
+        config = FinetuneConfig(
+            args.task,
+            args.encoder,
+            args.n_train,
+            label=args.label,
+            seed=args.seed,
+            weights=args.weights,
+            mode=args.mode,
+        )
+        record = run(_configured(args, config), survey, **conduct)
+        m = record["metrics"]
+        if is_main():
+            found = f"test error {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
+            print(f"run {record['key']}: {found}")
+
+
+def _sweep(args):
+    from gzlib.training import sweep
+    from gzlib.training.plan import plan_table, read_plan
+
+    jobs, conduct = read_plan(args.plan), _conduct(args)
+    if args.dry_run:
+        import pandas as pd
+
+        table = pd.DataFrame(plan_table(jobs))
+        print(table.to_markdown(index=False))
+        print(", ".join(f"{n} {state}" for state, n in table.state.value_counts().items()))
+        return 0
+    if args.scheduler:
+        from gzlib.training.cluster import sweep_on
+
+        records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, **conduct)
+    else:
+        records = sweep(jobs, **conduct)
+    print(f"{len(records)} of {len(jobs)} runs are there")
+    return 0 if len(records) == len(jobs) else 1
 
 
 def _fit(args):
@@ -201,10 +295,23 @@ def _forecast(args):
     print(json.dumps(forecast_labels(read_curves(args.curves), args.target), indent=1))
 
 
+def _register(args):
+    from gzlib.book.registered import register_forecast, run_outcome
+
+    if args.run_outcome:
+        print(f"{len(run_outcome(args.name))} runs are there")
+        return
+    absent = [name for name in ("source", "encoder", "pilot", "target") if not getattr(args, name)]
+    if absent:
+        raise UserError(f"A forecast needs {', '.join('--' + name for name in absent)}, too.")
+    choice = {"preset": args.preset, "source": args.source, "encoders": args.encoder, "seeds": args.seeds}
+    print(register_forecast(args.name, pilot=args.pilot, targets=args.target, level=args.level, **choice))
+
+
 def _bench(args):
     from gzlib.bench import bench
 
-    return bench(args.what, as_json=args.json, csv=args.csv)
+    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store)
 
 
 def _doctor(args):

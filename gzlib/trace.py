@@ -16,7 +16,8 @@ def note(kind, **content):
     Parameters
     ----------
     kind : str
-        ``"run"`` (with ``key``), ``"runs"`` (the whole store was read) or ``"variable"`` (with ``name``, ``value``).
+        ``"run"`` (with ``key``), ``"runs"`` (the whole store was read), ``"files"`` (with ``pattern``) or
+        ``"variable"`` (with ``name``, ``value``).
     **content
         Values that JSON can hold.
     """

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gzlib.data.augment import Augment, random_view, to_float
+from gzlib.data.augment import Augment
 from gzlib.data.loader import Loader
 from gzlib.errors import UserError
 
@@ -43,57 +43,30 @@ def test_a_step_is_a_function_of_seed_and_step():
     assert not torch.equal(make(1).batch(0)[1], make(2).batch(0)[1])
 
 
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_processes_share_the_batches_and_views_of_one(world):
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+    make = lambda **kw: Loader(images, np.arange(20), np.arange(1, 20), batch_size=8, augment=Augment(), **kw)  # noqa: E731
+    parts = [make(rank=rank, world=world) for rank in range(world)]
+    for step in (0, 2, 5):  # step 2 spans two epochs
+        shared = [torch.cat(pieces) for pieces in zip(*(part.batch(step) for part in parts), strict=True)]
+        for one, several in zip(make().batch(step), shared, strict=True):
+            assert torch.equal(one, several)
+
+
+def test_more_processes_than_galaxies_in_a_batch_are_refused():
+    with pytest.raises(UserError, match="batch of 2 galaxies cannot be shared among 3"):
+        Loader(*numbered_pictures(), np.arange(5), batch_size=2, rank=0, world=3)
+
+
+def test_order_of_a_step_that_spans_epochs():
+    """Three galaxies, batches of three after a first epoch of five: each epoch is one whole permutation."""
+    loader = Loader(*numbered_pictures(), np.arange(5), batch_size=3)
+    seen = torch.cat([loader.rows(step) for step in range(5)]).reshape(3, 5)
+    np.testing.assert_array_equal(seen.sort(1)[0], np.tile(np.arange(5), (3, 1)))
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_empty_split_is_refused():
     with pytest.raises(UserError, match="at least one galaxy"):
         Loader(*numbered_pictures(), np.array([], int), batch_size=2)
-
-
-def picture_with_a_corner(side=32):
-    image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
-    image[:, :, 4:10, 4:10] = 255
-    return image
-
-
-def test_no_augmentation_changes_nothing():
-    image = picture_with_a_corner()
-    still = Augment(rotate=False, zoom=(1.0, 1.0), shift=0.0, flip=False)
-    view = random_view(image, still, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(view, to_float(image), atol=1e-6)
-
-
-def test_handedness_survives_unless_flips_are_allowed():
-    """A comma-shaped picture, rotated at will, never matches its mirror image better than itself."""
-    image = torch.zeros(1, 3, 33, 33, dtype=torch.uint8)
-    image[..., 8:25, 14:19] = 255
-    image[..., 8:12, 19:25] = 255
-    keep = Augment(rotate=True, zoom=(1.0, 1.0), shift=0.0, flip=False)
-    generator = torch.Generator().manual_seed(0)
-    own = handedness(to_float(image)) > 0
-    views = [random_view(torch.rot90(image, a, (2, 3)), keep, generator=generator) for a in range(8)]
-    assert all((handedness(view) > 0) == own for view in views)
-    flips = Augment(rotate=True, zoom=(1.0, 1.0), shift=0.0, flip=True)
-    signs = {handedness(random_view(image, flips, generator=generator)) > 0 for _ in range(20)}
-    assert signs == {True, False}
-
-
-def handedness(view) -> float:
-    """Sign of a mixed third moment about the centre of light, which a mirror reverses and a rotation keeps."""
-    light = view[0, 0].double()
-    y, x = torch.meshgrid(torch.arange(33.0), torch.arange(33.0), indexing="ij")
-    x, y = x - (light * x).sum() / light.sum(), y - (light * y).sum() / light.sum()
-    second = ((light * (x + 1j * y) ** 2).sum(), (light * (x + 1j * y) * (x**2 + y**2)).sum())
-    return float((second[0].conj() * second[1] ** 2).imag)
-
-
-def test_zoom_magnifies_and_shift_moves():
-    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    image[:, :, 12:20, 12:20] = 255
-    draw = lambda **kwargs: random_view(  # noqa: E731
-        image,
-        Augment(**{"rotate": False, "flip": False, "zoom": (1.0, 1.0), "shift": 0.0, **kwargs}),
-        generator=torch.Generator().manual_seed(1),
-    )
-    assert draw(zoom=(1.5, 1.5)).mean() / draw().mean() == pytest.approx(2.25, rel=0.1)
-    moved = draw(shift=0.1)
-    assert moved.mean() == pytest.approx(draw().mean().item(), rel=0.02)
-    assert (moved - draw()).abs().max() > 0.1

@@ -1,4 +1,4 @@
-"""Batches from pictures that stay on the device as bytes."""
+"""Batches from pictures that stay on the device as bytes; :mod:`gzlib.data.mapped` has those too many for it."""
 
 from collections.abc import Iterator
 
@@ -28,19 +28,42 @@ class Loader:
         Of the order and of the views.
     augment : Augment, optional
         None for the plain centred view.
+    rank, world : int
+        Of several processes that train together, which one this is: it gets its contiguous part of every batch, with
+        the very views that one process alone would show.
     """
 
-    def __init__(self, images, labels, index, *, batch_size, seed=0, augment: Augment | None = None, device="cpu"):
+    def __init__(
+        self,
+        images,
+        labels,
+        index,
+        *,
+        batch_size,
+        seed=0,
+        augment: Augment | None = None,
+        device="cpu",
+        rank: int = 0,
+        world: int = 1,
+    ):
         if len(index) == 0:
             raise UserError("A loader needs at least one galaxy; the split or subset asked for is empty.")
-        order = np.argsort(index, kind="stable")  # a memory map is read fastest front to back
-        rows = np.empty((len(index), *images.shape[1:]), np.uint8)
-        rows[order] = images[np.asarray(index)[order]]
-        self.images = torch.from_numpy(rows).permute(0, 3, 1, 2).to(device)
-        self.labels = torch.from_numpy(np.ascontiguousarray(labels[index])).to(device)
-        self.index = np.asarray(index)
+        self.index, self.device = np.asarray(index), torch.device(device)
         self.batch_size, self.seed, self.augment = min(batch_size, len(index)), seed, augment
+        if self.batch_size < world:
+            raise UserError(f"A batch of {self.batch_size} galaxies cannot be shared among {world} processes.")
+        self.part = share(self.batch_size, rank, world)
         self._orders = {}
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels[self.index])).to(device)
+        self.hold(images)
+
+    def hold(self, images):
+        """Copy the pictures of this split to the device."""
+        rows = np.empty((len(self), *images.shape[1:]), np.uint8)
+        order = np.argsort(self.index, kind="stable")  # a memory map is read fastest front to back
+        for some in np.array_split(order, len(order) // 4096 + 1):  # not all of them twice in memory
+            rows[some] = images[self.index[some]]
+        self.images = torch.from_numpy(rows).permute(0, 3, 1, 2).to(self.device)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -52,9 +75,9 @@ class Loader:
         galaxy is dropped however small the training set.
         """
         n, start = len(self), step * self.batch_size
-        first, last = start // n, (start + self.batch_size - 1) // n
-        joined = torch.cat([self._order(epoch) for epoch in range(first, last + 1)])
-        return joined[start - first * n :][: self.batch_size]
+        stop = start + self.batch_size
+        epochs = range(start // n, (stop - 1) // n + 1)
+        return torch.cat([self._order(e)[max(start - e * n, 0) : stop - e * n] for e in epochs])
 
     def _order(self, epoch: int) -> torch.Tensor:
         if epoch not in self._orders:
@@ -66,15 +89,30 @@ class Loader:
         return self._orders[epoch]
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures (batch, 3, s, s) float32 in 0..1 and labels of training step ``step``."""
-        rows = self.rows(step).to(self.images.device)
+        """Pictures (part, 3, s, s) float32 in 0..1 and labels of this process's part of training step ``step``."""
+        images, labels = self.fetch(step)
+        if self.augment is None:
+            return to_float(images), labels
         generator = torch.Generator().manual_seed(mix(self.seed, step, 1))
-        images = self.images[rows]
-        view = to_float(images) if self.augment is None else random_view(images, self.augment, generator=generator)
-        return view, self.labels[rows]
+        view = random_view(images, self.augment, generator=generator, of=self.batch_size, part=self.part)
+        return view, labels
+
+    def fetch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The bytes behind :meth:`batch`: (part, 3, s, s) uint8, and the labels."""
+        rows = self.rows(step)[self.part].to(self.device)
+        return self.images[rows], self.labels[rows]
 
     def plain(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every galaxy once, in order, in its plain centred view; the last batch may be smaller."""
+        for rows in self.plain_rows():
+            yield to_float(self.images[rows]), self.labels[rows]
+
+    def plain_rows(self) -> list[slice]:
+        """The parts that :meth:`plain` goes through."""
         size = max(self.batch_size, 256)
-        for start in range(0, len(self), size):
-            yield to_float(self.images[start : start + size]), self.labels[start : start + size]
+        return [slice(start, start + size) for start in range(0, len(self), size)]
+
+
+def share(n: int, rank: int, world: int) -> slice:
+    """The contiguous part of ``n`` things that process ``rank`` of ``world`` takes; parts differ by one at most."""
+    return slice(n * rank // world, n * (rank + 1) // world)

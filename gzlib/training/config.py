@@ -1,9 +1,15 @@
-"""What defines a run: every field enters its key, with its default written out."""
+"""What defines a run: every field enters its key, with its default written out.
 
-from dataclasses import asdict, dataclass, field, fields
+A field that is added later carries ``metadata=LATER``: it enters the key only where it is not at its default, so that
+every run made before it keeps its key.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
 
 from gzlib.data.augment import Augment
 from gzlib.errors import UserError
+
+LATER = {"later": True}
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,10 @@ class Recipe:
     examples : int
         Galaxies seen in all, counting each time that one is shown.
     batch_size : int
+        Galaxies that go through the network together, in all processes of the run.
+    accumulate : int
+        So many batches give one step of the optimiser, as one batch so many times as large would (networks with batch
+        norm aside, which still see each batch by itself).
     learning_rate, weight_decay : float
         Of AdamW. Weight decay 0.05 is the Galaxy Zoo Evo baselines'.
     schedule : {"cosine", "constant"}
@@ -47,9 +57,10 @@ class Recipe:
     dropout: float = 0.0
     layer_decay: float = 1.0
     augment: Augment = field(default_factory=Augment)
+    accumulate: int = field(default=1, metadata=LATER)
 
     def __post_init__(self):
-        for name in ("examples", "batch_size", "evaluations", "learning_rate", "clip"):
+        for name in ("examples", "batch_size", "accumulate", "evaluations", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"Recipe: '{name}' must be above zero, not {getattr(self, name)}.")
         if self.schedule not in ("cosine", "constant"):
@@ -121,7 +132,12 @@ def config_from_dict(kind: str, values: dict) -> PretrainConfig | FinetuneConfig
 
 
 def config_dict(config: PretrainConfig | FinetuneConfig) -> dict:
-    """All fields, defaults written out, as JSON can hold them."""
-    values = asdict(config)
-    values["recipe"]["augment"]["zoom"] = list(values["recipe"]["augment"]["zoom"])
-    return values
+    """All fields as JSON can hold them, defaults written out but for fields added later."""
+    return _plain(config)
+
+
+def _plain(value):
+    if is_dataclass(value):
+        pairs = [(f, getattr(value, f.name)) for f in fields(value)]
+        return {f.name: _plain(v) for f, v in pairs if not (f.metadata.get("later") and v == f.default)}
+    return list(value) if isinstance(value, tuple) else value

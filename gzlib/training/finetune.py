@@ -1,27 +1,26 @@
 """One downstream run: a pretrained encoder learns a task from a number of labels."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from gzlib.data.curate import SurveySpec
-from gzlib.data.loader import Loader
+from gzlib.data.mapped import open_loader
 from gzlib.data.seeds import mix
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.models import ClassHead, GalaxyModel, RegressionHead, count_parameters, load_encoder
 from gzlib.models.encoders import refuse_small_pictures
+from gzlib.training import distributed
 from gzlib.training.config import FinetuneConfig
-from gzlib.training.loop import fit
+from gzlib.training.loop import fit, train_loader
 from gzlib.training.probe import fit_probe, survey_features
 
 # Part of the labels that full finetuning keeps aside to choose its best epoch; they count as labels used.
 HELD_OUT = 0.2
 
 
-def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device, checkpoint, report: Callable):
+def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device, **conduct):
     """Learn from ``config.n_train`` labels and measure the error on the test split.
 
     All choices (penalty of the probe, best epoch) are made within those labels; the survey's validation split is not
@@ -35,7 +34,7 @@ def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device
     model : GalaxyModel or None
         None for a linear probe.
     """
-    folder = survey.make()
+    folder = distributed.made_once(survey.make)
     data = open_survey(folder)
     labels, n_classes = task_labels(data, config.label)
     subset = training_subset(data, config.n_train, seed=config.seed)
@@ -43,9 +42,7 @@ def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device
     if n_classes and len(np.unique(labels[subset])) < 2:
         raise UserError(f"Task '{config.task}': {config.n_train} labels hold one class only; use more labels.")
     solve = _probe if config.mode == "linear" else _train_all
-    prediction, chosen, model = solve(
-        config, folder, data, labels, n_classes, subset, test, device=device, checkpoint=checkpoint, report=report
-    )
+    prediction, chosen, model = solve(config, folder, data, labels, n_classes, subset, test, device=device, **conduct)
     target = torch.from_numpy(labels[test])
     if n_classes:
         loss = F.cross_entropy(prediction, target).item()
@@ -79,7 +76,7 @@ def task_labels(data, column: str) -> tuple[np.ndarray, int | None]:
     return values.astype(np.float32), None
 
 
-def _probe(config, folder, data, labels, n_classes, subset, test, *, device, checkpoint, report):
+def _probe(config, folder, data, labels, n_classes, subset, test, *, device, **conduct):
     seed = config.seed if config.weights == "random" else 0
     features = survey_features(config.encoder, config.weights, folder, seed, device)
     predict, penalty = fit_probe(features[subset], labels[subset], n_classes=n_classes, seed=config.seed)
@@ -87,12 +84,12 @@ def _probe(config, folder, data, labels, n_classes, subset, test, *, device, che
     return predict(features[test]), {"penalty": penalty, "n_params": count_parameters(encoder)}, None
 
 
-def _train_all(config, folder, data, labels, n_classes, subset, test, *, device, checkpoint, report):
+def _train_all(config, folder, data, labels, n_classes, subset, test, *, device, **conduct):
     images, recipe = data.images.values, config.recipe
     held = max(1, round(HELD_OUT * len(subset)))
     common = {"batch_size": recipe.batch_size, "device": device}
-    train = Loader(images, labels, subset[:-held], seed=mix(config.seed, "views"), augment=recipe.augment, **common)
-    val = Loader(images, labels, subset[-held:], **common)
+    train = train_loader(images, labels, subset[:-held], recipe=recipe, seed=config.seed, device=device)
+    val = open_loader(images, labels, subset[-held:], **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
     encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
@@ -111,11 +108,11 @@ def _train_all(config, folder, data, labels, n_classes, subset, test, *, device,
         recipe=recipe,
         seed=config.seed,
         device=device,
-        checkpoint=checkpoint,
-        report=report,
+        ids=data.id_str.values,
+        **conduct,
     )
     model.eval()
     with torch.no_grad():
-        prediction = torch.cat([model(x).cpu() for x, _ in Loader(images, labels, test, **common).plain()])
+        prediction = torch.cat([model(x).cpu() for x, _ in open_loader(images, labels, test, **common).plain()])
     curve = {k: getattr(history, k) for k in ("examples", "train_loss", "val_loss")}
     return prediction, {"n_params": count_parameters(encoder), "history": curve}, model

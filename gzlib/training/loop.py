@@ -2,24 +2,44 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from gzlib.data.loader import Loader
+from gzlib.data.mapped import open_loader
 from gzlib.data.seeds import mix
 from gzlib.errors import UserError
+from gzlib.files import NotWritten
+from gzlib.training import distributed
 from gzlib.training.checkpoint import load_checkpoint, save_checkpoint
 from gzlib.training.config import Recipe
 from gzlib.training.device import autocast
+from gzlib.training.optimiser import adamw, learning_rate
+from gzlib.training.progress import silent, telling
+from gzlib.training.stopping import leave, stop_requests
 
 
 class NonFiniteLoss(UserError):
-    """The loss became infinite or not a number; the message names the step and the galaxies."""
+    """The loss became infinite or not a number.
+
+    Attributes
+    ----------
+    details : dict
+        ``step``, ``learning_rate``, ``loss``, ``gradient_norm`` (as words: JSON has none for NaN) and the ``ids`` of
+        the batch's galaxies.
+    """
+
+    def __init__(self, message: str, **details):
+        super().__init__(message)
+        self.details = details
 
 
 @dataclass
@@ -29,13 +49,43 @@ class History:
     examples: list[int] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
-    seconds: float = 0.0
     loss_sum: float = 0.0
     loss_steps: int = 0
 
     @property
     def best(self) -> int:
         return self.val_loss.index(min(self.val_loss))
+
+    def spent(self, patience: int) -> bool:
+        """Whether the last ``patience`` validations brought nothing better."""
+        return bool(patience and self.val_loss) and len(self.val_loss) - 1 - self.best >= patience
+
+
+def _non_finite(step: int, learning_rate: float, loss: float, norm: float, ids: list) -> NonFiniteLoss:
+    return NonFiniteLoss(
+        f"The loss is {loss}, its gradient's norm {norm}, at step {step} (learning rate {learning_rate:.3g}); lower the"
+        f" learning rate or look at the galaxies of this batch: {', '.join(map(str, ids))}.",
+        step=step,
+        learning_rate=learning_rate,
+        loss=str(loss),
+        gradient_norm=str(norm),
+        ids=ids,
+    )
+
+
+def train_loader(images, labels, index, *, recipe: Recipe, seed: int, device: torch.device) -> Loader:
+    """A loader whose batch is a whole step of the optimiser, of which it gives this process's part."""
+    return open_loader(
+        images,
+        labels,
+        index,
+        batch_size=recipe.batch_size * recipe.accumulate,
+        seed=mix(seed, "views"),
+        augment=recipe.augment,
+        device=device,
+        rank=distributed.rank(),
+        world=distributed.world(),
+    )
 
 
 def fit(
@@ -47,121 +97,182 @@ def fit(
     recipe: Recipe,
     seed: int,
     device: torch.device,
+    ids: np.ndarray | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 120.0,
-    report: Callable[[str], None] = lambda line: None,
+    key: str = "",
+    report: Callable[[str], None] = silent,
+    live: Callable[[str], None] | None = None,
+    compile: bool = False,
+    log: str | None = None,
 ) -> History:
     """Train a model in place and leave it with the weights of its best validation loss.
 
     Every step draws from a seed of its own, made of ``seed`` and the step, so that a run that was cut off goes on
-    from its checkpoint exactly as if nothing had happened.
+    from its checkpoint exactly as if nothing had happened. In several processes (:mod:`gzlib.training.distributed`)
+    the first one writes and talks, and all of them take every decision together.
 
     Parameters
     ----------
     model : Module
         (n, 3, s, s) float32 in 0..1 -> predictions.
     loss_of : callable
-        (predictions, labels) -> scalar, the mean over galaxies.
-    train, val : Loader
+        (predictions float32, labels) -> scalar, the mean over galaxies.
+    train : Loader
+        See :func:`train_loader`.
+    val : Loader
+        The same in every process.
     recipe : Recipe
     seed : int
     device : torch.device
+    ids : (survey,) array, optional
+        Name of each row of the survey, for messages; row numbers if left out.
     checkpoint : Path, optional
-        Where the state is kept; read first if it is there, written every ``checkpoint_seconds``.
-    report : callable, optional
+        Where the state is kept; read first if it is there, written every ``checkpoint_seconds`` and when the program
+        is told to stop. ``progress.jsonl`` lies beside it.
+    key : str
+        Of the run; a checkpoint of another one is refused.
+    report : callable
         Takes one line at each validation.
+    live : callable, optional
+        Takes the present state as one line at each step.
+    compile : bool
+        Train through ``torch.compile``: the same run to rounding errors, worth its minutes on GPUs.
+    log : str, optional
+        See :mod:`gzlib.training.logger`.
 
     Raises
     ------
     NonFiniteLoss
         With the step, the learning rate and the galaxies of the batch.
+    gzlib.training.stopping.Stopped, KeyboardInterrupt
+        After SIGTERM or SIGINT, once the checkpoint is written.
+    UserError
+        If the checkpoint is another run's.
     """
-    optimiser = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate)
+    if not distributed.is_main():
+        report, live, log = silent, None, None
+    network = distributed.replicated(model, device)
+    if compile:
+        network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
+    optimiser = adamw(model, recipe, device=device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
     last = max(1, math.ceil(recipe.examples / train.batch_size))
     every = max(1, math.ceil(last / recipe.evaluations))
     history, best, first = History(), None, 0
-    if checkpoint is not None and (stored := load_checkpoint(checkpoint, device)) is not None:
-        model.load_state_dict(stored["model"])
-        optimiser.load_state_dict(stored["optimiser"])
+    stored = checkpoint and load_checkpoint(checkpoint, model, optimiser, key=key, report=report)
+    if stored:
         history, best, first = History(**stored["history"]), stored["best"], stored["step"]
-    started, saved = time.monotonic() - history.seconds, time.monotonic()
-    loss_sum = torch.tensor(history.loss_sum, device=device)
+    if distributed.share(first) != first:
+        raise UserError(f"The processes of this run see different checkpoints at '{checkpoint}'; share the run store.")
+    saved, loss_sum = time.monotonic(), torch.tensor(history.loss_sum, device=device)
+    rate_at = partial(learning_rate, recipe, last=last)
+    model.train()
+    unread = deque()  # steps and their results that the device may still be computing
 
-    for step in range(first, last + 1):
-        if history.loss_steps and (step % every == 0 or step == last):
-            val_loss = evaluate(model, loss_of, val, device=device)
-            history.examples.append(step * train.batch_size)
-            history.train_loss.append(loss_sum.item() / history.loss_steps)
-            history.val_loss.append(val_loss)
-            history.seconds = time.monotonic() - started
-            history.loss_steps = 0
-            loss_sum.zero_()
-            if history.best == len(history.val_loss) - 1:
-                best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-            rate = history.examples[-1] / max(history.seconds, 1e-9)
-            report(
-                f"{history.examples[-1]:>9,} galaxies seen  train {history.train_loss[-1]:.4f}  val {val_loss:.4f}"
-                f"  {rate:,.0f}/s  {(last - step) * train.batch_size / rate:,.0f} s left"
-            )
-            if recipe.patience and len(history.val_loss) - 1 - history.best >= recipe.patience:
+    def read(keep: int):
+        """Hear of all steps but the latest ``keep``: to wait for the latest would leave a GPU without work."""
+        while len(unread) > keep:
+            step, result = unread.popleft()
+            loss, norm = result.tolist()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                rows = train.index[train.rows(step).numpy()]
+                raise _non_finite(step, rate_at(step), loss, norm, (rows if ids is None else ids[rows]).tolist())
+            tell.step(step, loss, rate_at(step))
+
+    def save(step: int):
+        history.loss_sum = loss_sum.item()
+        try:
+            if distributed.is_main():
+                save_checkpoint(checkpoint, model, optimiser, key=key, step=step, best=best, history=vars(history))
+        except NotWritten as error:
+            report(f"{error} If the run is cut off now, it goes on from an earlier checkpoint or its start.")
+
+    folder = checkpoint.parent if checkpoint and distributed.is_main() else None
+    with (
+        stop_requests() if checkpoint else nullcontext([]) as stops,
+        telling(last, train.batch_size, folder=folder, report=report, live=live, log=log) as tell,
+    ):
+        for step in range(first, last + 1):
+            validate = history.loss_steps > 0 and (step % every == 0 or step == last)
+            read(keep=0 if validate else 1)
+            if validate:
+                val_loss = evaluate(model, loss_of, val, device=device)
+                model.train()
+                if not math.isfinite(val_loss):
+                    what = f"The validation loss is {val_loss} after {step} steps; lower the learning rate."
+                    raise NonFiniteLoss(what, step=step, learning_rate=rate_at(step - 1), loss=str(val_loss))
+                history.examples.append(step * train.batch_size)
+                history.train_loss.append(loss_sum.item() / history.loss_steps)
+                history.val_loss.append(val_loss)
+                history.loss_steps = 0
+                loss_sum.zero_()
+                if history.best == len(history.val_loss) - 1:
+                    best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+                tell.validation(step, history.train_loss[-1], val_loss, rate_at(step - 1))
+            finished = step == last or history.spent(recipe.patience)
+            due = checkpoint is not None and time.monotonic() - saved > checkpoint_seconds
+            due, stop = distributed.anywhere(due, bool(stops))
+            if stop or (due and not finished):
+                read(keep=0)  # no ruined weights in a checkpoint
+                save(step)
+                saved = time.monotonic()
+            if stop:
+                report(f"Stopped after {step} of {last} steps; started again, the run goes on from here.")
+                leave(distributed.share(stops))
+            if finished:
                 break
-        if step == last:
-            break
-        if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
-            history.seconds, saved = time.monotonic() - started, time.monotonic()
-            history.loss_sum = loss_sum.item()
-            save_checkpoint(checkpoint, model, optimiser, step=step, best=best, history=vars(history))
 
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(recipe, step, last) * group.get("lr_scale", 1.0)
-        torch.manual_seed(mix(seed, "step", step))  # dropout and stochastic depth
-        model.train()
-        images, labels = train.batch(step)
-        with autocast(device):
-            loss = loss_of(model(images), labels)
-        if not torch.isfinite(loss):
-            galaxies = train.index[train.rows(step).numpy()]
-            raise NonFiniteLoss(
-                f"The loss is {loss.item()} at step {step} (learning rate {optimiser.param_groups[0]['lr']:.3g});"
-                f" rows of the survey in this batch: {galaxies.tolist()}. Lower the learning rate or look at them."
-            )
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        loss_sum += loss.detach()
-        history.loss_steps += 1
+            for group in optimiser.param_groups:
+                group["lr"] = rate_at(step) * group.get("lr_scale", 1.0)
+            own = [distributed.rank()] if distributed.rank() else []
+            _seed(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
+            loss = _gradients(network, loss_of, train, step, accumulate=recipe.accumulate, device=device)
+            norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            loss_sum += loss
+            history.loss_steps += 1
+            unread.append((step, torch.stack([loss, norm])))
 
     model.load_state_dict(best)
     return history
 
 
+def _seed(number: int, device: torch.device):
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(number)  # torch.manual_seed looks for GPUs every time, for 0.8 ms
+    else:
+        torch.manual_seed(number)
+
+
+def _gradients(network, loss_of, train: Loader, step: int, *, accumulate: int, device: torch.device) -> torch.Tensor:
+    """Add up the gradients of the mean loss over a whole step, batch by batch; the loss itself is returned."""
+    images, labels = train.batch(step)
+    processes = distributed.world()
+    batches = min(accumulate, train.batch_size // processes)  # of few galaxies, no batch is empty
+    loss_in_all = torch.zeros((), device=device)
+    pairs = zip(images.tensor_split(batches), labels.tensor_split(batches), strict=True)
+    for i, (some, their_labels) in enumerate(pairs, start=1):
+        wait = processes > 1 and i < batches  # gradients travel between processes once a step
+        with network.no_sync() if wait else nullcontext():
+            with autocast(device):
+                prediction = network(some)
+            # A mean over these galaxies becomes their share of the mean over the step's.
+            loss = loss_of(prediction.float(), their_labels) * (len(some) / train.batch_size)
+            (loss * processes).backward()  # several processes take the mean of their gradients, not the sum
+        loss_in_all += loss.detach()
+    return distributed.total(loss_in_all)
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, loss_of: Callable, loader: Loader, *, device: torch.device) -> float:
-    """Mean loss over all galaxies of a loader, plain views, model in evaluation mode."""
+    """Mean loss over all galaxies of a loader, plain views, model in evaluation mode; each process takes its share."""
     model.eval()
-    total = 0.0
-    for images, labels in loader.plain():
-        with autocast(device):
-            total += loss_of(model(images), labels).item() * len(labels)
-    return total / len(loader)
-
-
-def _schedule(recipe: Recipe, step: int, last: int) -> float:
-    warm = max(1, round(recipe.warmup * last))
-    if step < warm:
-        return (step + 1) / warm
-    if recipe.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, last - warm)))
-
-
-def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
-    """No weight decay on biases and norms; with layer decay, a rate that falls from the head to the stem."""
-    if recipe.layer_decay == 1.0:
-        return param_groups_weight_decay(model, recipe.weight_decay)
-    network = model.encoder.network
-    if not hasattr(network, "group_matcher"):
-        raise UserError(f"Encoder '{model.encoder.name}' names no layer groups; use layer_decay=1.")
-    groups = param_groups_layer_decay(network, recipe.weight_decay, layer_decay=recipe.layer_decay)
-    return groups + param_groups_weight_decay(model.head, recipe.weight_decay)
+    total = torch.zeros((), dtype=torch.float64)
+    for i, (images, labels) in enumerate(loader.plain()):
+        if i % distributed.world() == distributed.rank():
+            with autocast(device):
+                prediction = model(images)
+            total += loss_of(prediction.float(), labels).item() * len(labels)
+    return distributed.total(total).item() / len(loader)

@@ -1,30 +1,39 @@
 """One pretraining run: from a survey's votes to an encoder and its test loss, question by question."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from gzlib.data.curate import SurveySpec
 from gzlib.data.floor import survey_floor
 from gzlib.data.loader import Loader
+from gzlib.data.mapped import open_loader
 from gzlib.data.schema import Schema, load_schema
 from gzlib.data.seeds import mix
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.models import DirichletHead, GalaxyModel, count_parameters, load_encoder
 from gzlib.models.encoders import refuse_small_pictures
+from gzlib.training import distributed
 from gzlib.training.config import PretrainConfig
 from gzlib.training.device import autocast
-from gzlib.training.loop import fit
+from gzlib.training.loop import fit, train_loader
 from gzlib.training.loss import VoteLoss
 
 # Concentration of the constant prediction from which training starts; about what a small network ends with.
 START_CONCENTRATION = 8.0
 
 
-def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device, checkpoint, report: Callable):
+def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device, **conduct):
     """Train on ``config.n_train`` galaxies and measure the loss on the test split.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    survey : SurveySpec
+    device : torch.device
+    **conduct
+        How the training is carried out, which changes nothing of its result: ``checkpoint``, ``key``, ``report``,
+        ``live``, ``compile``, ``log`` of :func:`gzlib.training.loop.fit`.
 
     Returns
     -------
@@ -35,7 +44,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
         known for simulated galaxies only), ``schema``, ``n_params`` (encoder), ``history``.
     model : GalaxyModel
     """
-    folder = survey.make()
+    folder = distributed.made_once(survey.make)
     data = open_survey(folder)
     if "votes" not in data:
         raise UserError(f"Survey '{survey.source}' has no votes to pretrain on; use it with 'finetune'.")
@@ -43,9 +52,9 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     subset = training_subset(data, config.n_train, seed=config.seed)
     splits = {name: np.flatnonzero(data.split.values == name) for name in ("val", "test")}
     recipe = config.recipe
+    train = train_loader(images, votes, subset, recipe=recipe, seed=config.seed, device=device)
     common = {"batch_size": recipe.batch_size, "device": device}
-    train = Loader(images, votes, subset, seed=mix(config.seed, "views"), augment=recipe.augment, **common)
-    val, test = (Loader(images, votes, splits[name], **common) for name in ("val", "test"))
+    val, test = (open_loader(images, votes, splits[name], **common) for name in ("val", "test"))
 
     torch.manual_seed(mix(config.seed, "weights"))
     encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
@@ -55,9 +64,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     head.start_at(constant)
     model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
     loss = VoteLoss(schema, device=device)
-    history = fit(
-        model, loss, train, val, recipe=recipe, seed=config.seed, device=device, checkpoint=checkpoint, report=report
-    )
+    ids = data.id_str.values
+    history = fit(model, loss, train, val, recipe=recipe, seed=config.seed, device=device, ids=ids, **conduct)
 
     metrics = question_losses(model, loss, test, schema, device=device)
     metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
@@ -85,7 +93,7 @@ def question_losses(model, loss: VoteLoss, loader: Loader, schema: Schema, *, de
     for images, votes in loader.plain():
         with autocast(device):
             concentrations = model(images)
-        value, galaxy, question = (t.cpu() for t in loss.asked(concentrations, votes))
+        value, galaxy, question = (t.cpu() for t in loss.asked(concentrations.float(), votes))
         sums.index_add_(0, question, value.double())
         asked += torch.bincount(question, minlength=loss.n_questions)
         galaxies.append(torch.zeros(len(votes), dtype=torch.float64).index_add_(0, galaxy, value.double()))

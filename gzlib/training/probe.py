@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gzlib.data.loader import Loader
+from gzlib.data.mapped import open_loader
 from gzlib.data.seeds import mix
 from gzlib.data.survey import open_survey
 from gzlib.models import load_encoder
@@ -27,7 +27,7 @@ def survey_features(encoder_name: str, weights: str, folder: Path, seed: int, de
     torch.manual_seed(mix(seed, "weights"))
     encoder = load_encoder(encoder_name, weights).to(device, memory_format=torch.channels_last).eval()
     galaxies = data.sizes["galaxy"]
-    loader = Loader(data.images.values, np.zeros(galaxies), np.arange(galaxies), batch_size=256, device=device)
+    loader = open_loader(data.images.values, np.zeros(galaxies), np.arange(galaxies), batch_size=256, device=device)
     with torch.no_grad():
         return torch.cat([encoder(images).float().cpu() for images, _ in loader.plain()]).numpy()
 

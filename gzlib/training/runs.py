@@ -4,17 +4,22 @@ import hashlib
 import json
 import math
 import platform
+import re
 import subprocess
+from pathlib import Path
 
 import timm
 import torch
 
 from gzlib import paths, trace
+from gzlib.errors import UserError
 from gzlib.files import replace_file
 from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict
 
 # Raised by hand when the same configuration comes to mean another training.
 RECIPE_VERSION = 1
+
+FIELDS = {"key", "kind", "config", "survey", "metrics", "provenance"}
 
 
 def canonical_json(value) -> str:
@@ -29,12 +34,24 @@ def run_key(kind: str, config: PretrainConfig | FinetuneConfig, survey_fingerpri
 
 
 def read_run(key: str) -> dict | None:
-    """The record of a finished run, or None."""
+    """The record of a finished run, or None.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or something else than a record of this run.
+    """
     file = paths.run_folder(key) / "run.json"
     if not file.is_file():
         return None
     trace.note("run", key=key)
-    return json.loads(file.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"'{file}' is damaged ({error}); restore it, or delete it to make the run again.") from None
+    if not isinstance(record, dict) or not record.keys() >= FIELDS or record["key"] != key:
+        raise UserError(f"'{file}' is not the record of run '{key}'; restore it, or delete it to make the run again.")
+    return record
 
 
 def write_run(record: dict):
@@ -55,7 +72,7 @@ def _finite(value):
     return value
 
 
-def provenance(device: torch.device, seconds: float) -> dict:
+def provenance(device: torch.device, seconds: float, *, processes: int = 1) -> dict:
     """Where and with what a run was made: recorded, never part of its key."""
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
     cuda = device.type == "cuda"
@@ -64,12 +81,26 @@ def provenance(device: torch.device, seconds: float) -> dict:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "timm": timm.__version__,
-        "device": torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "seconds": seconds,
     }
+    if processes > 1:
+        record["processes"] = processes
     if cuda:
         record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     return record
+
+
+def _processor() -> str:
+    """``CPU (MODEL), 2 threads``, without the model where the system does not tell it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    name = model[1].strip() if model else platform.processor()
+    threads = torch.get_num_threads()
+    return f"CPU{f' ({name})' if name else ''}, {threads} thread{'s' * (threads != 1)}"
 
 
 def stored_records(kind: str | None = None) -> list[dict]:

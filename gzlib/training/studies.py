@@ -7,7 +7,7 @@ from gzlib.data.sources import is_simulated, open_source
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
 from gzlib.training.config import FINETUNING, FinetuneConfig, PretrainConfig, Recipe
-from gzlib.training.sweep import key_of
+from gzlib.training.make import key_of
 
 
 @dataclass(frozen=True)

@@ -1,133 +1,103 @@
 """Many runs: those present are read, those missing are made, a failure does not stop the rest."""
 
-import json
-import sys
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
-
-from safetensors.torch import save
+from contextlib import closing
 
 from gzlib import paths
 from gzlib.data.curate import SurveySpec
-from gzlib.errors import UserError
-from gzlib.files import replace_file, write_whole
-from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict, config_from_dict
-from gzlib.training.device import choose_device
-from gzlib.training.finetune import finetune
-from gzlib.training.pretrain import pretrain
-from gzlib.training.runs import provenance, read_run, run_key, write_run
+from gzlib.data.progress import Live
+from gzlib.files import NotWritten
+from gzlib.training.config import FinetuneConfig, PretrainConfig
+from gzlib.training.lock import Busy
+from gzlib.training.make import key_of, run
+from gzlib.training.runs import read_run
+from gzlib.training.tally import Tally
 
-KINDS = {PretrainConfig: ("pretrain", pretrain), FinetuneConfig: ("finetune", finetune)}
-
-
-def say(line: str):
-    """A line of progress on standard error, which a build passes on and never stores in a chapter."""
-    print(line, file=sys.stderr, flush=True)
+FAILED = "{failed} of {all} runs failed (see failed.json in their folders); the next sweep tries them again"
+Job = tuple[PretrainConfig | FinetuneConfig, SurveySpec]
 
 
-def key_of(config: PretrainConfig | FinetuneConfig, survey: SurveySpec) -> str:
-    """Key of the run that this configuration makes on this survey."""
-    return run_key(KINDS[type(config)][0], config, survey.fingerprint())
-
-
-def run(
-    config: PretrainConfig | FinetuneConfig,
-    survey: SurveySpec,
-    *,
-    device: str = "auto",
-    need_weights: bool = False,
-    report: Callable[[str], None] = say,
-) -> dict:
-    """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
-
-    Parameters
-    ----------
-    need_weights : bool
-        Train again if the record is there but its weights are not on this machine.
-
-    Returns
-    -------
-    dict with ``key``, ``kind``, ``config``, ``survey``, ``metrics``, ``provenance``.
-    """
-    kind, train = KINDS[type(config)]
-    key = key_of(config, survey)
-    record, folder = read_run(key), paths.run_folder(key)
-    weights = folder / "weights.safetensors"
-    if record is not None and (weights.is_file() or not need_weights):
-        return record
-    folder.mkdir(parents=True, exist_ok=True)
-    chosen, started = choose_device(device), time.monotonic()
-    checkpoint = folder / "checkpoint.pt"
-    metrics, model = train(config, survey, device=chosen, checkpoint=checkpoint, report=report)
-    if model is not None:
-        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-        write_whole(weights, lambda file: file.write(save(state)))
-    if record is None:  # a committed record stays as it is when only its weights were missing
-        record = {
-            "key": key,
-            "kind": kind,
-            "config": config_dict(config),
-            "survey": {"fingerprint": survey.fingerprint(), **asdict(survey)},
-            "metrics": metrics,
-            "provenance": provenance(chosen, time.monotonic() - started),
-        }
-        write_run(record)
-        record = read_run(key)
-    for done_with in (checkpoint, folder / "failed.json", *folder.glob(".*.tmp-*")):
-        done_with.unlink(missing_ok=True)
-    return record
-
-
-def missing(jobs: Iterable[tuple[PretrainConfig | FinetuneConfig, SurveySpec]]) -> list:
+def missing(jobs: Iterable[Job]) -> list[Job]:
     """The jobs that have no finished run yet."""
     return [job for job in jobs if read_run(key_of(*job)) is None]
 
 
-def make_again(key: str, *, device: str = "auto") -> dict:
-    """Make the weights of a recorded run again from its configuration; its record stays as it is.
-
-    Raises
-    ------
-    UserError
-        If there is no such run, or its survey is not the same any more.
-    """
-    record = read_run(key)
-    if record is None:
-        raise UserError(f"There is no run '{key}' in {paths.RUNS}.")
-    config = config_from_dict(record["kind"], record["config"])
-    survey = SurveySpec(**{k: v for k, v in record["survey"].items() if k != "fingerprint"})
-    if survey.fingerprint() != record["survey"]["fingerprint"]:
-        raise UserError(f"Run '{key}' needs another version of survey '{survey.source}' than there is.")
-    return run(config, survey, device=device, need_weights=True)
-
-
 def sweep(
-    jobs: Iterable[tuple[PretrainConfig | FinetuneConfig, SurveySpec]],
+    jobs: Iterable[Job],
     *,
     device: str = "auto",
-    report: Callable[[str], None] = say,
+    report: Callable[[str], None] | None = None,
+    **conduct,
 ) -> list[dict]:
     """Every job's record, in order, without those that failed.
 
     A failed run leaves ``failed.json`` with the error and is tried again by the next sweep. Stopping the program at
-    any moment loses at most the training since the last checkpoint.
+    any moment loses at most the training since the last checkpoint. Several sweeps may work on one store: each run is
+    made by one of them; a sweep leaves the runs that others are making for last, and then waits for them.
+
+    Parameters
+    ----------
+    report : callable, optional
+        Takes one line at a time; by default standard error, with a live line below where that is a terminal.
+    **conduct
+        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.make.run`.
+
+    Raises
+    ------
+    NotWritten
+        If the store cannot be written: every further run would meet the same.
     """
-    jobs, records, failed = list(jobs), [], 0
-    for i, (config, survey) in enumerate(jobs):
-        key = key_of(config, survey)
-        name = f"[{i + 1}/{len(jobs)}] {config.encoder} n={config.n_train} seed={config.seed} {key}"
-        try:
-            if read_run(key) is None:
-                report(name)
-            records.append(run(config, survey, device=device, report=lambda line: report("    " + line)))
-        except Exception as error:  # one bad run must not cost the others
-            failed += 1
-            report(f"{name} failed: {error}")
-            text = json.dumps({"config": config_dict(config), "error": str(error)})
-            replace_file(paths.RUNS / key / "failed.json", text + "\n")
-    if failed:
-        report(
-            f"{failed} of {len(jobs)} runs failed (see failed.json in their folders); the next sweep tries them again"
-        )
-    return records
+    jobs, screen = list(jobs), Live()
+    if report is None:
+        report = screen.line
+        if screen.on_terminal:
+            conduct["live"] = lambda text: screen.show(f"{tally.line()} | {text.strip()}")
+
+    def indented(line: str):
+        report("    " + line)
+
+    keys = [key_of(*job) for job in jobs]
+    job_of = dict(zip(keys, jobs, strict=True))
+    tally, records, todo = Tally(jobs_left(job_of), total=len(job_of)), {}, list(job_of)
+
+    with closing(screen):
+        for wait in (False, True):
+            busy = []
+            for key in todo:
+                config, survey = job_of[key]
+                name = f"[{keys.index(key) + 1}/{len(jobs)}] {title(config)} {key}"
+                try:
+                    if getattr(config, "weights", "") in busy:
+                        raise Busy("Its weights are still being made.")
+                    if not is_stored(key):
+                        report(name + tally.time_left())
+                    records[key] = run(config, survey, device=device, wait=wait, report=indented, **conduct)
+                    tally.end(key)
+                except Busy as error:
+                    report(f"    {error} It is left for the end.")
+                    busy.append(key)
+                except NotWritten:
+                    raise
+                except Exception as error:  # one bad run must not cost the others
+                    tally.end(key, failed=True)
+                    report(f"{name} failed: {error}")
+            todo = busy
+    if tally.failed:
+        report(FAILED.format(failed=len(tally.failed), all=len(jobs)))
+    return [records[key] for key in keys if key in records]
+
+
+def title(config: PretrainConfig | FinetuneConfig) -> str:
+    """A run's name for people."""
+    task = f"{config.task} {config.mode} " if isinstance(config, FinetuneConfig) else ""
+    return f"{task}{config.encoder} n={config.n_train} seed={config.seed}"
+
+
+def jobs_left(job_of: dict[str, Job]) -> dict[str, Job]:
+    """Those of the jobs (by their keys) that have no record yet."""
+    return {key: job for key, job in job_of.items() if not is_stored(key)}
+
+
+def is_stored(key: str) -> bool:
+    """Whether a run's record is there; whether it can be read is seen when it is read."""
+    return (paths.run_folder(key) / "run.json").is_file()

@@ -1,0 +1,219 @@
+"""A sweep on many processes or machines, through Dask: ``local``, ``local:4``, or a running scheduler's address.
+
+Every worker makes one run at a time and stores it where its own ``GZLIB_RUNS`` points. Where all see one file system
+that is the store of the sweep, too; where not, the record comes back and is stored here (the weights on demand). A
+worker that dies loses the training since its last checkpoint: its run goes to another worker, which goes on from
+there if it sees the store. Dask is imported only when it is asked for.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from gzlib import paths
+from gzlib.data.curate import SurveySpec
+from gzlib.data.progress import Live
+from gzlib.errors import UserError
+from gzlib.files import NotWritten, write_whole
+from gzlib.training.config import config_dict, config_from_dict
+from gzlib.training.lock import Busy
+from gzlib.training.make import KINDS, key_of, run
+from gzlib.training.runs import read_run, write_run
+from gzlib.training.sweep import FAILED, Job, is_stored, jobs_left, title
+from gzlib.training.tally import Tally
+
+POLL_SECONDS = 1.0
+CONNECT_SECONDS = 20
+# Training sets the process's own random state, so that two runs must not share a process at one time.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def sweep_on(
+    scheduler: str,
+    jobs: list[Job],
+    *,
+    device: str = "auto",
+    bring_weights: bool = False,
+    report: Callable[[str], None] | None = None,
+    **conduct,
+) -> list[dict]:
+    """As :func:`gzlib.training.sweep.sweep`, on Dask's workers.
+
+    Parameters
+    ----------
+    scheduler : str
+        ``local:N`` starts N processes on this machine (``local``: one for every two cores), which share its cores
+        and use this process's stores; anything else is the address of a running scheduler, such as
+        ``tcp://host:8786``, whose workers use the stores that their environment names.
+    bring_weights : bool
+        Fetch the weights, too, from workers that do not store to this file system.
+    **conduct
+        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.make.run`.
+
+    Raises
+    ------
+    UserError
+        If Dask is not installed, or no scheduler answers.
+    NotWritten
+        If a store cannot be written.
+    """
+    jobs = list(jobs)
+    keys = [key_of(*job) for job in jobs]
+    job_of = dict(zip(keys, jobs, strict=True))
+    left = jobs_left(job_of)
+    tally, screen = Tally(left, total=len(job_of)), Live()
+    live = screen.show if report is None and screen.on_terminal else lambda line: None
+    report = report or screen.line
+    if left:
+        report(tally.line())
+        with _connected(scheduler) as client:
+            settings = {"device": device, "bring_weights": bring_weights, "conduct": conduct}
+            _drive(client, left, tally, report=report, live=live, **settings)
+    screen.close()
+    records = {}
+    for key in filter(is_stored, job_of):
+        try:
+            records[key] = read_run(key)
+        except UserError as error:  # a damaged record must not cost the others
+            tally.end(key, failed=True)
+            report(f"{title(job_of[key][0])} {key} failed: {error}")
+    if tally.failed:
+        report(FAILED.format(failed=len(tally.failed), all=len(job_of)))
+    return [records[key] for key in keys if key in records]
+
+
+def _drive(client, left: dict[str, Job], tally: Tally, *, device: str, bring_weights: bool, conduct, report, live):
+    """Hand out runs until none is left; each after the one whose weights it starts from."""
+    from distributed import wait
+
+    later, running = dict.fromkeys(left, 0.0), {}  # key -> when to hand it out; future -> key
+    while later or running:
+        unfinished = later.keys() | set(running.values())
+        for key in [key for key, moment in later.items() if moment <= time.monotonic()]:
+            config, survey = left[key]
+            if getattr(config, "weights", "") not in unfinished:
+                del later[key]
+                arguments = (KINDS[type(config)][0], config_dict(config), asdict(survey), key, device, conduct)
+                running[client.submit(work, *arguments, pure=False, priority=-list(left).index(key))] = key
+        workers = len(client.nthreads())
+        tally.running = min(len(running), workers)
+        live(tally.line())
+        if not running:
+            time.sleep(POLL_SECONDS)
+            continue
+        try:
+            done = wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            continue
+        for future in done:
+            key = running.pop(future)
+            outcome = _outcome(future)
+            if outcome.get("stop"):
+                raise NotWritten(outcome["error"])
+            if "busy" in outcome:  # another sweep makes it: ask again later
+                later[key] = time.monotonic() + POLL_SECONDS
+                continue
+            if "record" in outcome:
+                _keep(client, key, outcome, bring_weights)
+            tally.end(key, failed="error" in outcome)
+            tally.running = min(len(running), workers)
+            end = f"failed: {outcome['error']}" if "error" in outcome else "done"
+            report(f"{title(left[key][0])} {key} {end} ({tally.line()})")
+
+
+def work(kind: str, config: dict, survey: dict, key: str, device: str, conduct: dict) -> dict:
+    """One run, on a worker: ``record`` and ``worker`` (its address), or ``busy``, or ``error`` and ``stop``."""
+    from distributed import get_worker
+
+    job = config_from_dict(kind, config), SurveySpec(**survey)
+    with _ONE_AT_A_TIME:
+        try:
+            if (own := key_of(*job)) != key:
+                raise UserError(f"This worker would make run {own}: its gzlib is of another version than the sweep's.")
+            record = run(*job, device=device, wait=False, report=lambda line: None, **conduct)
+            return {"record": record, "worker": get_worker().address}
+        except Busy:
+            return {"busy": True}
+        except Exception as error:  # as plain text: not every exception survives the way back
+            return {"error": str(error) or repr(error), "stop": isinstance(error, NotWritten)}
+
+
+def _outcome(future) -> dict:
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker:
+        return {"error": "its worker died several times over (too little memory?); see the workers' own output"}
+    except Exception as error:
+        return {"error": f"Dask lost the run ({error!r})"}
+
+
+def _keep(client, key: str, outcome: dict, bring_weights: bool):
+    """Store what came back here, unless the worker has written to this very store."""
+    if outcome["record"]["key"] != key:
+        raise UserError(f"A worker returned run {outcome['record']['key']} where {key} was asked for.")
+    if is_stored(key):
+        return
+    if bring_weights:
+        weights = client.submit(read_weights, key, workers=[outcome["worker"]], pure=False).result()
+        if weights is not None:
+            write_whole(paths.RUNS / key / "weights.safetensors", lambda file: file.write(weights))
+    write_run(outcome["record"])
+
+
+def read_weights(key: str) -> bytes | None:
+    """A run's weights, on a worker; None where it has none (a linear probe)."""
+    file = paths.run_folder(key) / "weights.safetensors"
+    return file.read_bytes() if file.is_file() else None
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise UserError(f"'{scheduler}' needs Dask ({error}); install it with: pip install 'gzlib[cluster]'") from None
+    if scheduler.split(":")[0] == "local":
+        n, cores = local_workers(scheduler), os.cpu_count() or 1
+        threads = str(max(1, cores // n))
+        stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_RUNS": paths.RUNS, "GZLIB_SURVEYS": paths.SURVEYS}
+        environment = {name: str(path) for name, path in stores.items()}
+        environment |= {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        # memory_limit 0: surveys are memory-mapped, which Dask would take for memory in use and pause the worker.
+        with (
+            LocalCluster(
+                n_workers=n,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=None,
+                env=environment,
+                silence_logs=logging.ERROR,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"No Dask scheduler answers at '{scheduler}' ({error}); give its address, such as tcp://host:8786,"
+            " or local:4 for four processes here."
+        ) from None
+    with client:
+        yield client
+
+
+def local_workers(scheduler: str) -> int:
+    """Processes that ``local`` or ``local:N`` asks for."""
+    _, colon, number = scheduler.partition(":")
+    if not colon:
+        return max(1, (os.cpu_count() or 1) // 2)
+    if not number.isdigit() or int(number) < 1:
+        raise UserError(f"'{scheduler}': write local:N with the number of processes, such as local:4.")
+    return int(number)

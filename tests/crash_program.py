@@ -1,0 +1,130 @@
+"""Sweeps that die: a program of its own, so that forked children start warm from a parent without threads.
+
+    python crash_program.py FOLDER
+
+prints one JSON object, which test_sweep.py judges together with what it finds below FOLDER. Children die by SIGKILL at
+a chosen *event*: a call of a Python or C function, counted by the profiler, so that a moment does not depend on the
+speed of the machine.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from gzlib import files, paths
+from gzlib.data.curate import SurveySpec
+from gzlib.training import PretrainConfig, Recipe, lock, make, sweep
+
+STORING = (files.write_whole, lock.held.__wrapped__, lock._acquire, lock._sign, make._tidy, make._leftovers)
+STORING = {function.__code__ for function in STORING}
+SURVEY = SurveySpec("sim:gz2:160", size=32)
+
+
+def jobs(n: int, *, examples: int = 64):
+    recipe = Recipe(examples=examples, batch_size=32, evaluations=1)
+    return [(PretrainConfig("convnext_w4", 60, seed=seed, recipe=recipe), SURVEY) for seed in range(n)]
+
+
+def in_child(work) -> int:
+    """Run ``work`` in a forked child; its exit status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def counting(work, is_event, *, die_at: int | None = None) -> int:
+    """How many events ``work`` meets; at number ``die_at`` the process kills itself."""
+    seen = 0
+
+    def profile(frame, kind, argument):
+        nonlocal seen
+        if kind in ("call", "c_call") and is_event(frame):
+            seen += 1
+            if seen == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+def any_call(frame) -> bool:
+    return True
+
+
+def storing_call(frame) -> bool:
+    return frame.f_code in STORING
+
+
+def sweep_in(folder: Path, n: int, **kwargs):
+    """A sweep, as something to do in a child."""
+
+    def work():
+        paths.RUNS = paths.COMMITTED_RUNS = folder
+        records = sweep(jobs(n, **kwargs), report=lambda line: None, checkpoint_seconds=0)
+        assert len(records) == n
+
+    return work
+
+
+def count_in_child(folder: Path, work, is_event) -> int:
+    def counted():
+        (folder / "count").write_text(str(counting(work, is_event)))
+
+    assert in_child(counted) == 0
+    return int((folder / "count").read_text())
+
+
+def at_random(folder: Path) -> dict:
+    """Thirty runs, killed at ten random moments, and the same undisturbed."""
+    events = count_in_child(folder, sweep_in(folder / "whole", 30), any_call)
+    # Together no more events than one whole sweep has, so that every kill meets a sweep that is still at work.
+    moments = [random.Random(i).randrange(1, events // 10) for i in range(10)]
+    ends = [in_child(lambda m=m: counting(sweep_in(folder / "cut", 30), any_call, die_at=m)) for m in moments]
+    return {"ends": ends, "last": in_child(sweep_in(folder / "cut", 30))}
+
+
+def everywhere(folder: Path) -> dict:
+    """One run, killed at each call of the code that stores it, and resumed."""
+    events = count_in_child(folder, sweep_in(folder / "whole", 1, examples=32), storing_call)
+    cut = [sweep_in(folder / f"cut-{moment}", 1, examples=32) for moment in range(1, events + 1)]
+    ends = [in_child(lambda w=work, m=m: counting(w, storing_call, die_at=m)) for m, work in enumerate(cut, 1)]
+    return {"ends": ends, "last": in_child(lambda: [work() for work in cut])}
+
+
+def two(folder: Path) -> dict:
+    """Two sweeps of the same runs on one store at one time; who trained what stands in ``trained``."""
+    train = make._train
+
+    def noted(key, *args, **kwargs):
+        with open(folder / "trained", "a") as file:
+            file.write(f"{key}\n")
+        return train(key, *args, **kwargs)
+
+    make._train = noted
+    first = os.fork()
+    if first == 0:
+        sweep_in(folder / "whole", 12, examples=128)()
+        os._exit(0)
+    second = in_child(sweep_in(folder / "whole", 12, examples=128))
+    return {"ends": [os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]), second]}
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    paths.SURVEYS = place / "surveys"
+    warm = sweep_in(place / "warm", 1)
+    warm()  # children then start with everything imported and read
+    print(json.dumps({way.__name__: way(place / way.__name__) for way in (at_random, everywhere, two)}))
