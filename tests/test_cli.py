@@ -1,8 +1,16 @@
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 
+from gzlib import paths
 from gzlib.__main__ import main
+from gzlib.data.curate import SurveySpec
+from gzlib.training import PretrainConfig, Recipe, key_of
+from gzlib.training.stopping import Stopped
 
 
 def test_bad_input_is_one_sentence_and_status_2(capsys):
@@ -75,3 +83,98 @@ def test_fit_and_forecast_from_a_file(tmp_path, capsys):
     file.write_text("a,b\n1,2\n")
     assert main(["fit", str(file)]) == 2
     assert "n_train" in capsys.readouterr().err
+
+
+PLAN = """
+[survey]
+source = "sim:gz2:160"
+size = 32
+[[pretrain]]
+encoder = "convnext_w4"
+n_train = [40, 60]
+seed = [0, 1]
+recipe = { examples = 64, evaluations = 1 }
+"""
+
+
+def test_a_plan_is_shown_then_made(own_store, capsys):
+    plan = own_store / "plan.toml"
+    plan.write_text(PLAN)
+    assert main(["sweep", str(plan), "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("\n4 missing\n")
+    assert main(["sweep", str(plan)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "4 of 4 runs are there\n"
+    assert "[4/4] convnext_w4 n=60 seed=1" in captured.err
+    assert main(["sweep", str(plan), "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("\n4 present\n")
+
+
+def test_a_sweep_with_failed_runs_has_a_status_of_its_own(own_store, capsys):
+    plan = own_store / "plan.toml"
+    plan.write_text(PLAN.replace("[40, 60]", "[40, 600]").replace("[0, 1]", "0"))
+    assert main(["sweep", str(plan)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "1 of 2 runs are there\n"
+    assert "failed" in captured.err
+    plan.write_text(PLAN.replace("encoder", "encode"))
+    assert main(["sweep", str(plan)]) == 2
+    assert "did you mean 'encoder'?" in capsys.readouterr().err
+
+
+def test_any_setting_enters_the_key_and_a_wrong_one_is_told(own_store, capsys):
+    command = ["pretrain", "--survey", "sim:gz2:160", "--size", "32", "--encoder", "convnext_w4", "--n-train", "40"]
+    command += ["--examples", "64", "--set", "recipe.evaluations=1", "--set", "recipe.augment.flip=false"]
+    assert main(command) == 0
+    key = capsys.readouterr().out.split()[1].rstrip(":")
+    recipe = Recipe(examples=64, evaluations=1, augment=replace(Recipe().augment, flip=False))
+    assert key == key_of(PretrainConfig("convnext_w4", 40, recipe=recipe), SurveySpec("sim:gz2:160", size=32))
+    assert main([*command, "--set", "recipe.evaluation=1"]) == 2
+    assert "--set, recipe: unknown key 'evaluation'; did you mean 'evaluations'?" in capsys.readouterr().err
+    assert main([*command, "--log", "paper"]) == 2
+    assert "Unknown logger 'paper'" in capsys.readouterr().err
+
+
+def test_a_stop_has_a_status_that_says_to_go_on(own_store, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise Stopped
+
+    monkeypatch.setattr(sys.modules["gzlib.training.sweep"], "run", stop)
+    plan = own_store / "plan.toml"
+    plan.write_text(PLAN)
+    assert main(["sweep", str(plan)]) == 75
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_a_forecast_to_register_needs_its_study(capsys):
+    assert main(["register", "next", "--pilot", "100"]) == 2
+    assert "needs --source, --encoder, --target, too" in capsys.readouterr().err
+
+
+def test_two_processes_make_the_run_of_one(own_store):
+    """torchrun: one record, one line, and the curve of a single process."""
+    command = ["-m", "gzlib", "pretrain", "--survey", "sim:gz2:160", "--size", "32", "--encoder", "convnext_w4"]
+    command += ["--n-train", "60", "--examples", "128", "--set", "recipe.evaluations=2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GZLIB_SURVEYS": str(own_store / "surveys")}
+
+    def made(program, store):
+        done = subprocess.run(
+            program,
+            env=environment | {"GZLIB_RUNS": str(own_store / store)},
+            cwd=paths.ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("test loss") == 1
+        (file,) = (own_store / store).glob("*/run.json")
+        assert not list((own_store / store).rglob("*.lock"))
+        return json.loads(file.read_text())
+
+    both, one = made(launch + command, "both"), made([sys.executable, *command], "one")
+    assert both["key"] == one["key"]
+    assert both["provenance"]["processes"] == 2
+    assert both["metrics"]["history"]["train_loss"] == pytest.approx(one["metrics"]["history"]["train_loss"], rel=1e-5)
+    assert both["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)

@@ -1,0 +1,50 @@
+"""A sweep on a SLURM cluster: starts workers as batch jobs, hands them a plan's runs, ends when all are made.
+
+    pip install 'gzlib[cluster]'
+    python examples/slurm.py examples/plan.toml
+
+Run it on a login node, in a terminal that outlives the connection (tmux). Everything in capitals is yours to set.
+Interrupted, it is started again with the same line: runs that are complete are read, the others go on from their
+checkpoints. Workers that the cluster takes away do the same.
+"""
+
+import sys
+
+from dask_jobqueue import SLURMCluster
+
+from gzlib import paths
+from gzlib.training.cluster import sweep_on
+from gzlib.training.plan import read_plan
+
+WORKERS = 8  # runs at a time
+PARTITION = "gpu"
+CORES = 8  # of each worker: they load and augment pictures
+
+# Runs and surveys lie in the project's data/ folder, or where GZLIB_RUNS and GZLIB_SURVEYS point when this starts. It
+# must be a file system that all workers see, with working locks (NFS from version 4, Lustre mounted with flock, GPFS).
+ENVIRONMENT = [
+    f"export GZLIB_RUNS='{paths.RUNS}'",
+    f"export GZLIB_SURVEYS='{paths.SURVEYS}'",
+    f"export OMP_NUM_THREADS={CORES}",
+]
+
+
+def main():
+    cluster = SLURMCluster(
+        queue=PARTITION,
+        cores=1,  # what Dask counts: one run at a time in each worker
+        processes=1,
+        job_cpu=CORES,  # what SLURM counts
+        memory="32GB",
+        worker_extra_args=["--memory-limit", "0"],  # memory-mapped pictures are not memory in use
+        walltime="08:00:00",
+        job_extra_directives=["--gres=gpu:1"],
+        job_script_prologue=ENVIRONMENT,
+    )
+    with cluster:
+        cluster.scale(jobs=WORKERS)
+        sweep_on(cluster.scheduler_address, read_plan(sys.argv[1]), checkpoint_seconds=300)
+
+
+if __name__ == "__main__":
+    main()
