@@ -13,14 +13,15 @@ from gzlib import paths
 from gzlib.book.build import is_fresh
 from gzlib.book.preview import preview
 
-NUMBERS = ("01", "02", "03", "04", "90")
+NUMBERS = ("01", "02", "03", "04", "90", "91")
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """The project's own files elsewhere, with all chapters built at preset smoke."""
     home = tmp_path_factory.mktemp("project")
-    for name in ("chapters", "data/schema", "data/calibration", "gzlib", "styles", "figures"):
+    folders = ("benchmarks", "calibration", "forecasts", "schema")
+    for name in ("chapters", "gzlib", "styles", "figures", *(f"data/{folder}" for folder in folders)):
         if (paths.ROOT / name).is_dir():
             shutil.copytree(paths.ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_quarto.yml", "index.qmd", "references.qmd", "references.bib", "_variables.yml", "README.md"):
@@ -70,7 +71,7 @@ def test_committed_chapters_follow_from_the_committed_code_and_runs():
 def test_the_committed_book_renders_and_every_link_and_picture_is_there(tmp_path):
     page = preview(paths.ROOT, tmp_path / "book")
     pages = sorted(page.parent.rglob("*.html"))
-    assert len(pages) == 7
+    assert len(pages) == 8
     for file in pages:
         text = file.read_text(encoding="utf-8")
         for target in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text):

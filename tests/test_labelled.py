@@ -174,3 +174,31 @@ def test_known_floor_is_held_and_sharpens_the_exponent():
         fit_curves(loss, law="power", floor=0.1)
     with pytest.raises(UserError, match="at least zero"):
         fit_curves(loss, floor=-0.1)
+
+
+def test_prior_on_the_floor_lies_between_free_and_held():
+    loss = curves(sd=0.02)
+    free, held = fit_curves(loss, draws=200), fit_curves(loss, floor=0.3, draws=0)
+    loose, tight = (fit_curves(loss, floor=0.3, floor_sd=sd, draws=200) for sd in (100.0, 1e-5))
+    np.testing.assert_allclose(loose.alpha, free.alpha, rtol=1e-3)
+    np.testing.assert_allclose(tight.alpha, held.alpha, rtol=1e-3)
+    np.testing.assert_allclose(loose.E_free, free.E, rtol=1e-6)
+    between = fit_curves(loss, floor=0.3, floor_sd=0.01, draws=200)
+    for near in (between.E - 0.3, between.E - between.E_free):
+        assert bool((abs(near) <= abs(free.E - 0.3) + 1e-9).all())
+    assert bool((between.alpha_stderr < free.alpha_stderr).all())
+    assert bool((between.alpha_high - between.alpha_low < free.alpha_high - free.alpha_low).all())
+    assert bool((between.draw_values[..., 2].std("draw") < free.draw_values[..., 2].std("draw")).all())
+    assert bool((abs(between.floor_tension) < 3.5).all())
+    far = fit_curves(loss, floor=0.9, floor_sd=0.01, draws=0)
+    assert bool((far.floor_tension < -3).all())
+
+
+def test_prior_on_the_floor_is_checked():
+    loss = curves()
+    with pytest.raises(UserError, match="give the floor too"):
+        fit_curves(loss, floor_sd=0.1)
+    with pytest.raises(UserError, match="positive floor and floor_sd"):
+        fit_curves(loss, floor=0.3, floor_sd=0.0)
+    with pytest.raises(UserError, match="Gaussian noise"):
+        fit_curves(loss, floor=0.3, floor_sd=0.1, noise="huber")

@@ -10,6 +10,7 @@ from gzlib.fitting.labelled import fit_curves
 from gzlib.fitting.laws import LAWS, Law, Parameter, get_law
 from gzlib.fitting.noise import recency_weights, run_weights, summarise_replicates
 from gzlib.fitting.planner import compare_options, labels_needed, next_run
+from gzlib.fitting.posterior import posterior
 from gzlib.fitting.predict import predict
 from gzlib.fitting.preregister import judge_forecast, load_forecast, store_forecast
 from gzlib.fitting.readcurves import read_curves, to_array
@@ -41,6 +42,7 @@ __all__ = [
     "load_forecast",
     "nested_test",
     "next_run",
+    "posterior",
     "predict",
     "predict_surface",
     "read_curves",

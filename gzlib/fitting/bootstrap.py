@@ -10,6 +10,7 @@ from gzlib.errors import UserError
 from gzlib.fitting.batch import batch_fit, log_loss
 
 KINDS = ("parametric", "residual", "wild")
+LARGEST_LOG = 650.0  # of a synthetic loss
 # Webb's six-point distribution (mean 0, variance 1, Webb 2014, Queen's Economics Department paper 1315): with few
 # clusters Rademacher's two points give too few different draws.
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
@@ -61,7 +62,8 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
             noise = np.take_along_axis((residual - mean[:, None])[:, None, :], chosen, axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(present[:, None, :], noise / weights[:, None, :], 0.0)
-    synthetic = np.exp(fitted[:, None, :] + shift).reshape(-1, n_points)
+    # a variance with one degree of freedom has draws so large that their losses are no floats
+    synthetic = np.exp(np.clip(fitted[:, None, :] + shift, -LARGEST_LOG, LARGEST_LOG)).reshape(-1, n_points)
     sizes = [np.repeat(v, draws, axis=0) if np.ndim(v) == 2 else v for v in variables]
     result = batch_fit(
         law,

@@ -11,7 +11,8 @@ from scipy.stats import t as student
 
 FLOOR = 1e-12
 STUDENT_DOF = 4
-MIN_CURVES = 10  # fewer curves cannot show a 95 % quantile by themselves
+TRUSTED_CURVES = 4  # fewer cannot show that noise and disagreement overstate the error
+MANY_CURVES = 20  # fewer cannot show a 95 % quantile for each rank of their pretended ends
 REPRESENTATIVE = 0.5  # share of the curves that a rank must reach to be judged alone
 
 
@@ -53,18 +54,22 @@ def weighted_quantile(values, level, weights):
     return values[order][min(np.searchsorted(share, level * share[-1]), len(values) - 1)]
 
 
-def error_quantiles(standardised, weights, curve, rank, levels):
+def error_quantiles(standardised, weights, importance, curve, rank, levels):
     """Half-widths, in units of the scale, of bands of the given levels.
 
-    A band has to hold at every pretended end, not on average over them: of the ranks (0 the latest end of
-    each curve, 1 the one before, ...) the worst quantile counts. A rank that few curves reach is merged with the
-    next, or left out. Few curves cannot show a high quantile: there its rank is raised by conformal prediction's
-    (1 + 1/n), and it is at least Student's t with one degree of freedom more than curves, on a scale of at least one.
+    With many curves a band has to hold at every pretended end, not on average over them: of the ranks (0 the latest
+    end of each curve, 1 the one before, ...) the worst quantile counts. A rank that few curves reach is merged with
+    the next, or left out. With fewer than ``MANY_CURVES`` the worst of several noisy quantiles would be too wide, so
+    all ends are pooled by their importance; the level is raised by conformal prediction's (1 + 1/n), n being Kish's
+    effective number of ends, and a band is at least Student's t with n + 1 degrees of freedom. Fewer than
+    ``TRUSTED_CURVES`` cannot show that the scale is too large: there it counts as at least one, and the degrees of
+    freedom as the curves and one.
 
     Parameters
     ----------
     standardised : array (points,), |error| / scale
-    weights : array (points,)
+    weights : array (points,), 1 / points of a pretended end
+    importance : array (points,), of the pretended end of a point
     curve, rank : integer arrays (points,), the curve of a point and the rank of its pretended end
     levels : sequence of float
 
@@ -72,7 +77,24 @@ def error_quantiles(standardised, weights, curve, rank, levels):
     -------
     array (levels,), rising with level
     """
-    needed = max(MIN_CURVES, REPRESENTATIVE * len(np.unique(curve)))
+    n_curves = len(np.unique(curve))
+    levels = np.asarray(levels, float)
+    if n_curves >= MANY_CURVES:
+        groups = _rank_groups(curve, rank, max(MANY_CURVES, REPRESENTATIVE * n_curves))
+        half = [[weighted_quantile(standardised[g], level, weights[g]) for level in levels] for g in groups]
+        return np.maximum.accumulate(np.max(half, axis=0))
+    share = weights * importance
+    ends = share.sum() ** 2 / np.sum(share * importance)
+    spread = np.sqrt(np.average(standardised**2, weights=share))
+    dof = ends + 1
+    if n_curves < TRUSTED_CURVES:
+        spread, dof = max(spread, 1.0), n_curves + 1
+    seen = [weighted_quantile(standardised, min(level * (1 + 1 / ends), 1.0), share) for level in levels]
+    return np.maximum.accumulate(np.maximum(seen, spread * student.ppf(0.5 * (1 + levels), dof)))
+
+
+def _rank_groups(curve, rank, needed):
+    """Masks of the points of neighbouring ranks, each with at least ``needed`` curves; all points if none has."""
     groups, current = [], []
     for value in np.unique(rank):
         current.append(value)
@@ -80,18 +102,4 @@ def error_quantiles(standardised, weights, curve, rank, levels):
         if len(np.unique(curve[members])) >= needed:
             groups.append(members)
             current = []
-    groups = groups or [np.ones(len(rank), bool)]
-    out = []
-    for level in levels:
-        worst = 0.0
-        for members in groups:
-            count = len(np.unique(curve[members]))
-            few = count < 2 * MIN_CURVES
-            rank_level = min(level * (1 + 1 / count), 1.0) if few else level
-            quantile = weighted_quantile(standardised[members], rank_level, weights[members])
-            if few:
-                spread = np.sqrt(np.average(standardised[members] ** 2, weights=weights[members]))
-                quantile = max(quantile, max(spread, 1.0) * student.ppf(0.5 * (1 + level), count + 1))
-            worst = max(worst, quantile)
-        out.append(worst)
-    return np.maximum.accumulate(np.array(out))
+    return groups or [np.ones(len(rank), bool)]

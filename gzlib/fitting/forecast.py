@@ -8,7 +8,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
-from gzlib.fitting.calibrate import FLOOR, MIN_CURVES, error_quantiles, fit_scale
+from gzlib.fitting.calibrate import FLOOR, TRUSTED_CURVES, error_quantiles, fit_scale
 from gzlib.fitting.ensemble import MEMBERS, fit_members, member_weights, predict_members
 from gzlib.fitting.labelled import fit_curves
 from gzlib.fitting.noise import summarise_replicates
@@ -18,6 +18,7 @@ from gzlib.fitting.rolling import find_origins
 MIN_POINTS = 3
 LEVELS = (0.5, 0.8, 0.95)
 LAW_DRAWS = 400
+FEW_CURVES = 10  # fewer also get the band of a fitted law: their own errors show too little
 UNCALIBRATED = np.array([1.0, 1.0, 0.0, 0.0])  # of noise, disagreement, distance squared and own earlier errors
 
 
@@ -100,10 +101,12 @@ def extrapolate(curves, x_new, *, levels=LEVELS, members=MEMBERS):
         share = (importance / counts)[index]
         coefficients = fit_scale(features, errors, share / share.sum())
         curve = np.array([origin.curve for origin in origins])
-        if len(np.unique(curve)) < MIN_CURVES:  # too few to trust a scale below noise and disagreement
+        if len(np.unique(curve)) < TRUSTED_CURVES:
             coefficients = np.maximum(coefficients, UNCALIBRATED)
         scale = np.sqrt(features @ coefficients + FLOOR)
-        half = error_quantiles(np.abs(errors) / scale, (1 / counts)[index], curve[index], rank[index], levels)
+        half = error_quantiles(
+            np.abs(errors) / scale, (1 / counts)[index], importance[index], curve[index], rank[index], levels
+        )
     out = []
     for row, sizes in enumerate(x_new):
         sizes = np.asarray(sizes, float)
@@ -192,7 +195,7 @@ def forecast(loss, x_new, *, x="n_train", replicate="seed", level=0.95, kind="me
     results, info = extrapolate(curves, [x_new] * len(curves), levels=(level,))
     law_half = (
         _law_half_width(loss, x_new, x, replicate, level, rest)
-        if len(usable) < MIN_CURVES
+        if len(usable) < FEW_CURVES
         else np.zeros_like(flat[:, :1])
     )
     seed_variance = np.nan_to_num(summary["seed_sd"].transpose(*rest).values.reshape(-1) ** 2)

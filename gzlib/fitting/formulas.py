@@ -47,7 +47,19 @@ def saturating(x, E, L0, A, a, alpha):
 
 
 def broken_power(x, E, A, c0, c1, d, f):
-    return E + A * x**-c0 * (1 + (x / d) ** (1 / f)) ** (-c1 * f)
+    # (1 + (x/d)^(1/f))^(-c1 f) through its logarithm: a sharp break, a small f, would overflow
+    return E + A * x**-c0 * np.exp(-c1 * f * np.logaddexp(0, np.log(x / d) / f))
+
+
+def broken_power_gradient(x, E, A, c0, c1, d, f):
+    position = np.log(x / d) / f
+    bend = np.logaddexp(0, position)
+    past = np.exp(-np.logaddexp(0, -position))
+    excess = A * x**-c0 * np.exp(-c1 * f * bend)
+    loss = E + excess
+    share = excess / loss
+    slopes = [-np.log(x), -f * bend, c1 * past / d, -c1 * (bend - position * past)]
+    return [1 / loss, share / A, *(share * slope for slope in slopes)]
 
 
 def chinchilla(N, D, E, A, alpha, B, beta):

@@ -6,6 +6,7 @@ from gzlib.fitting.batch import batch_fit
 from gzlib.fitting.bootstrap import bootstrap
 from gzlib.fitting.design import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED
 from gzlib.fitting.laws import LAWS
+from gzlib.fitting.onecurve import PRIOR_SIZE
 from gzlib.fitting.uncertainty import covariance, profile_limits, rise_of, student_quantile
 
 
@@ -65,7 +66,10 @@ def interval_columns(law, sizes, curves, *, level, held, draws, kind, seed):
                 law, sizes, y, best, cost, "E", weights, measurable, np.sqrt(matrix[:, j, j]), rise, held
             )[1]
         if law.name == "power-offset":
-            columns |= _against_plain_power(law, sizes, y, weights, best, variance, dof, matrix, ok, level)
+            runs = sizes < PRIOR_SIZE
+            columns |= _against_plain_power(
+                law, sizes[runs], y[:, runs], weights[:, runs], best, variance, dof, matrix, ok, level
+            )
         if draws and measurable.any():
             values, variances, _ = bootstrap(
                 law,
@@ -118,6 +122,24 @@ def _against_plain_power(law, sizes, y, weights, best, variance, dof, matrix, ok
         out[key] = np.full(len(ok), np.nan)
         out[key][ok] = values
     return out
+
+
+def floor_tension(law, sizes, curves, priors):
+    """Columns ``E_free``, ``floor_tension``: E fitted without its prior, and its excess over it in standard errors.
+
+    ``sizes`` (sizes,) without the prior's; ``curves`` as for ``interval_columns``; ``priors`` (curves, 2), floor and
+    its standard error. NaN where nothing was fitted, or E sits on its bound.
+    """
+    free, tension = np.full(len(curves), np.nan), np.full(len(curves), np.nan)
+    j = law.names.index("E")
+    for i, curve in enumerate(curves):
+        if curve["values"] is not None:
+            weights = curve["weights"][None, :-1]
+            at = np.array([curve["free_values"]])
+            variance = covariance(law, [sizes], at, weights=weights, variance=curve["variance"])[0, j, j]
+            free[i] = at[0, j]
+            tension[i] = (free[i] - priors[i, 0]) / np.sqrt(variance + priors[i, 1] ** 2)
+    return {"E_free": free, "floor_tension": tension}
 
 
 def _judge_fit(law, columns, i, verdict, reason, held):

@@ -4,10 +4,10 @@ import numpy as np
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.intervals import interval_columns
+from gzlib.fitting.intervals import floor_tension, interval_columns
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.noise import summarise_replicates
-from gzlib.fitting.onecurve import fit_one
+from gzlib.fitting.onecurve import PRIOR_SIZE, fit_one
 
 
 def fit_curves(
@@ -23,6 +23,7 @@ def fit_curves(
     noise="gaussian",
     fixed=None,
     floor=None,
+    floor_sd=None,
     draws=500,
     kind="parametric",
     seed=0,
@@ -45,6 +46,9 @@ def fit_curves(
     fixed : dict of parameters that are held, alike for all curves
     floor : float or DataArray over (some of) the remaining dims: a known irreducible loss that E is held at, such as
         ``gzlib.fitting.floor.vote_floor`` computes from the votes
+    floor_sd : float or DataArray like ``floor``: its standard error. E is then fitted with a log-normal prior of
+        relative width ``floor_sd / floor`` about ``floor``, weighed against the noise of the runs by their variances.
+        ``E_free`` is E without it, ``floor_tension`` how many standard errors ``E_free`` lies above the floor
     draws : int, bootstrap draws kept for bands (0 for none)
     kind : kind of bootstrap, see ``gzlib.fitting.bootstrap``
     seed : int, of the bootstrap
@@ -76,7 +80,17 @@ def fit_curves(
         for key in ("log_mean", "n_runs", "seed_sd", "seed_dof")
     }
 
-    held = _held(law, fixed, floor, summary, rest)
+    held, priors = [dict(fixed or {})] * int(np.prod(shape, dtype=int)), None
+    if floor is not None:
+        floors = _of_each_curve(law, "floor", floor, summary, rest)
+        if floor_sd is None:
+            held = [own | {"E": float(value)} for own, value in zip(held, floors, strict=True)]
+        else:
+            priors = np.stack([floors, _of_each_curve(law, "floor_sd", floor_sd, summary, rest)], axis=1)
+            if np.any(priors <= 0) or "E" in (fixed or {}) or noise != "gaussian":
+                raise UserError("A prior on E needs a positive floor and floor_sd, Gaussian noise, and E not fixed.")
+    elif floor_sd is not None:
+        raise UserError("floor_sd is the standard error of a floor: give the floor too.")
     curves = [
         fit_one(
             law,
@@ -90,12 +104,13 @@ def fit_curves(
             evaluation_sd=evaluation_sd,
             noise=noise,
             fixed=held[i],
+            prior=None if priors is None else priors[i],
         )
         for i in range(len(held))
     ]
     columns = interval_columns(
         law,
-        sizes_all / x_ref,
+        sizes_all / x_ref if priors is None else np.append(sizes_all / x_ref, PRIOR_SIZE),
         curves,
         level=level,
         held=tuple(held[0]) if held else (),
@@ -103,6 +118,8 @@ def fit_curves(
         kind=kind,
         seed=seed,
     )
+    if priors is not None:
+        columns |= floor_tension(law, sizes_all / x_ref, curves, priors)
     coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims}
     coords |= {"parameter": list(law.names), "parameter_2": list(law.names)}
     tail = {"covariance": ("parameter", "parameter_2"), "draw_values": ("draw", "parameter"), "draw_sd": ("draw",)}
@@ -127,19 +144,15 @@ def fit_curves(
     )
 
 
-def _held(law, fixed, floor, summary, rest):
-    """Parameters that are held, one dict for each curve."""
-    shape = tuple(summary.sizes[dim] for dim in rest)
-    count = int(np.prod(shape, dtype=int))
-    if floor is None:
-        return [dict(fixed or {})] * count
+def _of_each_curve(law, name, value, summary, rest):
+    """``value`` broadcast to the curves, checked: array (curves,)."""
     if "E" not in law.names:
         raise UserError(f"The law {law.name} has no irreducible loss E that a floor could hold: use power-offset.")
     like = xr.zeros_like(summary["seed_dof"], dtype=float)
     try:
-        values = (like + floor).transpose(*rest).values.reshape(-1)
+        values = (like + value).transpose(*rest).values.reshape(-1)
     except ValueError as error:
-        raise UserError(f"The floor does not fit the curves' dimensions {rest}: {error}.") from error
-    if values.size != count or not np.all(np.isfinite(values) & (values >= 0)):
-        raise UserError("The floor must be one finite loss of at least zero for each curve.")
-    return [dict(fixed or {}) | {"E": float(value)} for value in values]
+        raise UserError(f"The {name} does not fit the curves' dimensions {rest}: {error}.") from error
+    if values.size != like.size or not np.all(np.isfinite(values) & (values >= 0)):
+        raise UserError(f"The {name} must be one finite loss of at least zero for each curve.")
+    return values

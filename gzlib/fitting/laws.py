@@ -157,6 +157,7 @@ _REGISTRY = [
             "f": np.array([0.2, 1.0]),
         },
         min_sizes=6,
+        gradient=formulas.broken_power_gradient,
         log_sized=("d",),
     ),
     Law(
@@ -195,7 +196,7 @@ _REGISTRY = [
     Law(
         "skaling",
         "E + A (N^-a + R D^-b)^k",
-        "Skaling, arXiv:2608.07222",
+        "Videau et al. 2026 (Skaling), arXiv:2608.07222",
         formulas.skaling,
         {
             "E": _E,
@@ -212,7 +213,7 @@ _REGISTRY = [
     Law(
         "bounded",
         "E + (L0 - E) h/(1 + h), h = A N^-alpha + B D^-beta",
-        "bounded rational law, arXiv:2605.09189, without data repetition",
+        "bounded rational law of Bryant and Liu 2026, arXiv:2605.09189, without data repetition",
         formulas.bounded,
         {
             "E": _E,
@@ -229,7 +230,7 @@ _REGISTRY = [
     Law(
         "data-constrained",
         "E + A N^-alpha + B D'^-beta, D' = U (1 + R (1 - exp(-(epochs - 1)/R)))",
-        "Muennighoff et al. 2023, arXiv:2305.16264, equation 5, repetition of data only",
+        "Muennighoff et al. 2023, arXiv:2305.16264, repetition of data only",
         formulas.data_constrained,
         {
             "E": _E,

@@ -4,18 +4,26 @@ import numpy as np
 from scipy import stats
 
 from gzlib.errors import UserError
+from gzlib.fitting.batch import batch_fit
 from gzlib.fitting.design import NOT_IDENTIFIED, judge_design
 from gzlib.fitting.fit import fit_law
 from gzlib.fitting.noise import recency_weights, run_weights
 
 LACK_OF_FIT_LEVEL = 0.05
+# A prior on ln E is one more observation, at a size where nothing but E is left of the law (in units of x_ref; finite,
+# so that ln x is). Every interval then counts it as it counts a run, without a term of its own.
+PRIOR_SIZE = 1e290
+VAGUE = 10.0  # relative width from which a prior on E says nothing
 
 
-def fit_one(law, sizes_all, x_ref, *, log_mean, n_runs, seed_sd, seed_dof, recency, evaluation_sd, noise, fixed):
+def fit_one(
+    law, sizes_all, x_ref, *, log_mean, n_runs, seed_sd, seed_dof, recency, evaluation_sd, noise, fixed, prior=None
+):
     """Fit one curve; a dict whose ``values`` is None where the fit is refused or failed.
 
     ``sizes_all``, ``log_mean``, ``n_runs`` (sizes,), with NaN and 0 where there is no run; ``seed_sd``, ``seed_dof``,
-    the pooled spread of replicates; the rest as for ``fit_curves``.
+    the pooled spread of replicates; ``prior`` (floor, standard error) of E, or None; the rest as for ``fit_curves``.
+    With a prior, the arrays ``present``, ``log_mean`` and ``weights`` have one more entry, at ``PRIOR_SIZE``.
     """
     present = n_runs > 0
     sizes = sizes_all[present]
@@ -60,8 +68,20 @@ def fit_one(law, sizes_all, x_ref, *, log_mean, n_runs, seed_sd, seed_dof, recen
             variance = (squares + seed_dof * seed_sd**2) / total_dof
     all_weights = np.zeros(len(sizes_all))
     all_weights[present] = weights
+    values = [result.best_values[name] for name in law.names]
+    if prior is not None:
+        out |= {"free_values": values}
+        log_mean, present = np.append(log_mean, np.log(prior[0])), np.append(present, True)
+        # the run noise over the prior's: what the prior weighs against one run
+        tightness = prior[0] / prior[1] if prior[1] < VAGUE * prior[0] else 0.0
+        all_weights = np.append(all_weights, np.sqrt(np.nan_to_num(variance)) * tightness)
+        x, y = np.append(sizes_all / x_ref, PRIOR_SIZE)[present], np.exp(log_mean[present])[None]
+        start, weights = np.array([values]), all_weights[None, present]
+        refit = batch_fit(law, [x], y, start, weights=weights, held=tuple(fixed or {}), max_steps=300)
+        values, squares = list(refit.parameters[0]), 2 * float(refit.cost[0])
+        out |= {"log_mean": log_mean, "present": present}
     return out | {
-        "values": [result.best_values[name] for name in law.names],
+        "values": values,
         "cost": 0.5 * squares,
         "dof": total_dof,
         "variance": variance,

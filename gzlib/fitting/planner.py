@@ -12,6 +12,12 @@ MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not 
 GRID = 241
 
 
+def planning_grid(sizes, max_factor=MAX_FACTOR):
+    """Sizes at which a plan looks at its forecast: those measured, and even steps in ln x to ``max_factor`` times."""
+    sizes = np.asarray(sizes, float)
+    return np.union1d(sizes, np.geomspace(sizes.min(), sizes.max() * max_factor, GRID))
+
+
 def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean"):
     """Training size at which each curve reaches a target loss.
 
@@ -20,7 +26,8 @@ def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, ma
     loss : DataArray with dims (..., x, replicate), the pilot
     target : float, positive
     level : coverage of the band of sizes
-    max_factor : sizes are searched up to this multiple of the largest
+    max_factor : sizes are searched up to this multiple of the largest; where no measured mean is at the target yet,
+        from the curve's largest measured size on
     kind : "mean" or "new_run", see ``forecast``
 
     Returns
@@ -32,15 +39,19 @@ def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, ma
     if not (np.isfinite(target) and target > 0):
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
-    grid = np.geomspace(sizes.min(), sizes.max() * max_factor, GRID)
+    grid = planning_grid(sizes, max_factor)
     ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
     rest = [dim for dim in ahead["median"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
+    mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)
+    measured = mean.min(x).values
+    last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
+    start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
     crossing = {}
     for key, source in (("labels", "median"), ("labels_low", "lower"), ("labels_high", "upper")):
-        flat = ahead[source].transpose(*rest, x).values.reshape(-1, GRID)
-        crossing[key] = np.array([_first_below(grid, row, target) for row in flat]).reshape(shape)
-    measured = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).min(x).transpose(*rest).values
+        flat = ahead[source].transpose(*rest, x).values.reshape(-1, len(grid))
+        found = [_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)]
+        crossing[key] = np.array(found).reshape(shape)
     status = np.where(np.isfinite(crossing["labels"]), "forecast", "out of reach")
     status = np.where(measured <= target, "already reached", status)
     status = np.where(ahead["forecasted"].transpose(*rest).values, status, "no forecast")

@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from gzlib.errors import UserError
+from gzlib.files import replace_file
 
 FORMAT = 1
 
 
-def store_forecast(path, forecast, *, question, data_key, date):
+def store_forecast(path, forecast, *, question, data_key, date, **more):
     """Write a forecast once.
 
     Parameters
@@ -23,6 +22,7 @@ def store_forecast(path, forecast, *, question, data_key, date):
     question : str, what will be measured, in one sentence
     data_key : str, hash or run keys of the data that the forecast was made from
     date : str, ISO date on which the forecast is made
+    more : further entries of the content, such as the keys of the runs that will tell; what JSON can hold
 
     Returns
     -------
@@ -49,20 +49,10 @@ def store_forecast(path, forecast, *, question, data_key, date):
         "level": float(forecast.attrs["level"]),
         "kind": forecast.attrs["kind"],
         "rows": rows,
-    }
+    } | more
     digest = _digest(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content | {"sha256": digest}, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    text = json.dumps(content | {"sha256": digest}, indent=1, allow_nan=False) + "\n"
+    replace_file(path, text)
     return digest
 
 

@@ -155,7 +155,8 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400):
     ----------
     fit : Dataset from ``fit_surface`` of a law of N and D
     budgets : array (budgets,), in the unit of ``flops``
-    flops : function(N, D) -> cost, linear in D; for images measure it, 6 N D holds for language models only
+    flops : function(N, D) -> cost, rising with D, of arrays (N,) and (budgets, N); for images measure it, 6 N D holds
+        for language models only
     n_params : (smallest, largest) model size considered
 
     Returns
@@ -164,7 +165,7 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400):
     """
     budgets = np.atleast_1d(np.asarray(budgets, float))
     N = np.geomspace(*n_params, points)
-    D = budgets[:, None] / flops(N, np.ones_like(N))[None, :]
+    D = _affordable(flops, N, budgets)
     loss = predict_surface(
         fit.drop_vars("draw_values", errors="ignore"),
         {
@@ -183,3 +184,13 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400):
         },
         coords={"budget": budgets},
     )
+
+
+def _affordable(flops, N, budgets):
+    """Training size (budgets, N) that uses up each budget: bisection in ln D."""
+    low, high = np.full((len(budgets), len(N)), -30.0), np.full((len(budgets), len(N)), 80.0)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        within = flops(N[None, :], np.exp(middle)) <= budgets[:, None]
+        low, high = np.where(within, middle, low), np.where(within, high, middle)
+    return np.exp(0.5 * (low + high))
