@@ -104,6 +104,7 @@ def _fingerprint(notebook, page, own, project, run_folders=None):
         runs=own.get("runs", []),
         every_run=own.get("every_run", False),
         run_folders=run_folders,
+        files=own.get("files", []),
     )
 
 
@@ -143,6 +144,8 @@ def _run(notebook, page, *, project, runs, say, surveys=None):
     }
     if any(entry["kind"] == "runs" for entry in entries):
         own["every_run"] = True
+    if files := sorted({entry["pattern"] for entry in entries if entry["kind"] == "files"}):
+        own["files"] = files
     own["fingerprint"] = _fingerprint(executed, page.path, own, project, [runs, project / "data" / "runs"])
     executed.metadata["gzlib"] = own
     normalise(executed)

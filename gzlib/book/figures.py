@@ -99,7 +99,10 @@ def learning_curves(
             ha="right",
             va="bottom",
         )
-    _log_axes(axis, ticks=loss.n_train.values, **text)
+    ticks = list(loss.n_train.values)
+    while band is not None and ticks[-1] * 2 <= float(band.n_train.max()) * 1.001:
+        ticks.append(ticks[-1] * 2)
+    log_axes(axis, ticks=ticks, **text)
     axis.legend(fontsize=8)
     figure.tight_layout()
     return figure
@@ -118,7 +121,7 @@ def small_multiples(
         inside = None if band is None else band.sel({panel: name})
         _draw_curves(axis, loss.sel({panel: name}).dropna(hue, how="all").dropna("n_train", how="all"), hue, inside)
         measured = loss.n_train.values
-        _log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
+        log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
         axis.set_title(name, fontsize=7)
         axis.tick_params(labelsize=6.5, which="both")
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -143,7 +146,7 @@ def _draw_curves(axis, loss, hue, band):
             axis.fill_between(fitted.n_train, fitted.lower, fitted.upper, color=colour, alpha=0.15, linewidth=0)
 
 
-def _log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = False):
+def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = False):
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel(x)
@@ -172,7 +175,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     for colour, n in zip(shades, loss.n_train.values, strict=True):
         mean = loss.sel(n_train=n, encoder=encoders).mean("seed")
         axis.plot([n_params[e] for e in encoders], mean, "o-", color=colour, label=f"{n:,}")
-    _log_axes(axis, ticks=sorted(n_params.values()), x="encoder parameters", y="test loss per galaxy")
+    log_axes(axis, ticks=sorted(n_params.values()), x="encoder parameters", y="test loss per galaxy")
     axis.legend(title="training galaxies", fontsize=7, title_fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import gzlib
+from gzlib.book.inputs import hash_files
 from gzlib.errors import UserError
 
 # Fields that only some Python versions have, or that carry no meaning.
@@ -20,7 +21,7 @@ _SKIPPED = {"type_params", "type_comment", "type_ignores", "kind", "ctx"}
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folders=None):
+def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folders=None, files=()):
     """Fingerprint of a chapter, equal on every supported Python and operating system.
 
     Parameters
@@ -36,6 +37,8 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         The chapter read the whole store, so that a new run concerns it too.
     run_folders : list of Path, optional
         Where runs are looked up, first match wins; by default the project's ``data/runs``.
+    files : iterable of str
+        Patterns of the other files that the chapter read, see :mod:`gzlib.book.inputs`.
 
     Returns
     -------
@@ -59,6 +62,8 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         "modules": {name: _module_hash(path.read_bytes()) for name, path in modules.items()},
         "runs": {key: _run_hash(key, folders) for key in keys},
     }
+    if files:
+        content["files"] = hash_files(Path(project), files)
     return _hash(content)
 
 

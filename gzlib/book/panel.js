@@ -1,0 +1,91 @@
+// The planner's arithmetic, the same as gzlib.fitting.labels_needed and compare_options, and its page.
+
+function firstBelow(sizes, losses, target) {
+  if (losses.some((value) => value === null)) return NaN;
+  const i = losses.findIndex((value) => value <= target);
+  if (i < 0) return Infinity;
+  if (i === 0) return sizes[0];
+  const share = Math.log(losses[i - 1] / target) / Math.log(losses[i - 1] / losses[i]);
+  return sizes[i - 1] * (sizes[i] / sizes[i - 1]) ** share;
+}
+
+function plan(data, { target, label_price, hour_price, owned }) {
+  const rows = data.options.map((option) => {
+    const row = { name: option.name };
+    // What was measured above the target is not forecast to be below it.
+    const start = Math.min(...option.points.map((point) => point[1])) <= target ? 0 : option.last;
+    for (const [suffix, curve] of [["", "median"], ["_low", "lower"], ["_high", "upper"]]) {
+      const labels = firstBelow(data.sizes.slice(start), option[curve].slice(start), target);
+      const hours = Number.isFinite(labels) ? option.hours_per_label * labels : 0;
+      row[`labels${suffix}`] = labels;
+      row[`cost${suffix}`] = Math.max(labels - owned, 0) * label_price + hours * hour_price;
+    }
+    return row;
+  });
+  const rank = (row) => (Number.isFinite(row.cost) ? row.cost : Infinity);
+  return rows.sort((a, b) => (rank(a) === rank(b) ? 0 : rank(a) - rank(b)));
+}
+
+function page(root, data) {
+  const field = (name) => root.querySelector(`[name="${name}"]`);
+  const number = (name) => Math.max(Number(field(name).value) || 0, 0);
+  const round = (value) => (value >= 1000 ? Number(value.toPrecision(3)) : Math.round(value)).toLocaleString("en");
+  const count = (value) => (Number.isFinite(value) ? round(value) : "out of reach");
+  const range = (low, high) => (Number.isFinite(low) ? `${round(low)} to ${Number.isFinite(high) ? round(high) : "no limit"}` : "out of reach");
+  const everything = data.options.flatMap((o) => [...o.median, ...o.points.map((p) => p[1])]).filter((v) => v !== null);
+  const most = Math.max(...everything), least = Math.min(...everything);
+  const slideToLoss = (s) => most * (least / most) ** (s / 1000);
+  const lossToSlide = (loss) => (1000 * Math.log(loss / most)) / Math.log(least / most);
+
+  function draw(option, needed, target) {
+    const [left, right, top, bottom] = [56, 628, 12, 274];
+    const values = [...option.median, ...option.lower.slice(option.last), ...option.upper.slice(option.last), ...option.points.map((p) => p[1]), target].filter((v) => v > 0);
+    const [low, high] = [Math.min(...values) * 0.98, Math.max(...values) * 1.02];
+    const x = (n) => left + ((right - left) * Math.log(n / data.sizes[0])) / Math.log(data.sizes.at(-1) / data.sizes[0]);
+    const y = (loss) => bottom - ((bottom - top) * Math.log(loss / low)) / Math.log(high / low);
+    const path = (curve) => curve.map((v, i) => `${x(data.sizes[i]).toFixed(1)},${y(v).toFixed(1)}`);
+    const ticks = [];
+    for (let n = 10 ** Math.ceil(Math.log10(data.sizes[0])); n <= data.sizes.at(-1); n *= 10) ticks.push(n);
+    const steps = [0, 1, 2, 3, 4].map((i) => low * (high / low) ** (i / 4));
+    const parts = ticks.map((n) => `<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/><text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`);
+    parts.push(...steps.map((v) => `<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${y(v) + 4}" text-anchor="end">${v.toPrecision(3)}</text>`));
+    if (option.median.every((v) => v !== null)) {
+      parts.push(`<polygon class="band" points="${[...path(option.lower).slice(option.last), ...path(option.upper).slice(option.last).reverse()].join(" ")}"/>`);
+      parts.push(`<polyline class="median" points="${path(option.median).join(" ")}"/>`);
+    }
+    parts.push(`<line class="target" x1="${left}" x2="${right}" y1="${y(target)}" y2="${y(target)}"/><text x="${left + 6}" y="${y(target) - 5}">target</text>`);
+    if (Number.isFinite(needed)) parts.push(`<line class="needed" x1="${x(needed)}" x2="${x(needed)}" y1="${y(target)}" y2="${bottom}"/>`);
+    parts.push(...option.points.map(([n, v]) => `<circle class="points" cx="${x(n)}" cy="${y(v)}" r="4"/>`));
+    parts.push(`<text x="${(left + right) / 2}" y="312" text-anchor="middle">training galaxies (labels)</text>`);
+    parts.push(`<text transform="translate(12 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">test loss [${data.unit}]</text>`);
+    root.querySelector("svg").innerHTML = parts.join("");
+  }
+
+  function update() {
+    const choice = { target: number("target"), label_price: number("label_price"), hour_price: number("hour_price"), owned: number("owned") };
+    const answer = root.querySelector(".answer");
+    if (!choice.target) {
+      answer.textContent = "Give a target loss above zero.";
+      return;
+    }
+    field("slide").value = lossToSlide(choice.target);
+    const rows = plan(data, choice), best = rows[0], shown = field("encoder").value;
+    root.querySelector("tbody").innerHTML = rows.map((row) => `<tr${row.name === shown ? ' class="chosen"' : ""} data-labels="${row.labels}" data-cost="${row.cost}"><th scope="row">${row.name}</th><td>${count(row.labels)}</td><td>${range(row.labels_low, row.labels_high)}</td><td>${count(row.cost)}</td><td>${range(row.cost_low, row.cost_high)}</td></tr>`).join("");
+    answer.textContent = Number.isFinite(best.cost)
+      ? `Cheapest: ${best.name} with ${round(best.labels)} labels (${data.level} band: ${range(best.labels_low, best.labels_high)}), cost ${round(best.cost)}.`
+      : `No encoder is forecast to reach ${choice.target} with up to ${round(data.sizes.at(-1))} labels.`;
+    draw(data.options.find((o) => o.name === shown), rows.find((row) => row.name === shown).labels, choice.target);
+  }
+
+  for (const option of data.options) field("encoder").add(new Option(option.name, option.name));
+  for (const [name, value] of Object.entries(data.choice)) field(name).value = value;
+  field("encoder").value = data.shown;
+  field("slide").addEventListener("input", () => {
+    field("target").value = slideToLoss(Number(field("slide").value)).toPrecision(5);
+    update();
+  });
+  for (const name of ["target", "encoder", "label_price", "hour_price", "owned"]) field(name).addEventListener("input", update);
+  root.querySelector("fieldset").hidden = false;
+  root.querySelector("svg").removeAttribute("hidden");
+  update();
+}
