@@ -269,7 +269,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "file"
     assert replace_file(file, "old\n") and not replace_file(file, "old\n")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
-    with pytest.raises(OSError, match="no"):
+    with pytest.raises(UserError, match="no"):
         replace_file(file, "new\n")
     assert [f.name for f in tmp_path.iterdir()] == ["file"] and file.read_text() == "old\n"
 
