@@ -138,7 +138,9 @@ def statistics(pictures: np.ndarray) -> dict[str, np.ndarray]:
         **{f"background_{band}": level[:, i] for i, band in enumerate("rgb")},
         **{f"noise_{band}": np.nanstd(quiet[..., i], axis=1) for i, band in enumerate("rgb")},
         "noise_chroma": np.nanstd(quiet[..., 0] - quiet[..., 2], axis=1),
-        "neighbour_correlation": [np.corrcoef(a, b)[0, 1] if a.std() and b.std() else 0.0 for a, b in zip(left, right)],
+        "neighbour_correlation": [
+            np.corrcoef(a, b)[0, 1] if a.std() and b.std() else 0.0 for a, b in zip(left, right, strict=True)
+        ],
         "spectrum": np.log10(power[:, (k > 0.02) & (k < 0.1)].mean(1) / power[:, k > 0.35].mean(1)),
         "peak": np.percentile(grey, 99.8, (1, 2)),
         "bright_share": (grey - level.mean(1)[:, None, None] > 25).mean((1, 2)),

@@ -33,7 +33,7 @@ GALAXIES, SIDE, BATCH, STEPS, GOAL = 8192, 64, 64, 40, 0.95
 
 def rows():
     if torch.cuda.is_available():
-        return efficiency("resnet_w24", 1024) + [utilisation("convnext_nano", 128)]
+        return [*efficiency("resnet_w24", 1024), utilisation("convnext_nano", 128)]
     out = [r for name in ENCODERS for r in efficiency(name, BATCH)]
     each = [r for r in out if r["name"].startswith("step.efficiency")]
     bare, whole = (sum(r[k] for r in each) for k in ("bare_seconds", "seconds"))
@@ -140,7 +140,13 @@ def needs(model, loss_of, images, labels) -> tuple[float, float]:
 def variants(encoder: str) -> list[dict]:
     """Galaxies a second with one thing changed, over those with the defaults."""
     bf16 = torch.autocast("cpu", torch.bfloat16)
-    tasks = {"default": {}, "bf16": {"precision": bf16}, "plain_adamw": {"fused": False}, "contiguous": {}, "compile": {}}
+    tasks = {
+        "default": {},
+        "bf16": {"precision": bf16},
+        "plain_adamw": {"fused": False},
+        "contiguous": {},
+        "compile": {},
+    }
     steps, missed = {}, {}
     for name, options in tasks.items():
         model, loss_of, loader = study(encoder, BATCH)

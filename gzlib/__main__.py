@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("what", help="which figures; 'list' names them")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub.add_argument("--csv", type=Path, help="learning curves for 'curves'")
-    sub.add_argument("--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them")
+    sub.add_argument(
+        "--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them"
+    )
 
     command("doctor", _doctor, "say what this machine has, what is missing, and what to do")
     return parser

@@ -92,5 +92,3 @@ def test_bench_keeps_rows_and_machine_only_when_asked(tmp_path, monkeypatch, cap
 def test_a_missing_package_is_named():
     with pytest.raises(UserError, match=r"needs no_such_package, not installed here: pip install 'gzlib\[bench\]'"):
         bench.need(("json", "no_such_package"), "This comparison")
-
-

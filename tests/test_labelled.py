@@ -57,7 +57,7 @@ def test_pure_power_law_gives_a_one_sided_limit():
     one_sided = fits.verdict == "E one-sided only"
     assert float(one_sided.mean()) > 0.7
     assert bool((fits.E_low.where(one_sided, 0) == 0).all()) and bool((fits.E_upper > 0).all())
-    assert bool(((fits.alpha_low <= 0.4) & (0.4 <= fits.alpha_high)).mean() > 0.7)
+    assert bool(((fits.alpha_low <= 0.4) & (fits.alpha_high >= 0.4)).mean() > 0.7)
 
 
 def test_single_runs_take_their_noise_from_the_residuals():

@@ -66,7 +66,7 @@ def test_finetuning_starts_from_the_runs_of_a_table_with_its_encoder():
     listed = jobs(PLAN)
     pretrained = {key_of(*job) for job in listed[:16] if job[0].encoder == "resnet_w4"}
     downstream = [config for config, _ in listed[17:]]
-    assert [config.weights for config in downstream][0] == "random"
+    assert next(config.weights for config in downstream) == "random"
     assert {config.weights for config in downstream[1:]} == pretrained
     assert {config.recipe.examples for config in downstream} == {FINETUNING.examples}  # [recipe] is of pretraining
     assert downstream[0].recipe.patience == 2
@@ -98,7 +98,7 @@ def test_a_preset_stands_for_its_study():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ('seed = [0, 1]>sed = [0, 1]', r"plan.toml, \[\[pretrain\]\] 1: unknown key 'sed'; did you mean 'seed'"),
+        ("seed = [0, 1]>sed = [0, 1]", r"plan.toml, \[\[pretrain\]\] 1: unknown key 'sed'; did you mean 'seed'"),
         ("[recipe]>[recipies]", "plan.toml: unknown key 'recipies'; did you mean 'recipe'"),
         ("examples = 640>example = 640", r"plan.toml, \[recipe\]: unknown key 'example'; did you mean 'examples'"),
         ("patience = 2>xyz = 2", r"\[\[finetune\]\] 1, recipe: unknown key 'xyz'; known are examples, "),

@@ -48,7 +48,8 @@ def test_rungs_are_even_distinct_and_no_more_than_there_are():
 
 
 @pytest.mark.parametrize(
-    "campaign, answers, words", [("gz3", None, "Unknown campaign 'gz3'"), ("gz2", ["spiral"], "no answer 'spiral'")]
+    ("campaign", "answers", "words"),
+    [("gz3", None, "Unknown campaign 'gz3'"), ("gz2", ["spiral"], "no answer 'spiral'")],
 )
 def test_unknown_campaigns_and_answers_are_refused(campaign, answers, words):
     with pytest.raises(UserError, match=words):

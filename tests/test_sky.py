@@ -169,7 +169,7 @@ def test_no_galaxies_at_all_gives_empty_results():
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    ("arguments", "words"),
     [
         (("gz3", [0], 0, 32), "Unknown campaign 'gz3'"),
         (("gz2", [0], 0, 0), "0 pixels"),
@@ -195,7 +195,7 @@ def test_bands_are_chosen_by_name_and_in_the_order_given():
 
 
 @pytest.mark.parametrize(
-    "campaign, bands, words",
+    ("campaign", "bands", "words"),
     [
         ("gz2", ("g", "u"), "Telescope SDSS has bands g, r, i; 'u' is not among them"),
         ("ukidss", ["g"], "Telescope UKIRT has bands Y, J, K; 'g' is not among them"),

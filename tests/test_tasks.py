@@ -17,10 +17,26 @@ def kinds(result, *names):
 
 def test_smooth_galaxies_have_no_features_at_all(galaxy10):
     smooth = galaxy10.truth[kinds(galaxy10, "round_smooth", "in_between_round_smooth", "cigar_shaped_smooth")]
-    features = (
-        "arms bar ring_inner ring_outer knots clumps dust texture lopsided warp boxy minor_merger major_merger tail"
-        " stream shell diffuse lens"
-    ).split()
+    features = [
+        "arms",
+        "bar",
+        "ring_inner",
+        "ring_outer",
+        "knots",
+        "clumps",
+        "dust",
+        "texture",
+        "lopsided",
+        "warp",
+        "boxy",
+        "minor_merger",
+        "major_merger",
+        "tail",
+        "stream",
+        "shell",
+        "diffuse",
+        "lens",
+    ]
     assert len(smooth) > 150
     assert smooth[features].to_numpy().max() == 0
     assert (smooth["bulge_fraction"] == 1).all()

@@ -66,7 +66,7 @@ def test_profile_of_the_exponent_covers_the_truth():
         rise=np.full(len(y), rise_of(0.9, dof=np.inf, variance=4e-4)),
         step=np.full(len(y), 0.05),
     )
-    coverage = np.mean((low <= 0.4) & (0.4 <= high))
+    coverage = np.mean((low <= 0.4) & (high >= 0.4))
     assert 0.87 < coverage < 0.93  # three binomial standard errors
 
 

@@ -55,7 +55,7 @@ def test_votes_follow_the_true_probabilities(crowd):
 
 
 def test_votes_depend_on_what_can_be_seen(crowd):
-    schema, seen, by_kind, _, votes = crowd
+    schema, seen, by_kind, _, _votes = crowd
     chance = volunteers.answer_probabilities(schema, by_kind)
     column = {name: chance[:, i] for i, name in enumerate(schema.label_cols)}
     assert np.corrcoef(seen["arms"], column["has-spiral-arms-gz2_yes"])[0, 1] > 0.7
@@ -75,7 +75,7 @@ def test_blur_hides_structure_and_moves_votes():
 
 
 def test_volunteers_differ_in_ability(crowd):
-    schema, seen, by_kind, _, _ = crowd
+    schema, _seen, by_kind, _, _ = crowd
     round_chance = by_kind[schema.questions.index(schema["how-rounded-gz2"])]
     spread = np.abs(round_chance[:, 0, 0] - round_chance[:, -1, 0])
     assert spread.mean() > 0.1 and SHARE.sum() == pytest.approx(1)
@@ -100,7 +100,9 @@ def test_irreducible_loss_equals_full_enumeration():
         for k in product(range(total + 1), repeat=3):
             if sum(k) == total:
                 log_chance = (
-                    gammaln(total + 1) - sum(gammaln(v + 1) for v in k) + sum(v * np.log(q) for v, q in zip(k, p))
+                    gammaln(total + 1)
+                    - sum(gammaln(v + 1) for v in k)
+                    + sum(v * np.log(q) for v, q in zip(k, p, strict=True))
                 )
                 expected -= np.exp(log_chance) * log_chance
     result = volunteers.irreducible_loss(probabilities, totals, schema)

@@ -38,7 +38,7 @@ def device_of(record: dict) -> str:
 
 
 def rows_along(record: dict | None, axis: str) -> pd.DataFrame:
-    """The rows of a growth benchmark along one axis ("galaxies", "side", "encoder", "offers"); empty if there is none."""
+    """The rows of a growth benchmark along one axis ("galaxies", "side", "encoder", "offers"); empty if none."""
     return pd.DataFrame([r for r in record["rows"] if r.get("axis") == axis] if record else [])
 
 

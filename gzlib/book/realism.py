@@ -20,7 +20,9 @@ def reports(name: str) -> list[dict]:
     """
     files = input_files(f"data/benchmarks/{name}.json")
     if not files:
-        raise UserError(f"data/benchmarks/{name}.json is missing; run `python benchmarks/{name}.py --write` to make it.")
+        raise UserError(
+            f"data/benchmarks/{name}.json is missing; run `python benchmarks/{name}.py --write` to make it."
+        )
     return json.loads(files[0].read_text(encoding="utf-8"))
 
 

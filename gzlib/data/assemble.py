@@ -171,6 +171,5 @@ def _nothing_left(source: Source, rejects: Rejects) -> str:
     reasons = ", ".join(f"{reason} ({n})" for reason, n in rejects.counts.most_common(3))
     first = rejects.examples[0]
     return (
-        f"Every galaxy of '{source.text}' was rejected: {reasons}; the first is '{first['id_str']}':"
-        f" {first['detail']}."
+        f"Every galaxy of '{source.text}' was rejected: {reasons}; the first is '{first['id_str']}': {first['detail']}."
     )

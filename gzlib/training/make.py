@@ -118,14 +118,12 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.run_folder(key)
     _, train = KINDS[type(config)]
-    started = time.monotonic()
     try:
         _by_first(lambda: _make_survey(survey, report))
+        started = time.monotonic()  # the survey serves many runs, its making is no run's cost
         chosen = choose_device(device)
         checkpoint = folder / "checkpoint.pt"
-        metrics, model = train(
-            config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct
-        )
+        metrics, model = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
         where = provenance(chosen, time.monotonic() - started, processes=world())
         return _by_first(lambda: _store(key, config, survey, metrics, model, where))
     except NotWritten:

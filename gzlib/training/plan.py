@@ -126,7 +126,7 @@ def _expand(table: dict, default, shared: dict, where: str) -> list[Job]:
         raise UserError(f"{where}: no survey; name its source in [survey], or here as survey = {{ source = ... }}.")
     spec = fill(SurveySpec(""), survey, f"{where}, survey")
     if "encoder" not in table:
-        raise UserError(f"{where}: no encoder; name one, such as \"convnext_w10\", or a list of them.")
+        raise UserError(f'{where}: no encoder; name one, such as "convnext_w10", or a list of them.')
     if "n_train" not in table:
         table["n_train"] = training_galaxies(spec)
     return [(fill(default, values, where), spec) for values in grid(table, default)]

@@ -29,7 +29,7 @@ class _Page:
     numbering: crossrefs.Numbering
 
     def entry(self):
-        level, _, number, title = self.numbering.headings[0]
+        _level, _, number, title = self.numbering.headings[0]
         return {
             "href": self.href,
             "title": pandoc.text(title),

@@ -57,7 +57,9 @@ def mixture(scene: dict, structure: dict) -> dict[str, np.ndarray]:
     quadratic, amplitude = [], []
     # The widest Gaussians of a profile can't tell the two parts of the PSF apart: its mean variance will do.
     mean_width = np.sqrt(np.dot(PSF_SHARE, np.square(PSF_WIDTH)))
-    plan = [(slice(0, 6), *pair) for pair in zip(PSF_SHARE, PSF_WIDTH)] + [(slice(6, None), 1.0, mean_width)]
+    plan = [(slice(0, 6), *pair) for pair in zip(PSF_SHARE, PSF_WIDTH, strict=True)] + [
+        (slice(6, None), 1.0, mean_width)
+    ]
     for rows, radius, q, flux in parts:
         tint = _gradient(scene["colour_gradient"], sigma[rows], share[rows])
         for which, psf_share, psf_width in plan:
@@ -232,7 +234,7 @@ def _layers_seen(sky: torch.Tensor, p: dict[str, torch.Tensor], size: int) -> to
     blur = _blur_matrices(sky, fine, p, size)
     seen = sum(
         share * torch.matmul(torch.matmul(b[:, None], layers), b[:, None].transpose(2, 3))
-        for share, b in zip(PSF_SHARE, blur)
+        for share, b in zip(PSF_SHARE, blur, strict=True)
     )
     seen = torch.bmm(p["layer_sed"].transpose(1, 2), seen.reshape(n, 3, size * size))
     return (seen * (1 - p["hidden"])[:, None, None]).reshape(n, 3, size, size)

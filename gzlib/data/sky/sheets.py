@@ -40,7 +40,8 @@ def ladders(
     """For each answer, galaxies whose true chance of it climbs evenly from the lowest to the highest.
 
     Only galaxies of which at least 15 per cent of volunteers are asked the question take part, spoilt pictures aside
-    (unless the answer is about them), so that the answer and not an empty branch is what is seen. No galaxy stands on one ladder twice.
+    (unless the answer is about them), so that the answer and not an empty branch is what is seen. No galaxy stands on
+    one ladder twice.
 
     Parameters
     ----------

@@ -74,4 +74,3 @@ def _kinds(file: Path) -> tuple[dict[str, str], int]:
             kinds.setdefault(column, set()).add(column_kind(table[column]))
     order = ("string", "float64", "int64")
     return {column: next(kind for kind in order if kind in seen) for column, seen in kinds.items()}, rows
-

@@ -23,9 +23,7 @@ def download(repository: str, config: str | None = None) -> list[Path]:
     pattern = f"{config}/*.parquet" if config else "data/*.parquet"
     try:
         offline = not hub_reachable()
-        folder = snapshot_download(
-            repository, repo_type="dataset", allow_patterns=[pattern], local_files_only=offline
-        )
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern], local_files_only=offline)
     except LocalEntryNotFoundError:
         raise UserError(f"The Hugging Face hub could not be reached for data set '{repository}'; {instead}.") from None
     except HfHubHTTPError as error:

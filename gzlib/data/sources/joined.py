@@ -73,4 +73,3 @@ def _parts(name: str) -> list[str]:
     if "+" in name or is_one_tree(name):
         return name.split("+")
     return load_schema(name).campaigns
-
