@@ -28,7 +28,7 @@ from gzlib.training.loss import VoteLoss
 
 ENCODERS = ("resnet_w6", "resnet_w12", "resnet_w24", "convnext_w10")  # the committed study's
 VARIED = ("resnet_w12", "convnext_w10")
-GALAXIES, SIDE, BATCH, STEPS, GOAL = 8192, 64, 64, 40, 0.95
+GALAXIES, SIDE, BATCH, STEPS, GOAL = 8192, 64, 64, 120, 0.95
 
 
 def rows():
