@@ -57,7 +57,7 @@ def test_theme_files_have_quartos_sections_and_only_defined_variables():
 def project(tmp_path_factory):
     folder = tiny_book.make(tmp_path_factory.mktemp("quarto") / "project")
     (folder / "gzlib" / "book" / "prerender.py").write_bytes((ROOT / "gzlib" / "book" / "prerender.py").read_bytes())
-    for name in ("build", "execute", "fingerprint", "normalise", "parameters"):
+    for name in ("build", "execute", "fingerprint", "inputs", "normalise", "parameters"):
         (folder / "gzlib" / "book" / f"{name}.py").write_bytes((ROOT / "gzlib" / "book" / f"{name}.py").read_bytes())
     build(project=folder, only=["01", "90"], say=lambda line: None)
     return folder
