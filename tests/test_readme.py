@@ -10,7 +10,15 @@ from gzlib.book.variables import load
 from gzlib.errors import UserError
 
 VARIABLES = {
-    "power-laws": {"improving": "9 of 10", "held": "1.2", "small": "a", "large": "b", "helped": "3 of 10", "hurt": "0"},
+    "power-laws": {
+        "improving": "9 of 10",
+        "held": "1.2",
+        "held_last": "2.1",
+        "small": "a",
+        "large": "b",
+        "helped": "3 of 10",
+        "hurt": "0",
+    },
     "finetuning": {"mean_linear": "12", "mean_full": "9", "tasks": "5", "linear_equal": "4 of 5"},
 }
 

@@ -16,7 +16,7 @@ HEADLINE = "fig-fits"  # label of the figure that opens the README and the book
 FINDINGS = {
     "More galaxies": (
         "loss falls with data on {power-laws.improving} questions; a doubling beyond the fitted sizes is predicted"
-        " to {power-laws.held} %"
+        " to {power-laws.held} % (carrying the last value forward: {power-laws.held_last} %)"
     ),
     "More parameters": "{power-laws.small} to {power-laws.large}: better on {power-laws.helped} questions, worse on"
     " {power-laws.hurt}",
