@@ -23,6 +23,14 @@ CPU = torch.device("cpu")
 RECIPE = Recipe(examples=160, batch_size=16, evaluations=2)
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """A shell starts background jobs with SIGINT ignored; here it is heard, as at a terminal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def model_of(width=4):
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, width), nn.ReLU(), nn.Linear(width, 2))
