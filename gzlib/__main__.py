@@ -1,11 +1,11 @@
-"""The command line: ``python -m gzlib COMMAND``; every command is a thin call of the library."""
+"""The command line, ``python -m gzlib COMMAND``: what may be said; :mod:`gzlib.commands` does it."""
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 
+from gzlib import commands
 from gzlib.errors import UserError
 
 
@@ -44,27 +44,27 @@ def _tell(sentence: str):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gzlib", description="Scaling laws for galaxy images.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, call, help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(call=call)
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        sub = parsers.add_parser(name, help=help, description=help)
+        sub.set_defaults(call=getattr(commands, name))
         return sub
 
-    sub = command("build", _build, "run the chapters that are stale; with other parameters, run an experiment")
+    sub = command("build", "run the chapters that are stale; with other parameters, run an experiment")
     sub.add_argument("--preset", choices=("smoke", "laptop", "paper"), help="size of the study")
     sub.add_argument("--only", action="append", metavar="NN", help="a chapter by its number, such as 02; repeatable")
     sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     sub.add_argument("--force", action="store_true", help="run fresh chapters too; an experiment starts from nothing")
     sub.add_argument("--name", help="the experiment's folder below experiments/")
 
-    sub = command("render", _render, "build, then render the book with Quarto if it is here, else with the preview")
+    sub = command("render", "build, then render the book with Quarto if it is here, else with the preview")
     sub.add_argument("--no-install", action="store_true", help="do not try to install Quarto where there is none")
 
-    sub = command("preview", _preview, "render the book as it stands through pandoc")
+    sub = command("preview", "render the book as it stands through pandoc")
     sub.add_argument("--out", type=Path, help="the folder for the pages (default: _book)")
 
-    sub = command("curate", _curate, "check, split, resize and pack galaxies into a survey")
+    sub = command("curate", "check, split, resize and pack galaxies into a survey")
     sub.add_argument("source", help="sim:N, a folder or catalogue of pictures, or hub:OWNER/NAME")
     sub.add_argument("--out", type=Path, help="the survey's folder (default: one of its own in data/surveys)")
     sub.add_argument("--size", type=int, default=64, help="side of the pictures in px (default: %(default)s)")
@@ -73,17 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--schema", help="decision tree to read (default: recognised by its columns)")
     sub.add_argument("--seed", type=int, default=0, help="of the simulated sky")
 
-    sub = command("pretrain", _pretrain, "train an encoder on a survey's votes")
+    sub = command("pretrain", "train an encoder on a survey's votes")
     sub.add_argument("--again", metavar="KEY", help="make the weights of a recorded run again")
     _training_arguments(sub, weights="random")
 
-    sub = command("finetune", _finetune, "train an encoder on a task's labels")
+    sub = command("finetune", "train an encoder on a task's labels")
     sub.add_argument("--task", default="task", help="a name for the task")
     sub.add_argument("--label", default="label", help="column that is predicted (default: %(default)s)")
     sub.add_argument("--mode", choices=("linear", "full"), default="linear", help="linear probe, or all weights")
     _training_arguments(sub, weights="imagenet")
 
-    sub = command("sweep", _sweep, "make the runs of a plan that are missing, here or on a cluster")
+    sub = command("sweep", "make the runs of a plan that are missing, here or on a cluster")
     sub.add_argument("plan", type=Path, help="a TOML file; see examples/plan.toml")
     sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are there; make none")
     sub.add_argument(
@@ -92,14 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bring-weights", action="store_true", help="from workers that do not share this file system")
     _conduct_arguments(sub)
 
-    sub = command("fit", _fit, "fit power laws to learning curves, with intervals and verdicts")
+    sub = command("fit", "fit power laws to learning curves, with intervals and verdicts")
     sub.add_argument("curves", type=Path, help="CSV with columns n_train, loss, and optionally seed, curve")
 
-    sub = command("forecast", _forecast, "say how many labels reach a target, with a band")
+    sub = command("forecast", "say how many labels reach a target, with a band")
     sub.add_argument("curves", type=Path, help="CSV as for 'fit'")
     sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
 
-    sub = command("register", _register, "store a forecast before the runs that it is about exist")
+    sub = command("register", "store a forecast before the runs that it is about exist")
     sub.add_argument("name", help="of the forecast, stored as data/forecasts/NAME.json")
     sub.add_argument("--run-outcome", action="store_true", help="make the runs that a stored forecast is about")
     sub.add_argument("--preset", choices=("smoke", "laptop", "paper"), default="laptop", help="recipe (%(default)s)")
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="(default: 0 1 2)")
     sub.add_argument("--level", type=float, default=0.95, help="coverage of the band (%(default)s)")
 
-    sub = command("bench", _bench, "measure this project's figures on this machine")
+    sub = command("bench", "measure this project's figures on this machine")
     sub.add_argument("what", help="which figures; 'list' names them")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub.add_argument("--csv", type=Path, help="learning curves for 'curves'")
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         "--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them"
     )
 
-    command("doctor", _doctor, "say what this machine has, what is missing, and what to do")
+    command("doctor", "say what this machine has, what is missing, and what to do")
     return parser
 
 
@@ -150,176 +150,6 @@ def _conduct_arguments(sub: argparse.ArgumentParser):
     sub.add_argument(
         "--checkpoint-seconds", type=float, default=120.0, metavar="S", help="between checkpoints (%(default)s)"
     )
-
-
-def _conduct(args) -> dict:
-    from gzlib.training.logger import logger_name
-
-    logger_name(args.log)  # a bad name is told before anything is made
-    names = ("device", "compile", "log", "checkpoint_seconds")
-    return {name: getattr(args, name) for name in names}
-
-
-def _build(args):
-    from gzlib.book.build import build
-
-    build(preset=args.preset, only=args.only, parameters=dict(args.p), force=args.force, name=args.name)
-
-
-def _render(args):
-    from gzlib.book.build import build
-    from gzlib.book.render import render
-
-    build()
-    render(install=not args.no_install)
-
-
-def _preview(args):
-    from gzlib import paths
-    from gzlib.book.preview import preview
-
-    print(preview(paths.ROOT, args.out or paths.BOOK))
-
-
-def _curate(args):
-    from gzlib.data.curate import curate
-
-    folder = curate(
-        args.source,
-        out=args.out,
-        size=args.size,
-        limit=args.limit,
-        split=args.split,
-        schema=args.schema,
-        seed=args.seed,
-    )
-    counts = json.loads((folder / "survey.json").read_text())["counts"]
-    splits = ", ".join(f"{n:,} {name}" for name, n in counts["splits"].items())
-    print(f"{folder}: {counts['galaxies']:,} galaxies ({splits}), {counts['rejected']:,} rejected")
-
-
-def _survey(args):
-    from gzlib.data.curate import SurveySpec
-    from gzlib.data.survey import open_survey
-    from gzlib.training.distributed import made_once
-
-    if not args.survey:
-        raise UserError("Name the survey with --survey: a curated folder, sim:N, or a source of real galaxies.")
-    spec = SurveySpec(args.survey, size=args.size, split=args.split)
-    if args.n_train is None:
-        args.n_train = int((open_survey(made_once(spec.make)).split == "train").sum())
-    return spec
-
-
-def _configured(args, default):
-    """The configuration with what the command line says of its recipe and with ``--set``."""
-    from gzlib.training.settings import fill, parse_settings
-
-    named = ("examples", "batch_size", "learning_rate")
-    recipe = {name: value for name in named if (value := getattr(args, name)) is not None}
-    return fill(fill(default, {"recipe": recipe}, "recipe"), parse_settings(args.set), "--set")
-
-
-def _pretrain(args):
-    from gzlib.training import PretrainConfig, make_again, run
-    from gzlib.training.distributed import is_main, joined
-
-    conduct = _conduct(args)
-    with joined():
-        if args.again:
-            record = make_again(args.again, **conduct)
-        else:
-            survey = _survey(args)
-            config = PretrainConfig(args.encoder, args.n_train, seed=args.seed, weights=args.weights)
-            record = run(_configured(args, config), survey, **conduct)
-        m = record["metrics"]
-        if is_main():
-            found = f"test loss {m['loss']:.4f} +- {m['loss_se']:.4f} (mean answers: {m['baseline']:.4f})"
-            print(f"run {record['key']}: {found}")
-
-
-def _finetune(args):
-    from gzlib.training import FinetuneConfig, run
-    from gzlib.training.distributed import is_main, joined
-
-    conduct = _conduct(args)
-    with joined():
-        survey = _survey(args)
-        config = FinetuneConfig(
-            args.task,
-            args.encoder,
-            args.n_train,
-            label=args.label,
-            seed=args.seed,
-            weights=args.weights,
-            mode=args.mode,
-        )
-        record = run(_configured(args, config), survey, **conduct)
-        m = record["metrics"]
-        if is_main():
-            found = f"test error {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
-            print(f"run {record['key']}: {found}")
-
-
-def _sweep(args):
-    from gzlib.training import sweep
-    from gzlib.training.plan import plan_table, read_plan
-
-    jobs, conduct = read_plan(args.plan), _conduct(args)
-    if args.dry_run:
-        import pandas as pd
-
-        table = pd.DataFrame(plan_table(jobs))
-        print(table.to_markdown(index=False))
-        print(", ".join(f"{n} {state}" for state, n in table.state.value_counts().items()))
-        return 0
-    if args.scheduler:
-        from gzlib.training.cluster import sweep_on
-
-        records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, **conduct)
-    else:
-        records = sweep(jobs, **conduct)
-    print(f"{len(records)} of {len(jobs)} runs are there")
-    return 0 if len(records) == len(jobs) else 1
-
-
-def _fit(args):
-    import pandas as pd
-
-    from gzlib.fitting import fit_table, read_curves
-
-    print(pd.DataFrame(fit_table(read_curves(args.curves))).to_markdown(index=False, floatfmt=".4g"))
-
-
-def _forecast(args):
-    from gzlib.fitting import forecast_labels, read_curves
-
-    print(json.dumps(forecast_labels(read_curves(args.curves), args.target), indent=1))
-
-
-def _register(args):
-    from gzlib.book.registered import register_forecast, run_outcome
-
-    if args.run_outcome:
-        print(f"{len(run_outcome(args.name))} runs are there")
-        return
-    absent = [name for name in ("source", "encoder", "pilot", "target") if not getattr(args, name)]
-    if absent:
-        raise UserError(f"A forecast needs {', '.join('--' + name for name in absent)}, too.")
-    choice = {"preset": args.preset, "source": args.source, "encoders": args.encoder, "seeds": args.seeds}
-    print(register_forecast(args.name, pilot=args.pilot, targets=args.target, level=args.level, **choice))
-
-
-def _bench(args):
-    from gzlib.bench import bench
-
-    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store)
-
-
-def _doctor(args):
-    from gzlib.doctor import doctor
-
-    return doctor()
 
 
 if __name__ == "__main__":

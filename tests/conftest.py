@@ -29,3 +29,32 @@ def own_store(tmp_path, monkeypatch):
     for name in ("RUNS", "COMMITTED_RUNS", "SURVEYS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def surveys(tmp_path_factory):
+    """A folder of curated surveys that a module's tests share; pictures are slow to make, runs are not."""
+    return tmp_path_factory.mktemp("surveys")
+
+
+@pytest.fixture
+def store(own_store, surveys, monkeypatch):
+    """A run store of the test's own beside the surveys of its module."""
+    from gzlib import paths
+
+    monkeypatch.setattr(paths, "SURVEYS", surveys)
+    return own_store
+
+
+@pytest.fixture
+def book_style():
+    """Figures in the book's style, without a screen, and closed at the end."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    from gzlib.book import figures
+
+    matplotlib.use("agg")
+    figures.use_style()
+    yield
+    plt.close("all")

@@ -1,5 +1,4 @@
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,14 +6,7 @@ import xarray as xr
 
 from gzlib.book import figures
 
-matplotlib.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    figures.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("book_style")
 
 
 def curves(**dims):

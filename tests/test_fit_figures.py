@@ -1,20 +1,11 @@
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from gzlib.book import figures, fit_figures
+from gzlib.book import fit_figures
 
-matplotlib.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    figures.use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("book_style")
 
 
 def curves(encoders):

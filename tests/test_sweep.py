@@ -71,15 +71,9 @@ def test_two_sweeps_at_once_make_each_run_once(crashes):
     assert len(made) == 12
 
 
-@pytest.fixture(scope="module")
-def surveys(tmp_path_factory):
-    return tmp_path_factory.mktemp("surveys")
-
-
 @pytest.fixture
-def jobs(own_store, surveys, monkeypatch):
+def jobs(store):
     """Three short runs on a store of the test's own."""
-    monkeypatch.setattr(paths, "SURVEYS", surveys)
     recipe = Recipe(examples=64, batch_size=32, evaluations=1)
     survey = SurveySpec("sim:gz2:160", size=32)
     return [(PretrainConfig("convnext_w4", 60, seed=seed, recipe=recipe), survey) for seed in range(3)]

@@ -21,18 +21,6 @@ SHORT = Recipe(examples=256, batch_size=32, evaluations=2)
 quiet = lambda line: None  # noqa: E731
 
 
-@pytest.fixture(scope="module")
-def surveys(tmp_path_factory):
-    """A folder of curated surveys that the module's tests share; pictures are slow to make, runs are not."""
-    return tmp_path_factory.mktemp("surveys")
-
-
-@pytest.fixture
-def store(own_store, surveys, monkeypatch):
-    monkeypatch.setattr(paths, "SURVEYS", surveys)
-    return own_store
-
-
 @pytest.fixture
 def survey():
     return SurveySpec("sim:gz2:160", size=32)
