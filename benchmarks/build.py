@@ -7,8 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import row
+
 from gzlib import paths
-from gzlib.bench import row
 
 REPLAY, SMOKE = 120, 300  # goals in seconds, on 2 cores
 

@@ -9,11 +9,11 @@ with the coverage of the vision curves' held-out ends in view.
 """
 
 import numpy as np
+from curves import LEVELS, score_domain
+from harness import row
 
-from gzlib.bench import row
-from gzlib.fitting.curves import LEVELS, score_domain
-from gzlib.fitting.forecast import clean_curve
-from gzlib.fitting.formulas import broken_power, power_offset, shifted_power
+from gzlib.fitting.forecasting import clean_curve
+from gzlib.fitting.laws import broken_power, power_offset, shifted_power
 
 FILES = 3
 

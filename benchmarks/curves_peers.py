@@ -22,13 +22,14 @@ import pandas as pd
 import polars as pl
 import simple_scaling_laws
 from chinchilla import Chinchilla
+from curves import benchmark_curves
+from published_laws import predict_broken
 
 from gzlib import paths
 from gzlib.files import replace_file
-from gzlib.fitting import fit_surface, predict_surface, read_curves
-from gzlib.fitting.broken import predict_broken
-from gzlib.fitting.curves import benchmark_curves
-from gzlib.fitting.forecast import extrapolate
+from gzlib.fitting.curves import read_curves
+from gzlib.fitting.forecasting import extrapolate
+from gzlib.fitting.surface import fit_surface, predict_surface
 
 FOLDER = paths.ROOT.parent / "shared" / "data" / "curves"
 DELTA = 1e-3  # of Huber's loss, Hoffmann et al. 2022
@@ -178,7 +179,7 @@ def main():
             rows.append(found)
             print(json.dumps(found), flush=True)
     record = {"benchmark": "curves_peers", "python": platform.python_version(), "rows": rows, "features": FEATURES}
-    replace_file(paths.DATA / "benchmarks" / "curves_peers.json", json.dumps(record, indent=1) + "\n")
+    replace_file(paths.ROOT / "data" / "benchmarks" / "curves_peers.json", json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

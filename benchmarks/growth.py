@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from harness import row
 from roofline import device, offers, side_by_side
 from step import bare_step
 
-from gzlib.bench import row
-from gzlib.data.augment import Augment
-from gzlib.data.loader import Loader
-from gzlib.data.mapped import MappedLoader, free_bytes, open_loader, resident_bytes
+from gzlib.config import Augment
+from gzlib.data.loader import Loader, MappedLoader, free_bytes, open_loader, resident_bytes
 from gzlib.data.schema import load_schema
-from gzlib.models import DirichletHead, GalaxyModel, count_parameters
-from gzlib.models.encoders import build_encoder
-from gzlib.models.flops import TRAINING_FACTOR, forward_flops
+from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters, forward_flops
+from gzlib.models.heads import DirichletHead, GalaxyModel
 from gzlib.training.loss import VoteLoss
 
 GALAXIES = (1_000, 10_000, 100_000, 1_000_000)

@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from harness import need, row
 from PIL import Image
 from roofline import device, offers, on_gpu_only, reached, side_by_side
 
-from gzlib.bench import need, row
-from gzlib.data import sky
-from gzlib.data.augment import Augment
-from gzlib.data.curate import curate
-from gzlib.data.loader import Loader
-from gzlib.data.mapped import MappedLoader
+from gzlib import sky
+from gzlib.config import Augment
+from gzlib.data.curation import curate
+from gzlib.data.loader import Loader, MappedLoader
 from gzlib.data.survey import open_survey
 
 PICTURES, JPEG_SIDE, QUALITY, BATCH, WORKERS = 192, 424, 90, 64, 2

@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
+from harness import need, row
 from roofline import device, on_gpu_only, reached, side_by_side
 
-from gzlib.bench import need, row
-from gzlib.data import sky
+from gzlib import sky
 from gzlib.data.schema import Schema, load_schema
 from gzlib.training.loss import VoteLoss
 

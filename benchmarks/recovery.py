@@ -9,10 +9,11 @@ times the largest size is judged against the true mean and against one new run.
 
 import numpy as np
 import xarray as xr
+from harness import row
 
-from gzlib.bench import row
-from gzlib.fitting import fit_curves, forecast, predict
-from gzlib.fitting.bootstrap import KINDS
+from gzlib.fitting.fits import fit_curves
+from gzlib.fitting.forecasting import forecast
+from gzlib.fitting.intervals import KINDS, predict
 
 DESIGNS = 500
 X_REF = 2000.0

@@ -4,8 +4,7 @@ import time
 from functools import cache
 
 import torch
-
-from gzlib.bench import row
+from harness import row
 
 
 def side_by_side(tasks: dict, *, rounds: int = 4, seconds: float = 1.0) -> dict[str, float]:

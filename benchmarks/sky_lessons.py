@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gzlib.data import sky
+from gzlib import sky
 from gzlib.data.schema import load_schema
 
 SIGHTS = (

@@ -16,8 +16,8 @@ import galsim
 import numpy as np
 import torch
 
-from gzlib.data import sky
-from gzlib.data.sky.render import mixture
+from gzlib import sky
+from gzlib.sky.render import mixture
 
 SIZE = 64
 

@@ -31,14 +31,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gzlib import paths
-from gzlib.data import sky
+from gzlib import paths, sky
 from gzlib.data.schema import load_schema
 from gzlib.files import replace_file
 from gzlib.models.weights import packaged_state
 
 REAL = paths.ROOT.parent / "shared" / "data" / "real"
-OUT = paths.DATA / "benchmarks" / "sky_realism.json"
+OUT = paths.ROOT / "data" / "benchmarks" / "sky_realism.json"
 POOL = 6  # simulated galaxies to choose from, for each real one
 MATCHED = (
     "smooth-or-featured-gz2_smooth",

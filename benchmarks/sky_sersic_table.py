@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import gammainc, gammaincinv
 
-from gzlib.data.sky.sersic import TABLE
+from gzlib.sky.render import TABLE
 
 N_GAUSSIANS = 8
 

@@ -31,7 +31,7 @@ from gzlib.files import replace_file
 
 SETS = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2)  # inverse regularisation, chosen inside each training part
-RESULTS = paths.DATA / "benchmarks" / "sky_transfer.json"
+RESULTS = paths.ROOT / "data" / "benchmarks" / "sky_transfer.json"
 
 
 def real_set(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:

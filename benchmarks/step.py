@@ -9,20 +9,18 @@ import logging
 
 import numpy as np
 import torch
+from harness import row
 from loss import union_votes
 from roofline import device, offers, on_gpu_only, reached, side_by_side
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gzlib.bench import row
-from gzlib.data.augment import Augment
+from gzlib.config import Augment, Recipe
 from gzlib.data.loader import Loader
 from gzlib.data.schema import load_schema
-from gzlib.models import DirichletHead, GalaxyModel, count_parameters
-from gzlib.models.encoders import build_encoder
-from gzlib.models.flops import TRAINING_FACTOR
-from gzlib.training.config import Recipe
-from gzlib.training.device import autocast
+from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters
+from gzlib.models.heads import DirichletHead, GalaxyModel
+from gzlib.training.distributed import autocast
 from gzlib.training.loop import fit
 from gzlib.training.loss import VoteLoss
 

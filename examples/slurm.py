@@ -14,7 +14,7 @@ from dask_jobqueue import SLURMCluster
 
 from gzlib import paths
 from gzlib.training.cluster import sweep_on
-from gzlib.training.plan import read_plan
+from gzlib.training.sweeps import read_plan
 
 WORKERS = 8  # runs at a time
 PARTITION = "gpu"

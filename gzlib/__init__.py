@@ -1,3 +1,9 @@
-"""Scaling laws for galaxy images, as a paper you can run."""
+"""Scaling laws for galaxy images, as a paper you can run.
 
-__version__ = "0.1.0"
+The public names, one line each, stand in ``__init__.pyi``; each is loaded when it is first used.
+"""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
+__version__ = "0.2.0"

@@ -1,25 +1,57 @@
-"""Where things lie: absolute folders, so that no code depends on the working directory."""
+"""Where things lie: absolute folders, so that no code depends on a later change of the working directory.
+
+What the code needs at run time is inside the package. A checkout holds the book beside it; whoever works in it uses its
+folders, and whoever works elsewhere uses the working directory's own.
+"""
 
 import os
 from pathlib import Path
 
-# GZLIB_HOME moves the whole project, so that tests and experiments can work on a copy.
-ROOT = Path(os.environ.get("GZLIB_HOME") or Path(__file__).resolve().parent.parent)
+from gzlib.errors import UserError
 
-CHAPTERS = ROOT / "chapters"
-DATA = ROOT / "data"
-SCHEMAS = DATA / "schema"
-COMMITTED_RUNS = DATA / "runs"  # one folder a run; run.json is committed, weights are not
-# An experiment writes its runs and pictures to folders of its own, so that it never touches the committed study.
-RUNS = Path(os.environ.get("GZLIB_RUNS") or COMMITTED_RUNS)
-SURVEYS = Path(os.environ.get("GZLIB_SURVEYS") or DATA / "surveys")  # made or downloaded, never committed
-EXPERIMENTS = ROOT / "experiments"
-BOOK = ROOT / "_book"
+PACKAGE = Path(__file__).resolve().parent
+HERE = Path.cwd()
+
+
+def _checkout() -> Path | None:
+    """The project that this package belongs to: GZLIB_HOME, else the folder around it if it holds the book."""
+    if home := os.environ.get("GZLIB_HOME"):
+        return Path(home).resolve()
+    return PACKAGE.parent if (PACKAGE.parent / "_quarto.yml").is_file() else None
+
+
+def _own(name: str) -> Path:
+    """A folder of the user's: of the checkout if that is where the user works, else of the working directory."""
+    inside = ROOT is not None and HERE.is_relative_to(ROOT)
+    return (ROOT if inside else HERE) / name
+
+
+ROOT = _checkout()  # None for an installed package without the book
+BOOK_RUNS = ROOT / "data" / "runs" if ROOT else None  # the book's own runs; run.json is committed, weights are not
+# Where runs are made. The build sets it for chapters; whatever else a user makes stays out of the book.
+STORE = Path(os.environ.get("GZLIB_STORE") or _own("runs")).resolve()
+# Curated surveys, made or downloaded, never committed.
+SURVEYS = Path(os.environ.get("GZLIB_SURVEYS") or _own("data/surveys" if ROOT else "surveys")).resolve()
+
+
+def project() -> Path:
+    """The checkout that holds the book.
+
+    Raises
+    ------
+    UserError
+        If there is none, as after installing the package alone.
+    """
+    if ROOT is None:
+        raise UserError("This needs the project's checkout, which holds the book and its benchmarks: work in a clone.")
+    return ROOT
+
+
+def stores() -> list[Path]:
+    """Where runs are looked up, in this order: the store in use, then the book's."""
+    return [STORE] if BOOK_RUNS is None or BOOK_RUNS == STORE else [STORE, BOOK_RUNS]
 
 
 def run_folder(key: str) -> Path:
-    """Folder of a run: where it lies (an experiment's own store first, then the committed one), else where it goes."""
-    for root in (RUNS, COMMITTED_RUNS):
-        if (root / key / "run.json").is_file():
-            return root / key
-    return RUNS / key
+    """Folder of a run: where its record lies, else where it would be made."""
+    return next((store / key for store in stores() if (store / key / "run.json").is_file()), STORE / key)

@@ -1,16 +1,21 @@
-"""What an executing chapter tells the build about itself: the runs it read, the numbers that it found.
+"""What an executing chapter tells the build: the runs and files it read, the numbers it found.
 
 Outside a build nothing is recorded, so library code may call :func:`note` anywhere.
 """
 
 import json
+import numbers
 import os
 from pathlib import Path
+
+from gzlib import paths
+from gzlib.errors import UserError
+from gzlib.identity import text_hash
 
 VARIABLE = "GZLIB_TRACE"  # the environment variable that names the trace file
 
 
-def note(kind, **content):
+def note(kind: str, **content):
     """Append one JSON line to the trace, if there is one.
 
     Parameters
@@ -29,9 +34,47 @@ def note(kind, **content):
             file.write(line.encode())
 
 
-def read(path):
+def read_trace(path: Path) -> list[dict]:
     """The entries of a trace file, in the order in which they were noted; none if the file is missing."""
     path = Path(path)
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def publish(**values):
+    """Make values of this chapter available to the prose of every chapter.
+
+    ``publish(alpha="0.21")`` in ``02-pretraining.ipynb`` is shown by ``{{< var pretraining.alpha >}}``.
+
+    Parameters
+    ----------
+    **values : str or number
+        A string is shown as it is (Markdown and math work), a number as Python prints it: format it first.
+
+    Raises
+    ------
+    UserError
+        For any other value.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
+            raise UserError(f"publish({name}=...) takes text or a number, not {value!r}: format it first.")
+        note("variable", name=name, value=value if isinstance(value, str) else f"{value}")
+
+
+def input_files(pattern: str) -> list[Path]:
+    """The project's files that match a pattern such as ``data/forecasts/*.json``, sorted; none is no error.
+
+    The pattern is noted, so that a file that changes, appears or goes makes the chapter that asked stale.
+    """
+    note("files", pattern=pattern)
+    return sorted(paths.project().glob(pattern))
+
+
+def hash_files(project: Path, patterns: list[str]) -> dict[str, dict[str, str]]:
+    """For each pattern the SHA-256 of every file that matches, by its path in the project; line ends do not count."""
+    return {
+        pattern: {file.relative_to(project).as_posix(): text_hash(file) for file in sorted(Path(project).glob(pattern))}
+        for pattern in patterns
+    }

@@ -1,12 +1,15 @@
 """What several test modules share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 # Tiny networks gain nothing from threads, and threads that wait for one another crawl on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # last, so that none hides a package
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -26,7 +29,7 @@ def own_store(tmp_path, monkeypatch):
     """A run store and a survey store of the test's own."""
     from gzlib import paths
 
-    for name in ("RUNS", "COMMITTED_RUNS", "SURVEYS"):
+    for name in ("STORE", "BOOK_RUNS", "SURVEYS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     return tmp_path
 
@@ -52,7 +55,7 @@ def book_style():
     import matplotlib
     import matplotlib.pyplot as plt
 
-    from gzlib.book import figures
+    from gzlib.study import figures
 
     matplotlib.use("agg")
     figures.use_style()

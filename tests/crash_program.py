@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 
 from gzlib import files, paths
-from gzlib.data.curate import SurveySpec
-from gzlib.training import PretrainConfig, Recipe, lock, make, sweep
+from gzlib import files as lock
+from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.training import runs as make
+from gzlib.training.sweeps import sweep
 
 STORING = (files.write_whole, lock.held.__wrapped__, lock._acquire, lock._sign, make._tidy, make._leftovers)
 STORING = {function.__code__ for function in STORING}
@@ -72,7 +74,7 @@ def sweep_in(folder: Path, n: int, **kwargs):
     """A sweep, as something to do in a child."""
 
     def work():
-        paths.RUNS = paths.COMMITTED_RUNS = folder
+        paths.STORE = paths.BOOK_RUNS = folder
         records = sweep(jobs(n, **kwargs), report=lambda line: None, checkpoint_seconds=0)
         assert len(records) == n
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gzlib import paths
-from gzlib.__main__ import main
-from gzlib.data.curate import SurveySpec
-from gzlib.training import PretrainConfig, Recipe, key_of
-from gzlib.training.stopping import Stopped
+from gzlib.cli import main
+from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.training.checkpoint import Stopped
+from gzlib.training.runs import key_of
 
 
 def test_bad_input_is_one_sentence_and_status_2(capsys):
@@ -37,7 +37,7 @@ def test_curate_then_pretrain_then_finetune(own_store, capsys):
     printed = capsys.readouterr().out
     assert "test loss" in printed
     key = printed.split()[1].rstrip(":")
-    assert main(["pretrain", "--again", key]) == 0
+    assert main(["rerun", key]) == 0
     task = ["--survey", "sim:galaxy10:120", "--size", "32", "--n-train", "60", "--weights", key]
     capsys.readouterr()
     assert main(["finetune", *task, *common]) == 0
@@ -47,7 +47,7 @@ def test_curate_then_pretrain_then_finetune(own_store, capsys):
 
 
 def test_unreachable_hub_is_one_sentence_with_an_alternative(monkeypatch, capsys):
-    from gzlib.data.sources import hub
+    from gzlib.data import hub
 
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     assert main(["curate", "hub:nobody/no_such_data_set"]) == 2
@@ -104,7 +104,7 @@ def test_a_plan_is_shown_then_made(own_store, capsys):
     assert capsys.readouterr().out.endswith("\n4 missing\n")
     assert main(["sweep", str(plan)]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "4 of 4 runs are there\n"
+    assert captured.out == "4 of 4 runs complete\n"
     assert "[4/4] convnext_w4 n=60 seed=1" in captured.err
     assert main(["sweep", str(plan), "--dry-run"]) == 0
     assert capsys.readouterr().out.endswith("\n4 present\n")
@@ -115,7 +115,7 @@ def test_a_sweep_with_failed_runs_has_a_status_of_its_own(own_store, capsys):
     plan.write_text(PLAN.replace("[40, 60]", "[40, 600]").replace("[0, 1]", "0"))
     assert main(["sweep", str(plan)]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "1 of 2 runs are there\n"
+    assert captured.out == "1 of 2 runs complete\n"
     assert "failed" in captured.err
     plan.write_text(PLAN.replace("encoder", "encode"))
     assert main(["sweep", str(plan)]) == 2
@@ -139,7 +139,7 @@ def test_a_stop_has_a_status_that_says_to_go_on(own_store, capsys, monkeypatch):
     def stop(*args, **kwargs):
         raise Stopped
 
-    monkeypatch.setattr(sys.modules["gzlib.training.sweep"], "run", stop)
+    monkeypatch.setattr(sys.modules["gzlib.training.sweeps"], "run", stop)
     plan = own_store / "plan.toml"
     plan.write_text(PLAN)
     assert main(["sweep", str(plan)]) == 75
@@ -161,7 +161,7 @@ def test_two_processes_make_the_run_of_one(own_store):
     def made(program, store):
         done = subprocess.run(
             program,
-            env=environment | {"GZLIB_RUNS": str(own_store / store)},
+            env=environment | {"GZLIB_STORE": str(own_store / store)},
             cwd=paths.ROOT,
             capture_output=True,
             text=True,

@@ -8,8 +8,7 @@ import nbformat.v4 as v4
 from gzlib.book.chapters import write_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
-_LIBRARY = ["__init__.py", "paths.py", "errors.py", "trace.py", "book/__init__.py", "book/chapters.py"]
-_LIBRARY += ["files.py", "book/variables.py", "book/readme.py"]
+_LIBRARY = ["__init__.py", "__init__.pyi", "paths.py", "errors.py", "files.py", "identity.py", "trace.py"]
 
 _QUARTO = """\
 project:
@@ -54,11 +53,8 @@ from gzlib import paths, trace
 def count(n):
     """Sum of the first n numbers, from the store if it is there."""
     key = f"sum{n:04d}"
-    file = paths.RUNS / key / "run.json"
+    file = paths.run_folder(key) / "run.json"
     if not file.exists():
-        file = paths.DATA / "runs" / key / "run.json"
-    if not file.exists():
-        file = paths.RUNS / key / "run.json"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"key": key, "total": sum(range(n))}), encoding="utf-8")
     trace.note("run", key=key)
@@ -86,7 +82,7 @@ def _first():
             "parameters",
         ),
         _code(
-            "from gzlib.book.variables import publish\nfrom gzlib.fitting.toy import count\n\n"
+            "from gzlib import publish\nfrom gzlib.fitting.toy import count\n\n"
             'total = count(n)\npublish(total=f"{total}")\nprint("one")\nprint("two")'
         ),
         v4.new_markdown_cell(

@@ -1,24 +1,23 @@
 """When is a stored chapter still true? Its fingerprint covers everything that its outputs were made from.
 
 Hashed are the syntax trees of the chapter's code (the parameters among it) and of every ``gzlib`` module that it
-imports, directly or through others, and the content of the runs that it read. Prose, captions, comments, docstrings,
-formatting and line ends are not: editing them must not cost a training run. The trees are written out by
-:func:`canonical`, because ``ast.dump`` differs between Python versions.
+imports, directly or through others; the data files that lie with those modules; and the content of the runs that it
+read. Prose, captions, comments, docstrings, type annotations of functions, formatting and line ends are not: editing
+them must not cost a training run.
+
+A name that is imported from a package's public page (``__init__.pyi``) stands for the module that defines it: a
+chapter that takes one function of a package does not depend on the others.
 """
 
 import ast
-import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
 
-import gzlib
-from gzlib.book.inputs import hash_files
+from gzlib import paths
 from gzlib.errors import UserError
-
-# Fields that only some Python versions have, or that carry no meaning.
-_SKIPPED = {"type_params", "type_comment", "type_ignores", "kind", "ctx"}
-_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+from gzlib.identity import canonical_tree, code_hash, content_hash, text_hash
+from gzlib.trace import hash_files
 
 
 def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folders=None, files=()):
@@ -38,7 +37,7 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
     run_folders : list of Path, optional
         Where runs are looked up, first match wins; by default the project's ``data/runs``.
     files : iterable of str
-        Patterns of the other files that the chapter read, see :mod:`gzlib.book.inputs`.
+        Patterns of the other files that the chapter read, see :func:`gzlib.trace.input_files`.
 
     Returns
     -------
@@ -58,60 +57,31 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         keys |= {file.parent.name for folder in folders for file in folder.glob("*/run.json")}
     content = {
         # A trailing semicolon is no syntax, yet it hides a cell's last value.
-        "code": [[canonical(tree), cell.source.rstrip().endswith(";")] for cell, tree in trees if tree.body],
-        "modules": {name: _module_hash(path.read_bytes()) for name, path in modules.items()},
+        "code": [[canonical_tree(tree), cell.source.rstrip().endswith(";")] for cell, tree in trees if tree.body],
+        "modules": {name: code_hash(path) for name, path in modules.items()},
+        "data": {path.relative_to(package_folder(project)).as_posix(): text_hash(path) for path in data_files(modules)},
         "runs": {key: _run_hash(key, folders) for key in keys},
     }
     if files:
         content["files"] = hash_files(Path(project), files)
-    return _hash(content)
+    return content_hash(content)
 
 
 def package_folder(project):
     """The ``gzlib`` that chapters of this project import: the project's own, or else the one that is running."""
     own = Path(project) / "gzlib"
-    return own if own.is_dir() else Path(gzlib.__file__).parent
+    return own if own.is_dir() else paths.PACKAGE
 
 
-def canonical(node):
-    """A syntax tree as nested lists of plain values: no positions, no docstrings, nothing version-specific."""
-    if isinstance(node, ast.AST):
-        fields = [
-            [name, canonical(value)]
-            for name, value in _fields(node)
-            if name not in _SKIPPED and value is not None and value != []
-        ]
-        return [type(node).__name__, *fields]
-    if isinstance(node, list):
-        return [canonical(item) for item in node]
-    if isinstance(node, bytes):
-        return ["bytes", node.hex()]
-    return [type(node).__name__, repr(node)] if not isinstance(node, str) else ["str", node]
-
-
-def _fields(node):
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, _WITH_DOCSTRING) and _is_text(value):
-            value = value[1:]
-        elif name == "values" and isinstance(node, ast.JoinedStr):
-            # Python 3.12 cuts the literal parts of an f-string differently than 3.11.
-            value = _merge_texts(value)
-        yield name, value
-
-
-def _is_text(body):
-    first = body[0] if body else None
-    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-
-
-def _merge_texts(parts):
-    merged = []
-    for part in parts:
-        if isinstance(part, ast.Constant) and merged and isinstance(merged[-1], ast.Constant):
-            merged[-1] = ast.Constant(merged[-1].value + part.value)
-        elif not (isinstance(part, ast.Constant) and part.value == ""):
-            merged.append(part)
-    return merged
+def data_files(modules):
+    """Files that lie with modules: all of a folder that is no package, beside one of the modules; sorted."""
+    folders = {
+        folder
+        for parent in {path.parent for path in modules.values()}
+        for folder in parent.iterdir()
+        if folder.is_dir() and not (folder / "__init__.py").is_file() and not folder.name.startswith(("_", "."))
+    }
+    return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
 def _cell_tree(cell, page):
@@ -130,7 +100,8 @@ def _cell_tree(cell, page):
 def imported_modules(trees, package):
     """Modules of the package that the trees import, and those that these import, and so on.
 
-    Imports are found by reading, not by running; a package's ``__init__`` comes with each module in it.
+    Imports are found by reading, not by running. A package's ``__init__`` comes with each module in it, unless the
+    package has a public page: then only the modules of the names that are imported.
 
     Returns
     -------
@@ -140,19 +111,19 @@ def imported_modules(trees, package):
     found, waiting = {}, [(tree, []) for tree in trees]
     while waiting:
         tree, inside = waiting.pop()
-        for name in _imports(tree, inside, package.name):
+        for name in _imports(tree, inside, package):
             for depth in range(1, name.count(".") + 2):
                 module = ".".join(name.split(".")[:depth])
                 path = _module_file(module, package)
-                if path and module not in found:
+                if path and module not in found and not _page_file(path).is_file():
                     found[module] = path
                     parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
                     waiting.append((_tree(path.read_bytes()), parts))
     return dict(sorted(found.items()))
 
 
-def _imports(tree, inside, top):
-    """Dotted names below ``top`` that a tree may import; a name taken from a module counts as a module, too."""
+def _imports(tree, inside, package):
+    """Dotted names of the package that a tree may import; a name taken from a module counts as a module, too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -162,7 +133,41 @@ def _imports(tree, inside, top):
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] == top)
+        for name in names:
+            if name.split(".")[0] == package.name:
+                yield from _defining(name, package)
+                if isinstance(node, ast.Import):  # whatever the page names may be used through the module
+                    yield from (n for each in _page(name, package).values() for n in _defining(each, package))
+
+
+def _defining(name, package):
+    """The name itself, or where a public page says that it comes from."""
+    parent, _, last = name.rpartition(".")
+    # A page that names one of its own modules leads to itself.
+    while parent and (page := _page(parent, package)).get(last, name) != name:
+        name = page[last]
+        parent, _, last = name.rpartition(".")
+    yield name
+
+
+def _page(module, package) -> dict[str, str]:
+    """What a package's public page names: name to dotted origin; empty if it has none."""
+    path = _module_file(module, package)
+    return _read_page(_page_file(path).read_bytes(), module) if path and _page_file(path).is_file() else {}
+
+
+@lru_cache(maxsize=64)
+def _read_page(source: bytes, package_name: str) -> dict[str, str]:
+    named = {}
+    for node in _tree(source).body:
+        if isinstance(node, ast.ImportFrom):
+            origin = ".".join(filter(None, [package_name, node.module]))
+            named |= {alias.name: f"{origin}.{alias.name}" for alias in node.names}
+    return named
+
+
+def _page_file(path: Path) -> Path:
+    return path.with_suffix(".pyi") if path.name == "__init__.py" else path / "no page"
 
 
 def _module_file(module, package):
@@ -176,16 +181,6 @@ def _tree(source):
     return ast.parse(source)
 
 
-@lru_cache(maxsize=512)
-def _module_hash(source):
-    return _hash(canonical(_tree(source)))
-
-
 def _run_hash(key, folders):
     file = next((folder / key / "run.json" for folder in folders if (folder / key / "run.json").is_file()), None)
-    return _hash(json.loads(file.read_bytes())) if file else "missing"
-
-
-def _hash(content):
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return content_hash(json.loads(file.read_bytes())) if file else "missing"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main():
-    from gzlib.book.build import build
+    from gzlib.book.builder import build
     from gzlib.book.chapters import book_inputs
     from gzlib.errors import UserError
 

@@ -1,10 +1,13 @@
-"""Whether the hub of data sets and weights can be reached, found out quickly and quietly."""
+"""The Hugging Face hub: whether it can be reached, and its data sets as local files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import constants
+
+from gzlib.errors import UserError
 
 SECONDS = 5.0
 
@@ -27,3 +30,37 @@ def offline_unless(reachable: bool) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def download(repository: str, config: str | None = None) -> list[Path]:
+    """Parquet files of a hub data set: ``data/*.parquet``, or those of a config's folder.
+
+    What has been downloaded before is used without the hub.
+
+    Raises
+    ------
+    UserError
+        If the hub cannot be reached or refuses, saying which local source can be used instead.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    instead = "give a folder of its parquet files as PATH instead, or simulate galaxies with sim:20000"
+    pattern = f"{config}/*.parquet" if config else "data/*.parquet"
+    try:
+        offline = not hub_reachable()
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern], local_files_only=offline)
+    except LocalEntryNotFoundError:
+        raise UserError(f"The Hugging Face hub could not be reached for data set '{repository}'; {instead}.") from None
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "with an error")
+        raise UserError(
+            f"The Hugging Face hub answered {status} for data set '{repository}' (misspelt, or its terms must be"
+            f" accepted and `hf auth login` run); {instead}."
+        ) from None
+    except Exception as error:  # a connection lost half-way: each version of the client has its own types
+        raise UserError(f"Data set '{repository}' could not be downloaded ({error}); {instead}.") from None
+    files = sorted(Path(folder).glob(pattern))
+    if not files:
+        raise UserError(f"Hub data set '{repository}' has no files '{pattern}'; name another config or {instead}.")
+    return files

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gzlib import paths
 from gzlib.errors import UserError
+
+SCHEMAS = Path(__file__).with_name("schemas")  # one file a campaign, and unions.json
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ class Schema:
         """Votes per question, (galaxies, questions), from votes per answer, (galaxies, answers)."""
         return np.add.reduceat(votes, [q.columns.start for q in self.questions], axis=1)
 
+    def records(self) -> list[dict]:
+        """The questions as :func:`schema_from_records` takes them: the content of the tree, without its name."""
+        return [{"question": q.name, "answers": list(q.answers), "asked_after": q.asked_after} for q in self.questions]
+
     def tree(self) -> str:
         """The decision tree as indented text, one question a line."""
         lines = []
@@ -137,7 +142,7 @@ def _refuse_malformed(schema: Schema):
 
 
 def schema_from_records(name: str, records: list[dict]) -> Schema:
-    """Build a schema from ``[{"question", "answers", "asked_after"}, ...]`` (the layout of ``data/schema/*.json``)."""
+    """Build a schema from ``[{"question", "answers", "asked_after"}, ...]`` (the layout of ``schemas/*.json``)."""
     questions, start = [], 0
     for record in records:
         try:
@@ -153,8 +158,13 @@ def schema_from_records(name: str, records: list[dict]) -> Schema:
 
 def available_schemas() -> list[str]:
     """Names that :func:`load_schema` knows: campaigns, then unions of campaigns."""
-    unions = json.loads((paths.SCHEMAS / "unions.json").read_text())
-    return sorted(p.stem for p in paths.SCHEMAS.glob("*.json") if p.stem != "unions") + list(unions)
+    unions = json.loads((SCHEMAS / "unions.json").read_text())
+    return sorted(p.stem for p in SCHEMAS.glob("*.json") if p.stem != "unions") + list(unions)
+
+
+def is_one_tree(name: str) -> bool:
+    """Whether a schema has a file of its own, rather than being a union of several."""
+    return (SCHEMAS / f"{name}.json").is_file()
 
 
 def load_schema(name: str | Path) -> Schema:
@@ -180,11 +190,11 @@ def load_schema(name: str | Path) -> Schema:
             return schema_from_records(path.stem, json.loads(path.read_text()))
         except json.JSONDecodeError as error:
             raise UserError(f"Schema file '{path}' is not JSON: {error}.") from None
-    unions = json.loads((paths.SCHEMAS / "unions.json").read_text())
+    unions = json.loads((SCHEMAS / "unions.json").read_text())
     union = unions.get(str(name), {"campaigns": str(name).split("+"), "without": []})
     records = []
     for campaign in union["campaigns"]:
-        file = paths.SCHEMAS / f"{campaign}.json"
+        file = SCHEMAS / f"{campaign}.json"
         if campaign == "unions" or not file.is_file():
             raise UserError(f"Unknown schema '{name}'; choose one of {', '.join(available_schemas())}.")
         records += [r for r in json.loads(file.read_text()) if r["question"] not in union["without"]]

@@ -1,13 +1,18 @@
-"""Which law? Information criteria on equal footing, and tests of nested laws with the boundary at zero respected."""
+"""Comparisons: which law, one exponent or many, does the loss fall, what does a choice of analysis change."""
+
+import itertools
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy import stats
+from scipy.optimize import minimize_scalar
 
 from gzlib.errors import UserError
-from gzlib.fitting.fit import fit_law
+from gzlib.fitting.curves import summarise_replicates
+from gzlib.fitting.fits import fit_curves, fit_law
 from gzlib.fitting.laws import get_law
-from gzlib.fitting.noise import summarise_replicates
+from gzlib.fitting.optimise import batch_fit
 
 
 def information(residuals, n_parameters, *, log_loss=None):
@@ -106,3 +111,257 @@ def nested_test(chi2_small, chi2_large, *, extra, dof, known_variance=False, bou
     if boundary and extra != 1:
         raise ValueError("the boundary correction is for one extra parameter")
     return np.where(gain > 0, p * (0.5 if boundary else 1.0), 1.0)
+
+
+def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95):
+    """Joint fit of E + A x^-alpha with one exponent for all curves along ``dim``, against an exponent for each.
+
+    The curves keep their own E, A and noise; the joint chi-square is profiled over the common exponent.
+
+    Parameters
+    ----------
+    loss : DataArray with dims (..., x, replicate)
+    dim : str or list of str, dims that share the exponent; default: all
+    level : coverage of the interval
+
+    Returns
+    -------
+    Dataset over the dims that do not share: ``alpha``, ``alpha_low``, ``alpha_high`` (profile likelihood), ``p_value``
+    (F test that one exponent is enough), ``n_curves``, ``sd_between`` (spread of the true exponents, DerSimonian-Laird)
+    and, over all dims, ``alpha_own`` and ``alpha_pooled`` (own exponents drawn to the mean by their precision).
+    """
+    fits = fit_curves(loss, x, replicate=replicate, level=level, draws=0)
+    law = get_law("power-offset")
+    rest = list(fits.alpha.dims)
+    dims = rest if dim is None else ([dim] if isinstance(dim, str) else list(dim))
+    if not dims or not set(dims) <= set(rest):
+        raise UserError(f"The exponent cannot be shared along {dims}: the curves have the dimensions {rest}.")
+    outer = [name for name in rest if name not in dims]
+    summary = summarise_replicates(loss, replicate=replicate, x=x).transpose(*outer, *dims, x, missing_dims="ignore")
+    sizes = summary[x].values.astype(float) / fits.attrs["x_ref"]
+    ordered = fits.transpose(*outer, *dims, ...)
+    shape = tuple(ordered.sizes[name] for name in outer)
+    groups = int(np.prod(shape, dtype=int))
+    per = int(np.prod([ordered.sizes[name] for name in dims], dtype=int))
+
+    def flat(array, *tail):
+        return array.values.reshape(groups, per, *tail)
+
+    log_mean, n_runs = flat(summary["log_mean"], len(sizes)), flat(summary["n_runs"], len(sizes))
+    best = np.stack([flat(ordered[name]) for name in law.names], axis=-1)
+    variance, stderr, dof = flat(ordered["run_sd"]) ** 2, flat(ordered["alpha_stderr"]), flat(ordered["dof"])
+    keys = ("alpha", "alpha_low", "alpha_high", "p_value", "n_curves", "sd_between")
+    columns = {key: np.full(groups, np.nan) for key in keys}
+    pooled = np.full((groups, per), np.nan)
+    for g in range(groups):
+        use = np.isfinite(stderr[g]) & (variance[g] > 0) & (dof[g] > 0)
+        columns["n_curves"][g] = use.sum()
+        if use.sum() < 2:
+            continue
+        weights = np.sqrt(n_runs[g, use] / variance[g, use, None])
+        y = np.exp(np.where(n_runs[g, use] > 0, log_mean[g, use], 0.0))
+        start, freedom = best[g, use], float(dof[g, use].sum())
+        own = 2 * batch_fit(law, [sizes], y, start, weights=weights).cost.sum()
+
+        def joint(alpha, start=start, weights=weights, y=y):
+            held = start.copy()
+            held[:, 2] = alpha
+            return 2 * batch_fit(law, [sizes], y, held, weights=weights, held=("alpha",)).cost.sum()
+
+        low, high = float(start[:, 2].min()), float(start[:, 2].max())
+        found = minimize_scalar(
+            joint, bounds=(max(low - 1e-3, 1e-4), high + 1e-3), method="bounded", options={"xatol": 1e-6}
+        )
+        columns["alpha"][g] = found.x
+        threshold = found.fun + stats.t.ppf(0.5 * (1 + level), freedom) ** 2
+        columns["alpha_low"][g] = _crossing(joint, threshold, found.x, max(found.x - 1e-3, 0.5 * found.x), 0.0)
+        columns["alpha_high"][g] = _crossing(joint, threshold, found.x, found.x + 1e-3, 5.0)
+        columns["p_value"][g] = stats.f.sf(max(found.fun - own, 0) / (use.sum() - 1), use.sum() - 1, freedom)
+        columns["sd_between"][g], pooled[g, use] = _pool(best[g, use, 2], stderr[g, use])
+    coords = {name: coord for name, coord in ordered.coords.items() if set(coord.dims) <= set(rest)}
+    data = {key: (outer, values.reshape(shape)) for key, values in columns.items()}
+    both = (*outer, *dims)
+    data |= {"alpha_own": (both, ordered.alpha.values), "alpha_pooled": (both, pooled.reshape(ordered.alpha.shape))}
+    return xr.Dataset(
+        data, coords=coords, attrs={"shared": ", ".join(dims), "level": level, "x_ref": fits.attrs["x_ref"]}
+    )
+
+
+def _crossing(joint, threshold, best, guess, bound):
+    """Exponent at which the joint profile rises to the threshold, on the side of ``guess``; the bound if never."""
+    inside, outside = best, guess
+    for _ in range(40):
+        if joint(outside) >= threshold:
+            break
+        if outside == bound:
+            return bound
+        inside, step = outside, 2 * abs(outside - best)
+        outside = max(best - step, bound) if bound < best else min(best + step, bound)
+    for _ in range(30):
+        middle = 0.5 * (inside + outside)
+        inside, outside = (inside, middle) if joint(middle) >= threshold else (middle, outside)
+    return 0.5 * (inside + outside)
+
+
+def _pool(values, stderr):
+    """Spread of the true values and the values drawn to their mean (DerSimonian and Laird 1986)."""
+    precision = 1 / stderr**2
+    mean = np.sum(precision * values) / precision.sum()
+    heterogeneity = np.sum(precision * (values - mean) ** 2)
+    scale = precision.sum() - np.sum(precision**2) / precision.sum()
+    between = max((heterogeneity - (len(values) - 1)) / scale, 0.0)
+    mean = np.average(values, weights=1 / (stderr**2 + between))
+    share = between / (between + stderr**2)
+    return np.sqrt(between), mean + share * (values - mean)
+
+
+def slope_test(loss, x, *, replicate="seed", level=0.95):
+    """Straight line of ln(loss) on ln(size) through the runs of every curve, and whether it falls.
+
+    Runs are the independent unit. Where the curve bends, the bend counts as noise, which makes the test cautious.
+
+    Parameters
+    ----------
+    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing; ``replicate`` may be absent
+    x : dimension whose coordinate holds the sizes
+    level : coverage of the interval
+
+    Returns
+    -------
+    Dataset over the remaining dims: ``slope`` (negative where the loss falls), ``low`` and ``high`` (t interval),
+    ``p`` (two-sided p-value of no slope) and ``dof``; NaN with fewer than 3 runs or a single size.
+
+    Raises
+    ------
+    UserError
+        If the sizes are not positive.
+    """
+    sizes = loss[x].values.astype(float)
+    if not np.all(sizes > 0):
+        raise UserError(f"The sizes along {x!r} must be positive: {sizes.min()} is not.")
+    runs = loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})
+    log_loss = np.log(runs)
+    log_size = xr.DataArray(np.log(sizes), dims=x, coords={x: loss[x]}).where(log_loss.notnull())
+    over = [x, replicate]
+    count = log_loss.count(over)
+    away = log_size - log_size.mean(over)
+    spread = (away**2).sum(over)
+    dof = count - 2
+    usable = (dof > 0) & (spread > 1e-12)
+    spread, dof = spread.where(usable), dof.where(usable)
+    slope = (away * log_loss).sum(over) / spread
+    residual = log_loss - log_loss.mean(over) - slope * away
+    stderr = np.sqrt((residual**2).sum(over) / dof / spread)
+    half = stderr * xr.apply_ufunc(stats.t.ppf, 0.5 * (1 + level), dof)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * xr.apply_ufunc(stats.t.sf, np.abs(slope) / stderr, dof)
+    return xr.Dataset({"slope": slope, "low": slope - half, "high": slope + half, "p": p, "dof": dof})
+
+
+def holm(p):
+    """p-values adjusted for the number of tests (Holm 1979): compare them with the level of the whole family.
+
+    ``p`` is an array or DataArray of any shape; NaN (not tested) stays NaN and does not count as a test.
+    """
+    values = np.asarray(p, float)
+    adjusted = np.full(values.shape, np.nan)
+    tested = np.isfinite(values)
+    order = np.argsort(values[tested])
+    steps = values[tested][order] * np.arange(len(order), 0, -1)
+    ranked = np.empty(len(order))
+    ranked[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    adjusted[tested] = ranked
+    return p.copy(data=adjusted) if isinstance(p, xr.DataArray) else adjusted
+
+
+LAWS_TRIED = {"A n^-α": "power", "E + A n^-α": "power-offset", "A (1/n + g)^α": "shifted-power"}
+FLOOR_LAW = "E at the floor"  # the offset law with E held
+NOISES = {"Gaussian": "gaussian", "Huber": "huber", "Student t": "student-t"}
+RECENCY = {"all sizes alike": np.inf, "recent sizes more": 1.0}  # scale of the weights in ln(size)
+CHOICES = ("law", "noise", "weights", "sizes", "seeds")
+
+
+def sensitivity(loss, *, x="n_train", replicate="seed", factor=4.0, floor=None, most_dropped=2):
+    """Fit one curve with every combination of law, noise model, weights, smallest sizes dropped and seed left out.
+
+    Parameters
+    ----------
+    loss : DataArray (x, replicate)
+    factor : the forecast is for this multiple of the largest size
+    floor : a known irreducible loss; with it the offset law is also fitted with E held there
+    most_dropped : up to so many of the smallest sizes are left out, as long as each law keeps one size more than it
+        has parameters
+
+    Returns
+    -------
+    DataFrame, one row a fit: the columns of ``CHOICES``, ``alpha``, ``E`` (NaN where the law has none), ``forecast``
+    (loss at ``factor`` times the largest size), ``reason`` (empty, or why there is no fit). Fits that were refused
+    or failed are rows, too, with NaN numbers.
+    """
+    laws = dict(LAWS_TRIED) | ({FLOOR_LAW: "power-offset"} if floor is not None else {})
+    variants = _variants(loss, x, replicate, most_dropped)
+    target = float(loss[x].max()) * factor
+    rows = []
+    for (law, name), noise, recency in itertools.product(laws.items(), NOISES, RECENCY):
+        fits = fit_curves(
+            variants,
+            x,
+            law=name,
+            noise=NOISES[noise],
+            recency=RECENCY[recency],
+            replicate=replicate,
+            floor=floor if law == FLOOR_LAW else None,
+            draws=0,
+        )
+        names = get_law(name).names
+        forecast = get_law(name).function(target / fits.attrs["x_ref"], *(fits[parameter] for parameter in names))
+        for i, (dropped, seeds) in enumerate(zip(variants.dropped.values, variants.left_out.values, strict=True)):
+            if dropped and loss.sizes[x] - dropped <= len(names):
+                continue
+            one = fits.isel(variant=i)
+            rows.append(
+                {"law": law, "noise": noise, "weights": recency, "sizes": _cut_name(dropped), "seeds": str(seeds)}
+                | {"alpha": float(one["alpha"]), "E": float(one["E"]) if "E" in names else np.nan}
+                | {"forecast": float(forecast[i]), "reason": "" if one["success"] else str(one["message"].item())}
+            )
+    return pd.DataFrame(rows)
+
+
+def _variants(loss, x, replicate, most_dropped):
+    """The curve with its smallest sizes or one seed taken out, stacked along ``variant`` so that one call fits all."""
+    parts, dropped, left_out = [], [], []
+    for seeds, part in _seed_choices(loss, replicate).items():
+        for count in range(most_dropped + 1):
+            parts.append(part.where(loss[x].isin(loss[x].values[count:])))
+            dropped.append(count)
+            left_out.append(seeds)
+    stacked = xr.concat(parts, "variant", join="outer", coords="minimal", compat="override")
+    return stacked.assign_coords(dropped=("variant", dropped), left_out=("variant", left_out))
+
+
+def _seed_choices(loss, replicate):
+    choices = {"all": loss}
+    if replicate in loss.dims and loss.sizes[replicate] > 2:
+        labels = loss[replicate].values
+        choices |= {f"without {label}": loss.where(loss[replicate] != label) for label in labels}
+    return choices
+
+
+def _cut_name(dropped):
+    return f"without the {dropped} smallest" if dropped > 1 else ("without the smallest" if dropped else "all")
+
+
+def choice_ranges(fits, column):
+    """How ``column`` moves with each choice: a row for every value of every choice, over all the other choices.
+
+    Returns
+    -------
+    DataFrame with the index (choice, value) and ``fits``, ``median``, ``low``, ``high`` (5th and 95th percentile).
+    """
+    rows = {}
+    for choice in CHOICES:
+        for value in dict.fromkeys(fits[choice]):
+            numbers = fits.loc[fits[choice] == value, column].dropna()
+            low, middle, high = numbers.quantile([0.05, 0.5, 0.95]) if len(numbers) else [np.nan] * 3
+            rows[choice, value] = {"fits": len(numbers), "median": middle, "low": low, "high": high}
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,192 +1,281 @@
-"""The extrapolation benchmark: forecast held-out ends of learning curves, against M1 to M4 and a broken law (BNSL).
+"""Learning curves before any fit: read from a file, summarised over seeds, judged as a design.
 
-Definition of the scores: Alabdulmohsin et al. 2022 (arXiv:2209.06640) and their published notebook; mean squared
-calibration error (MSCE) over seven levels as in Lee et al. 2025 (NSL-PFN, arXiv:2505.23032).
+A file is plain: columns ``n_train`` and ``loss``; optional ``seed``, and ``curve`` or any of ``encoder``, ``question``,
+``task``, ``model`` to tell curves apart. Or it has the columns of the Revisiting Neural Scaling Laws benchmark:
+``Domain, Task, Model, Seen Examples, Loss, Training`` (1 fit, 0 held out).
 """
 
-import time
-
 import numpy as np
+import pandas as pd
+import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.baselines import predict_published
-from gzlib.fitting.broken import STARTS, predict_broken
-from gzlib.fitting.forecast import clean_curve, extrapolate
-from gzlib.fitting.readcurves import read_curves
+from gzlib.fitting.laws import get_law
+from gzlib.fitting.optimise import log_gradient
 
-LEVELS = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
-GOAL_RMSLE = 0.0280  # NSL-PFN on the 72 vision curves (arXiv:2505.23032); on other domains the goal is M4's score
-GOAL_COVERAGE = (0.90, 0.98)
-GOAL_SECONDS = 60.0
+BENCHMARK = {
+    "Domain": "domain",
+    "Task": "task",
+    "Model": "model",
+    "Seen Examples": "n_train",
+    "Loss": "loss",
+    "Training": "training",
+}
+LABELS = ("domain", "curve", "encoder", "question", "task", "model")
 
 
-def benchmark_curves(table):
-    """Curves with held-out points: list of dicts name, domain, train (sizes, losses), test (sizes, losses).
+def read_curves(path):
+    """Read and check a file of learning curves.
 
-    Repeated training rows are used once; held-out rows are all scored. Raises UserError if nothing is held out.
+    Returns
+    -------
+    DataFrame
+        Columns ``n_train``, ``loss`` (float, positive), ``training`` (bool, True where absent), ``seed`` (int, the
+        order of repeated sizes where absent), ``curve`` (str, the labels joined by " / ") and the labels themselves.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, a column is missing, or a value is not a positive number (with its line).
     """
-    found = []
-    for name, rows in table.groupby("curve", sort=False):
-        held_out = rows[~rows["training"]]
-        if held_out.empty or not rows["training"].any():
-            continue
-        train = rows[rows["training"]].drop_duplicates(["n_train", "loss"])
-        found.append(
-            {
-                "name": name,
-                "domain": str(rows["domain"].iloc[0]) if "domain" in rows else "all",
-                "train": clean_curve(train["n_train"], train["loss"], name=f"curve {name!r}"),
-                "test": (held_out["n_train"].to_numpy(float), held_out["loss"].to_numpy(float)),
-            }
-        )
-    if not found:
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
         raise UserError(
-            "No curve has both fitted and held-out points: the benchmark needs a column Training with 1 and 0."
+            f"There is no file {path}: give the path of a CSV file with the columns n_train and loss."
+        ) from error
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        IsADirectoryError,
+        PermissionError,
+    ) as error:
+        raise UserError(
+            f"{path} cannot be read as CSV ({str(error).strip()}): give a file with the columns n_train and loss."
+        ) from error
+    table = table.rename(columns=BENCHMARK)
+    table.columns = [str(name).strip() for name in table.columns]
+    missing = [name for name in ("n_train", "loss") if name not in table]
+    if missing:
+        raise UserError(
+            f"{path} has no column {missing[0]!r}: it needs n_train and loss (found: "
+            f"{', '.join(map(str, table.columns))})."
         )
-    return found
+    if table.empty:
+        raise UserError(f"{path} has a header but no rows: add one row for each training run.")
+    for name in ("n_train", "loss"):
+        values = pd.to_numeric(table[name], errors="coerce").astype(float)
+        bad = ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            line = int(np.argmax(bad))
+            raise UserError(
+                f"{path}, line {line + 2}: {name} is {table[name].iloc[line]!r}; it must be a positive number."
+            )
+        table[name] = values
+    if "training" in table:
+        if not table["training"].isin([0, 1]).all():
+            raise UserError(f"{path}: the column Training holds something other than 1 (fit) and 0 (held out).")
+        table["training"] = table["training"].astype(bool)
+    else:
+        table["training"] = True
+    labels = [name for name in LABELS if name in table]
+    table["curve"] = table[labels].astype(str).agg(" / ".join, axis=1) if labels else "curve"
+    if "seed" not in table:
+        table["seed"] = table.groupby(["curve", "training", "n_train"]).cumcount()
+    repeated = table.duplicated(["curve", "training", "n_train", "seed"])
+    if repeated.any():
+        row = table[repeated].iloc[0]
+        raise UserError(
+            f"{path}: curve {row['curve']!r} has two runs with n_train {row['n_train']:g} and seed "
+            f"{row['seed']}: give each run its own seed."
+        )
+    return table.sort_values(["curve", "n_train", "seed"], kind="stable").reset_index(drop=True)
 
 
-def score_domain(curves, *, domain="all", baselines=True):
-    """Scores of the forecast, of M1 to M4 and of the broken law with one break, on the curves of one domain.
+def to_array(curves):
+    """The fitting rows of ``read_curves``' table as a DataArray with dims (curve, n_train, seed), NaN where absent."""
+    rows = curves[curves["training"]]
+    index = pd.MultiIndex.from_frame(rows[["curve", "n_train", "seed"]])
+    return xr.DataArray.from_series(pd.Series(rows["loss"].to_numpy(), index=index, name="loss"))
+
+
+def summarise_replicates(loss, *, replicate="seed", x="n_train"):
+    """Averages and pooled spread of the replicates of each size.
+
+    The independent unit is the training run: each value along ``replicate`` must be one run. Two or three runs
+    cannot fix their own variance, so it is pooled over the sizes of a curve (one-way analysis of variance).
+
+    Parameters
+    ----------
+    loss : DataArray with dims (..., x, replicate), NaN where a run is missing; ``replicate`` may be absent
+    replicate, x : names of dimensions
 
     Returns
     -------
-    dict: ``rmsle`` {method: array (curves,)}, ``coverage`` and ``width`` arrays (curves, levels) with width in
-    ln(loss), ``seconds`` {method group: float}, ``origins``.
+    Dataset
+        ``log_mean`` (..., x), mean ln(loss); ``n_runs`` (..., x); ``seed_sd`` (...), pooled standard deviation
+        of ln(loss) between runs of one size, NaN without replicates; ``seed_dof`` (...).
+
+    Raises
+    ------
+    UserError
+        If a loss is zero, negative or infinite, with its coordinates.
     """
-    began = time.perf_counter()
-    train, sizes = [curve["train"] for curve in curves], [curve["test"][0] for curve in curves]
-    results, info = extrapolate(train, sizes, levels=LEVELS)
-    seconds = {"ours": time.perf_counter() - began}
-    log_test = [np.log(curve["test"][1]) for curve in curves]
-    errors = [result.log_median - truth for result, truth in zip(results, log_test, strict=True)]
-    rmsle = {"ours": np.array([np.sqrt(np.mean(error**2)) for error in errors])}
-    if baselines:
-        began = time.perf_counter()
-        published = predict_published(train, sizes, domain=domain)
-        seconds["M1-M4"] = time.perf_counter() - began
-        began = time.perf_counter()
-        published["BNSL"] = predict_broken(train, sizes)
-        seconds["BNSL"] = time.perf_counter() - began
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for name, predictions in published.items():
-                rmsle[name] = np.array(
-                    [np.sqrt(np.mean((np.log(p) - truth) ** 2)) for p, truth in zip(predictions, log_test, strict=True)]
-                )
-    return {
-        "rmsle": rmsle,
-        "seconds": seconds,
-        "origins": info["n_origins"],
-        "coverage": np.array(
-            [np.mean(np.abs(error) <= result.half_width, axis=1) for error, result in zip(errors, results, strict=True)]
-        ),
-        "width": np.array([2 * result.half_width.mean(axis=1) for result in results]),
+    if x not in loss.dims:
+        raise UserError(f"The losses have the dimensions {', '.join(map(str, loss.dims))}; none is called {x!r}.")
+    values = loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})
+    values = values.transpose(..., x, replicate)
+    bad = (values.values <= 0) | np.isinf(values.values)
+    if bad.any():
+        where = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        place = ", ".join(
+            f"{dim}={values[dim].values[i] if dim in values.coords else i}"
+            for dim, i in zip(values.dims, where, strict=True)
+        )
+        raise UserError(f"The loss at {place} is {values.values[where]}: power laws need positive, finite losses.")
+    log_loss = np.log(values)
+    n_runs = log_loss.count(replicate)
+    log_mean = log_loss.mean(replicate)
+    squares = ((log_loss - log_mean) ** 2).sum([x, replicate])
+    dof = (n_runs - 1).clip(min=0).sum(x)
+    seed_sd = np.sqrt(squares / dof.where(dof > 0))
+    return xr.Dataset({"log_mean": log_mean, "n_runs": n_runs, "seed_sd": seed_sd, "seed_dof": dof})
+
+
+def run_weights(n_runs, seed_sd, *, evaluation_sd=0.0, max_ratio=10.0):
+    """1/sigma of each averaged ln(loss): sigma^2 = seed_sd^2 / n_runs + evaluation_sd^2.
+
+    ``evaluation_sd`` is the standard error of ln(loss) from the finite test set, shared by the runs of one size.
+    The largest weight is capped at ``max_ratio`` times the smallest, so that no one size decides the fit.
+    """
+    n_runs = np.asarray(n_runs, float)
+    sigma = np.sqrt(seed_sd**2 / n_runs + np.asarray(evaluation_sd, float) ** 2)
+    sigma = np.broadcast_to(sigma, n_runs.shape)
+    return 1 / np.maximum(sigma, sigma.max() / max_ratio)
+
+
+def recency_weights(x, *, scale):
+    """Weights that multiply residuals and fade away from the largest size: exp(-(ln x_max - ln x) / (2 scale)).
+
+    Squared, they are exp(-distance/scale): ``scale`` is in units of ln x. Early points near chance level break a
+    power law; fading them is the smooth version of a cut. Infinite ``scale`` weighs all points alike.
+    """
+    log_x = np.log(np.asarray(x, float))
+    return np.exp(-(log_x.max() - log_x) / (2 * scale))
+
+
+IDENTIFIED, ONE_SIDED, NOT_IDENTIFIED = "identified", "E one-sided only", "not identified"
+MIN_DECADES = 0.5  # below, E + A x^-alpha is a straight line to any realistic noise
+DECADES_FOR_OFFSET = 1.0  # below, the offset and the exponent cannot be told apart
+MAX_CORRELATION = 0.97  # of ln N and ln D
+NOMINAL = {"E": 0.5, "A": 0.5, "alpha": 0.3, "B": 0.5, "beta": 0.3}  # a typical curve in units of its loss at x_ref
+
+
+def judge_design(sizes, law, *, n_runs=None):
+    """Verdict on one design as a dict: verdict, reason, n_sizes, decades, n_points, max_leverage, correlation.
+
+    Parameters
+    ----------
+    sizes : array (points,), or a sequence of such arrays, one for each size of the law
+    law : str or Law
+    n_runs : array (points,), runs behind each point
+    """
+    law = get_law(law)
+    sizes = [np.asarray(v, float) for v in (sizes if isinstance(sizes, (list, tuple)) else [sizes])]
+    free = len(law.names)
+    distinct = [len(np.unique(v)) for v in sizes]
+    decades = [float(np.log10(v.max() / v.min())) if v.size else 0.0 for v in sizes]
+    correlation = _correlation(sizes)
+    out = {
+        "n_points": len(sizes[0]),
+        "n_sizes": min(distinct),
+        "decades": min(decades),
+        "correlation": correlation,
+        "max_leverage": _max_leverage(law, sizes, n_runs),
     }
+    name = law.variables[int(np.argmin(distinct))]
+    shortest = law.variables[int(np.argmin(decades))]
+    needed = {"epochs": 2}.get(name, law.min_sizes)
+    if min(distinct) < needed:
+        verdict, reason = (
+            NOT_IDENTIFIED,
+            f"{_count(min(distinct), 'distinct value')} of {name}; {law.formula} needs {needed}",
+        )
+    elif len(np.unique(np.stack(sizes), axis=1).T) < free:
+        verdict, reason = NOT_IDENTIFIED, f"{len(sizes[0])} points for {free} parameters"
+    elif min(decades) < MIN_DECADES:
+        verdict, reason = NOT_IDENTIFIED, f"{shortest} spans only {min(decades):.2f} decades"
+    elif correlation > MAX_CORRELATION:
+        verdict, reason = (
+            NOT_IDENTIFIED,
+            (
+                f"ln {law.variables[0]} and ln {law.variables[1]} are correlated by "
+                f"{correlation:.3f}, so their exponents cannot be told apart"
+            ),
+        )
+    elif "E" in law.names and min(decades) < DECADES_FOR_OFFSET:
+        verdict, reason = ONE_SIDED, f"{shortest} spans only {min(decades):.2f} decades, too few to see a floor"
+    else:
+        verdict, reason = IDENTIFIED, f"{_count(min(distinct), 'distinct size')} over {min(decades):.1f} decades"
+    return out | {"verdict": verdict, "reason": reason}
 
 
-def win_shares(rmsle):
-    """Share of curves, in percent, on which each method is best: truncated to three decimals, ties split equally."""
-    table = np.stack([np.where(np.isfinite(values), values, 1.0) for values in rmsle.values()])
-    table = np.floor(table * 1000)
-    best = table == table.min(axis=0)
-    return dict(zip(rmsle, 100 * np.mean(best / best.sum(axis=0), axis=1), strict=True))
+def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):
+    """Verdict on the design of every curve, before fitting.
 
-
-def bench_file(path, *, baselines=True):
-    """Run the benchmark on a CSV file in its format.
+    Parameters
+    ----------
+    loss : DataArray with dims (..., x, replicate), NaN where a run is missing
+    x, replicate : names of dimensions
+    law : str or Law of one size
 
     Returns
     -------
-    list of dict rows {"name", "value", "unit", "goal", "ok", "detail"}: for each domain RMSLE of every method, win
-    shares, coverage and width of the 50, 80 and 95 % bands, MSCE; then seconds for the file. ``goal`` and ``ok`` are
-    None where nothing was promised.
+    Dataset over the remaining dims: ``verdict`` ("identified", "E one-sided only", "not identified"), ``reason``,
+    ``n_sizes``, ``n_points``, ``n_runs``, ``decades``, ``max_leverage`` (1: one point alone fixes a parameter).
     """
-    curves = benchmark_curves(read_curves(path))
-    domains = list(dict.fromkeys(curve["domain"] for curve in curves))
-    rows, total = [], 0.0
-    for domain in domains:
-        own = [curve for curve in curves if curve["domain"] == domain]
-        scores = score_domain(own, domain=domain, baselines=baselines)
-        total += sum(scores["seconds"].values())
-        prefix = f"curves.{domain}." if len(domains) > 1 else "curves."
-        rows += _rows(prefix, domain, len(own), scores)
-    rows.append(
-        _row("curves.seconds", total, "s", f"<= {GOAL_SECONDS:g}", total <= GOAL_SECONDS, f"{len(curves)} curves")
-    )
-    return rows
+    law = get_law(law)
+    if len(law.variables) != 1:
+        raise UserError(f"{law.name} is a law of {', '.join(law.variables)}: judge such a design with judge_design.")
+    runs = summarise_replicates(loss, replicate=replicate, x=x)["n_runs"]
+    rest = [dim for dim in runs.dims if dim != x]
+    stacked = runs.transpose(*rest, x)
+    sizes = stacked[x].values.astype(float)
+    flat = stacked.values.reshape(-1, len(sizes))
+    rows = [judge_design(sizes[row > 0], law, n_runs=row[row > 0]) | {"n_runs": int(row.sum())} for row in flat]
+    shape = stacked.shape[:-1]
+    coords = {name: coord for name, coord in stacked.coords.items() if x not in coord.dims}
+    columns = {
+        key: (rest, np.array([row[key] for row in rows]).reshape(shape))
+        for key in ("verdict", "reason", "n_sizes", "n_points", "n_runs", "decades", "max_leverage")
+    }
+    return xr.Dataset(columns, coords=coords, attrs={"law": law.name, "x": x})
 
 
-def _rows(prefix, domain, count, scores):
-    ours = float(scores["rmsle"]["ours"].mean())
-    coverage = scores["coverage"].mean(axis=0)
-    detail = f"{count} curves, {scores['origins']} rolling origins, {scores['seconds']['ours']:.1f} s"
-    goal = GOAL_RMSLE if domain == "IC" else float(np.mean(scores["rmsle"].get("M4", np.nan)))
-    known = bool(np.isfinite(goal))
-    rows = [
-        _row(
-            f"{prefix}rmsle",
-            ours,
-            "ln(loss)",
-            f"<= {goal:.4g}" if known else None,
-            ours <= goal if known else None,
-            detail,
-        )
+def _count(number, noun):
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _correlation(sizes):
+    logs = [np.log(v) for v in sizes]
+    pairs = [
+        abs(float(np.corrcoef(a, b)[0, 1]))
+        for i, a in enumerate(logs)
+        for b in logs[i + 1 :]
+        if len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
     ]
-    for name, values in scores["rmsle"].items():
-        if name != "ours":
-            failed = int(np.sum(~np.isfinite(values)))
-            rows.append(
-                _row(
-                    f"{prefix}rmsle.{name}",
-                    float(np.mean(np.where(np.isfinite(values), values, 1.0))),
-                    "ln(loss)",
-                    None,
-                    None,
-                    _baseline_detail(name, failed, count, scores["seconds"]),
-                )
-            )
-    for name, share in win_shares(scores["rmsle"]).items():
-        rows.append(
-            _row(
-                f"{prefix}wins.{name}",
-                float(share),
-                "%",
-                None,
-                None,
-                "share of curves with the lowest error, ties split",
-            )
-        )
-    low, high = GOAL_COVERAGE
-    for level in (0.5, 0.8, 0.95):
-        j = int(np.argmin(np.abs(LEVELS - level)))
-        promised = level == 0.95
-        rows.append(
-            _row(
-                f"{prefix}coverage{level * 100:.0f}",
-                float(coverage[j]),
-                "",
-                f"{low} to {high}" if promised else None,
-                bool(low <= coverage[j] <= high) if promised else None,
-                f"mean over curves; median width {np.median(scores['width'][:, j]):.4f} in ln(loss)",
-            )
-        )
-    rows.append(
-        _row(
-            f"{prefix}msce",
-            float(np.mean((coverage - LEVELS) ** 2)),
-            "",
-            None,
-            None,
-            "mean squared difference of coverage and level over " + ", ".join(f"{level:g}" for level in LEVELS),
-        )
-    )
-    return rows
+    return max(pairs, default=0.0)
 
 
-def _baseline_detail(name, failed, count, seconds):
-    group, law = ("BNSL", f"one break, {STARTS} starts") if name == "BNSL" else ("M1-M4", "as published")
-    return f"{law}; {failed} of {count} fits failed and count as 1; {seconds[group]:.1f} s for {group}"
-
-
-def _row(name, value, unit, goal, ok, detail):
-    return {"name": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "detail": detail}
+def _max_leverage(law, sizes, n_runs):
+    # Largest diagonal element of the hat matrix at a typical curve; NaN where the law has no typical one.
+    if not sizes[0].size or not set(law.names) <= set(NOMINAL):
+        return float("nan")
+    centred = [v / np.exp(np.log(v).mean()) for v in sizes]
+    jacobian = log_gradient(law, centred, np.array([[NOMINAL[name] for name in law.names]]))[0]
+    if n_runs is not None:
+        jacobian = jacobian * np.sqrt(np.asarray(n_runs, float))[:, None]
+    left, values, _ = np.linalg.svd(jacobian, full_matrices=False)
+    left = left[:, values > 1e-10 * values.max()]
+    return float(np.max(np.sum(left**2, axis=1)))

@@ -1,13 +1,192 @@
-"""Columns of a table of fits: intervals of every kind and the verdict after the fit, for all curves at once."""
+"""How well a fit is known: covariance, profiles, bootstrap, and the bands of its predictions, for many curves at once.
+
+Every bootstrap draw is a full refit. The unit that is resampled is the training run or the average of the runs of one
+size, never a checkpoint or a galaxy. The sizes stay as they are: resampling cases can drop a size and leave the law
+unidentifiable.
+"""
 
 import numpy as np
+import xarray as xr
+from scipy import stats
 
-from gzlib.fitting.batch import batch_fit
-from gzlib.fitting.bootstrap import bootstrap
-from gzlib.fitting.design import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED
-from gzlib.fitting.laws import LAWS
-from gzlib.fitting.onecurve import PRIOR_SIZE
-from gzlib.fitting.uncertainty import covariance, profile_limits, rise_of, student_quantile
+from gzlib.errors import UserError
+from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED
+from gzlib.fitting.laws import LAWS, get_law
+from gzlib.fitting.optimise import PRIOR_SIZE, batch_fit, law_bounds, log_gradient, log_loss
+
+BISECTIONS = 30
+EXPANSIONS = 40
+
+
+def covariance(law, variables, parameters, *, weights, variance=1.0, held=()):
+    """Covariance of the parameters of each fit: variance * (J' W J)^-1 with J the gradient of ln(loss).
+
+    A parameter at a bound or in ``held`` is known: its row and column are NaN. ``parameters`` (fits, parameters);
+    ``weights`` (fits, points); ``variance`` scalar or (fits,). Returns (fits, parameters, parameters).
+    """
+    low, high = law_bounds(law)
+    with np.errstate(all="ignore"):
+        jacobian = log_gradient(law, variables, parameters) * weights[:, :, None]
+    out = np.full((len(parameters),) + 2 * (len(law.names),), np.nan)
+    known = (parameters <= low) | (parameters >= high) | np.isin(law.names, held)
+    for i, (matrix, at_bound) in enumerate(zip(jacobian, known, strict=True)):
+        index = np.flatnonzero(~at_bound)
+        normal = matrix[:, index].T @ matrix[:, index]
+        size = np.sqrt(np.diag(normal))
+        if not np.all(np.isfinite(normal)) or np.any(size == 0):
+            continue
+        scaled = normal / np.outer(size, size)
+        if np.linalg.cond(scaled) < 1e13:
+            out[np.ix_([i], index, index)] = np.linalg.inv(scaled) / np.outer(size, size)
+    return out * np.reshape(variance, (-1, 1, 1))
+
+
+def profile_cost(law, variables, y, best, name, value, *, weights, held=()):
+    """Lowest cost of each curve with parameter ``name`` held at ``value`` (fits,), and the other parameters there."""
+    start = best.copy()
+    start[:, law.names.index(name)] = value
+    result = batch_fit(law, variables, y, start, weights=weights, held=(name, *held))
+    return result.cost, result.parameters
+
+
+def profile_limits(law, variables, y, best, best_cost, name, *, weights, rise, step, held=()):
+    """Where the profile of a parameter has risen by ``rise`` above the optimum, on either side.
+
+    Parameters
+    ----------
+    law, variables, y, weights : as for ``batch_fit``, y (fits, points)
+    best : array (fits, parameters), the optimum; best_cost (fits,), its cost
+    name : the parameter
+    rise : array (fits,), in units of the cost: half of chi-square's threshold times the variance factor
+    step : array (fits,), a first guess of the half-width
+    held : names of further parameters that stay where they are
+
+    Returns
+    -------
+    low, high : arrays (fits,). A limit equals the parameter's bound where the profile never rises enough.
+    """
+    j = law.names.index(name)
+    bounds = [bound[j] for bound in law_bounds(law)]
+    centre = best[:, j]
+    step = np.where(np.isfinite(step) & (step > 0), step, 0.1 * (np.abs(centre) + 1e-3))
+    limits = []
+    for sign, bound in zip((-1, 1), bounds, strict=True):
+        inside, outside = centre.copy(), np.clip(centre + sign * step, *bounds)
+        start, open_ended = best.copy(), np.zeros(len(y), bool)
+        width = step.copy()
+        searching = np.ones(len(y), bool)
+        for _ in range(EXPANSIONS):
+            cost, parameters = profile_cost(law, variables, y, start, name, outside, weights=weights, held=held)
+            crossed = cost - best_cost >= rise
+            open_ended |= searching & ~crossed & (outside == bound)
+            searching &= ~crossed & ~open_ended
+            if not searching.any():
+                break
+            inside = np.where(searching, outside, inside)
+            start = np.where(searching[:, None], parameters, start)
+            width = np.where(searching, 2 * width, width)
+            outside = np.where(searching, np.clip(outside + sign * width, *bounds), outside)
+        open_ended |= searching
+        for _ in range(BISECTIONS):
+            middle = 0.5 * (inside + outside)
+            cost, parameters = profile_cost(law, variables, y, start, name, middle, weights=weights, held=held)
+            crossed = cost - best_cost >= rise
+            start = np.where(crossed[:, None], start, parameters)
+            inside, outside = np.where(crossed, inside, middle), np.where(crossed, middle, outside)
+            if np.all(np.abs(outside - inside) <= 1e-7 * (np.abs(middle) + 1e-12)):
+                break
+        limits.append(np.where(open_ended, bound, 0.5 * (inside + outside)))
+    return limits[0], limits[1]
+
+
+def rise_of(level, *, dof, variance=1.0, one_sided=False):
+    """Rise of the cost (half the sum of squares) at the ends of an interval: variance * t^2 / 2.
+
+    ``dof`` are those that the variance was estimated with (infinite if it is known: then t^2 is chi-square's
+    quantile). ``level`` is the two-sided coverage, or the one-sided with ``one_sided=True``.
+    """
+    quantile = level if one_sided else 0.5 * (1 + level)
+    return 0.5 * variance * student_quantile(quantile, dof) ** 2
+
+
+def student_quantile(quantile, dof):
+    """Quantile of Student's t; NaN without degrees of freedom, the normal's for infinitely many."""
+    dof = np.asarray(dof, float)
+    with np.errstate(invalid="ignore"):
+        return np.where(dof > 0, stats.t.ppf(quantile, np.where(dof > 0, np.minimum(dof, 1e9), 1.0)), np.nan)
+
+
+BOOTSTRAPS = ("parametric", "residual", "wild")
+LARGEST_LOG = 650.0  # of a synthetic loss
+# Webb's six-point distribution (mean 0, variance 1, Webb 2014, Queen's Economics Department paper 1315): with few
+# clusters Rademacher's two points give too few different draws.
+WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
+
+
+def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="parametric", held=(), seed=0):
+    """Refit ``draws`` synthetic copies of each curve.
+
+    Parameters
+    ----------
+    law, variables : as for ``batch_fit``
+    y : array (curves, points); weights : array (curves, points), zero where a point is absent
+    best : array (curves, parameters), the fits
+    variance : array (curves,), variance of a weighted residual
+    dof : array (curves,), degrees of freedom of that variance
+    draws : int
+    kind : "parametric", "residual" or "wild"
+        Gaussian noise whose variance is itself drawn from its scaled inverse chi-square; the curve's own
+        residuals, inflated for the fitted parameters and resampled over sizes; or each size's residual times a Webb
+        weight (robust to noise that depends on size).
+    held : names of parameters that are known
+    seed : int
+
+    Returns
+    -------
+    parameters (curves, draws, parameters), variances (curves, draws), converged (curves, draws)
+    """
+    if kind not in BOOTSTRAPS:
+        raise UserError(f"No bootstrap is called {kind!r}: choose one of {', '.join(BOOTSTRAPS)}.")
+    rng = np.random.default_rng(seed)
+    n_curves, n_points = y.shape
+    fitted = log_loss(law, variables, best)
+    present = weights > 0
+    variances = variance[:, None] * dof[:, None] / rng.chisquare(np.minimum(dof, 1e9)[:, None], size=(n_curves, draws))
+    if kind == "parametric":
+        noise = rng.standard_normal((n_curves, draws, n_points)) * np.sqrt(variances)[:, :, None]
+    else:
+        # A residual is smaller than the noise it came from; sqrt(n / dof) restores its variance on average.
+        count = present.sum(axis=1)
+        scale = np.sqrt(np.maximum(variance, 0) * count / np.maximum(_squares(y, fitted, weights), 1e-300))
+        residual = np.where(present, weights * (np.log(y) - fitted), 0.0) * scale[:, None]
+        if kind == "wild":
+            noise = residual[:, None, :] * rng.choice(WEBB, size=(n_curves, draws, n_points))
+        else:
+            mean = residual.sum(axis=1) / count
+            order = np.argsort(~present, axis=1, kind="stable")  # the present points first
+            picks = np.floor(rng.random((n_curves, draws, n_points)) * count[:, None, None]).astype(int)
+            chosen = np.take_along_axis(order[:, None, :], picks, axis=2)
+            noise = np.take_along_axis((residual - mean[:, None])[:, None, :], chosen, axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = np.where(present[:, None, :], noise / weights[:, None, :], 0.0)
+    # a variance with one degree of freedom has draws so large that their losses are no floats
+    synthetic = np.exp(np.clip(fitted[:, None, :] + shift, -LARGEST_LOG, LARGEST_LOG)).reshape(-1, n_points)
+    sizes = [np.repeat(v, draws, axis=0) if np.ndim(v) == 2 else v for v in variables]
+    result = batch_fit(
+        law,
+        sizes,
+        synthetic,
+        np.repeat(best, draws, axis=0),
+        weights=np.repeat(weights, draws, axis=0),
+        held=held,
+        tolerance=1e-7,
+    )
+    shape = (n_curves, draws)
+    return result.parameters.reshape(*shape, -1), variances, result.converged.reshape(shape)
+
+
+def _squares(y, fitted, weights):
+    return np.sum((weights * (np.log(y) - fitted)) ** 2, axis=1)
 
 
 def interval_columns(law, sizes, curves, *, level, held, draws, kind, seed):
@@ -160,3 +339,49 @@ def _judge_fit(law, columns, i, verdict, reason, held):
     if verdict == ONE_SIDED:
         return verdict, reason
     return IDENTIFIED, reason
+
+
+BANDS = ("mean", "new_run")
+
+
+def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
+    """Loss at new sizes with a band from the bootstrap draws of the fit.
+
+    The band holds parameter noise (``kind="mean"``: where the average of many runs lies) and, with
+    ``kind="new_run"``, the noise of one run. It does not know whether the law still holds at ``x_new``: use
+    ``gzlib.fitting.forecasting`` for bands that include what the law got wrong before.
+
+    Parameters
+    ----------
+    fits : Dataset from ``fit_curves``, with draws
+    x_new : float or array (sizes,), in the units of the fit's ``x``
+    level : float, coverage
+    kind : "mean" or "new_run"
+    seed : int, of the run noise
+
+    Returns
+    -------
+    Dataset with ``median`` (the fit's own curve), ``lower`` and ``upper`` over the dims of ``fits`` and
+    (x, ): NaN where a fit was refused.
+    """
+    if kind not in BANDS:
+        raise UserError(f"No band is called {kind!r}: choose 'mean' or 'new_run'.")
+    if "draw_values" not in fits:
+        raise UserError("These fits carry no draws, so no band can be made: call fit_curves with draws=500.")
+    x_new = np.atleast_1d(np.asarray(x_new, float))
+    if not np.all(np.isfinite(x_new) & (x_new > 0)):
+        raise UserError("x_new must be positive and finite sizes.")
+    law, x = get_law(fits.attrs["law"]), fits.attrs["x"]
+    new = xr.DataArray(x_new / fits.attrs["x_ref"], dims=x, coords={x: x_new})
+    median = law.function(new, *(fits[name] for name in law.names))
+    drawn = np.log(law.function(new, *(fits["draw_values"].sel(parameter=name, drop=True) for name in law.names)))
+    if kind == "new_run":
+        rng = np.random.default_rng(seed)
+        shape = [fits.sizes[dim] for dim in fits["draw_sd"].dims]
+        drawn = drawn + fits["draw_sd"] * xr.DataArray(rng.standard_normal(shape), dims=fits["draw_sd"].dims)
+    ends = np.exp(drawn.quantile([0.5 * (1 - level), 0.5 * (1 + level)], dim="draw", skipna=False))
+    order = [*(dim for dim in fits["draw_sd"].dims if dim != "draw"), x]
+    band = xr.Dataset(
+        {"median": median, "lower": ends.isel(quantile=0, drop=True), "upper": ends.isel(quantile=1, drop=True)}
+    )
+    return band.transpose(*order).assign_attrs(level=level, kind=kind, law=law.name, x_ref=fits.attrs["x_ref"])

@@ -1,8 +1,9 @@
 """Scaling laws as documented functions: loss against training size, or against model and training size.
 
-Every law is positive and falls with each of its sizes for parameters inside the bounds. Sizes are usually
-given in units of a reference size (``x / x_ref``), which makes the amplitude the excess loss at that size and
-keeps amplitude and exponent nearly uncorrelated.
+Every law is positive and falls with each of its sizes for parameters inside the bounds. Sizes are usually given in
+units of a reference size (``x / x_ref``), which makes the amplitude the excess loss at that size and keeps amplitude
+and exponent nearly uncorrelated. The formulas and the gradients of ln(loss) are plain functions of sizes and
+parameters, all broadcast.
 """
 
 import functools
@@ -13,7 +14,91 @@ import lmfit
 import numpy as np
 
 from gzlib.errors import UserError
-from gzlib.fitting import formulas
+
+
+def power(x, A, alpha):
+    return A * x**-alpha
+
+
+def power_offset(x, E, A, alpha):
+    return E + A * x**-alpha
+
+
+def power_gradient(x, A, alpha):
+    return [1 / A + 0 * x, -np.log(x) + 0 * A]
+
+
+def power_offset_gradient(x, E, A, alpha):
+    excess = A * x**-alpha
+    loss = E + excess
+    return [1 / loss, excess / (A * loss), -np.log(x) * excess / loss]
+
+
+def shifted_power(x, A, g, alpha):
+    return A * (1 / x + g) ** alpha
+
+
+def shifted_power_gradient(x, A, g, alpha):
+    base = 1 / x + g
+    return [1 / A + 0 * base, alpha / base, np.log(base)]
+
+
+def saturating(x, E, L0, A, a, alpha):
+    # Solved for the loss: with u = (y - E)/(L0 - E), ln u - a ln(1 - u) = ln A - alpha ln x + (a - 1) ln(L0 - E).
+    # In z = logit u the left side rises with slope between 1 and a, so Newton's method from either side converges.
+    span = np.maximum(L0 - E, 1e-12)
+    target = np.log(A) - alpha * np.log(x) + (a - 1) * np.log(span)
+    z = np.where(target > 0, target / np.maximum(a, 0.05), target)
+    for _ in range(30):
+        value = -np.logaddexp(0, -z) + a * np.logaddexp(0, z)
+        u = 1 / (1 + np.exp(-np.clip(z, -700, 700)))
+        z = z - (value - target) / ((1 - u) + a * u)
+    return E + span / (1 + np.exp(-np.clip(z, -700, 700)))
+
+
+def broken_power(x, E, A, c0, c1, d, f):
+    # (1 + (x/d)^(1/f))^(-c1 f) through its logarithm: a sharp break, a small f, would overflow
+    return E + A * x**-c0 * np.exp(-c1 * f * np.logaddexp(0, np.log(x / d) / f))
+
+
+def broken_power_gradient(x, E, A, c0, c1, d, f):
+    position = np.log(x / d) / f
+    bend = np.logaddexp(0, position)
+    past = np.exp(-np.logaddexp(0, -position))
+    excess = A * x**-c0 * np.exp(-c1 * f * bend)
+    loss = E + excess
+    share = excess / loss
+    slopes = [-np.log(x), -f * bend, c1 * past / d, -c1 * (bend - position * past)]
+    return [1 / loss, share / A, *(share * slope for slope in slopes)]
+
+
+def chinchilla(N, D, E, A, alpha, B, beta):
+    return E + A * N**-alpha + B * D**-beta
+
+
+def chinchilla_gradient(N, D, E, A, alpha, B, beta):
+    by_size, by_data = N**-alpha, D**-beta
+    loss = E + A * by_size + B * by_data
+    return [1 / loss, by_size / loss, -A * np.log(N) * by_size / loss, by_data / loss, -B * np.log(D) * by_data / loss]
+
+
+def kaplan(N, D, E, A, r, R, beta):
+    return E + A * (N**-r + R / D) ** beta
+
+
+def skaling(N, D, E, A, a, R, b, k):
+    return E + A * (N**-a + R * D**-b) ** k
+
+
+def bounded(N, D, E, L0, A, alpha, B, beta):
+    h = A * N**-alpha + B * D**-beta
+    return E + np.maximum(L0 - E, 0) * h / (1 + h)
+
+
+def data_constrained(N, U, epochs, E, A, alpha, B, beta, R):
+    effective = U * (1 + R * -np.expm1(-(np.maximum(epochs, 1) - 1) / R))
+    return E + A * N**-alpha + B * effective**-beta
+
 
 EXPONENTS = np.concatenate([[0.02, 0.05], np.arange(0.1, 1.01, 0.1), [1.25, 1.5, 2.0, 3.0]])
 COARSE_EXPONENTS = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 1.0])
@@ -89,28 +174,28 @@ _REGISTRY = [
         "power",
         "A x^-alpha",
         "Hestness et al. 2017, arXiv:1712.00409; M1 of arXiv:2209.06640",
-        formulas.power,
+        power,
         {"A": _A, "alpha": _ALPHA},
         ("A",),
         {"alpha": EXPONENTS},
         min_sizes=2,
-        gradient=formulas.power_gradient,
+        gradient=power_gradient,
     ),
     Law(
         "power-offset",
         "E + A x^-alpha",
         "Hestness et al. 2017, arXiv:1712.00409; M2 of arXiv:2209.06640",
-        formulas.power_offset,
+        power_offset,
         {"E": _E, "A": _A, "alpha": _ALPHA},
         ("E", "A"),
         {"alpha": EXPONENTS},
-        gradient=formulas.power_offset_gradient,
+        gradient=power_offset_gradient,
     ),
     Law(
         "shifted-power",
         "A (1/x + g)^alpha",
         "M3 of Alabdulmohsin et al. 2022, arXiv:2209.06640",
-        formulas.shifted_power,
+        shifted_power,
         {
             "A": _A,
             "g": Parameter(0, np.inf, "1/x_ref", "inverse of the size at which the curve levels off"),
@@ -118,13 +203,13 @@ _REGISTRY = [
         },
         ("A",),
         {"alpha": EXPONENTS, "g": np.concatenate([[0.0], np.geomspace(1e-3, 10, 9)])},
-        gradient=formulas.shifted_power_gradient,
+        gradient=shifted_power_gradient,
     ),
     Law(
         "saturating",
         "(y - E) / (L0 - y)^a = A x^-alpha",
         "M4 of Alabdulmohsin et al. 2022, arXiv:2209.06640",
-        formulas.saturating,
+        saturating,
         {
             "E": _E,
             "L0": _L0,
@@ -140,7 +225,7 @@ _REGISTRY = [
         "broken-power",
         "E + A x^-c0 (1 + (x/d)^(1/f))^(-c1 f)",
         "one break of Caballero et al. 2023, arXiv:2210.14891, equation 1",
-        formulas.broken_power,
+        broken_power,
         {
             "E": _E,
             "A": _A,
@@ -157,14 +242,14 @@ _REGISTRY = [
             "f": np.array([0.2, 1.0]),
         },
         min_sizes=6,
-        gradient=formulas.broken_power_gradient,
+        gradient=broken_power_gradient,
         log_sized=("d",),
     ),
     Law(
         "chinchilla",
         "E + A N^-alpha + B D^-beta",
         "Hoffmann et al. 2022, arXiv:2203.15556, equation 2",
-        formulas.chinchilla,
+        chinchilla,
         {
             "E": _E,
             "A": _AN,
@@ -175,13 +260,13 @@ _REGISTRY = [
         ("E", "A", "B"),
         {"alpha": EXPONENTS, "beta": EXPONENTS},
         ("N", "D"),
-        gradient=formulas.chinchilla_gradient,
+        gradient=chinchilla_gradient,
     ),
     Law(
         "kaplan",
         "E + A (N^-r + R/D)^beta",
         "Kaplan et al. 2020, arXiv:2001.08361, equation 1.5, with an offset",
-        formulas.kaplan,
+        kaplan,
         {
             "E": _E,
             "A": _AN,
@@ -197,7 +282,7 @@ _REGISTRY = [
         "skaling",
         "E + A (N^-a + R D^-b)^k",
         "Videau et al. 2026 (Skaling), arXiv:2608.07222",
-        formulas.skaling,
+        skaling,
         {
             "E": _E,
             "A": _AN,
@@ -214,7 +299,7 @@ _REGISTRY = [
         "bounded",
         "E + (L0 - E) h/(1 + h), h = A N^-alpha + B D^-beta",
         "bounded rational law of Bryant and Liu 2026, arXiv:2605.09189, without data repetition",
-        formulas.bounded,
+        bounded,
         {
             "E": _E,
             "L0": _L0,
@@ -231,7 +316,7 @@ _REGISTRY = [
         "data-constrained",
         "E + A N^-alpha + B D'^-beta, D' = U (1 + R (1 - exp(-(epochs - 1)/R)))",
         "Muennighoff et al. 2023, arXiv:2305.16264, repetition of data only",
-        formulas.data_constrained,
+        data_constrained,
         {
             "E": _E,
             "A": _AN,

@@ -4,9 +4,10 @@ import numpy as np
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.batch import log_gradient
-from gzlib.fitting.forecast import forecast
+from gzlib.fitting.curves import to_array
+from gzlib.fitting.forecasting import forecast
 from gzlib.fitting.laws import get_law
+from gzlib.fitting.optimise import log_gradient
 
 MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not forecast
 GRID = 241
@@ -165,3 +166,37 @@ def next_run(fits, x_target, candidates, *, cost=None):
         },
         coords=coords | {"candidate": candidates},
     )
+
+
+def forecast_labels(curves, target, *, level=0.95):
+    """How many labels each curve needs for a target loss.
+
+    Parameters
+    ----------
+    curves : DataFrame from ``read_curves``
+    target : float
+    level : coverage of the band
+
+    Returns
+    -------
+    dict: ``target``, ``level``, ``calibrated`` and ``curves``, a list of dicts ``curve``, ``labels``, ``labels_low``,
+    ``labels_high`` (None where out of reach), ``largest`` (size of the pilot), ``best_loss``, ``status``.
+    """
+    if curves.empty:
+        raise UserError("There are no curves to forecast.")
+    loss = to_array(curves)
+    needed = labels_needed(loss, target, level=level)
+    rows = []
+    for curve in needed["curve"].values:
+        one, own = needed.sel(curve=curve), loss.sel(curve=curve).dropna("n_train", how="all")
+        values = {key: float(one[key]) for key in ("labels", "labels_low", "labels_high")}
+        rows.append(
+            {"curve": str(curve)}
+            | {key: value if np.isfinite(value) else None for key, value in values.items()}
+            | {
+                "largest": float(own["n_train"].max()),
+                "best_loss": float(own.mean("seed").min()),
+                "status": str(one["status"].item()),
+            }
+        )
+    return {"target": float(target), "level": level, "calibrated": needed.attrs["calibrated"], "curves": rows}

@@ -4,10 +4,10 @@ import numpy as np
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.batch import batch_fit
-from gzlib.fitting.design import NOT_IDENTIFIED, judge_design
-from gzlib.fitting.fit import fit_law
+from gzlib.fitting.curves import NOT_IDENTIFIED, judge_design
+from gzlib.fitting.fits import fit_law
 from gzlib.fitting.laws import get_law
+from gzlib.fitting.optimise import batch_fit
 
 REWEIGHTINGS = 12
 

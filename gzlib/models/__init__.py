@@ -1,17 +1,8 @@
-"""Encoders, heads and starting weights."""
+"""Encoders, heads and starting weights.
 
-from gzlib.models.encoders import LADDER, Encoder, build_encoder, count_parameters
-from gzlib.models.heads import ClassHead, DirichletHead, GalaxyModel, RegressionHead
-from gzlib.models.weights import load_encoder
+The public names, one line each, stand in ``__init__.pyi``; each is loaded when it is first used.
+"""
 
-__all__ = [
-    "LADDER",
-    "ClassHead",
-    "DirichletHead",
-    "Encoder",
-    "GalaxyModel",
-    "RegressionHead",
-    "build_encoder",
-    "count_parameters",
-    "load_encoder",
-]
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

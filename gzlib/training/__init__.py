@@ -1,21 +1,8 @@
-"""Pretraining and finetuning runs, and the store that keeps them."""
+"""Runs: pretraining, finetuning and probes, the store that keeps them, and sweeps.
 
-from gzlib.training.config import FINETUNING, FinetuneConfig, PretrainConfig, Recipe
-from gzlib.training.make import key_of, make_again, run
-from gzlib.training.results import load_runs
-from gzlib.training.runs import stored_records
-from gzlib.training.sweep import missing, sweep
+The public names, one line each, stand in ``__init__.pyi``; each is loaded when it is first used.
+"""
 
-__all__ = [
-    "FINETUNING",
-    "FinetuneConfig",
-    "PretrainConfig",
-    "Recipe",
-    "key_of",
-    "load_runs",
-    "make_again",
-    "missing",
-    "run",
-    "stored_records",
-    "sweep",
-]
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 """A sweep on many processes or machines, through Dask: ``local``, ``local:4``, or a running scheduler's address.
 
-Every worker makes one run at a time and stores it where its own ``GZLIB_RUNS`` points. Where all see one file system
+Every worker makes one run at a time and stores it where its own ``GZLIB_STORE`` points. Where all see one file system
 that is the store of the sweep, too; where not, the record comes back and is stored here (the weights on demand). A
 worker that dies loses the training since its last checkpoint: its run goes to another worker, which goes on from
 there if it sees the store. Dask is imported only when it is asked for.
@@ -15,16 +15,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from gzlib import paths
-from gzlib.data.curate import SurveySpec
-from gzlib.data.progress import Live
-from gzlib.errors import UserError
-from gzlib.files import NotWritten, write_whole
-from gzlib.training.config import config_dict, config_from_dict
-from gzlib.training.lock import Busy
-from gzlib.training.make import KINDS, key_of, run
-from gzlib.training.runs import read_run, write_run
-from gzlib.training.sweep import FAILED, Job, is_stored, jobs_left, title
-from gzlib.training.tally import Tally
+from gzlib.config import SurveySpec, config_dict, config_from_dict, kind_of
+from gzlib.errors import Busy, NotWritten, UserError
+from gzlib.files import write_whole
+from gzlib.progress import Live
+from gzlib.training.runs import key_of, run
+from gzlib.training.store import read_run, write_run
+from gzlib.training.sweeps import FAILED, Job, Tally, is_stored, jobs_left, title
 
 POLL_SECONDS = 1.0
 CONNECT_SECONDS = 20
@@ -41,7 +38,7 @@ def sweep_on(
     report: Callable[[str], None] | None = None,
     **conduct,
 ) -> list[dict]:
-    """As :func:`gzlib.training.sweep.sweep`, on Dask's workers.
+    """As :func:`gzlib.training.sweeps.sweep`, on Dask's workers.
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ def sweep_on(
     bring_weights : bool
         Fetch the weights, too, from workers that do not store to this file system.
     **conduct
-        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.make.run`.
+        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.runs.run`.
 
     Raises
     ------
@@ -97,7 +94,7 @@ def _drive(client, left: dict[str, Job], tally: Tally, *, device: str, bring_wei
             config, survey = left[key]
             if getattr(config, "weights", "") not in unfinished:
                 del later[key]
-                arguments = (KINDS[type(config)][0], config_dict(config), asdict(survey), key, device, conduct)
+                arguments = (kind_of(config), config_dict(config), asdict(survey), key, device, conduct)
                 running[client.submit(work, *arguments, pure=False, priority=-list(left).index(key))] = key
         workers = len(client.nthreads())
         tally.running = min(len(running), workers)
@@ -162,7 +159,7 @@ def _keep(client, key: str, outcome: dict, bring_weights: bool):
     if bring_weights:
         weights = client.submit(read_weights, key, workers=[outcome["worker"]], pure=False).result()
         if weights is not None:
-            write_whole(paths.RUNS / key / "weights.safetensors", lambda file: file.write(weights))
+            write_whole(paths.STORE / key / "weights.safetensors", lambda file: file.write(weights))
     write_run(outcome["record"])
 
 
@@ -181,8 +178,8 @@ def _connected(scheduler: str) -> Iterator:
     if scheduler.split(":")[0] == "local":
         n, cores = local_workers(scheduler), os.cpu_count() or 1
         threads = str(max(1, cores // n))
-        stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_RUNS": paths.RUNS, "GZLIB_SURVEYS": paths.SURVEYS}
-        environment = {name: str(path) for name, path in stores.items()}
+        stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_STORE": paths.STORE, "GZLIB_SURVEYS": paths.SURVEYS}
+        environment = {name: str(path) for name, path in stores.items() if path is not None}
         environment |= {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         # memory_limit 0: surveys are memory-mapped, which Dask would take for memory in use and pause the worker.
         with (

@@ -1,13 +1,13 @@
-"""One run in several processes, as torchrun starts them; in a single process all of this does nothing.
+"""Where a run is computed: the device, its precision, and one or several processes.
 
 ``torchrun --nproc-per-node 4 -m gzlib pretrain ...`` gives the run that one process would give: every process holds the
-whole model and takes its part of each batch, gradients are summed over all. The run's key says nothing of it. All
-processes must see the same run store and surveys.
+whole model and takes its part of each batch, gradients are summed over all. The run's key says nothing of it, nor of
+the device. All processes must see the same run store and surveys. In a single process all of this does nothing.
 """
 
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import torch
@@ -16,6 +16,30 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gzlib.errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto``: a CUDA GPU if there is one, else Apple's, else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"This machine has no device '{name}'; use 'auto' or 'cpu'.") from None
+    return device
+
+
+def autocast(device: torch.device):
+    """bfloat16 where matrix units make it pay; heads and losses stay in float32.
+
+    On CPUs it is left off: depthwise convolutions lose more than the matrix products gain.
+    """
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The training loop, used by pretraining and by finetuning."""
+"""The optimiser of a training run, and its learning rate from step to step."""
 
 import math
 import time
@@ -11,20 +11,49 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from gzlib.data.loader import Loader
-from gzlib.data.mapped import open_loader
-from gzlib.data.seeds import mix
-from gzlib.errors import UserError
-from gzlib.files import NotWritten
+from gzlib.config import Recipe
+from gzlib.data.loader import Loader, mix, open_loader
+from gzlib.errors import NotWritten, UserError
 from gzlib.training import distributed
-from gzlib.training.checkpoint import load_checkpoint, save_checkpoint
-from gzlib.training.config import Recipe
-from gzlib.training.device import autocast
-from gzlib.training.optimiser import adamw, learning_rate
-from gzlib.training.progress import silent, telling
-from gzlib.training.stopping import leave, stop_requests
+from gzlib.training.checkpoint import leave, load_checkpoint, save_checkpoint, stop_requests
+from gzlib.training.distributed import autocast
+from gzlib.training.monitor import silent, telling
+
+
+def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.AdamW:
+    """AdamW over a model's parameters, in one kernel where torch has it."""
+    groups = parameter_groups(model, recipe)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=device.type in ("cpu", "cuda") or None)
+
+
+def learning_rate(recipe: Recipe, step: int, last: int) -> float:
+    """Learning rate of step ``step`` (from 0) of ``last``: up along a line, then down along a cosine or flat."""
+    warm = max(1, round(recipe.warmup * last))
+    if step < warm:
+        return recipe.learning_rate * ((step + 1) / warm)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return recipe.learning_rate * (0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, last - warm))))
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
+    """No weight decay on biases and norms; with layer decay, a rate that falls from the head to the stem.
+
+    Raises
+    ------
+    UserError
+        If the encoder does not say what its layers are, and layer decay is asked for.
+    """
+    if recipe.layer_decay == 1.0:
+        return param_groups_weight_decay(model, recipe.weight_decay)
+    network = model.encoder.network
+    if not hasattr(network, "group_matcher"):
+        raise UserError(f"Encoder '{model.encoder.name}' names no layer groups; use layer_decay=1.")
+    groups = param_groups_layer_decay(network, recipe.weight_decay, layer_decay=recipe.layer_decay)
+    return groups + param_groups_weight_decay(model.head, recipe.weight_decay)
 
 
 class NonFiniteLoss(UserError):
@@ -139,13 +168,13 @@ def fit(
     compile : bool
         Train through ``torch.compile``: the same run to rounding errors, worth its minutes on GPUs.
     log : str, optional
-        See :mod:`gzlib.training.logger`.
+        See :mod:`gzlib.training.monitor`.
 
     Raises
     ------
     NonFiniteLoss
         With the step, the learning rate and the galaxies of the batch.
-    gzlib.training.stopping.Stopped, KeyboardInterrupt
+    gzlib.training.checkpoint.Stopped, KeyboardInterrupt
         After SIGTERM or SIGINT, once the checkpoint is written.
     UserError
         If the checkpoint is another run's.

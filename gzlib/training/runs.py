@@ -1,113 +1,198 @@
-"""The run store: one folder a run, named by what defines it; ``run.json`` is written last."""
+"""One run: read where it is stored, else made, by one process at a time, and stored."""
 
-import hashlib
 import json
-import math
-import platform
-import re
-import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-import timm
-import torch
+from safetensors.torch import save
 
-from gzlib import paths, trace
-from gzlib.errors import UserError
-from gzlib.files import replace_file
-from gzlib.training.config import FinetuneConfig, PretrainConfig, config_dict
+from gzlib import paths
+from gzlib.config import FinetuneConfig, PretrainConfig, RunConfig, SurveySpec, config_dict, config_from_dict, kind_of
+from gzlib.data.curation import make_survey, survey_fingerprint
+from gzlib.data.survey import read_report
+from gzlib.errors import Busy, NotWritten, UserError
+from gzlib.files import held, replace_file, write_whole
+from gzlib.models.weights import weights_identity
+from gzlib.progress import Live
+from gzlib.training.distributed import choose_device, is_main, share, world
+from gzlib.training.finetuning import finetune
+from gzlib.training.pretraining import pretrain
+from gzlib.training.store import provenance, read_run, run_key, write_run
 
-# Raised by hand when the same configuration comes to mean another training.
-RECIPE_VERSION = 1
-
-FIELDS = {"key", "kind", "config", "survey", "metrics", "provenance"}
-
-
-def canonical_json(value) -> str:
-    """One spelling for one content: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def run_key(kind: str, config: PretrainConfig | FinetuneConfig, survey_fingerprint: str) -> str:
-    """16 hexadecimal digits that stand for the whole configuration, the survey, and the meaning of training."""
-    identity = [kind, config_dict(config), survey_fingerprint, RECIPE_VERSION]
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetune}
+LOCK = ".lock"  # in the folder of a run, while it is being made
 
 
-def read_run(key: str) -> dict | None:
-    """The record of a finished run, or None.
+def key_of(config: RunConfig, survey: SurveySpec) -> str:
+    """Key of the run that this configuration makes on this survey."""
+    return run_key(config, survey_fingerprint(survey), weights_identity(config.encoder, config.weights))
+
+
+def run(
+    config: RunConfig,
+    survey: SurveySpec,
+    *,
+    device: str = "auto",
+    need_weights: bool = False,
+    wait: bool = True,
+    report: Callable[[str], None] | None = None,
+    live: Callable[[str], None] | None = None,
+    compile: bool = False,
+    log: str | None = None,
+    checkpoint_seconds: float = 120.0,
+) -> dict:
+    """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
+
+    In processes that torchrun started, all train and the first one stores.
+
+    Parameters
+    ----------
+    need_weights : bool
+        Train again if the record is there but its weights are not on this machine.
+    wait : bool
+        Whether to wait where another process is making this very run.
+    report, live : callable, optional
+        Take lines that stay, and how things stand; without ``report`` both go to standard error.
+    compile, log, checkpoint_seconds
+        See :func:`gzlib.training.loop.fit`.
+
+    Returns
+    -------
+    dict with ``key``, ``kind``, ``config``, ``survey``, ``weights``, ``metrics``, ``test``, ``provenance``.
+
+    Raises
+    ------
+    Busy
+        If another process is making the run and ``wait`` is false.
+    NotWritten
+        If the store cannot be written.
+    Exception
+        Whatever training raises; ``failed.json`` in the run's folder then holds the error until the run succeeds.
+    """
+    if report is None:
+        screen = Live()
+        report, live = screen.line, screen.show if screen.on_terminal else None
+    with ExitStack() as locks:
+
+        def look() -> tuple[str, dict | None]:
+            key = key_of(config, survey)
+            folder = paths.STORE / key
+            if (record := _stored(key, need_weights)) is None:
+                locks.enter_context(held(folder / LOCK, f"Run {key}", wait=report if wait else None))
+                record = _stored(key, need_weights)  # another process may have made it meanwhile
+            elif _leftovers(folder):
+                with suppress(Busy, NotWritten), held(folder / LOCK, f"Run {key}"):
+                    _tidy(folder)
+            return key, record
+
+        key, record = _by_first(look)
+        if record is None:
+            conduct = {"compile": compile, "log": log, "checkpoint_seconds": checkpoint_seconds}
+            record = _train(key, config, survey, device=device, report=report, live=live, **conduct)
+            _by_first(lambda: _tidy(paths.STORE / key))
+        return record
+
+
+def _by_first(do):
+    """What ``do()`` returns in the first process, in all; bad input is raised in all, so that none waits for ever."""
+    try:
+        outcome = do() if is_main() else None
+    except UserError as error:
+        outcome = error
+    outcome = share(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def _stored(key: str, need_weights: bool) -> dict | None:
+    if need_weights and not any((store / key / "weights.safetensors").is_file() for store in paths.stores()):
+        return None
+    return read_run(key)
+
+
+def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callable, **conduct) -> dict:
+    """Make the run and store it; if that fails, leave the reason."""
+    folder = paths.STORE / key
+    try:
+        _by_first(lambda: _make_survey(survey, report))
+        began, started = time.monotonic(), datetime.now(UTC)  # the survey serves many runs: its making is no run's cost
+        chosen = choose_device(device)
+        checkpoint = folder / "checkpoint.pt"
+        train = TRAIN[type(config)]
+        outcome = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
+        where = provenance(chosen, started, time.monotonic() - began, processes=world())
+        return _by_first(lambda: _store(key, config, survey, outcome, where))
+    except NotWritten:
+        raise
+    except Exception as error:
+        if is_main():
+            content = {"config": config_dict(config), "error": str(error) or repr(error)}
+            replace_file(folder / "failed.json", json.dumps(content | getattr(error, "details", {})) + "\n")
+        raise
+
+
+def _make_survey(survey: SurveySpec, report: Callable):
+    """Make the survey while no other process of this store does."""
+    lock = paths.STORE / f".survey-{survey_fingerprint(survey)[:16]}.lock"
+    with held(lock, f"Survey '{survey.source}'", wait=report):
+        make_survey(survey)
+
+
+def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) -> dict:
+    metrics, test, model = outcome
+    if model is not None:
+        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        write_whole(paths.STORE / key / "weights.safetensors", lambda file: file.write(save(state)))
+    if not (paths.STORE / key / "run.json").is_file():  # a record stays as it is when only its weights were missing
+        parts = read_report(make_survey(survey, progress=False))["parts"]
+        record = {
+            "key": key,
+            "kind": kind_of(config),
+            "config": config_dict(config),
+            "survey": {"fingerprint": survey_fingerprint(survey), "parts": parts, **config_dict(survey)},
+            "weights": weights_identity(config.encoder, config.weights),
+            "metrics": metrics,
+            "test": test,
+            "provenance": where,
+        }
+        write_run(record)
+    return read_run(key)
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """What a process that was killed may have left in the folder of a run that is complete."""
+    found = [folder / "failed.json", folder / LOCK, *folder.glob(".*.tmp-*")]
+    if (folder / "weights.safetensors").is_file():  # else the checkpoint is of weights that are being made again
+        found.append(folder / "checkpoint.pt")
+    return [file for file in found if file.exists()]
+
+
+def _tidy(folder: Path):
+    """Remove them, but for the lock, which its holder removes."""
+    for file in _leftovers(folder):
+        if file.name != LOCK:
+            file.unlink(missing_ok=True)
+
+
+def rerun(key: str, *, device: str = "auto", **conduct) -> dict:
+    """Make the weights of a recorded run again from its configuration; its record stays as it is.
 
     Raises
     ------
     UserError
-        If the file is damaged, or something else than a record of this run.
+        If there is no such run, or its survey is not the same any more.
     """
-    file = paths.run_folder(key) / "run.json"
-    if not file.is_file():
-        return None
-    trace.note("run", key=key)
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"'{file}' is damaged ({error}); restore it, or delete it to make the run again.") from None
-    if not isinstance(record, dict) or not record.keys() >= FIELDS or record["key"] != key:
-        raise UserError(f"'{file}' is not the record of run '{key}'; restore it, or delete it to make the run again.")
-    return record
-
-
-def write_run(record: dict):
-    """Store a finished run. Its weights must lie beside it already: the record is what makes a run complete."""
-    text = json.dumps(_finite(record), indent=1, sort_keys=True, allow_nan=False) + "\n"
-    replace_file(paths.RUNS / record["key"] / "run.json", text)
-    trace.note("run", key=record["key"])
-
-
-def _finite(value):
-    """Floats with seven digits, NaN as null: what differs below that is not a result."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
-    return value
-
-
-def provenance(device: torch.device, seconds: float, *, processes: int = 1) -> dict:
-    """Where and with what a run was made: recorded, never part of its key."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
-    cuda = device.type == "cuda"
-    record = {
-        "git": git.stdout.strip() or None,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "timm": timm.__version__,
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
-        "seconds": seconds,
-    }
-    if processes > 1:
-        record["processes"] = processes
-    if cuda:
-        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    return record
-
-
-def _processor() -> str:
-    """``CPU (MODEL), 2 threads``, without the model where the system does not tell it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    name = model[1].strip() if model else platform.processor()
-    threads = torch.get_num_threads()
-    return f"CPU{f' ({name})' if name else ''}, {threads} thread{'s' * (threads != 1)}"
-
-
-def stored_records(kind: str | None = None) -> list[dict]:
-    """Every finished run of a kind (``pretrain``, ``finetune``; None for all), in the order of their keys.
-
-    Within an experiment these are the experiment's own runs.
-    """
-    trace.note("runs")
-    records = [read_run(file.parent.name) for file in sorted(paths.RUNS.glob("*/run.json"))]
-    return [r for r in records if kind is None or r["kind"] == kind]
+    record = read_run(key)
+    if record is None:
+        raise UserError(f"There is no run '{key}' in {' or '.join(str(store) for store in paths.stores())}.")
+    config = config_from_dict(record["kind"], record["config"])
+    survey = SurveySpec(**{k: v for k, v in record["survey"].items() if k not in ("fingerprint", "parts")})
+    if survey_fingerprint(survey) != record["survey"]["fingerprint"]:
+        raise UserError(f"Run '{key}' needs another version of survey '{survey.source}' than there is.")
+    if key_of(config, survey) != key:
+        raise UserError(f"Run '{key}' was started from another file of weights '{config.weights}' than there is here.")
+    return run(config, survey, device=device, need_weights=True, **conduct)

@@ -1,11 +1,14 @@
 """What every source gives: a description of its galaxies, and the galaxies in batches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Source:
         ``batches(size, limit)`` yields :class:`Batch`; at most ``limit`` galaxies, spread over the source's parts.
     identity : tuple of dict
         For each simulated part, all that its galaxies depend on; empty where only the data themselves can tell.
-    simulated : bool
-        Whether every part is simulated.
+    parts : tuple of (str, bool)
+        What was joined: each part's text and whether it is simulated.
     truth_kinds : function or None
         Columns and kinds of the truth; of a simulated source only. Asking draws a small galaxy.
     has_published_split : bool
@@ -70,10 +73,19 @@ class Source:
     galaxies: int
     batches: Callable[[int, int | None], Iterator[Batch]]
     identity: tuple[dict, ...] = ()
-    simulated: bool = False
+    parts: tuple[tuple[str, bool], ...] = ()
     truth_kinds: Callable[[], dict[str, str]] | None = None
     has_published_split: bool = False
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.parts:
+            object.__setattr__(self, "parts", ((self.text, False),))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every part is simulated."""
+        return all(simulated for _, simulated in self.parts)
 
 
 def join_kinds(tables: list[dict[str, str]]) -> dict[str, str]:
@@ -99,4 +111,69 @@ def shares(total: int, parts: list[int]) -> list[int]:
     bounds = [0]
     for size in np.cumsum(parts):
         bounds.append(round(total * int(size) / max(sum(parts), 1)))
-    return [after - before for before, after in zip(bounds, bounds[1:], strict=False)]
+    return [after - before for before, after in pairwise(bounds)]
+
+
+def join_sources(sources: list[Source]) -> Source:
+    """One source out of several; votes of questions that a source does not ask are zero.
+
+    A whole-number label that not every source has becomes ``float64`` with NaN for the others.
+    """
+    if len(sources) == 1:
+        return sources[0]
+    schema = join_schemas([s.schema for s in sources if s.schema])
+    labels = join_kinds([s.labels for s in sources])
+
+    def batches(size: int, limit: int | None) -> Iterator[Batch]:
+        counts = [s.galaxies for s in sources]
+        wanted = counts if limit is None else shares(limit, counts)
+        answers = {col: i for i, col in enumerate(load_schema(schema).label_cols)} if schema else {}
+        for source, n in zip(sources, wanted, strict=True):
+            own = load_schema(source.schema).label_cols if source.schema else []
+            places = [answers[col] for col in own]
+            for batch in source.batches(size, n) if n else ():
+                votes = np.zeros((len(batch.catalog), len(answers)), batch.votes.dtype)
+                votes[:, places] = batch.votes
+                yield replace(batch, votes=votes, labels=with_columns(batch.labels, labels))
+
+    simulated = all(s.simulated for s in sources)
+    return Source(
+        name="+".join(s.name for s in sources)[:80],
+        text=",".join(s.text for s in sources),
+        schema=schema,
+        labels=labels,
+        galaxies=sum(s.galaxies for s in sources),
+        batches=batches,
+        identity=tuple(part for s in sources for part in s.identity),
+        parts=tuple(part for s in sources for part in s.parts),
+        truth_kinds=(lambda: join_kinds([s.truth_kinds() for s in sources])) if simulated else None,
+        has_published_split=all(s.has_published_split for s in sources),
+        notes=tuple(note for s in sources for note in s.notes),
+    )
+
+
+def join_schemas(names: list[str]) -> str:
+    """Name of a schema that has every question of the given ones, in an order that does not depend on theirs.
+
+    Raises
+    ------
+    UserError
+        If two of them ask the same question in different ways.
+    """
+    names = list(dict.fromkeys(names))
+    if len(names) <= 1:
+        return "".join(names)
+    columns = {col for name in names for col in load_schema(name).label_cols}
+    known: list[Schema] = [load_schema(name) for name in [*names, *available_schemas()]]
+    for schema in known:
+        if columns == set(schema.label_cols):
+            return schema.name
+    campaigns = sorted({part for name in names for part in _parts(name)})
+    return load_schema("+".join(campaigns)).name
+
+
+def _parts(name: str) -> list[str]:
+    """Trees that a schema's name stands for."""
+    if "+" in name or is_one_tree(name):
+        return name.split("+")
+    return load_schema(name).campaigns

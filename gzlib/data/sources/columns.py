@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gzlib import paths
-from gzlib.data.schema import available_schemas, load_schema
+from gzlib.data.schema import available_schemas, is_one_tree, load_schema
 from gzlib.data.sources.base import Batch
 from gzlib.errors import UserError
 
@@ -51,11 +50,6 @@ def detect_schema(columns: list[str]) -> str:
             chosen.append(name)
             covered.update(schema.label_cols)
     return "+".join(sorted(chosen))
-
-
-def is_one_tree(name: str) -> bool:
-    """Whether a schema has a file of its own, rather than being a union of several."""
-    return (paths.SCHEMAS / f"{name}.json").is_file()
 
 
 def sort_columns(kinds: dict[str, str], where: str, *, schema: str | None, labels: list[str] | None) -> Columns:

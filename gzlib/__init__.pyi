@@ -1,0 +1,37 @@
+"""The public page: what a user's notebook imports; each name is loaded when it is first used."""
+
+from .config import FINETUNING as FINETUNING  # recipe of full finetuning
+from .config import Augment as Augment  # what a training view may do to an image
+from .config import FinetuneConfig as FinetuneConfig  # one downstream run
+from .config import Objective as Objective  # what pretraining minimises
+from .config import PretrainConfig as PretrainConfig  # one pretraining run
+from .config import Recipe as Recipe  # how the optimizer is driven
+from .config import SurveySpec as SurveySpec  # all that a curated survey depends on
+from .data import curate as curate  # a source of galaxies becomes a curated survey
+from .data import load_schema as load_schema  # a decision tree by name or file
+from .data import make_survey as make_survey  # the folder of the survey that a SurveySpec describes
+from .data import open_source as open_source  # where galaxies come from, by one text
+from .data import open_survey as open_survey  # a curated survey as an xarray.Dataset
+from .data import register_source as register_source  # make a kind of source known
+from .errors import UserError as UserError  # what bad input raises
+from .fitting import compare_options as compare_options  # cost of reaching a target with each option
+from .fitting import fit_curves as fit_curves  # a law to every curve of a labelled array
+from .fitting import fit_surface as fit_surface  # a law of model and training size
+from .fitting import forecast as forecast  # loss at larger sizes, with a calibrated band
+from .fitting import labels_needed as labels_needed  # training size that reaches a target loss
+from .fitting import predict as predict  # loss of a fitted law at new sizes
+from .fitting import read_curves as read_curves  # learning curves from a CSV file
+from .fitting import to_array as to_array  # those curves as a labelled array
+from .models import build_encoder as build_encoder  # an encoder with random weights
+from .models import load_encoder as load_encoder  # an encoder with the weights asked for
+from .sky import simulate as simulate  # simulated galaxies of a campaign
+from .trace import publish as publish  # in a chapter: make a number available to the prose
+from .training import key_of as key_of  # key of the run that a configuration makes
+from .training import load_runs as load_runs  # metrics of runs as labelled arrays
+from .training import per_galaxy as per_galaxy  # a run's loss or outcome for each test galaxy
+from .training import read_run as read_run  # the record of a finished run
+from .training import rerun as rerun  # make a recorded run again
+from .training import run as run  # one run, read or made
+from .training import sweep as sweep  # many runs, those that are missing made
+
+__version__: str

@@ -1,0 +1,5 @@
+"""The paper itself: executing stale chapters and turning them into pages."""
+
+from .builder import build as build  # bring the chapters up to date, or run an experiment
+from .builder import render as render  # the book through Quarto or the preview
+from .html import preview as preview  # the book through pandoc

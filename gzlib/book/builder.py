@@ -1,0 +1,350 @@
+"""Bring the chapters up to date, run them as an experiment, and render the book."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gzlib import paths
+from gzlib.book import variables
+from gzlib.book.chapters import (
+    book_config,
+    book_inputs,
+    cell_options,
+    check_overrides,
+    override,
+    read_notebook,
+    read_parameters,
+    where,
+    write_notebook,
+)
+from gzlib.book.execute import execute, labelled, normalise, refusals
+from gzlib.book.fingerprint import fingerprint
+from gzlib.book.html.pages import preview
+from gzlib.book.variables import write_results
+from gzlib.config import PRESETS
+from gzlib.errors import UserError
+from gzlib.files import replace_file
+from gzlib.identity import content_hash
+
+NOT_HERE = "[not in this experiment]"  # a number of a chapter that the experiment would change but did not run
+
+
+@dataclass
+class Built:
+    """What a build did: names of the chapters it ran and of those that were fresh; an experiment's first page."""
+
+    ran: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    page: Path | None = None
+
+
+def build(*, preset=None, only=None, parameters=None, force=False, name=None, project=None, say=print):
+    """Run the chapters that are stale; or, with other parameters than the committed ones, run an experiment.
+
+    Without overrides the chapters are updated where they lie, each replaced in one step once it has run. Any override
+    makes an experiment: executed copies, their runs and their pages go to ``experiments/<name>/``. Its pages hold
+    numbers of its own chapters and of committed chapters that it leaves as they are; in place of any other they say
+    that it is not in the experiment.
+
+    Parameters
+    ----------
+    preset : {"smoke", "laptop", "paper"}, optional
+        How large a study; the chapters' own if it is not given.
+    only : str or list of str, optional
+        Chapters to build, e.g. ``"02"``; all if not given.
+    parameters : dict, optional
+        Parameter name to value (or to its text), for every chapter that has the parameter.
+    force : bool
+        Run fresh chapters as well; an experiment starts from an empty folder, even without curated pictures.
+    name : str, optional
+        Name of the experiment; by default made from the overrides and a hash of them.
+    project : Path, optional
+        Root of another checkout.
+    say : callable
+        Receives one line for each chapter.
+
+    Returns
+    -------
+    Built
+
+    Raises
+    ------
+    UserError
+        For an unknown preset, chapter or parameter, a value of the wrong type, a figure without caption or
+        alternative text, a failing cell, an output that must not be stored, or an unknown variable in prose.
+    """
+    project = Path(project or paths.project())
+    pages = book_inputs(project)
+    chapters = _selected([page for page in pages if page.is_notebook], only)
+    notebooks = {page: read_notebook(project / page.path) for page in chapters}
+    known = {}
+    for page, notebook in notebooks.items():
+        _refuse_bare_figures(notebook, page.path)
+        known |= read_parameters(notebook, page.path)
+    overrides = _overrides(notebooks, preset, parameters, known)
+    if overrides or name:
+        return _experiment(project, notebooks, overrides, name, force, say)
+    built = Built()
+    for page, notebook in notebooks.items():
+        if not force and is_fresh(notebook, page.path, project=project):
+            say(f"fresh {page.stem}")
+            built.fresh.append(page.stem)
+            normalise(notebook)
+        else:
+            runs = project / "data" / "runs"
+            notebook = _run(notebook, page, project=project, runs=runs, say=say)
+            if problems := refusals(notebook, page.path, project=project):
+                raise UserError("; ".join(problems) + ".")
+            built.ran.append(page.stem)
+        write_notebook(notebook, project / page.path)
+    _finish_variables(project, pages, chapters)
+    return built
+
+
+def is_fresh(notebook, page, *, project):
+    """Whether a notebook's stored outputs are complete and follow from code, parameters and runs as they are now."""
+    own = notebook.metadata.get("gzlib", {})
+    return own.get("fingerprint") == _fingerprint(notebook, page, own, project) and not refusals(notebook, page)
+
+
+def _fingerprint(notebook, page, own, project, run_folders=None):
+    return fingerprint(
+        notebook,
+        page,
+        project=project,
+        runs=own.get("runs", []),
+        every_run=own.get("every_run", False),
+        run_folders=run_folders,
+        files=own.get("files", []),
+    )
+
+
+def _selected(chapters, only):
+    if not only:
+        return chapters
+    chosen = []
+    for word in [only] if isinstance(only, str) else only:
+        found = [c for c in chapters if c.stem.startswith(str(word)) or variables.chapter_name(c.stem) == word]
+        if not found:
+            raise UserError(f"No chapter is called {word}; the chapters are {', '.join(c.stem for c in chapters)}.")
+        chosen += found
+    return [chapter for chapter in chapters if chapter in chosen]
+
+
+def _overrides(notebooks, preset, parameters, known):
+    """What the user asks for that differs in kind from the committed chapters; empty means: update those."""
+    overrides = check_overrides(dict(parameters or {}), known)
+    preset = overrides.pop("preset", preset)
+    if preset is None:
+        return overrides
+    if preset not in PRESETS:
+        raise UserError(f"Unknown preset {preset}: choose one of {', '.join(PRESETS)}.")
+    committed = {read_parameters(notebook, page.path).get("preset") for page, notebook in notebooks.items()}
+    return overrides if committed == {preset} and not overrides else {"preset": preset, **overrides}
+
+
+def _run(notebook, page, *, project, runs, say, surveys=None):
+    """Execute, normalise, and record in the notebook what its outputs follow from."""
+    say(f"run   {page.stem}")
+    start = time.monotonic()
+    executed, entries = execute(notebook, page.path, project=project, runs=runs, surveys=surveys)
+    own = {
+        "parameters": read_parameters(executed, page.path),
+        "runs": sorted({entry["key"] for entry in entries if entry["kind"] == "run"}),
+        "variables": {entry["name"]: entry["value"] for entry in entries if entry["kind"] == "variable"},
+    }
+    if any(entry["kind"] == "runs" for entry in entries):
+        own["every_run"] = True
+    if files := sorted({entry["pattern"] for entry in entries if entry["kind"] == "files"}):
+        own["files"] = files
+    own["fingerprint"] = _fingerprint(executed, page.path, own, project, [runs, project / "data" / "runs"])
+    executed.metadata["gzlib"] = own
+    normalise(executed)
+    say(f"done  {page.stem} in {time.monotonic() - start:.0f} s")
+    return executed
+
+
+def _experiment(project, notebooks, overrides, name, force, say):
+    folder = _experiment_folder(project, overrides, name, force)
+    built = Built()
+    for page, notebook in notebooks.items():
+        own = read_parameters(notebook, page.path)
+        override(notebook, {key: value for key, value in overrides.items() if key in own}, page.path)
+        surveys = folder / "surveys" if force else None
+        executed = _run(notebook, page, project=project, runs=folder / "runs", surveys=surveys, say=say)
+        if problems := refusals(executed, page.path):
+            raise UserError("; ".join(problems) + ".")
+        write_notebook(executed, folder / page.path)
+        built.ran.append(page.stem)
+    variables.write(_experiment_variables(project, folder, overrides), folder)
+    built.page = preview(project, folder / "book", experiment=folder, only=[page.path for page in notebooks])
+    return built
+
+
+def _experiment_folder(project, overrides, name, force):
+    """The experiment's folder, ready for its runs; one that holds another experiment is refused."""
+    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"{name!r} is no name for an experiment: use letters, digits, '.', '_' and '-'.")
+    folder = project / "experiments" / (name or _slug(overrides))
+    if force:
+        _empty(folder)
+    record, text = folder / "experiment.json", json.dumps({"parameters": overrides}, indent=1, sort_keys=True) + "\n"
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        raise UserError(
+            f"Experiment '{folder.name}' has other parameters: choose another name, or --force to replace it."
+        )
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    replace_file(record, text)
+    return folder
+
+
+def _experiment_variables(project, folder, overrides):
+    """Numbers for an experiment's pages: its own chapters', and those of committed chapters that it leaves alone."""
+    published, shown = variables.load(project), {}
+    for page in book_inputs(project):
+        if not page.is_notebook:
+            continue
+        own, name = folder / page.path, variables.chapter_name(page.stem)
+        if own.is_file():
+            shown |= variables.collect({page.stem: read_notebook(own)})
+        elif overrides.keys() & read_parameters(read_notebook(project / page.path), page.path):
+            shown[name] = dict.fromkeys(published.get(name, {}), NOT_HERE)
+        else:
+            shown[name] = published.get(name, {})
+    return {name: values for name, values in shown.items() if values}
+
+
+def _slug(overrides):
+    """Words for people, and a hash that tells any two sets of parameters apart."""
+    parts = [str(v) if k == "preset" else f"{k}-{v}" for k, v in overrides.items()]
+    words = re.sub(r"[^\w.]+", "-", "-".join(parts)).strip("-.")[:40].strip("-.")
+    return f"{words}-{content_hash([[k, repr(v)] for k, v in sorted(overrides.items())])[:6]}"
+
+
+def _empty(folder):
+    """Take a folder away in one step, then delete it, so that a crash leaves no half-emptied experiment."""
+    if folder.exists():
+        doomed = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+        folder.rename(doomed / folder.name)
+        shutil.rmtree(doomed)
+
+
+def _refuse_bare_figures(notebook, page):
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or not labelled(cell):
+            continue
+        options, _ = cell_options(cell)
+        needed = ("fig-cap", "fig-alt") if options["label"].startswith("fig-") else ("tbl-cap",)
+        missing = [option for option in needed if not str(options.get(option) or "").strip()]
+        if missing:
+            raise UserError(f"{where(page, cell)}: {options['label']} needs a line '#| {missing[0]}: ...'.")
+
+
+def _finish_variables(project, pages, built):
+    """Collect what all chapters published, and hold the prose to it: of the whole book, or of what was built."""
+    notebooks = {page: read_notebook(project / page.path) for page in pages if page.is_notebook}
+    published = variables.collect({page.stem: notebook for page, notebook in notebooks.items()})
+    variables.write(published, project)
+    whole = all(page in built for page in notebooks)
+    prose = {page.path: markdown_of(notebook) for page, notebook in notebooks.items() if whole or page in built}
+    if whole:
+        prose |= {p.path: (project / p.path).read_text(encoding="utf-8") for p in pages if not p.is_notebook}
+    variables.refuse_unknown(prose, published)
+    write_results(project, {page.stem: notebook for page, notebook in notebooks.items()}, published)
+
+
+def markdown_of(notebook):
+    """The prose of a notebook, captions included."""
+    parts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    parts += [
+        str(cell_options(cell)[0].get(option, ""))
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for option in ("fig-cap", "tbl-cap")
+    ]
+    return "\n\n".join(parts)
+
+
+MINIMUM = (1, 7)
+INSTALL_SECONDS = 60
+
+
+def render(project=None, *, open=False, install=True, say=print):
+    """Render the book and say, as the last line, which page to open.
+
+    Parameters
+    ----------
+    project : Path, optional
+        Root of the project.
+    open : bool
+        Open the page in a browser, too.
+    install : bool
+        If there is no Quarto, try once to install its PyPI package into the running virtual environment.
+    say : callable
+        Receives lines of text.
+
+    Returns
+    -------
+    Path
+        The book's first page.
+
+    Raises
+    ------
+    UserError
+        If Quarto fails, or for what :func:`gzlib.book.html.preview` refuses.
+    """
+    project = Path(project or paths.project()).resolve()
+    quarto = find_quarto()
+    if not quarto and install and sys.prefix != sys.base_prefix:
+        _install_quarto()
+        quarto = find_quarto()
+    if quarto:
+        environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
+        if subprocess.run([quarto, "render"], cwd=project, env=environment, check=False).returncode:
+            raise UserError("Quarto could not render the book; its message stands above.")
+        page = project / book_config(project)["project"].get("output-dir", "_book") / "index.html"
+    else:
+        say("No Quarto 1.7 or newer here, so this is the preview: the same pages, without search.")
+        page = preview(project)
+    if open:
+        webbrowser.open(page.as_uri())
+    say(f"Open {page}")
+    return page
+
+
+def find_quarto():
+    """The newest enough Quarto in the running environment or on the path, or None."""
+    beside = str(Path(sys.executable).parent)
+    quarto = shutil.which("quarto", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    if not quarto:
+        return None
+    try:
+        shown = subprocess.run([quarto, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = re.match(r"(\d+)\.(\d+)", shown.strip())
+    return quarto if version and tuple(map(int, version.groups())) >= MINIMUM else None
+
+
+def _install_quarto():
+    """Try the PyPI package, which downloads Quarto itself while it is built; whether it worked, the caller looks."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--retries", "0"]
+    command += ["--disable-pip-version-check", f"quarto-cli>={MINIMUM[0]}.{MINIMUM[1]}"]
+    # A session of its own, so that the build processes which pip starts end with it.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        process.wait(INSTALL_SECONDS)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise

@@ -1,0 +1,294 @@
+"""From ``_quarto.yml`` and the executed notebooks to a folder of pages that opens without a server."""
+
+import os
+import posixpath
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from gzlib import paths
+from gzlib.book import variables
+from gzlib.book.chapters import book_config, book_inputs
+from gzlib.book.html import markup, pandoc, template
+from gzlib.errors import UserError
+
+_MARKER = ".gzlib-preview"
+
+
+@dataclass
+class _Page:
+    path: str
+    href: str
+    front: dict
+    doc: dict
+    pictures: dict
+    numbering: markup.Numbering
+
+    def entry(self):
+        _level, _, number, title = self.numbering.headings[0]
+        return {
+            "href": self.href,
+            "title": pandoc.text(title),
+            "number": number,
+            "appendix": self.numbering.appendix,
+        }
+
+
+def preview(project=None, out=None, *, experiment=None, only=None):
+    """Render the executed chapters with pandoc.
+
+    Parameters
+    ----------
+    project : Path, optional
+        Root of the project.
+    out : Path, optional
+        Folder to (re)place; by default the ``output-dir`` of ``_quarto.yml``.
+    experiment : Path, optional
+        Folder of an experiment, whose notebooks and ``_variables.yml`` take the place of the project's.
+    only : list of str, optional
+        Pages to render, by their path in ``_quarto.yml``; numbers stay those of the whole book.
+
+    Returns
+    -------
+    Path
+        The first page.
+
+    Raises
+    ------
+    UserError
+        If a chapter has not been executed, or anything named does not exist: a link, a label, a citation, a
+        variable. All of them are listed, and the old pages stay.
+    """
+    project = Path(project or paths.project()).resolve()
+    config = book_config(project)
+    default = project / config["project"].get("output-dir", "_book")
+    out = Path(out or default).resolve()
+    if out.exists() and any(out.iterdir()) and out != default and not (out / _MARKER).exists():
+        raise UserError(f"{out} holds other files: name a new folder, or an earlier preview, for the pages.")
+    home = Path(experiment) if experiment else project
+
+    def find(path):
+        return next((root / path for root in (home, project) if (root / path).is_file()), None)
+
+    problems = []
+    pages = _load(project, config, find, variables.load(home), only, problems)
+    rendered = [page for page in pages if only is None or page.path in only]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.tmp-", dir=out.parent) as scratch:
+        fresh = Path(scratch) / "pages"
+        _write_pages(fresh, rendered, pages, project, config, f"Experiment {home.name}" if experiment else "", problems)
+        _copy_resources(fresh, project, config, find, {page.path for page in rendered})
+        problems += complete(fresh, find)
+        if problems:
+            raise UserError("The pages name what does not exist: " + "; ".join(dict.fromkeys(problems)) + ".")
+        if out.exists():
+            out.rename(Path(scratch) / "old")
+        fresh.rename(out)
+    return out / rendered[0].href
+
+
+def _load(project, config, find, published, only, problems):
+    """Read and number all pages; those that are not rendered only lend their numbers."""
+    html = config.get("format", {}).get("html") or {}
+    pages, chapters, appendices = [], 0, 0
+    for page in book_inputs(project):
+        wanted = only is None or page.path in only
+
+        def prose(text, front, page=page, wanted=wanted):
+            return markup.fill(
+                text, variables=published, meta=config | front, problems=problems if wanted else [], page=page.path
+            )
+
+        markdown, front, pictures = pandoc.page_source(
+            find(page.path),
+            page.path,
+            fold=html.get("code-fold", False),
+            echo=config.get("execute", {}).get("echo", True),
+            prose=prose,
+            complete=wanted,
+        )
+        doc = pandoc.read(markdown)
+        doc["blocks"] = _with_title(doc["blocks"], front.get("title") or page.stem.capitalize())
+        (_, classes, _), number = doc["blocks"][0]["c"][1], ""
+        if config.get("number-sections", html.get("number-sections", True)) and "unnumbered" not in classes:
+            chapters, appendices = chapters + (not page.appendix), appendices + page.appendix
+            number = chr(ord("A") + appendices - 1) if page.appendix else str(chapters)
+        numbering = markup.Numbering(number, page.appendix, depth=html.get("number-depth", 6))
+        doc["blocks"] = markup.number(markup.callouts(doc["blocks"]), numbering)
+        href = posixpath.splitext(page.path)[0] + ".html"
+        pages.append(_Page(page.path, href, front, doc, pictures, numbering))
+    return pages
+
+
+def _with_title(blocks, title):
+    """A page starts with its title; one that is only in the front matter is put there."""
+    for place, block in enumerate(blocks):
+        if block["t"] == "Header" and block["c"][0] == 1:
+            return [block, *blocks[:place], *blocks[place + 1 :]]
+    return [{"t": "Header", "c": [1, pandoc.attributes("title"), pandoc.string(title)]}, *blocks]
+
+
+def _write_pages(folder, rendered, pages, project, config, note, problems):
+    labels = _labels(pages, problems)
+    hrefs = {page.path: page.href for page in rendered}
+    files = config.get("bibliography", [])
+    files = [project / file for file in ([files] if isinstance(files, str) else files)]
+    references = next((page for page in rendered if markup.is_references(page.doc["blocks"])), None)
+    cited, known = set(), markup.known_keys(files)
+    entries = [page.entry() for page in rendered]
+    for page in sorted(rendered, key=lambda page: page is references):  # the references list what the others cite
+        up = posixpath.dirname(page.href) or "."
+
+        def target(path, label, up=up):
+            return f"{posixpath.relpath(hrefs[path], up)}#{label}" if path in hrefs else None
+
+        blocks = markup.resolve(page.doc["blocks"], labels, target, problems, page.path)
+        page.doc["blocks"] = _page_links(blocks, page, hrefs, {page.path for page in pages})
+        used = markup.cited_keys(page.doc["blocks"])
+        problems += [f"{page.path}: @{key} is not in the bibliography" for key in sorted(used - known)]
+        cited |= used & known
+        if files and (used or page is references):
+            page.doc = pandoc.cite(page.doc, files, nocite=sorted(cited) if page is references else ())
+            if references and page is not references:
+                page.doc["blocks"] = markup.refer_to(page.doc["blocks"], posixpath.relpath(references.href, up))
+        _write_page(folder / page.href, page, _page_html(page, entries[rendered.index(page)], entries, config, note))
+    assets = folder / "assets"
+    assets.mkdir(parents=True)
+    (assets / "book.css").write_text(template.stylesheet(project / "styles"), encoding="utf-8")
+    shutil.copyfile(project / "styles" / "preview.js", assets / "book.js")
+    (folder / _MARKER).touch()
+
+
+def _labels(pages, problems):
+    """Label to (page, name, number), of the whole book; one that stands twice is a problem."""
+    labels = {}
+    for page in pages:
+        for label, name, number in page.numbering.labels:
+            if label in labels:
+                problems.append(f"{page.path}: the label {label} is taken already, in {labels[label][0]}")
+            labels[label] = (page.path, name, number)
+    return labels
+
+
+def _write_page(file, page, content):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content, encoding="utf-8")
+    for name, picture in page.pictures.items():
+        (file.parent / name).parent.mkdir(exist_ok=True)
+        (file.parent / name).write_bytes(picture)
+
+
+def _page_html(page, entry, entries, config, note):
+    depth = (config.get("format", {}).get("html") or {}).get("toc-depth", 3)
+    sections = [heading for heading in page.numbering.headings[1:] if heading[0] <= depth]
+    toc = [
+        (level, ident, (f'<span class="number">{number}</span> ' if number else "") + escape(pandoc.text(title)))
+        for level, ident, number, title in sections
+    ]
+    actions = [(other["text"], other["href"]) for other in page.front.get("other-links", [])]
+    return template.frame(
+        body=pandoc.html(page.doc),
+        book=config["book"],
+        note=note,
+        page=entry,
+        pages=entries,
+        toc=toc,
+        actions=actions,
+    )
+
+
+def _page_links(blocks, page, hrefs, known):
+    """Links to sources of the book lead to their pages; where that page is not rendered, the words stay."""
+    here = posixpath.dirname(page.path)
+
+    def relink(kind, content):
+        if kind != "Link" or re.match(r"[\w+.-]+:", content[2][0]):
+            return None
+        own, inlines, (target, title) = content
+        path, hash_, anchor = target.partition("#")
+        source = path.lstrip("/") if path.startswith("/") else posixpath.normpath(posixpath.join(here, path))
+        if path and source in known:
+            if source not in hrefs:
+                return pandoc.span(inlines)
+            return {
+                "t": "Link",
+                "c": [own, inlines, [posixpath.relpath(hrefs[source], here or ".") + hash_ + anchor, title]],
+            }
+        return None
+
+    return pandoc.change(blocks, relink)
+
+
+def _copy_resources(folder, project, config, find, rendered):
+    for pattern in config["project"].get("resources", []):
+        for file in sorted(project.glob(pattern)):
+            path = file.relative_to(project).as_posix()
+            if path.endswith(".ipynb") and path not in rendered:
+                continue
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(find(path), folder / path)
+
+
+class _Rendered(HTMLParser):
+    def __init__(self, content):
+        super().__init__()
+        self.ids, self.targets, self.mute = set(), [], []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.add(value)
+            elif name in ("href", "src") and value:
+                self.targets.append(value)
+        if tag == "img" and not dict(attrs).get("alt"):
+            self.mute.append(dict(attrs).get("src"))
+
+
+def complete(folder, find):
+    """Copy the files that pages point to, and list the links that lead nowhere and pictures without a text.
+
+    Parameters
+    ----------
+    folder : Path
+        The rendered pages.
+    find : callable
+        ``find(path)`` gives the project's file for a path relative to the pages' root, or None.
+
+    Returns
+    -------
+    list of str
+        One phrase for each broken link or picture without alternative text.
+    """
+    pages = {
+        file.relative_to(folder).as_posix(): _Rendered(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.rglob("*.html"))
+    }
+    broken = []
+    for name, page in pages.items():
+        broken += [f"{name}: the picture {picture} has no alternative text" for picture in page.mute]
+        for target in dict.fromkeys(page.targets):
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+            path = path if parts.path else name
+            anchor = unquote(parts.fragment)
+            found = path in pages or (folder / path).is_file() or _fetch(path, folder, find)
+            if not found or (anchor and path in pages and anchor not in pages[path].ids):
+                broken.append(f"{name}: {target} leads nowhere")
+    return broken
+
+
+def _fetch(path, folder, find):
+    source = None if path.startswith((os.pardir, "/")) else find(path)
+    if source is None:
+        return False
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, folder / path)
+    return True

@@ -1,0 +1,270 @@
+"""Pages as pandoc reads and writes them: notebooks to Markdown, and pandoc's syntax tree."""
+
+import base64
+import json
+import re
+from html import escape
+from pathlib import Path
+
+import pypandoc
+import yaml
+
+from gzlib.book.chapters import cell_options, read_notebook
+from gzlib.book.execute import refusals
+from gzlib.errors import UserError
+
+# A wide page keeps pandoc from giving the columns of a table fixed shares of the width.
+_READ = ["--columns=10000"]
+_WRITE = ["--mathml", "--wrap=none"]
+
+
+def read(markdown):
+    """Markdown to ``{"meta": ..., "blocks": [...]}``."""
+    text = pypandoc.convert_text(markdown, "json", "markdown", extra_args=_READ, verify_format=False)
+    return json.loads(text)
+
+
+def cite(doc, bibliography, *, nocite=()):
+    """Set citations and append the list of references, a Div called ``refs``.
+
+    Parameters
+    ----------
+    doc : dict
+    bibliography : list of Path
+    nocite : iterable of str
+        Keys that are listed though this page does not cite them.
+    """
+    listed = [_citation(key) for key in nocite]
+    doc["meta"] = {
+        "bibliography": {"t": "MetaList", "c": [{"t": "MetaString", "c": str(file)} for file in bibliography]},
+        "link-citations": {"t": "MetaBool", "c": True},
+        "nocite": {"t": "MetaInlines", "c": [{"t": "Cite", "c": [listed, []]}] if listed else []},
+    }
+    text = pypandoc.convert_text(
+        json.dumps(doc), "json", "json", extra_args=["--citeproc", *_READ], verify_format=False
+    )
+    return json.loads(text)
+
+
+def _citation(key):
+    mode = {"t": "NormalCitation"}
+    return {
+        "citationId": key,
+        "citationPrefix": [],
+        "citationSuffix": [],
+        "citationMode": mode,
+        "citationNoteNum": 0,
+        "citationHash": 0,
+    }
+
+
+def html(doc):
+    """A document to HTML; math becomes MathML, which needs no script."""
+    return pypandoc.convert_text(
+        json.dumps({**doc, "meta": {}}), "html", "json", extra_args=_WRITE, verify_format=False
+    )
+
+
+def change(node, function):
+    """Rebuild a tree from the leaves up.
+
+    ``function(kind, content)`` returns None to keep a node, a node to replace it, or a list of nodes to put there.
+    """
+    if isinstance(node, list):
+        result = []
+        for item in node:
+            new = change(item, function)
+            if isinstance(new, list) and isinstance(item, dict):
+                result.extend(new)
+            else:
+                result.append(new)
+        return result
+    if not isinstance(node, dict):
+        return node
+    node = {key: change(value, function) for key, value in node.items()}
+    new = function(node["t"], node.get("c")) if "t" in node else None
+    return node if new is None else new
+
+
+def text(node):
+    """The words of a tree, for titles and menus."""
+    words = []
+
+    def collect(item):
+        if isinstance(item, list):
+            for part in item:
+                collect(part)
+        elif isinstance(item, dict):
+            kind = item.get("t")
+            if kind in ("Space", "SoftBreak"):
+                words.append(" ")
+            elif kind == "Str":
+                words.append(item["c"])
+            elif kind in ("Code", "Math"):
+                words.append(item["c"][1])
+            elif kind not in ("Note", "RawInline"):
+                collect(item.get("c"))
+
+    collect(node)
+    return "".join(words)
+
+
+def string(words):
+    """Plain text as inline nodes."""
+    parts = [{"t": "Str", "c": word} for word in words.split(" ")]
+    return [node for part in parts for node in ({"t": "Space"}, part)][1:]
+
+
+def attributes(ident="", classes=(), pairs=()):
+    return [ident, list(classes), [list(pair) for pair in pairs]]
+
+
+def span(inlines, *classes, ident=""):
+    return {"t": "Span", "c": [attributes(ident, classes), inlines]}
+
+
+def div(blocks, *classes, ident=""):
+    return {"t": "Div", "c": [attributes(ident, classes), blocks]}
+
+
+def raw(markup):
+    return {"t": "RawBlock", "c": ["html", markup]}
+
+
+def link(inlines, target, *classes):
+    return {"t": "Link", "c": [attributes("", classes), inlines, [target, ""]]}
+
+
+_FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
+_PICTURES = {"image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg"}
+
+
+def page_source(file, page, *, fold, echo, prose, complete=True):
+    """Read a notebook or ``.qmd`` file.
+
+    Parameters
+    ----------
+    file : Path
+    page : str
+        The page's path in the book, for messages and for the folder of its pictures.
+    fold : bool or "show"
+        ``code-fold`` of the book.
+    echo : bool
+        ``echo`` of the book.
+    prose : callable
+        Applied to Markdown that an author wrote (not to outputs), with the page's front matter: shortcodes.
+    complete : bool
+        Refuse a notebook that has not been executed to its end.
+
+    Returns
+    -------
+    markdown : str
+    front : dict
+        Front matter.
+    pictures : dict
+        File name, relative to the page, to content.
+
+    Raises
+    ------
+    UserError
+        If a notebook has not been executed completely.
+    """
+    if not page.endswith(".ipynb"):
+        text = file.read_text(encoding="utf-8").replace("\r\n", "\n")
+        front, text = _front_matter(text, page)
+        return prose(text, front), front, {}
+    notebook = read_notebook(file)
+    if complete and (problems := refusals(notebook, page)):
+        raise UserError("; ".join(problems) + "; run `python -m gzlib build` first.")
+    cells = list(notebook.cells)
+    front = {}
+    if cells and cells[0].cell_type == "raw":
+        front, _ = _front_matter(cells.pop(0).source, page)
+    pictures, parts = {}, []
+    folder = f"{Path(page).stem}_files"
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            parts.append(prose(cell.source, front))
+        elif cell.cell_type == "code":
+            parts.append(_code_cell(cell, fold, echo, folder, pictures, lambda text: prose(text, front)))
+        else:
+            parts.append(_raw_html(cell.source))
+    return "\n\n".join(part for part in parts if part), front, pictures
+
+
+def _front_matter(text, page):
+    match = _FRONT.match(text)
+    if not match:
+        return {}, text
+    try:
+        return yaml.safe_load(match.group(1)) or {}, text[match.end() :]
+    except yaml.YAMLError as error:
+        raise UserError(f"The front matter of {page} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _code_cell(cell, fold, echo, folder, pictures, prose):
+    options, code = cell_options(cell)
+    if options.get("include") is False:
+        return ""
+    parts = []
+    if options.get("echo", echo) and code:
+        parts.append(_code(code, options.get("code-fold", fold), options.get("code-summary", "Code")))
+    if options.get("output", True) is not False:
+        label = str(options.get("label", ""))
+        shown, numbered = _outputs(cell, options, label, folder, pictures)
+        parts += shown
+        if numbered:
+            caption = prose(str(options.get(f"{label[:3]}-cap", "")).strip())
+            parts.append(f"::::: {{#{label}}}\n" + "\n\n".join([*numbered, caption]) + "\n:::::")
+    return "\n\n".join(parts)
+
+
+def _outputs(cell, options, label, folder, pictures):
+    """Outputs that stand by themselves, and those that are the numbered figure or table."""
+    shown, numbered = [], []
+    for index, output in enumerate(cell.outputs):
+        if output.output_type == "stream":
+            as_is = options.get("output") == "asis"
+            shown.append(output.text if as_is else _fenced(output.text.rstrip("\n"), ".output"))
+            continue
+        target = numbered if label.startswith(("fig-", "tbl-")) else shown
+        data = output.data
+        picture = next((kind for kind in _PICTURES if kind in data), None)
+        if picture:
+            name = f"{folder}/{label or cell['id']}{f'-{index}' if index else ''}.{_PICTURES[picture]}"
+            content = data[picture]
+            pictures[name] = content.encode() if picture.endswith("xml") else base64.b64decode(content)
+            target.append(_picture(name, str(options.get("fig-alt", "")), output.metadata.get(picture, {})))
+        elif "text/html" in data:
+            target.append(_raw_html(data["text/html"]))
+        elif "text/markdown" in data:
+            target.append(data["text/markdown"])
+        elif "text/latex" in data:
+            target.append(data["text/latex"])
+        else:
+            shown.append(_fenced(data.get("text/plain", ""), ".output"))
+    return shown, numbered
+
+
+def _picture(name, alt, size):
+    alt = " ".join(alt.split()).replace("\\", "\\\\").replace('"', '\\"')
+    width = f' width="{size["width"]}"' if "width" in size else ""
+    return f'![]({name}){{alt="{alt}"{width}}}'
+
+
+def _code(code, fold, summary):
+    block = _fenced(code, ".python")
+    if not fold:
+        return block
+    opened = " open" if fold == "show" else ""
+    start = _raw_html(f'<details class="code"{opened}><summary>{escape(summary)}</summary>')
+    return "\n\n".join([start, block, _raw_html("</details>")])
+
+
+def _fenced(content, kind):
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", content)), default=0))
+    return f"{fence} {{{kind}}}\n{content}\n{fence}"
+
+
+def _raw_html(content):
+    return _fenced(content, "=html")

@@ -1,0 +1,435 @@
+"""The command line: which commands and options there are, and what each does with the library.
+
+Modules are imported where they are used, so that ``--help`` and a mistyped option answer at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from gzlib.config import PRESETS
+from gzlib.errors import UserError
+
+# Which extra of the package brings a module that a command may miss.
+EXTRA_OF = dict.fromkeys(
+    ("torch", "timm", "pyarrow", "PIL", "safetensors", "psutil", "filelock", "huggingface_hub", "h5netcdf"), "train"
+) | dict.fromkeys(("papermill", "nbformat", "pypandoc", "yaml", "matplotlib", "IPython"), "book")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
+        bad, 75 if SIGTERM stopped a training that the same command takes up again, 130 after Ctrl-C.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return args.call(args) or 0
+    except UserError as error:
+        if args.debug:
+            raise
+        _tell(f"gzlib {args.command}: {error}")
+        return 2
+    except ModuleNotFoundError as error:
+        if args.debug or error.name not in EXTRA_OF:
+            raise
+        _tell(f"gzlib {args.command}: needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'")
+        return 2
+    except SystemExit as stop:
+        _tell(f"gzlib {args.command}: stopped; what was done is kept, and the same command goes on from there")
+        return stop.code
+    except KeyboardInterrupt:
+        _tell(f"gzlib {args.command}: stopped; what was finished is kept")
+        return 130
+
+
+def _tell(sentence: str):
+    """A last word on standard error; of the processes that torchrun started, the first one has it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0":
+        print(sentence, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gzlib", description="Scaling laws for galaxy images.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        sub = parsers.add_parser(name, help=help, description=help)
+        sub.set_defaults(call=globals()[f"_{name}"])
+        return sub
+
+    sub = command("build", "run the chapters that are stale; with other parameters, run an experiment")
+    sub.add_argument("--preset", choices=PRESETS, help="size of the study")
+    sub.add_argument("--only", action="append", metavar="NN", help="a chapter by its number, such as 02; repeatable")
+    sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    sub.add_argument("--force", action="store_true", help="run fresh chapters too; an experiment starts from nothing")
+    sub.add_argument("--name", help="the experiment's folder below experiments/")
+
+    sub = command("render", "build, then render the book with Quarto if it is here, else with the preview")
+    sub.add_argument("--no-install", action="store_true", help="do not try to install Quarto where there is none")
+
+    sub = command("preview", "render the book as it stands through pandoc")
+    sub.add_argument("--out", type=Path, help="the folder for the pages (default: _book)")
+
+    sub = command("curate", "check, split, resize and pack galaxies into a survey")
+    sub.add_argument("source", help="sim:N, a folder or catalogue of images, or hub:OWNER/NAME")
+    sub.add_argument("--out", type=Path, help="the survey's folder (default: one of its own)")
+    sub.add_argument("--size", type=int, default=64, help="side of the images in px (default: %(default)s)")
+    sub.add_argument("--limit", type=int, help="read at most so many galaxies")
+    sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
+    sub.add_argument("--schema", help="decision tree to read (default: recognised by its columns)")
+    sub.add_argument("--seed", type=int, default=0, help="of the simulated sky")
+
+    sub = command("pretrain", "train an encoder on a survey's votes")
+    _training_arguments(sub, weights="random")
+
+    sub = command("finetune", "train an encoder on a task's labels")
+    sub.add_argument("--task", default="task", help="a name for the task")
+    sub.add_argument("--label", default="label", help="column that is predicted (default: %(default)s)")
+    sub.add_argument("--mode", choices=("linear", "full"), default="linear", help="linear probe, or all weights")
+    _training_arguments(sub, weights="imagenet")
+
+    sub = command("rerun", "make a recorded run and its weights again")
+    sub.add_argument("key", help="of the run, in the store or among the book's runs")
+    _conduct_arguments(sub)
+
+    sub = command("runs", "list, show, export or remove the runs of a store")
+    sub.add_argument("--store", type=Path, metavar="FOLDER", help="(default: GZLIB_STORE, or ./runs)")
+    sub.add_argument("--book", action="store_true", help="the book's runs instead (they can't be removed here)")
+    actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("ls", help="one line a run")
+    exporting = actions.add_parser("export", help="all runs as a table")
+    exporting.add_argument("file", type=Path, help="a file .csv or .nc (netCDF)")
+    for action in (listing, exporting):
+        action.add_argument("--kind", choices=("pretrain", "finetune"))
+        action.add_argument(
+            "--where", action="append", default=[], metavar="NAME=VALUE", help="such as encoder=resnet_w12; repeatable"
+        )
+    listing.add_argument("-q", "--quiet", action="store_true", help="keys alone")
+    showing = actions.add_parser("show", help="the record of one run, as JSON")
+    showing.add_argument("key")
+    removing = actions.add_parser("rm", help="delete runs with their weights")
+    removing.add_argument("keys", nargs="+", metavar="KEY")
+
+    sub = command("sweep", "make the runs of a plan that are missing, here or on a cluster")
+    sub.add_argument("plan", type=Path, help="a TOML file; see examples/plan.toml")
+    sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are there; make none")
+    sub.add_argument(
+        "--scheduler", metavar="WHERE", help="Dask workers: local:N processes here, or a running scheduler's address"
+    )
+    sub.add_argument("--bring-weights", action="store_true", help="from workers that do not share this file system")
+    _conduct_arguments(sub)
+
+    sub = command("fit", "fit power laws to learning curves, with intervals and verdicts")
+    sub.add_argument("curves", type=Path, help="CSV with columns n_train, loss, and optionally seed, curve")
+
+    sub = command("forecast", "say how many labels reach a target, with a band")
+    sub.add_argument("curves", type=Path, help="CSV as for 'fit'")
+    sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
+
+    sub = command("register", "store a forecast before the runs that it is about exist")
+    sub.add_argument("name", help="of the forecast, stored as data/forecasts/NAME.json")
+    sub.add_argument("--run-outcome", action="store_true", help="make the runs that a stored forecast is about")
+    sub.add_argument("--preset", choices=PRESETS, default="laptop", help="recipe (%(default)s)")
+    sub.add_argument("--source", help="survey of pilot and outcome, such as sim:24000")
+    sub.add_argument("--encoder", action="append", help="repeatable")
+    sub.add_argument("--pilot", type=int, nargs="+", metavar="N", help="training galaxies of the runs to learn from")
+    sub.add_argument("--target", type=int, nargs="+", metavar="N", help="training galaxies of the runs to forecast")
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="(default: 0 1 2)")
+    sub.add_argument("--level", type=float, default=0.95, help="coverage of the band (%(default)s)")
+
+    sub = command("bench", "measure this project's figures on this machine")
+    sub.add_argument("what", help="which figures; 'list' names them")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    sub.add_argument("--csv", type=Path, help="learning curves for 'curves'")
+    sub.add_argument(
+        "--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them"
+    )
+
+    command("doctor", "say what this machine has, what is missing, and what to do")
+    return parser
+
+
+def _training_arguments(sub: argparse.ArgumentParser, *, weights: str):
+    sub.add_argument("--survey", help="a curated survey's folder, or a source to curate first")
+    sub.add_argument("--size", type=int, default=64, help="side of the images in px, if curated first")
+    sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
+    sub.add_argument("--encoder", default="convnext_w10", help="convnext_w<width> or a timm name (%(default)s)")
+    sub.add_argument("--weights", default=weights, help="random, imagenet or a run's key (default: %(default)s)")
+    sub.add_argument("--n-train", type=int, help="training galaxies (default: all)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--examples", type=int, help="galaxies seen in all (default: the recipe's)")
+    sub.add_argument("--batch-size", type=int, help="(default: the recipe's)")
+    sub.add_argument("--learning-rate", type=float, help="(default: the recipe's)")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting, such as recipe.weight_decay=0.1 or recipe.augment.flip=false; repeatable",
+    )
+    _conduct_arguments(sub)
+
+
+def _conduct_arguments(sub: argparse.ArgumentParser):
+    sub.add_argument("--store", type=Path, metavar="FOLDER", help="where runs are kept (GZLIB_STORE, else ./runs)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    sub.add_argument("--compile", action="store_true", help="compile the model first: pays on GPUs, for long runs")
+    sub.add_argument("--log", help="'tensorboard' writes training curves into the runs' folders")
+    sub.add_argument(
+        "--checkpoint-seconds", type=float, default=120.0, metavar="S", help="between checkpoints (%(default)s)"
+    )
+
+
+def _use_store(folder: Path | None):
+    from gzlib import paths
+
+    if folder:
+        paths.STORE = folder.expanduser().resolve()
+
+
+def _conduct(args) -> dict:
+    from gzlib.training.monitor import logger_name
+
+    _use_store(args.store)
+    logger_name(args.log)  # a bad name is told before anything is made
+    names = ("device", "compile", "log", "checkpoint_seconds")
+    return {name: getattr(args, name) for name in names}
+
+
+def _build(args):
+    from gzlib.book import build
+
+    built = build(preset=args.preset, only=args.only, parameters=dict(args.p), force=args.force, name=args.name)
+    if built.page:
+        print(f"Open {built.page}")
+
+
+def _render(args):
+    from gzlib.book import build, render
+
+    build()
+    render(install=not args.no_install)
+
+
+def _preview(args):
+    from gzlib.book import preview
+
+    print(preview(out=args.out))
+
+
+def _curate(args):
+    from gzlib.data import curate, read_report
+
+    folder = curate(
+        args.source,
+        out=args.out,
+        size=args.size,
+        limit=args.limit,
+        split=args.split,
+        schema=args.schema,
+        seed=args.seed,
+    )
+    counts = read_report(folder)["counts"]
+    splits = ", ".join(f"{n:,} {name}" for name, n in counts["splits"].items())
+    print(f"{folder}: {counts['galaxies']:,} galaxies ({splits}), {counts['rejected']:,} rejected")
+
+
+def _survey(args) -> tuple:
+    """The survey that the arguments name, and how many of its galaxies to train on."""
+    from gzlib.config import SurveySpec
+    from gzlib.data import training_galaxies
+    from gzlib.training.distributed import made_once
+
+    if not args.survey:
+        raise UserError("Name the survey with --survey: a curated folder, sim:N, or a source of real galaxies.")
+    spec = SurveySpec(args.survey, size=args.size, split=args.split)
+    return spec, made_once(lambda: training_galaxies(spec)) if args.n_train is None else args.n_train
+
+
+def _configured(args, default):
+    """The configuration with what the command line says of its recipe and with ``--set``."""
+    from gzlib.config import fill, parse_settings
+
+    named = ("examples", "batch_size", "learning_rate")
+    recipe = {name: value for name in named if (value := getattr(args, name)) is not None}
+    return fill(fill(default, {"recipe": recipe}, "recipe"), parse_settings(args.set), "--set")
+
+
+def _pretrain(args):
+    from gzlib.config import PretrainConfig
+    from gzlib.training import run
+    from gzlib.training.distributed import joined
+
+    conduct = _conduct(args)
+    with joined():
+        survey, n_train = _survey(args)
+        config = PretrainConfig(args.encoder, n_train, seed=args.seed, weights=args.weights)
+        _tell_run(run(_configured(args, config), survey, need_weights=True, **conduct))
+
+
+def _finetune(args):
+    from gzlib.config import FinetuneConfig
+    from gzlib.training import run
+    from gzlib.training.distributed import joined
+
+    conduct = _conduct(args)
+    with joined():
+        survey, n_train = _survey(args)
+        start = {"label": args.label, "seed": args.seed, "weights": args.weights, "mode": args.mode}
+        config = FinetuneConfig(args.task, args.encoder, n_train, **start)
+        _tell_run(run(_configured(args, config), survey, need_weights=args.mode == "full", **conduct))
+
+
+def _rerun(args):
+    from gzlib.training import rerun
+    from gzlib.training.distributed import joined
+
+    conduct = _conduct(args)
+    with joined():
+        _tell_run(rerun(args.key, **conduct))
+
+
+def _tell_run(record: dict):
+    from gzlib.training.distributed import is_main
+
+    m = record["metrics"]
+    if record["kind"] == "pretrain":
+        found = f"test loss {m['loss']:.4f} +- {m['loss_se'] or 0:.4f} (mean answers: {m['baseline']:.4f})"
+    else:
+        found = f"test error {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
+    if is_main():
+        print(f"run {record['key']}: {found}")
+
+
+def _runs(args):
+    from gzlib import paths
+    from gzlib.training import export_runs, read_run, remove_runs
+
+    _use_store(args.store)
+    if args.book:
+        paths.STORE = paths.project() / "data" / "runs"
+    if args.action == "rm":
+        remove_runs(args.keys)
+        print(f"{len(args.keys)} runs removed from {paths.STORE}")
+    elif args.action == "show":
+        record = read_run(args.key)
+        if record is None:
+            raise UserError(f"There is no run '{args.key}' in {' or '.join(map(str, paths.stores()))}.")
+        print(json.dumps(record, indent=1, sort_keys=True))
+    elif args.action == "export":
+        records = _chosen_runs(args)
+        export_runs(records, args.file)
+        print(f"{args.file}: {len(records)} runs")
+    else:
+        _list_runs(_chosen_runs(args), keys_alone=args.quiet)
+
+
+def _chosen_runs(args) -> list[dict]:
+    """The store's runs of the kind and with the settings asked for."""
+    from gzlib.training import runs_table, stored_records
+
+    records = stored_records(args.kind)
+    for pair in args.where:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--where {pair}: write NAME=VALUE, such as encoder=resnet_w12.")
+        rows = runs_table(records)
+        if rows and not any(name in row for row in rows):
+            raise UserError(f"--where {pair}: runs have no '{name}'; they have {', '.join(rows[0])}.")
+        records = [r for r, row in zip(records, rows, strict=True) if str(row.get(name)) == value]
+    return records
+
+
+def _list_runs(records: list[dict], *, keys_alone: bool):
+    from gzlib import paths
+    from gzlib.training import runs_table
+
+    rows = runs_table(records)
+    if keys_alone:
+        print("\n".join(row["key"] for row in rows))
+        return
+    if not rows:
+        print(f"no runs in {paths.STORE}")
+        return
+    import pandas as pd
+
+    columns = ["key", "kind", "task", "mode", "encoder", "weights", "source", "n_train", "seed"]
+    table = pd.DataFrame(rows)[columns]
+    table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
+    table["started"] = [row.get("started") or "" for row in rows]
+    print(table.to_markdown(index=False, floatfmt=".4f", intfmt=","))
+
+
+def _sweep(args):
+    from gzlib.study import preset_jobs
+    from gzlib.training import plan_table, read_plan, sweep, sweep_on
+
+    conduct = _conduct(args)
+    jobs = read_plan(args.plan, preset=preset_jobs)
+    if args.dry_run:
+        import pandas as pd
+
+        table = pd.DataFrame(plan_table(jobs))
+        print(table.to_markdown(index=False))
+        print(", ".join(f"{n} {state}" for state, n in table.state.value_counts().items()))
+        return 0
+    if args.scheduler:
+        records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, **conduct)
+    else:
+        records = sweep(jobs, **conduct)
+    print(f"{len(records)} of {len(jobs)} runs complete")
+    return 0 if len(records) == len(jobs) else 1
+
+
+def _fit(args):
+    import pandas as pd
+
+    from gzlib.fitting import fit_table, read_curves
+
+    print(pd.DataFrame(fit_table(read_curves(args.curves))).to_markdown(index=False, floatfmt=".4g"))
+
+
+def _forecast(args):
+    from gzlib.fitting import forecast_labels, read_curves
+
+    print(json.dumps(forecast_labels(read_curves(args.curves), args.target), indent=1))
+
+
+def _register(args):
+    from gzlib import paths
+    from gzlib.study import register_forecast, run_outcome
+
+    paths.STORE = paths.project() / "data" / "runs"  # a registered forecast is part of the book, and so are its runs
+    if args.run_outcome:
+        print(f"{len(run_outcome(args.name))} runs complete")
+        return
+    absent = [name for name in ("source", "encoder", "pilot", "target") if not getattr(args, name)]
+    if absent:
+        raise UserError(f"A forecast needs {', '.join('--' + name for name in absent)}, too.")
+    choice = {"preset": args.preset, "source": args.source, "encoders": args.encoder, "seeds": args.seeds}
+    print(register_forecast(args.name, pilot=args.pilot, targets=args.target, level=args.level, **choice))
+
+
+def _bench(args):
+    from gzlib import paths
+
+    folder = paths.project() / "benchmarks"
+    if str(folder) not in sys.path:  # benchmarks share helpers; last, so that none hides a package
+        sys.path.append(str(folder))
+    from harness import bench
+
+    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store)
+
+
+def _doctor(args):
+    from gzlib.machine import doctor
+
+    return doctor()

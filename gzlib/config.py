@@ -1,0 +1,378 @@
+"""What defines a survey and a run: dataclasses whose every field enters an identity, and how text sets them.
+
+Nothing here imports torch. Every field of a run's configuration enters its key with its default written out. A field
+that is added later carries ``metadata=LATER``: it enters the key only where it is not at its default, so that every
+run made before it keeps its key (``tests/training/test_keys.py`` holds the committed runs to that).
+"""
+
+import difflib
+import tomllib
+import types
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from gzlib.errors import UserError
+
+LATER = {"later": True}
+SPLIT_MODES = ("hash", "source")
+PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
+
+
+@dataclass(frozen=True)
+class SurveySpec:
+    """All that a curated survey depends on; :func:`gzlib.data.make_survey` makes it.
+
+    Attributes
+    ----------
+    source : str
+        As :func:`gzlib.data.open_source` takes it, or the folder of a survey already curated.
+    size : int
+        Side of the images [px].
+    limit : int, optional
+        Read at most so many galaxies, spread over the source's parts.
+    split : str
+        ``hash`` (70 / 10 / 20 % by the hash of the id) or ``source`` (keep the published test set).
+    seed : int
+        Of the simulated sky.
+    schema : str, optional
+        Decision tree to read; recognised by its columns if not given.
+    """
+
+    source: str
+    size: int = 64
+    limit: int | None = None
+    split: str = "hash"
+    seed: int = 0
+    schema: str | None = None
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What a training view may do to an image; part of a run's configuration.
+
+    The last four vary what tells simulated from real images most easily (domain randomisation), so that an encoder
+    that is to work on another telescope's images can't rest on it.
+
+    Attributes
+    ----------
+    rotate : bool
+        Rotation by any angle.
+    zoom : (float, float)
+        Magnification, log-uniform.
+    shift : float
+        Largest shift along each axis, as a fraction of the image's side.
+    flip : bool
+        Mirror images. Must be off where handedness is the label.
+    erase : int
+        How many small rectangles of each view are made black; Zoobot's default view has 5.
+    colour : float
+        Largest relative change of the saturation, and twice that of each band's gain.
+    background : float
+        Largest offset of the sky level, in units of the full range 0..1.
+    noise : float
+        Largest standard deviation of added Gaussian noise, in units of the full range.
+    blur : float
+        Largest standard deviation of a Gaussian blur [px].
+    """
+
+    rotate: bool = True
+    zoom: tuple[float, float] = (1.0, 1.2)
+    shift: float = 0.05
+    flip: bool = True
+    erase: int = 0
+    colour: float = 0.0
+    background: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+
+    def __post_init__(self):
+        if not (len(self.zoom) == 2 and 0 < self.zoom[0] <= self.zoom[1]):
+            raise UserError(f"Augment: 'zoom' must be two magnifications above zero, smaller first, not {self.zoom}.")
+        for name in ("shift", "colour", "background", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"Augment: '{name}' must be a fraction, 0 to 1, not {getattr(self, name)}.")
+        if not 0 <= self.blur <= 10:
+            raise UserError(f"Augment: 'blur' must be a width in pixels, 0 to 10, not {self.blur}.")
+        if self.erase != int(self.erase) or self.erase < 0:
+            raise UserError(f"Augment: 'erase' must be a number of rectangles, 0 or more, not {self.erase}.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the optimiser is driven; the same for pretraining and for finetuning.
+
+    Attributes
+    ----------
+    examples : int
+        Galaxies seen in all, counting each time that one is shown.
+    batch_size : int
+        Galaxies that go through the network together, in all processes of the run.
+    accumulate : int
+        So many batches give one step of the optimiser, as one batch so many times as large would (networks with batch
+        norm aside, which still see each batch by itself).
+    learning_rate, weight_decay : float
+        Of AdamW. Weight decay 0.05 is the Galaxy Zoo Evo baselines'.
+    schedule : {"cosine", "constant"}
+        After a linear warm-up.
+    warmup : float
+        Fraction of the steps.
+    clip : float
+        Largest gradient norm; 0.3 is Zoobot's.
+    evaluations : int
+        How often the validation loss is measured; the best weights are kept.
+    patience : int
+        Stop after so many evaluations without a better validation loss; 0 never stops.
+    drop_path, dropout : float
+        Of the encoder and of the head.
+    layer_decay : float
+        Factor on the learning rate from each layer group to the one below it; 1 for none.
+    augment : Augment
+    """
+
+    examples: int = 60_000
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    clip: float = 0.3
+    evaluations: int = 10
+    patience: int = 0
+    drop_path: float = 0.0
+    dropout: float = 0.0
+    layer_decay: float = 1.0
+    augment: Augment = field(default_factory=Augment)
+    accumulate: int = 1
+
+    def __post_init__(self):
+        for name in ("examples", "batch_size", "accumulate", "evaluations", "learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"Recipe: '{name}' must be above zero, not {getattr(self, name)}.")
+        if self.schedule not in ("cosine", "constant"):
+            raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
+
+
+# From pretrained weights: slower, slower still towards the stem, and a head that forgets at random.
+FINETUNING = Recipe(
+    examples=6_000,
+    batch_size=32,
+    learning_rate=5e-4,
+    weight_decay=0.1,
+    layer_decay=0.75,
+    dropout=0.5,
+    patience=6,
+    evaluations=20,
+)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a pretraining run minimises: a weighted sum.
+
+    Attributes
+    ----------
+    votes : float
+        Weight of the vote loss (Dirichlet-multinomial, summed over questions).
+    structure : float
+        Weight of the mean squared error on the known visible structure of simulated galaxies (arms, bar, bulge, ...,
+        each standardised over the training galaxies). Real galaxies have none.
+    """
+
+    votes: float = 1.0
+    structure: float = 0.0
+
+    def __post_init__(self):
+        for name in ("votes", "structure"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"Objective: '{name}' must be a weight of zero or more, not {getattr(self, name)}.")
+        if not self.votes:
+            raise UserError("Objective: 'votes' must be above zero; votes are what a pretraining run is measured by.")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One pretraining run: an encoder learns all questions of a survey from ``n_train`` galaxies.
+
+    Attributes
+    ----------
+    encoder : str
+        See :func:`gzlib.models.build_encoder`.
+    n_train : int
+        Training galaxies; with one seed, each training set contains the smaller ones.
+    weights : str
+        ``random``, ``imagenet`` or the key of a pretraining run.
+    """
+
+    encoder: str
+    n_train: int
+    seed: int = 0
+    weights: str = "random"
+    recipe: Recipe = field(default_factory=Recipe)
+    objective: Objective = field(default_factory=Objective)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """One downstream run: an encoder with given weights learns a task from ``n_train`` labels.
+
+    Attributes
+    ----------
+    task : str
+        Name of the task, for reading; what it is stands in the survey's fingerprint.
+    label : str
+        Column of the survey that is predicted.
+    weights : str
+        ``random``, ``imagenet`` or the key of a pretraining run.
+    mode : {"linear", "full"}
+        A linear probe on the frozen encoder's features, or all weights.
+    """
+
+    task: str
+    encoder: str
+    n_train: int
+    label: str = "label"
+    seed: int = 0
+    weights: str = "random"
+    mode: str = "linear"
+    recipe: Recipe = FINETUNING
+
+    def __post_init__(self):
+        if self.mode not in ("linear", "full"):
+            raise UserError(f"Finetuning mode '{self.mode}' is unknown; use 'linear' or 'full'.")
+
+
+RunConfig = PretrainConfig | FinetuneConfig
+KINDS: dict[str, type] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+
+
+def kind_of(config: RunConfig) -> str:
+    """``pretrain`` or ``finetune``."""
+    return next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
+
+
+def config_from_dict(kind: str, values: dict) -> RunConfig:
+    """The configuration that a ``run.json`` records.
+
+    Raises
+    ------
+    UserError
+        If a field is unknown, as of a run that a newer version made.
+    """
+    return _build(KINDS[kind], values)
+
+
+def _build(cls: type, values: dict) -> Any:
+    kinds = get_type_hints(cls)
+    refuse_unknown(values, kinds, f"{cls.__name__} of a stored run")
+    made = {}
+    for name, value in values.items():
+        if is_dataclass(kinds[name]):
+            value = _build(kinds[name], value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**made)
+
+
+def config_dict(config: RunConfig | SurveySpec) -> dict:
+    """All fields as JSON can hold them, defaults written out but for fields added later."""
+    return _plain(config)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        pairs = [(f, getattr(value, f.name)) for f in fields(value)]
+        return {f.name: _plain(v) for f, v in pairs if not (f.metadata.get("later") and v == f.default)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+WORDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+
+
+def fill(default, values: dict, where: str):
+    """A copy of a configuration with some of its fields changed.
+
+    Parameters
+    ----------
+    default : dataclass instance
+        Nested dataclasses are filled from nested tables.
+    values : dict
+        Field to value.
+    where : str
+        Where the values stand, for errors: ``plan.toml, [[pretrain]] 2``.
+
+    Raises
+    ------
+    UserError
+        If a field is unknown (the nearest names are given) or its value is of another type.
+    """
+    hints = get_type_hints(type(default))
+    refuse_unknown(values, hints, where)
+    changes = {name: _value(value, getattr(default, name), hints[name], name, where) for name, value in values.items()}
+    return replace(default, **changes)
+
+
+def refuse_unknown(values: dict, known, where: str):
+    """Refuse keys that are not known, naming those that are spelt nearly so."""
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known)
+            quoted = " or ".join(f"'{word}'" for word in near)
+            hint = f"did you mean {quoted}?" if near else f"known are {', '.join(known)}."
+            raise UserError(f"{where}: unknown key '{name}'; {hint}")
+
+
+def grid(values: dict, default) -> list[dict]:
+    """Every combination of the values that are lists; a field that is itself a list varies as a list of lists."""
+    combinations = [{}]
+    for name, value in values.items():
+        held = getattr(default, name, None)
+        if is_dataclass(held) and isinstance(value, dict):
+            choices = grid(value, held)
+        elif isinstance(value, list) and not (isinstance(held, tuple) and not any(isinstance(v, list) for v in value)):
+            choices = value
+        else:
+            choices = [value]
+        combinations = [{**c, name: choice} for c in combinations for choice in choices]
+    return combinations
+
+
+def parse_settings(pairs: list[str]) -> dict:
+    """``["recipe.clip=1", "recipe.augment.flip=false"]`` as nested tables; what is no TOML value is a text."""
+    settings: dict = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set {pair}: write NAME=VALUE, such as recipe.learning_rate=1e-3.")
+        *tables, last = name.strip().split(".")
+        inner = settings
+        for table in tables:
+            inner = inner.setdefault(table, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"--set {pair}: '{table}' is set to a value already.")
+        try:
+            inner[last] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            inner[last] = text.strip()
+    return settings
+
+
+def _value(value, held, hint, name: str, where: str):
+    if is_dataclass(held):
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: '{name}' must be a table with {', '.join(f.name for f in fields(held))}.")
+        return fill(held, value, f"{where}, {name}")
+    if isinstance(hint, types.UnionType):  # such as int | None: a value that is given is the int
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        if not isinstance(value, list) or len(value) != len(kinds):
+            raise UserError(f"{where}: '{name}' must be a list of {len(kinds)} values, not {value!r}.")
+        return tuple(_scalar(v, kind, name, where) for v, kind in zip(value, kinds, strict=True))
+    return _scalar(value, hint, name, where)
+
+
+def _scalar(value, kind: type, name: str, where: str):
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in WORDS and type(value) is not kind:
+        raise UserError(f"{where}: '{name}' must be {WORDS[kind]}, not {value!r}.")
+    return value

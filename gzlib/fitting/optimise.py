@@ -1,0 +1,351 @@
+"""Many small fits at once, and the starting values that they need.
+
+Levenberg-Marquardt in ln(loss), vectorised over curves, draws and profile points, with the objective and bounds of
+``gzlib.fitting.fits`` (tested against it): a fit costs microseconds, so bootstraps, profiles and rolling origins need
+no approximation. Starting values come from variable projection: a grid over the nonlinear parameters, the linear ones
+solved exactly. The residual that the linear solve minimises is (f - y)/y, the first order of ln f - ln y, so a start
+is already close to the optimum of the logarithmic fit.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+CHUNK = 8192  # fits advanced together: keeps the temporaries inside the processor's cache
+# A prior on ln E is one more observation, at a size where nothing but E is left of the law (in units of x_ref; finite,
+# so that ln x is). Every interval then counts it as it counts a run, without a term of its own.
+PRIOR_SIZE = 1e290
+PRIOR_FLOOR = 1e-3  # a parameter below counts as this much in its logarithmic prior
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """``parameters`` (fits, parameters), ``cost`` (fits,) = half the weighted sum of squares, ``converged`` (fits,)."""
+
+    parameters: np.ndarray
+    cost: np.ndarray
+    converged: np.ndarray
+
+
+def law_bounds(law):
+    """Lower and upper bounds of the law's parameters, two arrays (parameters,)."""
+    return (
+        np.array([p.minimum for p in law.parameters.values()]),
+        np.array([p.maximum for p in law.parameters.values()]),
+    )
+
+
+def log_loss(law, variables, parameters):
+    """ln(loss) of each row of ``parameters`` (fits, parameters) at ``variables``: array (fits, points)."""
+    columns = {name: parameters[:, [j]] for j, name in enumerate(law.names)}
+    return np.log(np.maximum(law.function(*variables, **columns), 1e-300))
+
+
+def log_gradient(law, variables, parameters):
+    """d ln(loss) / d parameters, array (fits, points, parameters): analytic where the law has it, else differences."""
+    if law.gradient is not None:
+        parts = law.gradient(*variables, *(parameters[:, [j]] for j in range(len(law.names))))
+        return np.stack(np.broadcast_arrays(*parts), axis=-1)
+    centre = log_loss(law, variables, parameters)
+    upper = law_bounds(law)[1]
+    columns = []
+    for j in range(parameters.shape[1]):
+        step = 1e-7 * (np.abs(parameters[:, j]) + 1e-3)
+        step = np.where(parameters[:, j] + step > upper[j], -step, step)
+        shifted = parameters.copy()
+        shifted[:, j] += step
+        columns.append((log_loss(law, variables, shifted) - centre) / step[:, None])
+    return np.stack(columns, axis=-1)
+
+
+@dataclass(frozen=True)
+class LogPrior:
+    """Normal prior on ln(parameter) of each fit: one more residual, noise * (ln parameter - ln centre) / width.
+
+    ``noise`` (fits,) is the sd of a residual of weight one, so that the prior counts as information does.
+    """
+
+    name: str
+    centre: float
+    width: float
+    noise: np.ndarray
+
+
+def batch_fit(
+    law,
+    variables,
+    y,
+    start,
+    *,
+    weights=None,
+    held=(),
+    lower=None,
+    upper=None,
+    prior=None,
+    max_steps=80,
+    tolerance=1e-10,
+):
+    """Least squares of weights * (ln f - ln y) for many curves over the same or over different sizes.
+
+    Parameters
+    ----------
+    law : Law
+    variables : sequence of arrays (points,) or (fits, points)
+    y : array (fits, points), positive; give absent points any positive value and weight zero
+    start : array (fits, parameters)
+    weights : array broadcastable to (fits, points)
+    held : names of parameters that stay at their start
+    lower, upper : arrays (parameters,), replacing the law's bounds
+    prior : LogPrior, optional; its term is part of the cost
+
+    Returns
+    -------
+    BatchResult
+    """
+    low, high = law_bounds(law)
+    low, high = (low if lower is None else lower), (high if upper is None else upper)
+    weights = np.broadcast_to(1.0 if weights is None else weights, y.shape)
+    free = np.array([name not in held for name in law.names])
+    pieces = []
+    with np.errstate(all="ignore"):  # trial steps may overflow: such steps are not accepted
+        for first in range(0, len(y), CHUNK):
+            part = slice(first, first + CHUNK)
+            sizes = [v[part] if np.ndim(v) == 2 else v for v in variables]
+            noise = None if prior is None else prior.noise[part] / prior.width
+            pieces.append(
+                _descend(
+                    law,
+                    sizes,
+                    np.log(y[part]),
+                    np.array(start[part], float),
+                    weights[part],
+                    free,
+                    low,
+                    high,
+                    prior,
+                    noise,
+                    max_steps,
+                    tolerance,
+                )
+            )
+    parameters, cost, converged = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    return BatchResult(parameters, cost, converged & np.isfinite(cost))
+
+
+def _descend(law, variables, log_y, theta, weights, free, low, high, prior, pull, max_steps, tolerance):
+    def cost_of(rows, sizes, parameters):
+        residual = weights[rows] * (log_loss(law, sizes, parameters) - log_y[rows])
+        total = np.sum(residual**2, axis=1)
+        if prior is not None:
+            total = total + _prior_residual(law, prior, pull[rows], parameters) ** 2
+        return residual, np.where(np.isfinite(total), 0.5 * total, np.inf)
+
+    theta = np.where(free, np.clip(theta, low, high), theta)
+    cost = cost_of(slice(None), variables, theta)[1]
+    damping = np.full(len(theta), 1e-3)
+    converged = np.zeros(len(theta), bool)
+    active = np.arange(len(theta))
+    identity = np.eye(len(low))
+    for _ in range(max_steps):
+        sizes = [v[active] if np.ndim(v) == 2 else v for v in variables]
+        here, w = theta[active], weights[active]
+        jacobian = log_gradient(law, sizes, here) * w[:, :, None]
+        residual, _ = cost_of(active, sizes, here)
+        slope = np.matmul(jacobian.transpose(0, 2, 1), residual[:, :, None])[..., 0]
+        normal = np.matmul(jacobian.transpose(0, 2, 1), jacobian)
+        if prior is not None:
+            j = law.names.index(prior.name)
+            gradient = pull[active] / np.maximum(here[:, j], PRIOR_FLOOR)
+            slope[:, j] += gradient * _prior_residual(law, prior, pull[active], here)
+            normal[:, j, j] += gradient**2
+        # A parameter at its bound whose descent direction points outward is held for this step.
+        moving = free & ~((here <= low) & (slope > 0)) & ~((here >= high) & (slope < 0))
+        slope = np.where(moving, slope, 0.0)
+        normal = normal * (moving[:, :, None] & moving[:, None, :])
+        diagonal = np.maximum(np.einsum("bpp->bp", normal), 1e-14)
+        scaled = normal + (damping[active][:, None] * diagonal + np.where(moving, 0.0, 1.0))[:, :, None] * identity
+        scaled = np.where(np.isfinite(scaled), scaled, identity)
+        step = -np.linalg.solve(scaled, np.where(np.isfinite(slope), slope, 0.0)[..., None])[..., 0]
+        trial = np.where(free, np.clip(here + step, low, high), here)
+        trial_cost = cost_of(active, sizes, trial)[1]
+        better = trial_cost <= cost[active]
+        gain = cost[active] - trial_cost
+        moved = np.max(np.abs(trial - here) / (np.abs(here) + 1e-6), axis=1)
+        theta[active] = np.where(better[:, None], trial, here)
+        done = better & (gain <= tolerance * (cost[active] + 1e-30)) & (moved < 1e-5)
+        cost[active] = np.where(better, trial_cost, cost[active])
+        damping[active] = np.clip(np.where(better, damping[active] / 5, damping[active] * 4), 1e-12, 1e12)
+        done |= (moved < 1e-12) | (damping[active] >= 1e12)
+        converged[active] = done
+        active = active[~done]
+        if active.size == 0:
+            break
+    return theta, cost, converged
+
+
+def _prior_residual(law, prior, pull, parameters):
+    value = np.maximum(parameters[:, law.names.index(prior.name)], PRIOR_FLOOR)
+    return pull * (np.log(value) - np.log(prior.centre))
+
+
+MAX_SUBSETS = 8  # 2**3: no law here has more than three linear parameters
+
+
+def nonnegative_least_squares(columns, target, *, weights=None):
+    """Exact non-negative least squares for many small problems at once, by trying every set of active columns.
+
+    Parameters
+    ----------
+    columns : array (..., points, k), k <= 3
+    target : array broadcastable to (..., points)
+    weights : array broadcastable to (..., points), multiplying the residuals
+
+    Returns
+    -------
+    coefficients (..., k) >= 0 and the weighted residual sum of squares (...).
+    """
+    k = columns.shape[-1]
+    if 2**k > MAX_SUBSETS:
+        raise ValueError(f"at most 3 linear parameters, not {k}")
+    if weights is not None:
+        columns, target = columns * weights[..., None], target * weights
+    norm = np.sqrt(np.einsum("...nk,...nk->...k", columns, columns))
+    norm = np.where(norm > 0, norm, 1.0)
+    columns = columns / norm[..., None, :]
+    gram = np.einsum("...nj,...nk->...jk", columns, columns)
+    moment = np.einsum("...nk,...n->...k", columns, target)
+    total = np.einsum("...n,...n->...", target, target)
+    free = np.linalg.solve(gram + 1e-13 * np.eye(k), moment[..., None])[..., 0]
+    if np.all(free >= 0):  # the free optimum is the constrained one: no set of active columns to search
+        return free / norm, np.maximum(total - np.einsum("...k,...k->...", free, moment), 0)
+    best_gain = np.zeros(moment.shape[:-1])
+    best = np.zeros(moment.shape)
+    for size in range(1, k + 1):
+        for subset in itertools.combinations(range(k), size):
+            index = list(subset)
+            matrix = gram[..., index, :][..., :, index] + 1e-13 * np.eye(size)
+            solution = np.linalg.solve(matrix, moment[..., index, None])[..., 0]
+            gain = np.einsum("...k,...k->...", solution, moment[..., index])
+            better = np.all(solution >= 0, axis=-1) & (gain > best_gain)
+            best_gain = np.where(better, gain, best_gain)
+            full = np.zeros(moment.shape)
+            full[..., index] = solution
+            best = np.where(better[..., None], full, best)
+    return best / norm, np.maximum(total - best_gain, 0)
+
+
+def project(law, variables, y, *, weights=None, fixed=None):
+    """Every point of the law's start grid with its linear parameters solved.
+
+    Parameters
+    ----------
+    law : Law with at least one linear parameter
+    variables : sequence of arrays (points,), one for each of ``law.variables``
+    y : array (points,), positive losses
+    weights : array (points,), multiplying the residuals in ln(loss)
+    fixed : dict of parameters held at a value
+
+    Returns
+    -------
+    parameters, array (grid points, parameters) in the order of ``law.names``, and their cost (grid points,).
+    """
+    fixed = fixed or {}
+    nonlinear = {
+        name: np.atleast_1d(fixed.get(name, law.grid.get(name))) for name in law.names if name not in law.linear
+    }
+    mesh = np.meshgrid(*nonlinear.values(), indexing="ij")
+    values = {name: grid.reshape(-1, 1) for name, grid in zip(nonlinear, mesh, strict=True)}
+    for name in law.log_sized:  # positions lie inside the range of the data, whatever its units
+        if name not in fixed:
+            low, high = np.log(variables[0].min()), np.log(variables[0].max())
+            values[name] = np.exp(low + (high - low) * np.interp(np.log(values[name]), np.log([0.1, 3]), [0.15, 0.95]))
+    size = mesh[0].size if mesh else 1
+    free = [name for name in law.linear if name not in fixed]
+    held = {name: fixed[name] for name in law.linear if name in fixed}
+
+    def evaluate(**linear):
+        loss = law.function(*variables, **values, **{name: 0.0 for name in law.linear} | linear)
+        return np.broadcast_to(loss, (size, len(y)))
+
+    columns = np.stack([evaluate(**{name: 1.0}) / y for name in free], axis=-1) if free else None
+    target = 1 - (evaluate(**held) / y if held else np.zeros((size, len(y))))
+    weights = np.ones(len(y)) if weights is None else weights
+    if free:
+        solved, cost = nonnegative_least_squares(columns, target, weights=np.broadcast_to(weights, target.shape))
+    else:
+        solved, cost = np.zeros((size, 0)), np.sum((weights * target) ** 2, axis=-1)
+    parameters = np.empty((size, len(law.names)))
+    for j, name in enumerate(law.names):
+        if name in free:
+            parameters[:, j] = solved[:, free.index(name)]
+        else:
+            parameters[:, j] = fixed[name] if name in fixed else values[name][:, 0]
+    return parameters, cost
+
+
+def _saturating_grid(variables, y, weights, fixed):
+    # For given E, L0 and a the law is a straight line in ln x: ln(y - E) - a ln(L0 - y) = ln A - alpha ln x.
+    log_x = np.log(variables[0])
+    mesh = np.meshgrid(
+        np.array([0, 0.3, 0.6, 0.8, 0.9, 0.97]) * y.min(),
+        np.array([1.001, 1.02, 1.1, 1.5, 3.0]) * y.max(),
+        [0.0, 0.25, 0.5, 1.0, 2.0],
+        indexing="ij",
+    )
+    low, top, a = (part.reshape(-1, 1) for part in mesh)
+    low, top, a = (
+        np.full_like(part, fixed[name]) if name in fixed else part for name, part in (("E", low), ("L0", top), ("a", a))
+    )
+    line = np.log(np.maximum(y - low, 1e-12)) - a * np.log(np.maximum(top - y, 1e-12))
+    centre = np.average(log_x, weights=weights**2)
+    spread = np.average((log_x - centre) ** 2, weights=weights**2)
+    slope = np.average((log_x - centre) * line, weights=weights**2, axis=-1) / max(spread, 1e-300)
+    level = np.average(line, weights=weights**2, axis=-1)
+    alpha = np.clip(-slope, 0.0, 5.0)
+    amplitude = np.exp(np.clip(level + alpha * centre, -600, 600))
+    return np.stack([low[:, 0], top[:, 0], amplitude, a[:, 0], alpha], axis=-1)
+
+
+def _bounded_grid(variables, y, weights, fixed):
+    # For given E and L0, (y - E)/(L0 - y) = A N^-alpha + B D^-beta is linear in A and B.
+    rows = []
+    exponents = [0.15, 0.3, 0.5, 0.8]
+    for low, top, alpha, beta in itertools.product([0, 0.5, 0.8, 0.95], [1.05, 1.5, 4.0], exponents, exponents):
+        low, top = fixed.get("E", low * y.min()), fixed.get("L0", top * y.max())
+        alpha, beta = fixed.get("alpha", alpha), fixed.get("beta", beta)
+        odds = (y - low) / np.maximum(top - y, 1e-12)
+        columns = np.stack([variables[0] ** -alpha / odds, variables[1] ** -beta / odds], axis=-1)
+        (by_size, by_data), _ = nonnegative_least_squares(columns, np.ones(len(y)), weights=weights)
+        rows.append([low, top, by_size, alpha, by_data, beta])
+    return np.array(rows)
+
+
+_SPECIAL = {"saturating": _saturating_grid, "bounded": _bounded_grid}
+
+
+def starting_points(law, variables, y, *, weights=None, fixed=None, count=4):
+    """The best ``count`` starts that differ in their nonlinear parameters, best first.
+
+    Returns an array (at most count, parameters) in the order of ``law.names``; arguments as for ``project``.
+    """
+    weights = np.ones(len(y)) if weights is None else np.asarray(weights, float)
+    if law.name in _SPECIAL:
+        parameters = _SPECIAL[law.name](variables, y, weights, fixed or {})
+        with np.errstate(all="ignore"):
+            loss = law.function(*variables, **{name: parameters[:, [j]] for j, name in enumerate(law.names)})
+            cost = np.sum((weights * (loss / y - 1)) ** 2, axis=-1)
+        cost = np.where(np.isfinite(cost), cost, np.inf)
+    else:
+        parameters, cost = project(law, variables, y, weights=weights, fixed=fixed)
+    order = np.argsort(cost, kind="stable")
+    chosen = [order[0]]
+    moving = [j for j, name in enumerate(law.names) if name not in law.linear and name not in (fixed or {})]
+    scale = np.ptp(parameters[:, moving], axis=0) + 1e-12
+    for i in order[1:]:
+        if len(chosen) == count or not np.isfinite(cost[i]):
+            break
+        apart = np.abs(parameters[i, moving] - parameters[chosen][:, moving]) / scale
+        if np.all(apart.max(axis=-1) > 0.12):
+            chosen.append(i)
+    return parameters[chosen]

@@ -1,0 +1,310 @@
+"""From galaxy to picture plan: sizes in arcsec, fluxes in nanomaggies, and every small source as a round Gaussian."""
+
+import numpy as np
+
+from gzlib.sky.population import Draws
+from gzlib.sky.telescopes import Telescope
+
+# How far each band moves when the g - r colour changes by 1: blue, middle, red (r - i is about half of g - r).
+BAND_SLOPE = np.array([1.0, 0.0, -0.45])
+# Dust takes more blue than red light (Cardelli, Clayton & Mathis 1989, about g, r and i).
+DUST_LAW = np.array([1.25, 1.0, 0.75])
+
+
+def band_flux(magnitude: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """(n, 3) nanomaggies in the blue, middle and red band from the middle magnitude and g - r."""
+    return 10 ** (0.4 * (22.5 - magnitude[:, None] - BAND_SLOPE * colour[:, None]))
+
+
+def plan_scene(draws: Draws, telescope: Telescope, population: dict, structure: dict) -> dict[str, np.ndarray]:
+    """Everything that the renderer needs, as float64 arrays over galaxies; angles in arcsec.
+
+    The cutout follows Galaxy Zoo: its width is ``telescope.frame`` times the measured R90 (0.02 R90 a pixel at 424
+    px: Willett et al. 2013; Walmsley et al. 2022), and the measurement scatters.
+    """
+    old = band_flux(population["magnitude"], population["colour_old"])
+    young = band_flux(population["magnitude"], population["colour_young"])
+    kind = population["type"]
+    bulge, radius = structure["bulge_fraction"], population["radius"]
+    elliptical = kind == 0
+    # Colours beyond one g - r: age, metals and dust move blue and red light apart from galaxy to galaxy.
+    own = 10 ** (0.4 * np.array([0.08, 0.0, 0.06]) * draws.normal("colour", 3))
+    old, young = old * own, young * own
+    disc_old = np.clip(0.32 + 0.6 * bulge - 0.2 * (kind >= 3) + 0.2 * draws.normal("disc-old"), 0.02, 1)
+    disc_old = np.where(kind == 1, 0.95, disc_old)
+    disc_flux = (1 - bulge)[:, None] * (disc_old[:, None] * old + (1 - disc_old)[:, None] * young)
+    bulge_radius = np.where(elliptical, radius, radius * np.clip(0.12 + 0.45 * bulge, 0.1, 0.6))
+    disc_radius = np.where(elliptical, radius, radius * np.clip(1 + 0.5 * bulge, 1, 1.6))
+    # SDSS measures R90 in circles: tilted galaxies come out smaller, the faint wings of ellipticals are cut off.
+    q = np.where(elliptical, structure["bulge_q"], structure["disc_q"])
+    r90 = np.where(elliptical, 2.1 * radius, disc_radius * (2.25 - 0.25 * bulge)) * (0.68 + 0.32 * q)
+    r90 = r90 * 0.95 * np.exp(0.13 * draws.normal("frame")) * (1 + 0.35 * structure["major_merger"])
+    zoom = draws.uniform("zoom")
+    misjudged = np.where(zoom < 0.004, 0.4, np.where(zoom > 0.992, 2.5, 1.0))
+    fov = np.maximum(telescope.frame * r90 * misjudged, 30 * telescope.pixel)
+    seeing = telescope.psf_fwhm * np.exp(telescope.seeing_scatter * draws.normal("seeing"))
+    noise = 10 ** (0.4 * (22.5 - telescope.depth)) * np.exp(0.24 * draws.normal("depth"))
+    scene = {
+        "fov": fov,
+        "psf_fwhm": seeing,
+        "noise": noise,
+        "zoom": misjudged,
+        "bulge_flux": bulge[:, None] * old,
+        "bulge_radius": bulge_radius,
+        "disc_flux": disc_flux,
+        "disc_radius": disc_radius,
+        "colour_gradient": -0.10 + 0.08 * draws.normal("colour-gradient"),
+        "old_ratio": old / old[:, 1:2],
+        "young_ratio": young / young[:, 1:2],
+        "r90": r90,
+        "total": bulge[:, None] * old + disc_flux,
+    }
+    scene.update(_artefacts(draws, telescope, scene))
+    return scene
+
+
+def _artefacts(draws: Draws, telescope: Telescope, scene: dict) -> dict[str, np.ndarray]:
+    """Spoilt pictures: a share of them, each with one fault of continuous strength."""
+    spoilt = draws.uniform("artefact-is") < telescope.artefacts
+    which = draws.uniform("artefact-kind")
+    strength = (0.1 + 0.9 * draws.uniform("artefact-strength")) * spoilt
+
+    def share(low, high):
+        return strength * ((which >= low) & (which < high))
+
+    return {
+        "trail": share(0.0, 0.2),
+        "trail_angle": np.pi * draws.uniform("trail-angle"),
+        "trail_offset": draws.between("trail-offset", -0.6, 0.6),
+        "trail_band": 3 * draws.uniform("trail-band"),
+        "bleed": share(0.2, 0.5),
+        "column": share(0.5, 0.62),
+        "edge": share(0.62, 0.75),
+        "scattered": share(0.75, 0.93),
+        "star_target": share(0.93, 1.0),
+        "gradient": telescope.gradient * draws.normal("gradient", 2) * scene["noise"][:, None],
+        # Imperfect sky subtraction leaves each band a level of its own.
+        "background": np.array(telescope.black)
+        * np.exp(np.array(telescope.black_scatter) * draws.normal("background", 3)),
+        "noise_factor": np.exp(telescope.noise_scatter * draws.normal("noise-factor", 3)),
+        "registration": telescope.registration * draws.normal("registration", 4),
+        "pixel_key": draws.key32().astype(np.int64),
+    }
+
+
+N_FIELD, N_KNOTS, N_BODY, N_CHAIN = 38, 16, 9, 26
+
+
+def plan_blobs(draws: Draws, telescope: Telescope, population: dict, structure: dict, scene: dict) -> dict:
+    """Positions ``x``, ``y``, widths ``sx``, ``sy`` (n, blobs; arcsec) and ``flux`` (n, blobs, 3; nanomaggies)."""
+    parts = [
+        _field(draws, telescope, scene),
+        _knots(draws, structure, scene),
+        _boxy(structure, scene),
+        _companion(draws, structure, scene),
+        _chains(draws, structure, scene),
+        _lens(draws, structure, scene),
+        _faults(draws, telescope, scene),
+    ]
+    return {
+        name: np.concatenate([p[i] for p in parts], axis=1) for i, name in enumerate(("x", "y", "sx", "sy", "flux"))
+    }
+
+
+def _field(draws: Draws, telescope: Telescope, scene: dict):
+    """Stars (core and wing) and background galaxies (two Gaussians side by side), counts growing with depth.
+
+    Numbers, sizes and colours follow the sources around galaxies in half of the real pictures
+    (``benchmarks/sky_realism.py``): most are hardly resolved, and far more varied in colour than the galaxy itself.
+    """
+    fov, n = scene["fov"], len(draws)
+    area = (fov / 60) ** 2
+    x, y = ((draws.uniform(f"field-{axis}", N_FIELD) - 0.5) * fov[:, None] for axis in "xy")
+    rank = draws.uniform("field-kind", N_FIELD)
+    crowd = np.exp(0.7 * draws.normal("field-crowd"))  # galaxies cluster
+    share = np.clip(telescope.stars * area * 1.3, 0.3, 8)[:, None] / N_FIELD
+    star = rank < share
+    galaxies = np.clip(10 ** (0.33 * (telescope.depth - 26.2)) * 22 * area * crowd, 1, 32)[:, None] / N_FIELD
+    galaxy = ~star & (rank < share + galaxies)
+    # Counts N(<m) rise as 10^(0.40 m) for galaxies and 10^(0.20 m) for stars, up to the limit of what shows.
+    faintest = telescope.depth - 2.9
+    magnitude = faintest + np.log10(draws.uniform("field-flux", N_FIELD)) / np.where(star, 0.20, 0.40)
+    magnitude = np.maximum(magnitude, telescope.magnitude_limit - np.where(star, 3.5, 0.3))
+    u = draws.uniform("field-colour", N_FIELD)
+    colour = np.where(star, -0.1 + 1.6 * u**1.6, 1.4 * u**1.8)
+    # From blue to red stars the red band gains more than in proportion (M stars); galaxies differ in redshift.
+    redder = 0.5 * u**3 + 0.2 * draws.normal("field-red", N_FIELD)
+    flux = band_flux(magnitude.ravel(), colour.ravel()).reshape(n, N_FIELD, 3)
+    flux[..., 2] *= 10 ** (0.4 * redder)
+    size = telescope.psf_fwhm * 0.2 * np.exp(0.5 * draws.normal("field-size", N_FIELD) - 0.18 * (magnitude - faintest))
+    length = size * 1.6 * draws.uniform("field-length", N_FIELD)
+    angle = np.pi * draws.uniform("field-angle", N_FIELD)
+    dx, dy = length * np.cos(angle) * galaxy, length * np.sin(angle) * galaxy
+    spread = np.concatenate([size * galaxy, np.where(star, 0.9 * telescope.psf_fwhm, size)], axis=1)
+    weights = np.where(star, 0.85, 0.5 * galaxy), np.where(star, 0.15, 0.5 * galaxy)
+    return (
+        np.concatenate([x - dx, x + dx], axis=1),
+        np.concatenate([y - dy, y + dy], axis=1),
+        spread,
+        spread,
+        np.concatenate([w[..., None] * flux for w in weights], axis=1),
+    )
+
+
+def to_sky(structure: dict, scene: dict, u: np.ndarray, v: np.ndarray):
+    """Sky offsets (arcsec) of points of the disc plane given in half-light radii, major axis first."""
+    c, s = np.cos(structure["position_angle"])[:, None], np.sin(structure["position_angle"])[:, None]
+    q = structure["disc_q"][:, None]
+    scale = scene["disc_radius"][:, None]
+    return scale * (u * c - v * q * s), scale * (u * s + v * q * c)
+
+
+def _knots(draws: Draws, structure: dict, scene: dict):
+    """Star-forming knots along the arms, and the giant clumps of young discs (Guo et al. 2015)."""
+    order = np.arange(N_KNOTS)
+    wanted = structure["clump_count"][:, None]
+    is_clump = (structure["clumps"] > 0)[:, None]
+    radius = np.where(
+        is_clump, 0.35 + 1.1 * draws.uniform("knot-r", N_KNOTS), 0.5 + 1.5 * draws.uniform("knot-r", N_KNOTS)
+    )
+    arm = np.floor(draws.uniform("knot-arm", N_KNOTS) * structure["arm_count"][:, None])
+    wind = structure["handedness"] / np.tan(structure["pitch"])
+    along = wind[:, None] * np.log(radius) + (structure["arm_phase"] / structure["arm_count"])[:, None]
+    along = along + 2 * np.pi * arm / structure["arm_count"][:, None] + 0.12 * draws.normal("knot-off", N_KNOTS)
+    anywhere = 2 * np.pi * draws.uniform("knot-angle", N_KNOTS)
+    on_arm = (structure["arms"] > 0)[:, None] & ~is_clump
+    phi = np.where(on_arm, along, anywhere)
+    x, y = to_sky(structure, scene, radius * np.cos(phi), radius * np.sin(phi))
+    brightness = 0.3 + 1.4 * draws.uniform("knot-flux", N_KNOTS)
+    clump_share = structure["clumps"][:, None] * 0.10 * (order < wanted) * brightness
+    knot_share = structure["knots"][:, None] * 0.011 * np.exp(-0.5 * radius) * 2 * brightness
+    share = np.where(is_clump, clump_share, knot_share)
+    size = (
+        np.where(is_clump, 0.11, 0.055) * scene["disc_radius"][:, None] * (0.7 + 0.6 * draws.uniform("knot-s", N_KNOTS))
+    )
+    colour = scene["young_ratio"][:, None] * np.array([1.15, 1.0, 0.85])
+    return x, y, size, size, share[..., None] * scene["total"][:, None, 1:2] * colour
+
+
+def _boxy(structure: dict, scene: dict):
+    """The box or X of an edge-on bulge: four lobes off the plane."""
+    a, b = 0.9 * scene["bulge_radius"], 0.55 * scene["bulge_radius"]
+    c, s = np.cos(structure["position_angle"]), np.sin(structure["position_angle"])
+    edge = np.clip((0.45 - structure["cos_inclination"]) / 0.25, 0, 1)
+    share = 0.16 * structure["boxy"] * edge
+    u, v = np.array([1, 1, -1, -1]), np.array([1, -1, 1, -1])
+    x = u * (a * c)[:, None] - v * (b * s)[:, None]
+    y = u * (a * s)[:, None] + v * (b * c)[:, None]
+    size = np.repeat(0.4 * scene["bulge_radius"][:, None], 4, axis=1)
+    return x, y, size, size, share[:, None, None] * np.repeat(scene["bulge_flux"][:, None], 4, axis=1)
+
+
+def _companion(draws: Draws, structure: dict, scene: dict):
+    """A second galaxy: a chance overlap, a minor or a major merger; nine Gaussians along its major axis and a core."""
+    stage, advance = structure["stage"], structure["advance"]
+    ratio = np.where(
+        stage == 1,
+        0.05 + 0.6 * draws.uniform("companion-flux") ** 2,
+        0.15 * structure["minor_merger"] + 0.65 * structure["major_merger"],
+    )
+    ratio = ratio * (stage > 0)
+    closeness = np.where(stage == 1, 1.2 + 1.8 * draws.uniform("companion-r"), 0.25 + 2.0 * (1 - advance))
+    angle = 2 * np.pi * draws.uniform("companion-angle")
+    distance = closeness * scene["disc_radius"]
+    length = scene["disc_radius"] * np.sqrt(np.maximum(ratio, 1e-3)) * (0.5 + 0.5 * draws.uniform("companion-length"))
+    tilt, flat = np.pi * draws.uniform("companion-tilt"), 0.25 + 0.7 * draws.uniform("companion-q")
+    along = np.linspace(-1, 1, N_BODY - 1)
+    x = (distance * np.cos(angle))[:, None] + length[:, None] * along * (np.cos(tilt) * (1 - flat))[:, None]
+    y = (distance * np.sin(angle))[:, None] + length[:, None] * along * (np.sin(tilt) * (1 - flat))[:, None]
+    x = np.concatenate([x, (distance * np.cos(angle))[:, None]], axis=1)
+    y = np.concatenate([y, (distance * np.sin(angle))[:, None]], axis=1)
+    profile = np.append(0.7 * np.exp(-2 * along**2) / np.exp(-2 * along**2).sum(), 0.3)
+    size = np.repeat((length * (0.3 + 0.35 * flat))[:, None], N_BODY, axis=1)
+    size[:, -1] *= 0.4
+    bluer = 1 + (draws.uniform("companion-colour")[:, None] - 0.5) * np.array([0.7, 0.0, -0.35])
+    flux = (ratio[:, None] * scene["total"] * bluer)[:, None] * profile[:, None]
+    return x, y, size, size, flux
+
+
+def _chains(draws: Draws, structure: dict, scene: dict):
+    """Two chains: tidal tails that open outwards, a stream on a wide loop, shells, or a diffuse halo."""
+    t = np.linspace(0, 1, N_CHAIN)
+    tail, stream, shell, diffuse = (structure[k] for k in ("tail", "stream", "shell", "diffuse"))
+    start = 2 * np.pi * draws.uniform("tail-angle")
+    parts = []
+    for which in range(2):
+        sense = structure["handedness"][:, None]
+        reach = (2.6 + 1.6 * draws.uniform(f"tail-reach-{which}"))[:, None]
+        curl = (0.6 + 1.5 * draws.uniform(f"tail-curl-{which}"))[:, None]
+        tail_phi = (start + np.pi * which)[:, None] + sense * curl * t
+        tail_r = 0.9 + reach * t
+        turn = (1.2 + 3.5 * draws.uniform("stream-turn"))[:, None]
+        stream_phi = start[:, None] + turn * (t + which) * 0.5
+        ellipse = 1 / np.sqrt(1 + 1.2 * np.sin(stream_phi - 2 * start[:, None]) ** 2)
+        stream_r = (2.6 + 1.6 * draws.uniform("stream-r"))[:, None] * ellipse
+        opening = (0.5 + 0.7 * draws.uniform("shell-opening"))[:, None]
+        shell_phi = (start + np.pi * which)[:, None] + opening * (2 * t - 1)
+        shell_r = (1.7 + 1.3 * draws.uniform(f"shell-r-{which}"))[:, None] + 0 * t
+        fuzz_phi = start[:, None] + 2.4 * draws.normal(f"fuzz-phi-{which}", N_CHAIN) * 0.35
+        fuzz_r = 1.4 + 1.6 * draws.uniform(f"fuzz-r-{which}", N_CHAIN)
+        kinds = [
+            (tail, tail_phi, tail_r, 0.14 + 0.16 * t, np.exp(-1.3 * t) * 0.0050),
+            (stream, stream_phi, stream_r, 0.16 + 0 * t, (0.4 + 0 * t) * 0.0050),
+            (shell, shell_phi, shell_r, 0.10 + 0 * t, np.exp(-3 * (t - 0.5) ** 2) * 0.0035),
+            (diffuse, fuzz_phi, fuzz_r, 0.45 + 0 * t, (1 + 0 * t) * 0.0038),
+        ]
+        phi, radius, size, light = 0.0, 0.0, 1e-3, 0.0
+        for strength, p, r, s, w in kinds:
+            on = (strength > 0)[:, None]
+            phi, radius, size = np.where(on, p, phi), np.where(on, r, radius), np.where(on, s, size)
+            light = np.where(on, strength[:, None] * w, light)
+        scale = scene["disc_radius"][:, None]
+        x, y, size = scale * radius * np.cos(phi), scale * radius * np.sin(phi), scale * size
+        tint = np.where((tail > 0)[:, None], scene["young_ratio"], scene["old_ratio"]) * scene["total"][:, 1:2]
+        parts.append((x, y, size, size, light[..., None] * tint[:, None]))
+    return tuple(np.concatenate([parts[0][i], parts[1][i]], axis=1) for i in range(5))
+
+
+def _lens(draws: Draws, structure: dict, scene: dict):
+    """A strong-lens arc and its counter-image: blue, thin, at about the half-light radius of a massive galaxy."""
+    t = np.linspace(-1, 1, 10)
+    start = 2 * np.pi * draws.uniform("lens-angle")[:, None]
+    phi = start + (0.4 + 0.6 * structure["lens"])[:, None] * t
+    phi = np.concatenate([phi, start + np.pi], axis=1)
+    radius = np.append(np.full(10, 1.25), 0.85) * scene["bulge_radius"][:, None]
+    size = np.repeat(0.09 * scene["bulge_radius"][:, None], 11, axis=1)
+    share = np.append(np.full(10, 0.012), 0.03) * structure["lens"][:, None]
+    tint = scene["total"][:, None, 1:2] * scene["young_ratio"][:, None] * np.array([1.3, 1.0, 0.8])
+    return radius * np.cos(phi), radius * np.sin(phi), size, size, share[..., None] * tint
+
+
+def _faults(draws: Draws, telescope: Telescope, scene: dict):
+    """A saturated star with wings, spikes and a bleed trail; a bad column; scattered light; a star as the target."""
+    n, fov, seeing = len(draws), scene["fov"], scene["psf_fwhm"]
+    x0 = draws.between("fault-x", -0.45, 0.45) * fov
+    y0 = draws.between("fault-y", -0.45, 0.45) * fov
+    unit = scene["noise"]
+    bright = 3000 * scene["bleed"] ** 2 * unit * fov**2 / 100
+    white = np.array([0.9, 1.0, 1.05])
+    zero = np.zeros(n)
+    wide = 0.35 * fov
+    star = scene["total"][:, 1] * 1.5 * (scene["star_target"] > 0)
+    spike = 0.05 + 0.2 * telescope.spikes
+    rows = [
+        (x0, y0, 0.3 * seeing, 0.3 * seeing, bright),
+        (x0, y0, 2.2 * seeing, 2.2 * seeing, 0.25 * bright),
+        (x0, y0, 0.13 * fov, 0.3 * seeing, spike * 0.4 * bright),
+        (x0, y0, 0.3 * seeing, 0.13 * fov, spike * 0.4 * bright),
+        (x0, zero, 0.25 * seeing, 0.8 * fov, 0.25 * bright),
+        (x0, y0, wide, wide, 12 * scene["scattered"] * unit * fov**2 * 0.8),
+        (x0, zero, 0.5 * telescope.pixel + zero, 5 * fov, 60 * scene["column"] * unit * fov * seeing),
+        (zero, zero, zero, zero, 0.9 * star),
+        (zero, zero, 1.6 * seeing, 1.6 * seeing, 0.1 * star),
+        (zero, zero, zero, 0.2 * fov, 0.02 * star),
+    ]
+    x, y, sx, sy, flux = (np.stack([row[i] for row in rows], axis=1) for i in range(5))
+    tint = np.repeat(np.repeat(white[None, None], len(rows), axis=1), n, axis=0)
+    tint[:, 5] *= np.stack(
+        [1.3 - draws.uniform("scatter-tint"), np.full(n, 0.8), 0.3 + draws.uniform("scatter-tint")], 1
+    )
+    return x, y, sx, sy, flux[..., None] * tint

@@ -1,0 +1,19 @@
+"""What only this paper needs: the study's presets, its figures and tables, costs, and registered forecasts."""
+
+from . import cost as cost  # what studies cost, from the stored benchmarks
+from . import figures as figures  # charts
+from . import sheets as sheets  # figures made of galaxy images
+from . import tables as tables  # tables of what the benchmarks measured
+from .panel import planner_panel as planner_panel  # the label planner as HTML
+from .presets import FINETUNING_STUDIES as FINETUNING_STUDIES  # finetuning comparisons by preset
+from .presets import PRETRAINING as PRETRAINING  # pretraining studies by preset
+from .presets import finetuning_study as finetuning_study  # a preset's comparison, changed where something is given
+from .presets import preset_jobs as preset_jobs  # all runs of a preset
+from .presets import pretraining_study as pretraining_study  # a preset's study, changed where something is given
+from .registered import judge_registered as judge_registered  # a stored forecast beside its outcome
+from .registered import pilot_losses as pilot_losses  # the losses that a stored forecast was made from
+from .registered import register_forecast as register_forecast  # store a forecast before its runs
+from .registered import run_outcome as run_outcome  # make the runs that a stored forecast is about
+from .registered import stored_forecasts as stored_forecasts  # every stored forecast beside its outcome
+from .tables import in_words as in_words  # what a count says
+from .tables import note_table as note_table  # a sentence in place of a table

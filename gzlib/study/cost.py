@@ -1,0 +1,134 @@
+"""What studies cost, from the benchmarks of ``data/benchmarks``: seconds, hours, and the most that fits in a day."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import NullLocator
+
+from gzlib.errors import UserError
+from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
+from gzlib.study.figures import COLOURS
+from gzlib.trace import input_files
+
+NOT_MEASURED = "not measured"
+SHOWN = ("growth", "loader", "loss", "step")  # the benchmarks that are about cost
+
+
+def read_benchmarks() -> dict[str, dict]:
+    """The stored speed benchmarks by their files' stems (``growth`` of the CPU, ``growth-h100`` of that GPU).
+
+    Raises
+    ------
+    UserError
+        If there is no ``growth`` among them.
+    """
+    files = [file for name in SHOWN for file in input_files(f"data/benchmarks/{name}*.json")]
+    records = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    if "growth" not in records:
+        raise UserError("data/benchmarks has no growth.json; measure it: python -m gzlib bench growth --store.")
+    return records
+
+
+def device_of(record: dict) -> str:
+    """The device of a benchmark in words."""
+    machine = record["machine"]
+    return machine["gpu"] or f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"
+
+
+def rows_along(record: dict | None, axis: str) -> pd.DataFrame:
+    """The rows of a growth benchmark along one axis ("galaxies", "side", "encoder", "offers"); empty if none."""
+    return pd.DataFrame([r for r in record["rows"] if r.get("axis") == axis] if record else [])
+
+
+def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
+    """Seconds that training takes for one picture on the device of a growth benchmark; NaN if it was not measured.
+
+    The measured time of that encoder, scaled with the pictures' area; of an encoder that was not measured, the time of
+    the one that needs the most similar number of operations, scaled with the operations.
+
+    Parameters
+    ----------
+    record : dict or None
+        As :func:`read_benchmarks` gives it.
+    encoder : str
+    side : int
+        Of the pictures [px].
+    """
+    measured = rows_along(record, "encoder")
+    if measured.empty:
+        return float("nan")
+    if (known := measured["encoder"] == encoder).any():
+        nearest = measured[known].iloc[0]
+        return float(nearest["value"] * (side / nearest["side"]) ** 2)
+    wanted = TRAINING_FACTOR * forward_flops(encoder, side)
+    nearest = measured.loc[np.abs(np.log(measured["flops"] / wanted)).idxmin()]
+    return float(nearest["value"] * wanted / nearest["flops"])
+
+
+def study_hours(record: dict | None, jobs: list) -> float:
+    """Hours that a study's pretraining runs take on the device of a growth benchmark; NaN if it was not measured.
+
+    Parameters
+    ----------
+    jobs : list of (PretrainConfig, SurveySpec)
+        Runs that take turns; validation, a few per cent, is left out.
+    """
+    cost = {(c.encoder, s.size): seconds_a_picture(record, c.encoder, s.size) for c, s in jobs}
+    return sum(c.recipe.examples * cost[c.encoder, s.size] for c, s in jobs) / 3600
+
+
+def most_examples(record: dict | None, encoder: str, side: int, *, hours: float) -> float:
+    """How many pictures can be shown to an encoder in so many hours; NaN if it was not measured."""
+    return hours * 3600 / seconds_a_picture(record, encoder, side)
+
+
+def largest_study(record: dict | None, jobs: list, *, hours: float) -> float:
+    """Pictures shown in each run of the largest study of the shape of ``jobs`` that ends within ``hours``.
+
+    All runs are made longer, or shorter, by one factor; the longest one's pictures are returned.
+    """
+    needed = study_hours(record, jobs)
+    longest = max(c.recipe.examples for c, _ in jobs)
+    return longest * hours / needed
+
+
+def in_words(value: float, form: str = ",.3g") -> str:
+    """A number for a table, or "not measured"."""
+    return NOT_MEASURED if np.isnan(value) else format(value, form)
+
+
+def growth_figure(records: dict[str, dict]):
+    """Seconds a picture against encoder size and picture size, pictures a second against galaxies; one colour a device.
+
+    Parameters
+    ----------
+    records : dict
+        Name of a device to its growth benchmark.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9))
+    for axis in axes:
+        axis.set(xscale="log", yscale="log")
+    for colour, (name, record) in zip(COLOURS, records.items(), strict=False):
+        encoders = rows_along(record, "encoder").sort_values("flops")
+        for family, marker in (("resnet", "s"), ("convnext", "o")):
+            some = encoders[encoders["encoder"].str.startswith(family)]
+            axes[0].plot(some["n_params"], some["value"], marker + "-", color=colour, label=f"{family}, {name}")
+        sides = rows_along(record, "side")
+        axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
+        axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
+        galaxies = rows_along(record, "galaxies")
+        axes[2].plot(galaxies["galaxies"], galaxies["value"], "o-", color=colour, label=name)
+        axes[1].set_xticks(sides["side"], sides["side"].astype(str), minor=False)
+    axes[1].xaxis.set_minor_locator(NullLocator())
+    labels = ("encoder parameters", "side of the pictures [px]", "galaxies in the survey")
+    for axis, label in zip(axes, labels, strict=True):
+        axis.set_xlabel(label)
+        axis.legend(fontsize=6)
+    axes[1].tick_params(axis="x", labelsize=7)
+    axes[0].set_ylabel("seconds a picture")
+    axes[2].set_ylabel("loaded pictures a second")
+    axes[2].set_ylim(bottom=min(1000, axes[2].get_ylim()[0]))
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,379 @@
+"""The book's figures: one function each, labelled arrays in, a matplotlib figure out."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.ticker import LogFormatter, NullFormatter
+
+# Okabe & Ito's palette, told apart by colour-blind readers; order fixed so that a thing keeps its colour in the book.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "lines.markersize": 4,
+}
+
+
+def use_style():
+    """Set the book's matplotlib style; every chapter calls it once."""
+    mpl.rcParams.update(STYLE)
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
+
+
+def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):
+    """Pictures, (n, y, x, 3) uint8, in a grid with a short line above each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.12), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(title, fontsize=6.5, pad=2)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def vote_fractions(fractions: dict[str, np.ndarray], *, columns: int = 4):
+    """Histograms of vote fractions, one small panel for each answer."""
+    rows = -(-len(fractions) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(7.6, 1.55 * rows), sharex=True, squeeze=False)
+    for axis in axes.flat[len(fractions) :]:
+        axis.set_axis_off()
+    for axis, (name, values) in zip(axes.flat, fractions.items(), strict=False):
+        axis.hist(values, bins=np.linspace(0, 1, 21), weights=np.full(len(values), 1 / max(len(values), 1)))
+        axis.set_title(name, fontsize=7)
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("fraction of a galaxy's votes", fontsize=8)
+    figure.supylabel("fraction of galaxies", fontsize=8)
+    figure.tight_layout(pad=0.5)
+    return figure
+
+
+def question_bars(values: pd.Series, *, label: str):
+    """Horizontal bars, one for each question, in the given order from the top."""
+    figure, axis = plt.subplots(figsize=(6.4, 0.22 * len(values) + 0.7))
+    axis.barh(range(len(values)), values, height=0.7)
+    axis.set_yticks(range(len(values)), values.index, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.grid(axis="y", visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def learning_curves(
+    loss: xr.DataArray, *, hue: str, band: xr.Dataset | None = None, floor: float | None = None, **text
+):
+    """Mean over seeds with the range of the seeds, against training galaxies, one colour for each ``hue``.
+
+    Parameters
+    ----------
+    loss : DataArray (hue, n_train, seed)
+    band : Dataset (hue, n_train), optional
+        ``median``, ``lower`` and ``upper`` of a fitted law.
+    floor : float, optional
+        A loss that nothing can be below.
+    text : x, y
+        Axis labels.
+    """
+    figure, axis = plt.subplots(figsize=(6.0, 3.9))
+    _draw_curves(axis, loss, hue, band)
+    if floor is not None:
+        axis.axhline(floor, color="0.4", linestyle=":", linewidth=1)
+        axis.annotate(
+            "perfect predictor",
+            (0.99, floor),
+            xycoords=("axes fraction", "data"),
+            fontsize=7,
+            color="0.4",
+            ha="right",
+            va="bottom",
+        )
+    ticks = list(loss.n_train.values)
+    while band is not None and ticks[-1] * 2 <= float(band.n_train.max()) * 1.001:
+        ticks.append(ticks[-1] * 2)
+    log_axes(axis, ticks=ticks, **text)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def small_multiples(
+    loss: xr.DataArray, *, panel: str, hue: str, band=None, columns: int = 4, height: float = 1.7, **text
+):
+    """As :func:`learning_curves`, one small panel for each ``panel``."""
+    names = [str(name) for name in loss[panel].values]
+    rows = -(-len(names) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(7.8, height * rows + 0.5), sharex=True, squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
+        inside = None if band is None else band.sel({panel: name})
+        _draw_curves(axis, loss.sel({panel: name}).dropna(hue, how="all").dropna("n_train", how="all"), hue, inside)
+        measured = loss.n_train.values
+        log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
+        axis.set_title(name, fontsize=7)
+        axis.tick_params(labelsize=6.5, which="both")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.tight_layout(pad=0.6, rect=(0.02, 0.02, 1, 1 - 0.22 / (height * rows + 0.5)))
+    figure.legend(handles, labels, loc="upper center", ncols=len(labels), fontsize=8)
+    figure.supxlabel(text.get("x", ""), fontsize=8)
+    figure.supylabel(text.get("y", ""), fontsize=8)
+    return figure
+
+
+def _draw_curves(axis, loss, hue, band):
+    for i, name in enumerate(loss[hue].values):
+        curve = loss.sel({hue: name}).dropna("n_train", how="all")
+        n, mean = curve.n_train.values, curve.mean("seed")
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        spread = np.abs(np.stack([curve.min("seed") - mean, curve.max("seed") - mean]))
+        line = "none" if band is not None else "-"
+        axis.errorbar(n, mean, spread, color=colour, marker=marker, linestyle=line, elinewidth=1, label=str(name))
+        if band is not None and name in band[hue].values:
+            fitted = band.sel({hue: name})
+            axis.plot(fitted.n_train, fitted["median"], color=colour, linewidth=1)
+            axis.fill_between(fitted.n_train, fitted.lower, fitted.upper, color=colour, alpha=0.15, linewidth=0)
+
+
+def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = False):
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    if ticks is not None:
+        axis.set_xticks(ticks)
+        axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_ylim()
+    if high / low < 8:  # less than a decade: say the numbers, not the powers of ten
+        ticks = mpl.ticker.MaxNLocator(nbins=3 if plain_y else 6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        axis.set_yticks([t for t in ticks if low <= t <= high])
+        axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:.3g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    else:
+        axis.yaxis.set_major_formatter(LogFormatter())
+
+
+def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
+    """Mean test loss against encoder parameters, one line for each training-set size."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.6))
+    encoders = sorted(loss.encoder.values, key=n_params.get)
+    shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, loss.sizes["n_train"]))
+    for colour, n in zip(shades, loss.n_train.values, strict=True):
+        mean = loss.sel(n_train=n, encoder=encoders).mean("seed")
+        axis.plot([n_params[e] for e in encoders], mean, "o-", color=colour, label=f"{n:,}")
+    log_axes(axis, ticks=sorted(n_params.values()), x="encoder parameters", y="test loss per galaxy")
+    axis.legend(title="training galaxies", fontsize=7, title_fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def intervals(values: pd.DataFrame, *, label: str, group: str | None = None):
+    """Estimates with intervals as a dot plot: columns ``estimate``, ``low``, ``high``; the index names the rows.
+
+    ``group`` names a column that sets the colour.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 0.2 * len(values) + 0.9))
+    groups = list(dict.fromkeys(values[group])) if group else [None]
+    for i, name in enumerate(groups):
+        rows = np.flatnonzero(values[group] == name) if group else np.arange(len(values))
+        part = values.iloc[rows]
+        errors = np.abs(np.stack([part.estimate - part.low, part.high - part.estimate]))
+        axis.errorbar(part.estimate, rows, xerr=errors, fmt=MARKERS[i], color=COLOURS[i], elinewidth=1, label=name)
+    axis.set_yticks(range(len(values)), values.index, fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    if group:
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def histories(panels: dict[str, dict[str, dict]]):
+    """Validation loss against galaxies seen; ``panels`` maps a title to {label: history of a run}."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(7.4, 2.9), sharey=True, squeeze=False)
+    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
+        for i, (label, history) in enumerate(lines.items()):
+            axis.plot(history["examples"], history["val_loss"], color=COLOURS[i], marker=MARKERS[i], label=label)
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel("galaxies seen")
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes[0, 0].set_ylabel("validation loss [nats]")
+    axes[0, 0].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def linear_against_full(errors: pd.DataFrame):
+    """Columns ``linear``, ``full``, ``start`` and ``task``, one row for each task and label count."""
+    figure, axis = plt.subplots(figsize=(5.4, 3.9))
+    tasks = list(dict.fromkeys(errors.task))
+    for (start, task), part in errors.groupby(["start", "task"], sort=False):
+        starts = list(dict.fromkeys(errors.start))
+        colour, marker = COLOURS[starts.index(start)], MARKERS[tasks.index(task)]
+        axis.scatter(part.linear, part.full, s=26, color=colour, marker=marker)
+    ends = [errors[["linear", "full"]].min().min() * 0.95, errors[["linear", "full"]].max().max() * 1.05]
+    axis.plot(ends, ends, color="0.5", linewidth=1, zorder=0)
+    axis.set_xlabel("test error, linear probe")
+    axis.set_ylabel("test error, full finetuning")
+    named = [(COLOURS[i], "o", name) for i, name in enumerate(dict.fromkeys(errors.start))]
+    named += [("0.4", MARKERS[i], name) for i, name in enumerate(tasks)]
+    handles = [mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=name) for c, m, name in named]
+    axis.legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+ROW, MARK = 0.2, 0.065  # least height of a row of a dot plot, and height for each mark in it [inch]
+
+
+def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
+    """Estimates with intervals as dot plots side by side, a row for each ``row`` and a mark for each ``hue`` in it.
+
+    Parameters
+    ----------
+    panels : dict
+        Axis label to a Dataset with ``estimate``, ``low`` and ``high`` over (row, hue); NaN is left out.
+    """
+    first = next(iter(panels.values()))
+    rows, hues = first[row].values, first[hue].values
+    height = max(ROW, MARK * len(hues))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(7.8, height * len(rows) + 1.1), sharey=True, squeeze=False, layout="constrained"
+    )
+    step = 0.7 / max(len(hues), 2)
+    for axis, (label, values) in zip(axes.flat, panels.items(), strict=True):
+        for i, name in enumerate(hues):
+            one = values.sel({hue: name}).transpose(row)
+            place = np.arange(len(rows)) + (i - (len(hues) - 1) / 2) * step
+            errors = np.abs(np.stack([one.estimate - one.low, one.high - one.estimate]))
+            axis.errorbar(
+                one.estimate, place, xerr=errors, fmt=MARKERS[i], color=COLOURS[i], elinewidth=1, ms=3, label=str(name)
+            )
+        for i in range(0, len(rows), 2):
+            axis.axhspan(i - 0.5, i + 0.5, color="0.5", alpha=0.08, linewidth=0)
+        axis.set_xlabel(label)
+        axis.set_xlim(left=min(0, axis.get_xlim()[0]))
+        axis.grid(axis="y", visible=False)
+    axes[0, 0].set_yticks(range(len(rows)), rows, fontsize=7)
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
+    return figure
+
+
+def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, frontier: xr.Dataset | None = None):
+    """Iso-loss contours over training and encoder size, and the loss against the compute of training.
+
+    Parameters
+    ----------
+    loss : DataArray (encoder, n_train, seed)
+    cost : function(N, D) -> floating-point operations of training
+    fitted : function(N, D) -> loss, optional
+        Of the fitted surface; without it only the measured means are shown.
+    frontier : Dataset over ``budget`` with ``N``, ``D``, ``loss`` and ``bracketed``, optional
+        The best split of each budget, drawn where it lies between the sizes tried.
+    """
+    figure, (plane, money) = plt.subplots(1, 2, figsize=(7.8, 3.6), layout="constrained")
+    mean = loss.mean("seed")
+    N = np.array([n_params[e] for e in loss.encoder.values], float)
+    D = loss.n_train.values.astype(float)
+    if fitted is not None:
+        x, y = np.geomspace(D[0] * 0.8, D[-1] * 4, 80), np.geomspace(N.min() * 0.8, N.max() * 1.25, 60)
+        lines = plane.contour(x, y, fitted(y[:, None], x[None, :]), levels=9, colors="0.45", linewidths=0.8)
+        plane.clabel(lines, fmt="%.3g", fontsize=7)
+        plane.axvspan(D[-1], x[-1], color="0.5", alpha=0.1, linewidth=0)
+    shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34, zorder=3)
+    figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
+    for i, name in enumerate(loss.encoder.values):
+        flops = cost(N[i], D)
+        money.plot(flops, mean.sel(encoder=name), MARKERS[i], color=COLOURS[i], label=str(name))
+    if frontier is not None:
+        near = frontier.where(D[-1] * 4 >= frontier.D)
+        inside = near.where(near.bracketed)
+        plane.plot(inside.D, inside.N, color="black", linewidth=2)
+        money.plot(near.budget, near.loss, color="black", linewidth=1, label="best split")
+    log_axes(plane, ticks=D[[0, len(D) // 2, -1]], x="training galaxies", y="encoder parameters")
+    plane.set_yticks(N, [f"{v:,.0f}" for v in N])
+    plane.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    log_axes(money, y="test loss per galaxy [nats]")
+    money.set_xlabel("training compute [FLOP]")
+    money.xaxis.set_major_formatter(mpl.ticker.LogFormatterMathtext())
+    money.legend(fontsize=7)
+    return figure
+
+
+def specification_curve(fits: pd.DataFrame, choices: tuple[str, ...], columns: dict[str, str]):
+    """All fits of a sensitivity atlas, sorted by the first of ``columns``; below, which choices each fit made.
+
+    Parameters
+    ----------
+    fits : DataFrame with a column for each choice and each of ``columns``
+    columns : dict of column to axis label
+    """
+    ordered = fits.dropna(subset=[next(iter(columns))]).sort_values(next(iter(columns)), kind="stable")
+    values = [(choice, value) for choice in choices for value in dict.fromkeys(fits[choice])]
+    ratios = [*[9] * len(columns), len(values)]
+    figure, axes = plt.subplots(
+        len(columns) + 1,
+        1,
+        figsize=(7.8, 1.35 * len(columns) + 0.155 * len(values) + 0.5),
+        sharex=True,
+        height_ratios=ratios,
+        layout="constrained",
+    )
+    place = np.arange(len(ordered))
+    laws = list(dict.fromkeys(fits[choices[0]]))
+    for axis, (column, label) in zip(axes, columns.items(), strict=False):
+        for i, law in enumerate(laws):
+            at = (ordered[choices[0]] == law).to_numpy()
+            axis.plot(place[at], ordered[column][at], ".", ms=3.5, color=COLOURS[i], label=law)
+        axis.set_ylabel(label, fontsize=8)
+        axis.tick_params(labelsize=7)
+    axes[0].legend(fontsize=7, ncols=len(laws), loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
+    board = axes[-1]
+    for height, (choice, value) in enumerate(values):
+        at = (ordered[choice] == value).to_numpy()
+        board.plot(place[at], np.full(at.sum(), height), "|", ms=4, color=COLOURS[choices.index(choice) % 2 * 6])
+    board.set_yticks(range(len(values)), [f"{choice}: {value}" for choice, value in values], fontsize=6.5)
+    board.set_ylim(len(values) - 0.5, -0.5)
+    board.grid(visible=False)
+    board.set_xlabel(f"fits, sorted by {next(iter(columns.values()))}", fontsize=8)
+    return figure
+
+
+def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
+    """Registered forecasts with their bands, the pilots that they were made from, and what came of them.
+
+    Parameters
+    ----------
+    pilots : dict of curve name to mean losses of the pilot (n_train)
+    rows : DataFrame with ``name``, ``n_train``, ``forecast``, ``lower``, ``upper`` and ``outcome`` (NaN: not yet)
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.9), layout="constrained")
+    for i, (name, part) in enumerate(rows.groupby("name", sort=False)):
+        colour, place = COLOURS[i % len(COLOURS)], part.n_train * 1.05**i  # side by side, not one over the other
+        if name in pilots:
+            curve = pilots[name].dropna("n_train")
+            axis.plot(curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{name}, pilot")
+        errors = np.abs(np.stack([part.forecast - part.lower, part.upper - part.forecast]))
+        axis.errorbar(place, part.forecast, errors, fmt="_", ms=10, color=colour, capsize=4, label="forecast")
+        if part.outcome.notna().any():
+            axis.plot(place, part.outcome, "*", ms=9, mec="black", mfc=colour, label="outcome", zorder=4)
+    sizes = {float(n) for curve in pilots.values() for n in curve.n_train.values} | set(rows.n_train)
+    log_axes(axis, ticks=sorted(sizes), x="training galaxies", y="test loss per galaxy [nats]")
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

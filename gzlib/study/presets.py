@@ -1,0 +1,270 @@
+"""The study at its three sizes: which surveys, encoders, training sets and seeds make up its runs."""
+
+from dataclasses import dataclass, field, replace
+
+from gzlib.config import FINETUNING, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.data import is_generated, open_source, training_galaxies
+from gzlib.errors import UserError
+from gzlib.training import Job, key_of
+
+
+@dataclass(frozen=True)
+class PretrainingStudy:
+    """A grid of pretraining runs: every encoder at every training-set size with every seed.
+
+    Attributes
+    ----------
+    survey : SurveySpec
+    encoders : tuple of str
+    n_train : tuple of int
+        Training galaxies; with one seed, each set contains the smaller ones.
+    seeds : tuple of int
+    examples : (int, float, int)
+        Galaxies seen: so many at 1,000 training galaxies, growing with this power of their number, at most so many.
+    recipe : Recipe
+        Everything else.
+    learning_rates : dict
+        By the first word of an encoder's name, where it is not the recipe's.
+    """
+
+    survey: SurveySpec
+    encoders: tuple[str, ...]
+    n_train: tuple[int, ...]
+    seeds: tuple[int, ...]
+    examples: tuple[int, float, int]
+    recipe: Recipe = field(default_factory=Recipe)
+    learning_rates: dict = field(default_factory=lambda: {"resnet": 1e-2})
+
+    def jobs(self) -> list[tuple[PretrainConfig, SurveySpec]]:
+        """Every run of the grid, small ones first, so that a study cut short is still a study."""
+        return [
+            (PretrainConfig(encoder, n, seed=seed, recipe=self._recipe(encoder, n)), self.survey)
+            for n in self.n_train
+            for encoder in self.encoders
+            for seed in self.seeds
+        ]
+
+    def _recipe(self, encoder: str, n: int) -> Recipe:
+        at_thousand, power, most = self.examples
+        rate = self.learning_rates.get(encoder.split("_")[0], self.recipe.learning_rate)
+        return replace(self.recipe, examples=min(most, round(at_thousand * (n / 1000) ** power)), learning_rate=rate)
+
+
+PRETRAINING = {
+    "smoke": PretrainingStudy(
+        SurveySpec("sim:1000", size=32),
+        encoders=("resnet_w4", "resnet_w8"),
+        n_train=(75, 150, 300, 600),
+        seeds=(0, 1),
+        examples=(4_000, 0.5, 4_000),
+    ),
+    "laptop": PretrainingStudy(
+        SurveySpec("sim:12000", size=64),
+        encoders=("resnet_w6", "resnet_w12", "resnet_w24", "convnext_w10"),
+        n_train=(250, 500, 1_000, 2_000, 4_000, 8_000),
+        seeds=(0, 1, 2),
+        examples=(16_000, 0.5, 100_000),
+    ),
+    "paper": PretrainingStudy(
+        SurveySpec("sim:840000", size=128),
+        encoders=("convnext_w20", "convnext_atto", "convnext_pico", "convnext_nano", "convnext_tiny"),
+        n_train=(8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000),
+        seeds=(0, 1, 2),
+        examples=(200_000, 0.5, 4_000_000),
+        recipe=Recipe(batch_size=512, drop_path=0.1),
+    ),
+}
+
+
+def pretraining_study(
+    preset: str, *, source=None, size=None, encoders=None, n_train=None, seeds=None
+) -> PretrainingStudy:
+    """The pretraining study of a preset, changed where something is given.
+
+    Parameters
+    ----------
+    preset : {"smoke", "laptop", "paper"}
+    source : str, optional
+        Another survey, as ``python -m gzlib curate`` takes it; training sets that it is too small for are left out,
+        and all its training galaxies are added as the largest set.
+    size : int, optional
+        Side of the pictures [px].
+    encoders, n_train, seeds : list, optional
+    """
+    if preset not in PRETRAINING:
+        raise UserError(f"Unknown preset '{preset}'; choose one of {', '.join(PRETRAINING)}.")
+    study = PRETRAINING[preset]
+    survey = replace(study.survey, source=source or study.survey.source, size=size or study.survey.size)
+    given = {"encoders": encoders, "n_train": n_train, "seeds": seeds}
+    changes = {name: tuple(value) for name, value in given.items() if value is not None}
+    if source and n_train is None:
+        changes["n_train"] = _sizes_within(survey, study.n_train)
+    return replace(study, survey=survey, **changes)
+
+
+def _sizes_within(survey: SurveySpec, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    available = training_galaxies(survey)
+    sizes = [n for n in wanted if n < available]
+    while len(sizes) < 4 and (smaller := (sizes[0] if sizes else available) // 2) >= 32:
+        sizes.insert(0, smaller)
+    return (*sizes, available)
+
+
+@dataclass(frozen=True)
+class FinetuningStudy:
+    """Downstream runs: every task, with every kind of starting weights, at every label count.
+
+    Attributes
+    ----------
+    encoder : str
+    pretraining : SurveySpec
+        The galaxies of further pretraining.
+    n_pretrain, pretraining_examples : int
+    tasks : dict
+        Name to (source, label column).
+    size : int
+        Side of the pictures [px].
+    n_linear, n_full : tuple of int
+        Label counts for linear probes and for full finetuning; those that a task cannot give are left out.
+    seeds : tuple of int
+    recipe : Recipe
+        Of full finetuning.
+    """
+
+    encoder: str
+    pretraining: SurveySpec
+    n_pretrain: int
+    pretraining_examples: int
+    tasks: dict
+    n_linear: tuple[int, ...]
+    n_full: tuple[int, ...]
+    seeds: tuple[int, ...]
+    recipe: Recipe = FINETUNING
+
+    def pretraining_configs(self) -> dict[str, PretrainConfig]:
+        """The two galaxy-pretrained arms, by the weights from which they start."""
+        recipe = Recipe(examples=self.pretraining_examples, learning_rate=1e-3)
+        return {
+            start: PretrainConfig(self.encoder, self.n_pretrain, seed=0, weights=start, recipe=recipe)
+            for start in ("random", "imagenet")
+        }
+
+    def arms(self) -> dict[str, str]:
+        """Name of each kind of starting weights, and the weights."""
+        keys = {start: key_of(config, self.pretraining) for start, config in self.pretraining_configs().items()}
+        return {
+            "random": "random",
+            "galaxies": keys["random"],
+            "ImageNet": "imagenet",
+            "ImageNet + galaxies": keys["imagenet"],
+        }
+
+    def task_surveys(self) -> dict[str, SurveySpec]:
+        """The curated survey of each task; a published test set is kept where there is one."""
+        size = self.pretraining.size
+        return {name: SurveySpec(source, size=size, split=_split(source)) for name, (source, _) in self.tasks.items()}
+
+    def jobs(self) -> list[tuple[FinetuneConfig, SurveySpec]]:
+        """Every downstream run, linear probes first."""
+        arms, surveys = self.arms(), self.task_surveys()
+        return [
+            (FinetuneConfig(task, self.encoder, n, self.tasks[task][1], seed, weights, mode, self.recipe), survey)
+            for mode, sizes in (("linear", self.n_linear), ("full", self.n_full))
+            for task, survey in surveys.items()
+            for n in _label_counts(survey, sizes)
+            for weights in arms.values()
+            for seed in self.seeds
+        ]
+
+
+def _split(source: str) -> str:
+    return "source" if open_source(source).has_published_split else "hash"
+
+
+def _label_counts(survey: SurveySpec, wanted: tuple[int, ...]) -> list[int]:
+    if is_generated(survey.source):
+        return list(wanted)  # a preset's own tasks are made large enough
+    available = training_galaxies(survey)
+    return [n for n in wanted if n < available] + [available]
+
+
+def _five_tasks(*, rings: int, galaxy10: int) -> dict:
+    """The paper's five tasks, the two large ones with so many galaxies."""
+    return {
+        "is-lsb": ("sim:is-lsb:2880", "label"),
+        "which-lsb": ("sim:which-lsb:726", "label"),
+        "jwst": ("sim:jwst:471", "label"),
+        "rings": (f"sim:rings:{rings}", "ring_fraction"),
+        "galaxy10": (f"sim:galaxy10:{galaxy10}", "label"),
+    }
+
+
+SMOKE, LAPTOP, PAPER = (PRETRAINING[preset].survey for preset in ("smoke", "laptop", "paper"))
+
+FINETUNING_STUDIES = {
+    "smoke": FinetuningStudy(
+        encoder="tf_efficientnet_lite0",
+        pretraining=SMOKE,
+        n_pretrain=600,
+        pretraining_examples=1_200,
+        tasks={"galaxy10": ("sim:galaxy10:500", "label"), "rings": ("sim:rings:500", "ring_fraction")},
+        n_linear=(50, 100, 300),
+        n_full=(50, 100),
+        seeds=(0,),
+        recipe=replace(FINETUNING, examples=300, evaluations=3),
+    ),
+    "laptop": FinetuningStudy(
+        encoder="tf_efficientnet_lite0",
+        pretraining=LAPTOP,
+        n_pretrain=8_000,
+        pretraining_examples=48_000,
+        tasks=_five_tasks(rings=3_000, galaxy10=3_000),
+        n_linear=(25, 50, 100, 200, 300),
+        n_full=(200,),
+        seeds=(0, 1, 2),
+        recipe=replace(FINETUNING, examples=1_600, evaluations=8),
+    ),
+    "paper": FinetuningStudy(
+        encoder="tf_efficientnet_lite0",
+        pretraining=PAPER,
+        n_pretrain=512_000,
+        pretraining_examples=4_000_000,
+        tasks=_five_tasks(rings=91_696, galaxy10=17_736),
+        n_linear=(25, 50, 100, 200, 300),
+        n_full=(50, 100, 200, 300),
+        seeds=(0, 1, 2),
+    ),
+}
+
+
+def finetuning_study(preset: str, *, tasks=None, size=None, encoder=None, n_linear=None, n_full=None, seeds=None):
+    """The finetuning study of a preset, changed where something is given.
+
+    Parameters
+    ----------
+    preset : {"smoke", "laptop", "paper"}
+    tasks : dict, optional
+        Name to [source, label column]; label counts that a task is too small for are left out, and all its labels
+        are added as the largest count.
+    size, encoder, n_linear, n_full, seeds : optional
+
+    Returns
+    -------
+    FinetuningStudy
+    """
+    if preset not in FINETUNING_STUDIES:
+        raise UserError(f"Unknown preset '{preset}'; choose one of {', '.join(FINETUNING_STUDIES)}.")
+    study = FINETUNING_STUDIES[preset]
+    given = {"n_linear": n_linear, "n_full": n_full, "seeds": seeds}
+    changes = {name: tuple(value) for name, value in given.items() if value is not None}
+    changes["encoder"] = encoder or study.encoder
+    changes["tasks"] = study.tasks if tasks is None else {name: tuple(value) for name, value in tasks.items()}
+    changes["pretraining"] = replace(study.pretraining, size=size or study.pretraining.size)
+    return replace(study, **changes)
+
+
+def preset_jobs(preset: str) -> list[Job]:
+    """All runs of a preset's study, each after those whose weights it starts from."""
+    pretraining, finetuning = pretraining_study(preset), finetuning_study(preset)
+    further = [(config, finetuning.pretraining) for config in finetuning.pretraining_configs().values()]
+    return pretraining.jobs() + further + finetuning.jobs()

@@ -1,0 +1,188 @@
+"""Figures made of galaxy pictures, kept small: one sheet for each campaign, and ladders of votes."""
+
+import io
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image
+
+from gzlib.data import Question, load_schema
+from gzlib.errors import UserError
+from gzlib.sky import CAMPAIGNS, look, simulate, volunteers
+
+
+def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: int = 2):
+    """One contact sheet for each title, ``across`` of them beside each other.
+
+    Parameters
+    ----------
+    images : dict
+        Title to pictures, (n, size, size, 3) uint8, the same n for all.
+    columns : int
+        Pictures in a row of one sheet.
+    """
+    down = -(-len(images) // across)
+    rows = -(-max(len(pictures) for pictures in images.values()) // columns)
+    width = 7.6
+    height = down * (width / across / columns * rows + 0.24)
+    figure, axes = plt.subplots(down, across, figsize=(width, height), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (title, pictures) in zip(axes.flat, images.items(), strict=False):
+        axis.imshow(contact_sheet(pictures, columns), interpolation="antialiased")
+        axis.set_title(title, fontsize=8, pad=3)
+    figure.subplots_adjust(0.004, 0.004, 0.996, 1 - 0.22 / height, wspace=0.015, hspace=0.24 * down / height * 1.1)
+    return figure
+
+
+def vote_ladders(blocks: list[dict[str, tuple[np.ndarray, np.ndarray]]], *, titles: list[str] | None = None):
+    """Rows of pictures, the chance of the answer written into each picture; one block of rows beside the other.
+
+    Parameters
+    ----------
+    blocks : list of dict
+        For each block: row title to (pictures (steps, size, size, 3) uint8, chance (steps,)). Rows may differ in
+        length; an empty one says so.
+    titles : list of str, optional
+        One above each block.
+    """
+    steps = max(len(chance) for block in blocks for _, chance in block.values())
+    down, label, width = max(map(len, blocks)), 1.3, 7.6 / len(blocks)
+    side, head = (width - label) / steps, 0.22 if titles else 0.0
+    height = down * side * 1.03 + head
+    figure = plt.figure(figsize=(7.6, height))
+    for place, block in enumerate(blocks):
+        left = (place * width + label) / 7.6
+        for row, (title, (pictures, chance)) in enumerate(block.items()):
+            bottom = 1 - (head + (row + 1) * side * 1.03) / height
+            axis = figure.add_axes((left, bottom, steps * side / 7.6, side / height))
+            axis.set_axis_off()
+            axis.text(-0.01, 0.5, title, transform=axis.transAxes, fontsize=6.5, ha="right", va="center")
+            if not len(chance):
+                axis.text(0.01, 0.5, "too few galaxies are asked", transform=axis.transAxes, fontsize=6.5, va="center")
+                continue
+            size = pictures.shape[1]
+            axis.imshow(contact_sheet(pictures, steps), interpolation="antialiased", aspect="auto")
+            for step, value in enumerate(chance):
+                axis.text((step + 0.04) * size, 0.05 * size, f"{value:.2f}", color="white", fontsize=5.5, va="top")
+        if titles:
+            figure.text(left, 1 - 0.16 / height, titles[place], fontsize=8)
+    return figure
+
+
+def simulated_ladders(campaign: str, *, steps: int, size: int = 56) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """One block for :func:`vote_ladders`: every question of a campaign, pictures cut to their central two thirds."""
+    rows, margin = {}, size // 4
+    for name, (numbers, chance) in ladders(campaign, seed=0, steps=steps, galaxies=2000).items():
+        question, answer = name.rsplit("_", 1)
+        words = f"{question.rsplit('-', 1)[0]}:".replace("-", " ")
+        title = f"{textwrap.fill(words, 20)}\n{answer.replace('-', ' ')}"
+        pictures = simulate(campaign, numbers, seed=0, size=size + 2 * margin).images
+        rows[title] = pictures[:, margin:-margin, margin:-margin], chance
+    return rows
+
+
+def as_jpeg(figure, *, dpi: int = 110, quality: int = 80) -> Image:
+    """A figure as a JPEG picture for the notebook, and the figure closed: noise makes a PNG of galaxies large."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
+    plt.close(figure)
+    return Image(data=buffer.getvalue(), format="jpeg")
+
+
+# Of each question, the answer whose ladder shows most: the one that says that something is there, or the extreme one.
+_TELLING = (
+    "_yes", "_featured-or-disk", "_features", "_strong", "_dominant", "_cigar", "_cigar-shaped", "_loose", "_2",
+    "_merger", "_round", "_rounded", "_star",
+)  # fmt: skip
+
+
+def contact_sheet(images: np.ndarray, columns: int = 10) -> np.ndarray:
+    """(rows * size, columns * size, 3) uint8: pictures (n, size, size, 3) row by row; empty places stay black."""
+    if columns < 1 or images.ndim != 4:
+        raise UserError(
+            f"A contact sheet needs pictures (n, size, size, 3) and at least one column, not {images.shape}"
+            f" and {columns} columns."
+        )
+    n, size = len(images), images.shape[1]
+    rows = -(-n // columns)
+    sheet = np.zeros((rows * columns, *images.shape[1:]), images.dtype)
+    sheet[:n] = images
+    return sheet.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
+
+
+def telling_answer(question: Question) -> str:
+    """The answer (a label column) that :func:`ladders` climbs for a question unless told otherwise."""
+    answer = next((name for name in _TELLING if name in question.answers), question.answers[0])
+    return f"{question.name}{answer}"
+
+
+def ladders(
+    campaign: str, label_cols: list[str] | None = None, *, seed: int, steps: int = 8, galaxies: int = 3000
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each answer, galaxies whose true chance of it climbs evenly from the lowest to the highest.
+
+    Only galaxies of which at least 15 per cent of volunteers are asked the question take part, spoilt pictures aside
+    (unless the answer is about them), so that the answer and not an empty branch is what is seen. No galaxy stands on
+    one ladder twice.
+
+    Parameters
+    ----------
+    campaign : str
+        One of the campaigns of the simulated sky.
+    label_cols : list of str, optional
+        Answers; by default :func:`telling_answer` of each question.
+    galaxies : int
+        How many galaxies of the survey to choose from.
+
+    Returns
+    -------
+    dict
+        Answer to (``numbers``, ``chance``), (steps,) each: galaxy numbers in climbing order, and the share of all
+        volunteers that would give the answer if asked, between 0 and 1. Fewer than ``steps`` if not enough galaxies
+        are asked the question.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or the campaign has no such answer.
+    """
+    if campaign not in CAMPAIGNS:
+        raise UserError(f"Unknown campaign '{campaign}'; choose one of {', '.join(CAMPAIGNS)}.")
+    schema = load_schema(campaign)
+    label_cols = [telling_answer(question) for question in schema.questions] if label_cols is None else label_cols
+    if unknown := [name for name in label_cols if name not in schema.label_cols]:
+        raise UserError(f"Campaign '{campaign}' has no answer '{unknown[0]}'; it has {', '.join(schema.label_cols)}.")
+    _, seen = look(campaign, np.arange(galaxies), seed=seed)
+    by_kind = volunteers.kind_probabilities(schema, seen)
+    chance = volunteers.answer_probabilities(schema, by_kind)
+    reach = volunteers.reach_probabilities(schema, by_kind)
+    clean = (seen["fault"] < 0.2) & (seen["star_target"] == 0)
+    found = {}
+    for name in label_cols:
+        column = schema.label_cols.index(name)
+        base = schema.questions[schema.question_of_answer[column]].name.rsplit("-", 1)[0]
+        about_faults = base in ("artifact", "problem") or name.endswith(("_artifact", "_problem"))
+        asked = reach[:, schema.question_of_answer[column]] > 0.15
+        rows = np.flatnonzero(asked & (clean | about_faults))
+        numbers = rows[_rungs(chance[rows, column], steps)]
+        found[name] = numbers, chance[numbers, column]
+    return found
+
+
+def ladder(campaign: str, label_col: str, *, seed: int, steps: int = 10, galaxies: int = 3000) -> np.ndarray:
+    """(steps,) galaxy numbers of one answer's ladder; parameters and errors as :func:`ladders`."""
+    return ladders(campaign, [label_col], seed=seed, steps=steps, galaxies=galaxies)[label_col][0]
+
+
+def _rungs(value: np.ndarray, steps: int) -> list[int]:
+    """Places of the values nearest to ``steps`` even steps from the least to the greatest, none taken twice."""
+    if len(value) <= steps:
+        return np.argsort(value).tolist()
+    chosen = []
+    for wanted in np.linspace(value.min(), value.max(), steps):
+        distance = np.abs(value - wanted)
+        distance[chosen] = np.inf
+        chosen.append(int(distance.argmin()))
+    return sorted(chosen, key=lambda place: value[place])

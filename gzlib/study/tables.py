@@ -1,0 +1,174 @@
+"""Tables of the chapters: what the stored benchmarks measured, and words for counts."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from gzlib.errors import UserError
+from gzlib.trace import input_files
+
+
+def in_words(yes, noun):
+    """What a count says: ``yes``, an array of bools, one for each thing that ``noun`` (plural) names.
+
+    "yes: all 20 questions", "no: none of 20 questions", "in part: 8 of 20 questions".
+    """
+    yes = np.asarray(yes, bool).reshape(-1)
+    if not yes.size:
+        return f"not tested: there are no {noun}"
+    count = int(yes.sum())
+    if count == yes.size:
+        return f"yes: all {count} {noun}"
+    return f"no: none of {yes.size} {noun}" if not count else f"in part: {count} of {yes.size} {noun}"
+
+
+def note_table(text: str) -> str:
+    """A sentence as a table of one cell: what a numbered table shows when there is nothing to tabulate."""
+    return f"|   |\n|:--|\n| {text} |"
+
+
+COLUMNS = ["name", "value", "unit", "goal", "ok", "detail"]
+
+
+def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataFrame:
+    """Rows of ``data/benchmarks/<name>.json`` as a table; empty if the file is not there.
+
+    Parameters
+    ----------
+    columns : list of str
+        By default those of ``gzlib.bench.row``.
+    part : str, optional
+        Only the rows whose ``part`` is this.
+
+    Raises
+    ------
+    UserError
+        If the file holds no rows of that form.
+    """
+    files = input_files(f"data/benchmarks/{name}.json")
+    if not files:
+        return pd.DataFrame(columns=columns)
+    try:
+        content = json.loads(files[0].read_text(encoding="utf-8"))
+        rows = content["rows"] if isinstance(content, dict) else content
+        rows = [[row[column] for column in columns] for row in rows if part is None or row["part"] == part]
+        return pd.DataFrame(rows, columns=columns)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"data/benchmarks/{name}.json does not hold the rows of a benchmark ({type(error).__name__}: {error}): "
+            f"make it again with `python -m gzlib bench {name}`."
+        ) from error
+
+
+_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS"}
+
+
+def reports(name: str) -> list[dict]:
+    """Records of ``data/benchmarks/<name>.json``.
+
+    Raises
+    ------
+    UserError
+        If the report is not there.
+    """
+    files = input_files(f"data/benchmarks/{name}.json")
+    if not files:
+        raise UserError(
+            f"data/benchmarks/{name}.json is missing; run `python benchmarks/{name}.py --write` to make it."
+        )
+    return json.loads(files[0].read_text(encoding="utf-8"))
+
+
+def votes_table() -> pd.DataFrame:
+    """One row for each question with real votes: how far simulated votes lie from the half held out."""
+    rows = {}
+    for record in reports("sky_votes"):
+        detail = record["detail"]
+        rows[record["name"].removeprefix("votes.")] = {
+            "gap of means": detail["mean_gap"],
+            "Wasserstein": record["value"],
+            "entropy, simulated": detail["entropy"][0],
+            "real": detail["entropy"][1],
+            "votes, simulated": detail["votes_reaching"][0],
+            "real ": detail["votes_reaching"][1],  # two columns of one heading: the space keeps them apart
+            "real galaxies": f"{detail['galaxies_compared'][1]:,}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("question")
+
+
+def pictures_table() -> pd.DataFrame:
+    """AUC of a classifier that tells two sets of pictures apart, one row for each pair, one column for each view.
+
+    The rows of simulated pictures come first; then, as yardsticks, real pictures against real ones.
+    """
+    simulated, yardsticks = {}, {}
+    for record in reports("sky_realism"):
+        name, detail = record["name"].removeprefix("sky.realism."), record["detail"]
+        if "auc" not in detail:
+            yardsticks["real GZ2 against real DECaLS"] = {"full": record["value"]}
+            continue
+        survey, choice = name.split(".")
+        simulated[f"{_SURVEYS[survey]}: real against simulated ({choice})"] = {
+            view.replace("_", " "): auc for view, auc in detail["auc"].items()
+        }
+        yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {
+            "full": detail["auc_real_half_against_half"]
+        }
+    return pd.DataFrame.from_dict(simulated | yardsticks, orient="index").rename_axis("pictures")
+
+
+def transfer_table() -> pd.DataFrame:
+    """Errors of linear probes on real classes, one row for each real set and start of the encoder.
+
+    Without a report there is one row of "not measured": that benchmark takes an hour of a processor for each sky.
+    """
+    rows = {}
+    for record in reports("sky_transfer") if input_files("data/benchmarks/sky_transfer.json") else []:
+        detail = record["detail"]
+        if "imagenet" in detail:
+            rows[record["name"].removeprefix("sky.transfer.").replace("_", " "), detail["start"]] = {
+                "ImageNet": detail["imagenet"],
+                "sky": detail["sky"],
+                "both joined": detail["joined"],
+                "errors removed": record["value"],
+                "standard error": detail["standard_error"],
+            }
+    rows = rows or {("all", "any"): {"errors removed": "not measured"}}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["real set", "start"])
+
+
+def transfer_words(table: pd.DataFrame) -> str:
+    """The outcome of :func:`transfer_table` as a sentence."""
+    starts = table.index.get_level_values("start")
+    if "imagenet" not in starts:
+        return "For the present version of the sky this has not been measured."
+    removed = table[starts == "imagenet"]["errors removed"]
+    return (
+        f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
+        f" ImageNet's errors vanish, on average over the {len(removed)} sets."
+    )
+
+
+PROVENANCE = (
+    "key", "kind", "what", "mode", "encoder", "weights", "n", "seed", "result", "survey", "seconds", "device", "torch",
+    "timm", "python", "git",
+)  # fmt: skip
+
+
+def provenance(records: list[dict]) -> pd.DataFrame:
+    """One row a run, for the chapter that lists them all: what it was, its result, where and with what it was made.
+
+    ``what`` is the task of a downstream run, else the survey; ``result`` the test loss of a pretraining run, the test
+    error of a downstream one; ``survey`` and ``git`` begin the fingerprint and the commit.
+    """
+    rows = []
+    for record in records:
+        config, made = record["config"], record["provenance"]
+        row = {"key": record["key"], "kind": record["kind"], "n": config["n_train"]}
+        row |= {name: config.get(name, "") for name in ("mode", "encoder", "weights", "seed")}
+        row |= {name: made[name] for name in ("seconds", "device", "torch", "timm", "python")}
+        row["what"] = config.get("task", record["survey"]["source"])
+        row["result"] = record["metrics"]["loss" if record["kind"] == "pretrain" else "error"]
+        rows.append(row | {"survey": record["survey"]["fingerprint"][:8], "git": (made["git"] or "")[:7]})
+    return pd.DataFrame(rows, columns=list(PROVENANCE))

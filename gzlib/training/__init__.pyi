@@ -1,0 +1,23 @@
+"""Runs: pretraining, finetuning and probes, the store that keeps them, and sweeps."""
+
+from .checkpoint import Stopped as Stopped  # raised after SIGTERM, when the state is safe
+from .cluster import sweep_on as sweep_on  # a sweep on Dask workers
+from .distributed import choose_device as choose_device  # a torch device by name
+from .loop import NonFiniteLoss as NonFiniteLoss  # the loss became infinite or not a number
+from .loss import VoteLoss as VoteLoss  # Dirichlet-multinomial loss of votes
+from .runs import key_of as key_of  # key of the run that a configuration makes
+from .runs import rerun as rerun  # make a recorded run again
+from .runs import run as run  # one run, read or made
+from .store import export_runs as export_runs  # runs as CSV or netCDF
+from .store import load_runs as load_runs  # metrics of runs as labelled arrays
+from .store import per_galaxy as per_galaxy  # a run's loss or outcome for each test galaxy
+from .store import read_run as read_run  # the record of a finished run
+from .store import remove_runs as remove_runs  # delete runs of the user's store
+from .store import run_key as run_key  # the key's recipe
+from .store import runs_table as runs_table  # one flat row a run
+from .store import stored_records as stored_records  # every finished run of the store in use
+from .sweeps import Job as Job  # a configuration and its survey
+from .sweeps import missing as missing  # jobs without a finished run
+from .sweeps import plan_table as plan_table  # one row a job of a plan, with its state
+from .sweeps import read_plan as read_plan  # the runs that a TOML file names
+from .sweeps import sweep as sweep  # many runs, those that are missing made

@@ -1,0 +1,163 @@
+"""One pretraining run: from a survey's votes to an encoder and its test loss, question by question."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gzlib.config import Objective, PretrainConfig, SurveySpec
+from gzlib.data.curation import make_survey
+from gzlib.data.floor import survey_floor
+from gzlib.data.loader import Loader, mix, open_loader
+from gzlib.data.schema import Schema, load_schema
+from gzlib.data.survey import open_survey, open_truth, training_subset
+from gzlib.errors import UserError
+from gzlib.models.encoders import count_parameters, refuse_small_pictures
+from gzlib.models.heads import DirichletHead, GalaxyModel, JointHead
+from gzlib.models.weights import load_encoder
+from gzlib.training import distributed
+from gzlib.training.distributed import autocast
+from gzlib.training.loop import fit, train_loader
+from gzlib.training.loss import VoteLoss
+from gzlib.training.store import pack_per_galaxy
+
+# Concentration of the constant prediction from which training starts; about what a small network ends with.
+START_CONCENTRATION = 8.0
+
+
+def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device, **conduct):
+    """Train on ``config.n_train`` galaxies and measure the loss on the test split.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    survey : SurveySpec
+    device : torch.device
+    **conduct
+        How the training is carried out, which changes nothing of its result: ``checkpoint``, ``key``, ``report``,
+        ``live``, ``compile``, ``log`` of :func:`gzlib.training.loop.fit`.
+
+    Returns
+    -------
+    metrics : dict
+        ``loss`` (test loss a galaxy, summed over questions), ``loss_se`` (its standard error over test galaxies),
+        ``questions`` (test loss of each question, mean over the galaxies asked), ``asked`` (how many those are),
+        ``baseline`` (test loss of predicting the training set's mean answers), ``floor`` (of a perfect predictor,
+        known for simulated galaxies only), ``schema``, ``n_params`` (encoder), ``history``.
+    test : dict
+        The loss of each test galaxy, see :func:`gzlib.training.store.pack_per_galaxy`.
+    model : GalaxyModel
+    """
+    folder = distributed.made_once(lambda: make_survey(survey))
+    data = open_survey(folder)
+    if "votes" not in data:
+        raise UserError(f"Survey '{survey.source}' has no votes to pretrain on; use it with 'finetune'.")
+    schema, votes, images = load_schema(data.attrs["schema"]), data.votes.values, data.images.values
+    subset = training_subset(data, config.n_train, seed=config.seed)
+    splits = {name: np.flatnonzero(data.split.values == name) for name in ("val", "test")}
+    recipe, objective = config.recipe, config.objective
+    structure = visible_structure(folder, subset) if objective.structure else np.zeros((len(votes), 0), np.float32)
+    labels = np.hstack([votes, structure], dtype=np.float32) if structure.size else votes
+    train = train_loader(images, labels, subset, recipe=recipe, seed=config.seed, device=device)
+    common = {"batch_size": recipe.batch_size, "device": device}
+    val = open_loader(images, labels, splits["val"], **common)
+    test = open_loader(images, votes, splits["test"], **common)
+
+    torch.manual_seed(mix(config.seed, "weights"))
+    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
+    refuse_small_pictures(encoder, images.shape[1])
+    head = DirichletHead(encoder.num_features, len(schema.label_cols), dropout=recipe.dropout)
+    constant = mean_concentrations(votes[subset], schema)
+    head.start_at(constant)
+    if structure.size:
+        head = JointHead(head, encoder.num_features, structure.shape[1])
+    model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
+    loss = VoteLoss(schema, device=device)
+    minimised = _weighted(loss, objective, votes.shape[1]) if structure.size or objective.votes != 1 else loss
+    ids = data.id_str.values
+    history = fit(model, minimised, train, val, recipe=recipe, seed=config.seed, device=device, ids=ids, **conduct)
+
+    if structure.size:
+        model.head = model.head.votes  # what was learnt beside the votes is in the encoder
+    metrics, per_galaxy = question_losses(model, loss, test, schema, device=device)
+    metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
+    metrics["floor"] = survey_floor(folder) if data.attrs["simulated"] else None
+    metrics["schema"] = data.attrs["schema"]
+    metrics["n_params"] = count_parameters(encoder)
+    metrics["history"] = {k: getattr(history, k) for k in ("examples", "train_loss", "val_loss")}
+    return metrics, pack_per_galaxy(per_galaxy, what="loss"), model
+
+
+def visible_structure(folder: Path, rows: np.ndarray) -> np.ndarray:
+    """(galaxies, k) float32: the known visible structure of simulated galaxies, standardised over ``rows``.
+
+    Raises
+    ------
+    UserError
+        If the galaxies are real, so that nobody knows it.
+    """
+    truth = open_truth(folder).filter(like="visible_")
+    values = truth.to_numpy(np.float32)
+    mean, sd = values[rows].mean(0), values[rows].std(0)
+    varies = sd > 1e-6
+    return (values[:, varies] - mean[varies]) / sd[varies]
+
+
+def _weighted(loss: VoteLoss, objective: Objective, answers: int):
+    """The objective's weighted sum, as a function of predictions and labels (n, answers + k)."""
+
+    def minimised(prediction: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        total = objective.votes * loss(prediction[:, :answers], labels[:, :answers])
+        if labels.shape[1] > answers:
+            total = total + objective.structure * F.mse_loss(prediction[:, answers:], labels[:, answers:])
+        return total
+
+    return minimised
+
+
+def mean_concentrations(votes: np.ndarray, schema: Schema) -> np.ndarray:
+    """(answers,) concentrations with the mean answer fractions of (galaxies, answers) votes, one added to each."""
+    counts = votes.sum(0) + 1.0
+    totals = np.add.reduceat(counts, [q.columns.start for q in schema.questions])
+    return START_CONCENTRATION * counts / totals[schema.question_of_answer]
+
+
+@torch.no_grad()
+def question_losses(model, loss: VoteLoss, loader: Loader, schema: Schema, *, device: torch.device):
+    """Loss of a model over a loader's galaxies.
+
+    Returns
+    -------
+    metrics : dict
+        The mean in all with its standard error, and for each question over the galaxies asked.
+    per_galaxy : (n,) float64 array
+        Summed over questions.
+    """
+    model.eval()
+    sums = torch.zeros(loss.n_questions, dtype=torch.float64)
+    asked = torch.zeros(loss.n_questions, dtype=torch.int64)
+    galaxies = []
+    for images, votes in loader.plain():
+        with autocast(device):
+            concentrations = model(images)
+        value, galaxy, question = (t.cpu() for t in loss.asked(concentrations.float(), votes))
+        sums.index_add_(0, question, value.double())
+        asked += torch.bincount(question, minlength=loss.n_questions)
+        galaxies.append(torch.zeros(len(votes), dtype=torch.float64).index_add_(0, galaxy, value.double()))
+    per_galaxy = torch.cat(galaxies).numpy()
+    names = [q.name for q in schema.questions]
+    mean = (sums / asked.clamp(min=1)).tolist()
+    metrics = {
+        "loss": float(per_galaxy.mean()),
+        "loss_se": float(per_galaxy.std(ddof=1) / len(per_galaxy) ** 0.5) if len(per_galaxy) > 1 else None,
+        "questions": {name: m for name, m, n in zip(names, mean, asked.tolist(), strict=True) if n},
+        "asked": {name: n for name, n in zip(names, asked.tolist(), strict=True) if n},
+    }
+    return metrics, per_galaxy
+
+
+def _constant_loss(concentrations: np.ndarray, loss: VoteLoss, loader: Loader, *, device: torch.device) -> float:
+    row = torch.from_numpy(concentrations).float().to(device)
+    total = sum(loss(row.expand(len(votes), -1), votes).item() * len(votes) for _, votes in loader.plain())
+    return total / len(loader)

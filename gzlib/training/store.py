@@ -1,0 +1,262 @@
+"""The run store: one folder a run, named by what defines it; and runs as labelled arrays and tables.
+
+``run.json`` is written last, so that a run with a record is complete. A user's store (``paths.STORE``) is looked up
+before the book's, and nothing but the build writes to the book's.
+"""
+
+import base64
+import json
+import math
+import shutil
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from gzlib import paths, trace
+from gzlib.config import RunConfig, config_dict, kind_of
+from gzlib.errors import UserError
+from gzlib.files import replace_file
+from gzlib.identity import TRAINING_VERSION, content_hash
+from gzlib.machine import device_name, versions
+
+FIELDS = {"key", "kind", "config", "survey", "weights", "metrics", "test", "provenance"}
+
+
+def run_key(config: RunConfig, survey_fingerprint: str, weights: dict | None) -> str:
+    """16 hexadecimal digits that stand for a run: configuration, survey, starting weights, meaning of training.
+
+    Parameters
+    ----------
+    survey_fingerprint : str
+        See :func:`gzlib.data.survey_fingerprint`.
+    weights : dict or None
+        The file that ``config.weights`` stands for, see :func:`gzlib.models.weights_identity`.
+    """
+    identity = [kind_of(config), config_dict(config), survey_fingerprint, weights, TRAINING_VERSION]
+    return content_hash(identity)[:16]
+
+
+def read_run(key: str) -> dict | None:
+    """The record of a finished run, or None.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or something else than a record of this run.
+    """
+    file = paths.run_folder(key) / "run.json"
+    if not file.is_file():
+        return None
+    trace.note("run", key=key)
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"'{file}' is damaged ({error}); restore it, or delete it to make the run again.") from None
+    if not isinstance(record, dict) or not record.keys() >= FIELDS or record["key"] != key:
+        raise UserError(f"'{file}' is not the record of run '{key}'; restore it, or delete it to make the run again.")
+    return record
+
+
+def write_run(record: dict):
+    """Store a finished run. Its weights must lie beside it already: the record is what makes a run complete."""
+    text = json.dumps(_finite(record), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    replace_file(paths.STORE / record["key"] / "run.json", text)
+    trace.note("run", key=record["key"])
+
+
+def _finite(value):
+    """Floats with seven digits, NaN as null: what differs below that is not a result."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+def pack_per_galaxy(values: np.ndarray, *, what: str) -> dict:
+    """One number for each test galaxy, small enough to be committed: float16, or bits.
+
+    Parameters
+    ----------
+    values : (n,) float or bool
+        In the order of the survey's test galaxies.
+    what : str
+        ``loss`` (of a galaxy, summed over questions), ``right`` (whether its class was found), ``squared_error``.
+    """
+    values = np.asarray(values)
+    raw = np.packbits(values).tobytes() if values.dtype == bool else values.astype("<f2").tobytes()
+    return {"what": what, "n": len(values), "data": base64.b64encode(zlib.compress(raw, 9)).decode()}
+
+
+def per_galaxy(record: dict) -> np.ndarray:
+    """What :func:`pack_per_galaxy` stored with a run: (n,) float32, or bool for ``right``.
+
+    Two runs on surveys of one fingerprint are paired galaxy by galaxy: both follow the order of the test split.
+
+    Raises
+    ------
+    UserError
+        If the run was recorded without it.
+    """
+    packed = record["test"]
+    if packed is None:
+        raise UserError(f"Run '{record['key']}' was recorded without a value for each test galaxy; make it again.")
+    raw = zlib.decompress(base64.b64decode(packed["data"]))
+    if packed["what"] == "right":
+        return np.unpackbits(np.frombuffer(raw, np.uint8), count=packed["n"]).astype(bool)
+    return np.frombuffer(raw, "<f2").astype(np.float32)
+
+
+def provenance(device: torch.device, started: datetime, seconds: float, *, processes: int = 1) -> dict:
+    """When, where and with what a run was made: recorded, never part of its key."""
+    record = versions() | {"device": device_name(device), "started": utc(started), "seconds": seconds}
+    if processes > 1:
+        record["processes"] = processes
+    if device.type == "cuda":
+        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return record
+
+
+def utc(moment: datetime) -> str:
+    """A moment as ISO 8601 in UTC, to the second."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def stored_records(kind: str | None = None) -> list[dict]:
+    """Every finished run of the store in use of a kind (``pretrain``, ``finetune``; None for all), by their keys."""
+    trace.note("runs")
+    records = [read_run(file.parent.name) for file in sorted(paths.STORE.glob("*/run.json"))]
+    return [r for r in records if kind is None or r["kind"] == kind]
+
+
+def remove_runs(keys: list[str]):
+    """Delete runs of the user's store, with their weights and checkpoints.
+
+    Raises
+    ------
+    UserError
+        If a key is not one of the store's, or the store is the book's; nothing is deleted then.
+    """
+    if paths.STORE == paths.BOOK_RUNS:
+        raise UserError(f"'{paths.STORE}' holds the book's own runs; remove those with git, if you must.")
+    for key in keys:
+        if not (paths.STORE / key / "run.json").is_file() or "/" in key or key in (".", ".."):
+            raise UserError(f"There is no run '{key}' in '{paths.STORE}'; list them with `gzlib runs ls`.")
+    for key in keys:
+        (paths.STORE / key / "run.json").unlink()  # first: what is left of a run without a record is tidied up
+        shutil.rmtree(paths.STORE / key)
+
+
+def runs_table(records: list[dict]) -> list[dict]:
+    """One flat row a run, for listings and export: configuration, survey, result and provenance.
+
+    Columns: ``key``, ``kind``, ``task``, ``label``, ``mode``, ``encoder``, ``weights``, ``n_train``, ``seed``, the
+    recipe's and objective's fields (``recipe.examples``, ``recipe.augment.flip``, ...), ``source``, ``size`` [px],
+    ``fingerprint`` of the survey, ``loss`` [nats a galaxy for pretraining], ``error`` (finetuning), ``baseline``,
+    ``floor``, ``n_params``, one ``question.NAME`` [nats a galaxy asked] for each question, ``started``, ``seconds``,
+    ``device``, versions. Empty where a run has no such thing.
+    """
+    rows = []
+    for record in records:
+        config, metrics = dict(record["config"]), record["metrics"]
+        row = {"key": record["key"], "kind": record["kind"]}
+        row |= {name: config.pop(name, "") for name in ("task", "label", "mode")}
+        row |= _flat(config)
+        row |= {name: record["survey"][name] for name in ("source", "size", "split", "seed", "fingerprint")} | {
+            "seed": config["seed"],
+            "sky_seed": record["survey"]["seed"],
+        }
+        row |= {name: metrics.get(name) for name in ("loss", "loss_se", "error", "baseline", "n_params", "n_test")}
+        row["floor"] = (metrics.get("floor") or {}).get("loss")
+        row |= {f"question.{name}": value for name, value in metrics.get("questions", {}).items()}
+        row |= record["provenance"]
+        rows.append(row)
+    return rows
+
+
+def _flat(table: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in table.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def export_runs(records: list[dict], file: Path):
+    """Write :func:`runs_table` as CSV, or as netCDF with one dimension ``run``, by the file's suffix.
+
+    Raises
+    ------
+    UserError
+        If the suffix is neither ``.csv`` nor ``.nc``, or there are no runs.
+    """
+    import pandas as pd
+
+    if not records:
+        raise UserError(f"There are no runs in '{paths.STORE}' to export.")
+    table = pd.DataFrame(runs_table(records)).set_index("key")
+    if file.suffix == ".csv":
+        replace_file(file, table.to_csv(lineterminator="\n"))
+    elif file.suffix == ".nc":
+        data = xr.Dataset({name: ("run", _column(table[name])) for name in table}, {"run": table.index.to_list()})
+        data.attrs = {"title": "Runs of gzlib", "columns": "gzlib.training.runs_table"}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data.to_netcdf(file, engine="h5netcdf")
+    else:
+        raise UserError(f"'{file}': runs are exported as .csv or .nc (netCDF); choose one of these suffixes.")
+
+
+def _column(values) -> np.ndarray:
+    """A column as netCDF can hold it: numbers with NaN for none, else text."""
+    if values.map(lambda v: v is None or isinstance(v, int | float)).all():
+        return values.astype(float).to_numpy()
+    return values.map(lambda v: "" if v is None or v != v else str(v)).to_numpy(dtype=str)
+
+
+def load_runs(records: list[dict], *, dims: list[str], values: dict[str, str]) -> xr.Dataset:
+    """Metrics of runs over the fields in which they differ.
+
+    Parameters
+    ----------
+    records : list of dict
+        As the sweeps return them or :func:`stored_records` reads them.
+    dims : list of str
+        Configuration fields that become dimensions; together they must tell the runs apart.
+    values : dict of str to str
+        Name of each variable and the metric that it holds, with dots into nested metrics: ``questions.bar-gz2``.
+
+    Returns
+    -------
+    xarray.Dataset over ``dims``. Grid points without a run are NaN. Words keep their order of appearance,
+    numbers are sorted.
+
+    Raises
+    ------
+    UserError
+        If there is no run, or two runs share one place.
+    """
+    if not records:
+        raise UserError("There are no runs to load; run the sweep first.")
+    index = {}
+    for dim in dims:
+        labels = list(dict.fromkeys(record["config"][dim] for record in records))
+        index[dim] = labels if isinstance(labels[0], str) else sorted(labels)
+    shape = [len(labels) for labels in index.values()]
+    data = xr.Dataset({name: (dims, np.full(shape, math.nan)) for name in values}, coords=index)
+    taken = {}
+    for record in records:
+        at = {dim: record["config"][dim] for dim in dims}
+        other = taken.setdefault(tuple(at.values()), record["key"])
+        if other != record["key"]:
+            raise UserError(f"Runs '{other}' and '{record['key']}' share {at}; name the field in which they differ.")
+        for name, path in values.items():
+            value = record["metrics"]
+            for part in path.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            data[name].loc[at] = math.nan if value is None else value
+    return data

@@ -1,0 +1,302 @@
+"""Many runs: plans of them, and making those that are missing; a failure does not stop the rest.
+
+A plan is a TOML file that says which runs there are:
+
+.. code-block:: toml
+
+    [survey]                       # what pretrain tables train on; fields of SurveySpec
+    source = "sim:12000"
+    size = 64
+
+    [recipe]                       # of every pretrain table; fields of Recipe
+    examples = 20000
+
+    [[pretrain]]                   # fields of PretrainConfig; a list stands for each of its values
+    name = "galaxies"              # optional, for the finetune tables
+    encoder = ["resnet_w6", "resnet_w12"]
+    n_train = [500, 2000, 8000]
+    seed = [0, 1, 2]
+    recipe = { learning_rate = [3e-3, 1e-2] }
+
+    [[finetune]]                   # fields of FinetuneConfig
+    task = "rings"
+    survey = { source = "sim:rings:3000", size = 64 }
+    label = "ring_fraction"
+    encoder = "resnet_w12"
+    weights = ["random", "galaxies"]    # a table's name: each of its runs with this encoder
+    n_train = [50, 100, 300]
+
+``preset = "laptop"`` alone stands for all runs of that preset's study.
+"""
+
+import time
+import tomllib
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import fields, replace
+from pathlib import Path
+
+from gzlib import paths
+from gzlib.config import (
+    FINETUNING,
+    FinetuneConfig,
+    PretrainConfig,
+    Recipe,
+    RunConfig,
+    SurveySpec,
+    fill,
+    grid,
+    kind_of,
+    refuse_unknown,
+)
+from gzlib.data.curation import training_galaxies
+from gzlib.errors import Busy, NotWritten, UserError
+from gzlib.files import is_held
+from gzlib.progress import Live, duration
+from gzlib.training.runs import LOCK, key_of, run
+from gzlib.training.store import read_run
+
+
+class Tally:
+    """Counts of a sweep's runs.
+
+    Parameters
+    ----------
+    left : dict of str to (config, survey)
+        The runs still to be made, by their keys.
+    total : int
+        All runs, with those that are there already.
+    """
+
+    def __init__(self, left: dict, *, total: int):
+        self.cost = {key: _cost(config) for key, (config, _) in left.items()}
+        self.total, self.ended, self.failed, self.running = total, set(), set(), 0
+        self.started = time.monotonic()
+
+    def end(self, key: str, *, failed: bool = False):
+        """A run has ended."""
+        if key in self.cost:
+            self.ended.add(key)
+        if failed:
+            self.failed.add(key)
+
+    def time_left(self) -> str:
+        """``, about 3 min left``, guessed from the galaxies still to be shown; nothing before a run has ended."""
+        shown = sum(self.cost[key] for key in self.ended)
+        left = sum(self.cost.values()) - shown
+        if not (shown and left):
+            return ""
+        return f", about {duration((time.monotonic() - self.started) * left / shown)} left"
+
+    def line(self) -> str:
+        """``12 of 30 runs done, 2 running, 1 failed, about 3 min left``."""
+        done = self.total - len(self.cost.keys() - self.ended | self.failed)
+        parts = [f"{done} of {self.total} runs done"]
+        parts += [f"{self.running} running"] if self.running else []
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        return ", ".join(parts) + self.time_left()
+
+
+def _cost(config: RunConfig) -> int:
+    """Galaxies that a run shows to its network; a linear probe sees each label once."""
+    return config.n_train if getattr(config, "mode", "full") == "linear" else config.recipe.examples
+
+
+FAILED = "{failed} of {all} runs failed (see failed.json in their folders); the next sweep tries them again"
+Job = tuple[RunConfig, SurveySpec]
+
+
+def missing(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs that have no finished run yet."""
+    return [job for job in jobs if read_run(key_of(*job)) is None]
+
+
+def sweep(
+    jobs: Iterable[Job],
+    *,
+    device: str = "auto",
+    report: Callable[[str], None] | None = None,
+    **conduct,
+) -> list[dict]:
+    """Every job's record, in order, without those that failed.
+
+    A failed run leaves ``failed.json`` with the error and is tried again by the next sweep. Stopping the program at
+    any moment loses at most the training since the last checkpoint. Several sweeps may work on one store: each run is
+    made by one of them; a sweep leaves the runs that others are making for last, and then waits for them.
+
+    Parameters
+    ----------
+    report : callable, optional
+        Takes one line at a time; by default standard error, with a live line below where that is a terminal.
+    **conduct
+        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.runs.run`.
+
+    Raises
+    ------
+    NotWritten
+        If the store cannot be written: every further run would meet the same.
+    """
+    jobs, screen = list(jobs), Live()
+    if report is None:
+        report = screen.line
+        if screen.on_terminal:
+            conduct["live"] = lambda text: screen.show(f"{tally.line()} | {text.strip()}")
+
+    def indented(line: str):
+        report("    " + line)
+
+    keys = [key_of(*job) for job in jobs]
+    job_of = dict(zip(keys, jobs, strict=True))
+    tally, records, todo = Tally(jobs_left(job_of), total=len(job_of)), {}, list(job_of)
+
+    with closing(screen):
+        for wait in (False, True):
+            busy = []
+            for key in todo:
+                config, survey = job_of[key]
+                name = f"[{keys.index(key) + 1}/{len(jobs)}] {title(config)} {key}"
+                try:
+                    if getattr(config, "weights", "") in busy:
+                        raise Busy("Its weights are still being made.")
+                    if not is_stored(key):
+                        report(name + tally.time_left())
+                    records[key] = run(config, survey, device=device, wait=wait, report=indented, **conduct)
+                    tally.end(key)
+                except Busy as error:
+                    report(f"    {error} It is left for the end.")
+                    busy.append(key)
+                except NotWritten:
+                    raise
+                except Exception as error:  # one bad run must not cost the others
+                    tally.end(key, failed=True)
+                    report(f"{name} failed: {error}")
+            todo = busy
+    if tally.failed:
+        report(FAILED.format(failed=len(tally.failed), all=len(jobs)))
+    return [records[key] for key in keys if key in records]
+
+
+def title(config: RunConfig) -> str:
+    """A run's name for people."""
+    task = f"{config.task} {config.mode} " if isinstance(config, FinetuneConfig) else ""
+    return f"{task}{config.encoder} n={config.n_train} seed={config.seed}"
+
+
+def jobs_left(job_of: dict[str, Job]) -> dict[str, Job]:
+    """Those of the jobs (by their keys) that have no record yet."""
+    return {key: job for key, job in job_of.items() if not is_stored(key)}
+
+
+def is_stored(key: str) -> bool:
+    """Whether a run's record is there; whether it can be read is seen when it is read."""
+    return (paths.run_folder(key) / "run.json").is_file()
+
+
+TABLES = ("preset", "survey", "recipe", "pretrain", "finetune")
+
+
+def read_plan(path: Path, *, preset: Callable[[str], list[Job]] | None = None) -> list[Job]:
+    """The runs that a plan names, in its order, pretraining first.
+
+    Parameters
+    ----------
+    preset : callable, optional
+        Gives the runs of a preset by its name, as :func:`gzlib.study.preset_jobs` does; without it a plan may name
+        none.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or no TOML, a key is unknown, or a value is not what its field takes.
+    """
+    path = Path(path)
+    try:
+        plan = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"The plan '{path}' is no TOML: {error}.") from None
+    return jobs_of(plan, path.name, preset=preset)
+
+
+def jobs_of(plan: dict, where: str, *, preset: Callable[[str], list[Job]] | None = None) -> list[Job]:
+    """The runs of a plan that has been read; ``where`` names it in errors, ``preset`` as for :func:`read_plan`."""
+    refuse_unknown(plan, TABLES, where)
+    jobs: list[Job] = []
+    if "preset" in plan:
+        if preset is None:
+            raise UserError(
+                f"{where}: presets belong to the study; read this plan with preset=gzlib.study.preset_jobs."
+            )
+        jobs += preset(plan["preset"])
+    shared = plan.get("survey", {})
+    named: dict[str, list[Job]] = {}
+    for place, table in _tables(plan, "pretrain", where):
+        default = PretrainConfig("", 0, recipe=fill(Recipe(), plan.get("recipe", {}), f"{where}, [recipe]"))
+        name = table.pop("name", None)
+        made = _expand(table, default, shared, place)
+        if name is not None:
+            named.setdefault(name, []).extend(made)
+        jobs += made
+    for place, table in _tables(plan, "finetune", where):
+        default = FinetuneConfig("task", "", 0, recipe=FINETUNING)
+        jobs += _started_from(_expand(table, default, shared, place), named, place)
+    if not jobs:
+        raise UserError(f"{where} names no runs; give it a preset, or a [[pretrain]] or [[finetune]] table.")
+    return jobs
+
+
+def state_of(job: Job) -> str:
+    """``present``, ``running``, ``failed`` (to be tried again) or ``missing``."""
+    key = key_of(*job)
+    folder = paths.run_folder(key)
+    if is_stored(key):
+        return "present"
+    if is_held(folder / LOCK):
+        return "running"
+    return "failed" if (folder / "failed.json").is_file() else "missing"
+
+
+def plan_table(jobs: list[Job]) -> list[dict]:
+    """One row a run, for people: its state, key and what it is."""
+    rows = []
+    for config, survey in jobs:
+        row = {"state": state_of((config, survey)), "key": key_of(config, survey), "kind": kind_of(config)}
+        row |= {name: getattr(config, name, "") for name in ("task", "mode", "encoder", "n_train", "seed", "weights")}
+        rows.append(row | {"survey": f"{survey.source}, {survey.size} px"})
+    return rows
+
+
+def _tables(plan: dict, kind: str, where: str):
+    tables = plan.get(kind, [])
+    if not isinstance(tables, list):
+        raise UserError(f"{where}: write [[{kind}]] in double brackets; there may be several.")
+    for number, table in enumerate(tables, 1):
+        yield f"{where}, [[{kind}]] {number}", dict(table)
+
+
+def _expand(table: dict, default, shared: dict, where: str) -> list[Job]:
+    survey = {**shared, **table.pop("survey", {})}
+    refuse_unknown(table, [field.name for field in fields(default)], where)
+    if "source" not in survey:
+        raise UserError(f"{where}: no survey; name its source in [survey], or here as survey = {{ source = ... }}.")
+    spec = fill(SurveySpec(""), survey, f"{where}, survey")
+    if "encoder" not in table:
+        raise UserError(f'{where}: no encoder; name one, such as "convnext_w10", or a list of them.')
+    if "n_train" not in table:
+        table["n_train"] = training_galaxies(spec)
+    return [(fill(default, values, where), spec) for values in grid(table, default)]
+
+
+def _started_from(jobs: list[Job], named: dict[str, list[Job]], where: str) -> list[Job]:
+    """Finetuning jobs with the names of pretrain tables replaced by the keys of their runs."""
+    replaced = []
+    for config, survey in jobs:
+        if config.weights not in named:
+            replaced.append((config, survey))
+            continue
+        keys = [key_of(*job) for job in named[config.weights] if job[0].encoder == config.encoder]
+        if not keys:
+            raise UserError(f"{where}: '{config.weights}' pretrains no encoder '{config.encoder}'.")
+        replaced += [(replace(config, weights=key), survey) for key in keys]
+    return replaced

@@ -1,0 +1,355 @@
+"""Building: what is stale runs, what is fresh does not, and nothing is ever half-written."""
+
+import base64
+import io
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat.v4 as v4
+import pytest
+import tiny_book
+from PIL import Image, PngImagePlugin
+
+from gzlib.book import chapters as parameters
+from gzlib.book import variables
+from gzlib.book.builder import build, is_fresh
+from gzlib.book.chapters import book_inputs, cell_options, read_notebook, replace_file, write_notebook
+from gzlib.book.execute import normalise, refusals, strip_png
+from gzlib.errors import UserError
+from gzlib.trace import publish
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    project = tiny_book.make(tmp_path_factory.mktemp("book") / "project")
+    build(project=project, say=quiet)
+    return project
+
+
+@pytest.fixture
+def project(executed, tmp_path):
+    return Path(shutil.copytree(executed, tmp_path / "project"))
+
+
+def chapter_bytes(project):
+    files = [*sorted((project / "chapters").iterdir()), project / "_variables.yml"]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def edit(project, old, new, chapter="01-first"):
+    path = project / "chapters" / f"{chapter}.ipynb"
+    notebook = read_notebook(path)
+    found = [cell for cell in notebook.cells if old in cell.source]
+    assert found, old
+    for cell in found:
+        cell.source = cell.source.replace(old, new)
+    write_notebook(notebook, path)
+
+
+def stale(project):
+    """Names of the chapters that a build would run."""
+    pages = [page for page in book_inputs(project) if page.is_notebook]
+    notebooks = {page: read_notebook(project / page.path) for page in pages}
+    return [page.stem for page, notebook in notebooks.items() if not is_fresh(notebook, page.path, project=project)]
+
+
+def test_a_built_chapter_holds_its_results_and_what_they_follow_from(executed):
+    notebook = read_notebook(executed / "chapters" / "01-first.ipynb")
+    own = notebook.metadata["gzlib"]
+    assert own["runs"] == ["sum0005"] and own["variables"] == {"total": "10"}
+    assert own["parameters"] == {"preset": "laptop", "n": 5, "scale": 1.0, "sizes": [1, 2]}
+    assert sorted(notebook.metadata) == ["gzlib", "kernelspec"]
+    assert [cell["id"] for cell in notebook.cells] == [
+        "front-matter", "sec-first", "parameters", "parameters-code", "sec-table", "tbl-sums",
+    ]  # fmt: skip
+    assert [output.text for output in notebook.cells[3].outputs] == ["one\ntwo\n"]
+    assert variables.load(executed) == {"first": {"total": "10"}}
+
+
+def test_a_second_build_runs_nothing_and_a_forced_one_changes_nothing(project):
+    before = chapter_bytes(project)
+    lines = []
+    assert build(project=project, say=lines.append).fresh == ["01-first", "02-second", "90-notes"]
+    assert lines == ["fresh 01-first", "fresh 02-second", "fresh 90-notes"]
+    assert build(project=project, force=True, say=quiet).ran == ["01-first", "02-second", "90-notes"]
+    assert chapter_bytes(project) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("Here we count", "We count"), ("Sums: of", "All sums: of"), ("# how many numbers", "# how many")],
+)
+def test_prose_captions_and_comments_leave_a_chapter_fresh(project, old, new):
+    edit(project, old, new)
+    assert stale(project) == []
+
+
+def test_code_helpers_parameters_and_runs_make_it_stale(project):
+    edit(project, "width = 2.0", "width = 3.0", "02-second")
+    assert stale(project) == ["02-second"]
+    edit(project, "width = 3.0", "width = 2.0", "02-second")
+    run = project / "data" / "runs" / "sum0005" / "run.json"
+    run.write_text(run.read_text().replace("10", "11"))
+    assert stale(project) == ["01-first"]
+    run.write_text(run.read_text().replace("11", "10"))
+    assert stale(project) == []
+    toy = project / "gzlib" / "fitting" / "toy.py"
+    toy.write_text(toy.read_text().replace("range(n)", "range(n + 0)"))
+    assert stale(project) == ["01-first"]
+
+
+def test_lost_outputs_make_a_chapter_stale(project):
+    path = project / "chapters" / "02-second.ipynb"
+    notebook = read_notebook(path)
+    notebook.cells[-1].outputs = []
+    write_notebook(notebook, path)
+    assert stale(project) == ["02-second"]
+
+
+def test_a_chapter_saved_by_jupyter_is_brought_back_to_normal(project):
+    before = chapter_bytes(project)
+    path = project / "chapters" / "01-first.ipynb"
+    notebook = read_notebook(path)
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.14.0"}
+    notebook.cells[3].execution_count = 7
+    notebook.cells[3].metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
+    write_notebook(notebook, path)
+    assert chapter_bytes(project) != before
+    build(project=project, say=quiet)
+    assert chapter_bytes(project) == before
+
+
+def test_an_experiment_leaves_the_chapters_alone(project, monkeypatch, tmp_path):
+    before = chapter_bytes(project)
+    (tmp_path / "here.txt").write_text("7")
+    edit(project, 'print("one")', 'import os\n\nprint(os.path.exists("here.txt"))')
+    committed = chapter_bytes(project)
+    monkeypatch.chdir(tmp_path)
+    built = build(preset="smoke", parameters={"n": "6"}, only="01", project=project, say=quiet)
+    folder = built.page.parents[2]
+    assert folder.parent == project / "experiments" and re.fullmatch(r"smoke-n-6-[0-9a-f]{6}", folder.name)
+    assert built.ran == ["01-first"] and built.page == folder / "book" / "chapters" / "01-first.html"
+    assert chapter_bytes(project) == committed != before
+    assert not (project / "data" / "runs" / "sum0006").exists() and (folder / "runs" / "sum0006" / "run.json").exists()
+    notebook = read_notebook(folder / "chapters" / "01-first.ipynb")
+    assert notebook.cells[2].source.startswith("preset = 'smoke'  # how large\nn = 6  # how many numbers\n")
+    assert "injected" not in str(notebook)
+    assert notebook.cells[3].outputs[0].text.startswith("True"), "relative paths mean those of the caller"
+    page = built.page.read_text()
+    assert f"Experiment {folder.name}" in page and "15</td>" in page
+    assert variables.load(folder) == {"first": {"total": "15"}}
+
+
+def test_experiments_with_other_parameters_never_share_a_folder(project):
+    long = {"sizes": list(range(60))}
+    pages = [build(parameters=p, only="01", project=project, say=quiet).page for p in (long, {"sizes": [*range(59), 9]})]
+    assert pages[0].parents[2] != pages[1].parents[2]
+    build(name="mine", parameters={"n": "6"}, only="01", project=project, say=quiet)
+    with pytest.raises(UserError, match="Experiment 'mine' has other parameters"):
+        build(name="mine", parameters={"n": "7"}, only="01", project=project, say=quiet)
+    folder = build(name="mine", parameters={"n": "6"}, only="01", project=project, say=quiet).page.parents[2]
+    (folder / "old.txt").write_text("old")
+    build(name="mine", parameters={"n": "7"}, only="first", force=True, project=project, say=quiet)
+    assert not (folder / "old.txt").exists() and variables.load(folder)["first"]["total"] == "21"
+
+
+def test_an_experiments_pages_hold_numbers_of_its_own_study_only(project):
+    """A committed number is shown only where the experiment leaves the chapter that it comes from as it is."""
+    edit(project, "The line of", "With {{< var first.total >}}, the line of", "02-second")
+    page = build(parameters={"width": "3.0"}, only="02", project=project, say=quiet).page
+    assert "With 10, the line of" in page.read_text()
+    page = build(preset="smoke", only="02", project=project, say=quiet).page
+    assert "With [not in this experiment], the line of" in page.read_text()
+    build(preset="smoke", only="01", project=project, say=quiet)
+    page = build(preset="smoke", only="02", project=project, say=quiet).page
+    assert "With 10, the line of" in page.read_text()  # of the experiment's own first chapter
+
+
+def test_the_committed_preset_is_no_experiment(project):
+    assert build(preset="laptop", project=project, say=quiet).fresh == ["01-first", "02-second", "90-notes"]
+    assert not (project / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"parameters": {"siezs": "[1]"}},
+            "Unknown parameter siezs: did you mean sizes\\? The parameters are n, preset",
+        ),
+        ({"parameters": {"n": "many"}}, "Parameter n must be a whole number, such as 5; 'many' is not"),
+        ({"parameters": {"n": 2.5}}, "must be a whole number"),
+        ({"parameters": {"n": True}}, "must be a whole number"),
+        ({"parameters": {"sizes": "[1, 'a']"}}, "Parameter sizes must be a list of whole numbers, such as \\[1, 2\\]"),
+        ({"preset": "small"}, "Unknown preset small: choose one of smoke, laptop, paper"),
+        ({"only": "07"}, "No chapter is called 07; the chapters are 01-first, 02-second, 90-notes"),
+        ({"name": "../up"}, "'../up' is no name for an experiment"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_runs(project, monkeypatch, arguments, message):
+    monkeypatch.setattr("gzlib.book.builder._run", None)
+    with pytest.raises(UserError, match=message):
+        build(project=project, say=quiet, **arguments)
+    assert not (project / "experiments").exists()
+
+
+def test_values_take_the_type_of_the_parameter():
+    known = {"n": 5, "x": 1.0, "name": "a", "flag": False, "sizes": [1], "rates": [0.1], "limit": None}
+    given = {"n": "6", "x": "2", "name": "7", "flag": "true", "sizes": "(2, 3)", "rates": "[1, 0.5]", "limit": "9"}
+    assert parameters.check_overrides(given, known) == {
+        "n": 6, "x": 2.0, "name": "7", "flag": True, "sizes": [2, 3], "rates": [1, 0.5], "limit": 9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["n = 5", "n = int(5)  # how many", "n = m = 5  # how many", "n: int = 5  # how many"])
+def test_parameters_are_commented_literals(line):
+    cell = v4.new_code_cell(line, metadata={"tags": ["parameters"]})
+    with pytest.raises(UserError, match="may hold only lines 'name = literal  # unit and meaning'"):
+        parameters.read_parameters(v4.new_notebook(cells=[cell]), "page")
+
+
+def test_the_parameters_cell_must_be_there_once():
+    with pytest.raises(UserError, match="page has 0 code cells tagged 'parameters'"):
+        parameters.read_parameters(v4.new_notebook(), "page")
+
+
+def test_overriding_keeps_comments_and_other_lines():
+    cell = v4.new_code_cell("größe = 'é'  # ä: a = b\nn = 5  # n", metadata={"tags": ["parameters"]})
+    parameters.override(v4.new_notebook(cells=[cell]), {"größe": "x'y", "n": -1}, "page")
+    assert cell.source == 'größe = "x\'y"  # ä: a = b\nn = -1  # n'
+
+
+@pytest.mark.parametrize("line", ["#| fig-alt: 'A \"straight\" line.'\n", "#| fig-cap: A line, compare @tbl-sums.\n"])
+def test_a_figure_without_caption_or_alternative_text_is_refused(project, line):
+    edit(project, line, "", "02-second")
+    with pytest.raises(UserError, match="02-second.ipynb, cell fig-line: fig-line needs a line '#| fig-"):
+        build(project=project, say=quiet)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("1 / 0", "cell parameters-code failed: ZeroDivisionError: division by zero"),
+        ("import os\nos._exit(1)", "01-first.ipynb: its Python died while running"),
+        (
+            "import matplotlib.pyplot as plt\nplt.plot([1]);",
+            "cell parameters-code: a picture needs '#| label: fig-...' with caption and alternative text",
+        ),
+        ("print(object())", "cell parameters-code: the output shows a memory address \\(at 0x"),
+        ("from gzlib import paths\nprint(paths.ROOT)", "cell parameters-code: the output shows a path of this machine"),
+    ],
+)
+def test_what_must_not_be_stored_is_refused_and_the_chapter_kept(project, code, message):
+    edit(project, 'print("one")', code)
+    before = chapter_bytes(project)
+    with pytest.raises(UserError, match=message):
+        build(project=project, only="01", say=quiet)
+    assert chapter_bytes(project) == before
+
+
+def test_prose_that_names_an_unknown_variable_is_refused(project):
+    edit(project, "Printed below", "Printed {{< var first.toal >}} below", "90-notes")
+    with pytest.raises(UserError, match=r"first.toal \(in chapters/90-notes.ipynb\)"):
+        build(project=project, say=quiet)
+
+
+def test_only_text_and_numbers_are_published():
+    publish(a="1", b=2, c=0.5)
+    with pytest.raises(UserError, match=r"publish\(d=...\) takes text or a number, not \[1\]"):
+        publish(d=[1])
+
+
+def test_a_killed_build_leaves_the_chapters_intact(project, tmp_path):
+    edit(
+        project,
+        'print("one")',
+        f'import time\n\nopen("{tmp_path / "reached"}", "w").close()\ntime.sleep(60)\nprint("one")',
+    )
+    before = chapter_bytes(project)
+    code = f"from gzlib.book.builder import build; build(project={str(project)!r})"
+    environment = {**os.environ, "PYTHONPATH": str(tiny_book.ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "reached").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / "reached").exists(), "the chapter was not running when it was killed"
+    assert chapter_bytes(project) == before
+    edit(project, "time.sleep(60)\n", "")
+    assert build(project=project, say=quiet).ran == ["01-first"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    assert replace_file(file, "old\n") and not replace_file(file, "old\n")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(UserError, match="no"):
+        replace_file(file, "new\n")
+    assert [f.name for f in tmp_path.iterdir()] == ["file"] and file.read_text() == "old\n"
+
+
+def test_a_broken_notebook_is_named(project):
+    (project / "chapters" / "01-first.ipynb").write_text("{")
+    with pytest.raises(UserError, match="01-first.ipynb is not a readable notebook"):
+        build(project=project, say=quiet)
+
+
+def test_png_pixels_stay_and_dates_go():
+    picture, info = Image.new("RGB", (3, 2), "red"), PngImagePlugin.PngInfo()
+    info.add_text("Software", "Matplotlib 3")
+    plain, dated = io.BytesIO(), io.BytesIO()
+    picture.save(plain, "png")
+    picture.save(dated, "png", pnginfo=info)
+    assert dated.getvalue() != plain.getvalue() and strip_png(dated.getvalue()) == plain.getvalue()
+    (width,) = struct.unpack(">I", strip_png(dated.getvalue())[16:20])
+    assert width == 3
+
+
+def test_normal_notebooks_keep_results_only():
+    png = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(png, "png")
+    outputs = [
+        v4.new_output("stream", name="stdout", text="a\n"),
+        v4.new_output("stream", name="stderr", text="50%\n"),
+        v4.new_output("stream", name="stdout", text="b\n"),
+        v4.new_output(
+            "execute_result",
+            {"image/png": base64.encodebytes(png.getvalue()).decode(), "text/plain": "<Figure>"},
+            execution_count=3,
+        ),
+    ]
+    cells = [
+        v4.new_code_cell("#| label: fig-a\nplot()", outputs=outputs, execution_count=3),
+        v4.new_markdown_cell("Text."),
+        v4.new_markdown_cell("More.", id="chosen"),
+    ]
+    notebook = v4.new_notebook(cells=cells, metadata={"papermill": {}, "gzlib": {"fingerprint": "f"}})
+    normalise(notebook)
+    assert notebook.metadata["gzlib"] == {"fingerprint": "f"} and "papermill" not in notebook.metadata
+    assert [cell["id"] for cell in notebook.cells] == ["fig-a", "fig-a-markdown", "chosen"]
+    text, picture = notebook.cells[0].outputs
+    assert text.text == "a\nb\n" and list(picture.data) == ["image/png"] and "\n" not in picture.data["image/png"]
+    once = str(notebook)
+    normalise(notebook)
+    assert str(notebook) == once
+    notebook.cells[0].outputs = []
+    assert refusals(notebook, "page") == ["page, cell fig-a: fig-a has no output"]
+
+
+def test_option_lines_are_yaml():
+    options, code = cell_options(v4.new_code_cell("#| label: fig-a\n#| fig-cap: |\n#|   One\n#|   two\n\nplot()"))
+    assert options == {"label": "fig-a", "fig-cap": "One\ntwo"} and code == "plot()"
+    with pytest.raises(UserError, match="cell fig: b are not valid YAML|option lines of cell"):
+        cell_options(v4.new_code_cell("#| fig-cap: a: b"))

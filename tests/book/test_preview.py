@@ -1,0 +1,277 @@
+"""The preview: everything named on a page exists, and what does not exist is named."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat.v4 as v4
+import pytest
+import tiny_book
+
+from gzlib.book import builder as rendering
+from gzlib.book.builder import build
+from gzlib.book.chapters import read_notebook, write_notebook
+from gzlib.book.html import markup as shortcodes
+from gzlib.book.html import template as style
+from gzlib.book.html.pages import preview
+from gzlib.errors import UserError
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tiny_book.make(tmp_path_factory.mktemp("preview") / "project")
+    build(project=folder, say=quiet)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def book(project):
+    return preview(project).parent
+
+
+@pytest.fixture
+def copy(project, tmp_path):
+    return Path(shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("_book")))
+
+
+def page(book, name):
+    return (book / name).read_text(encoding="utf-8")
+
+
+def add(project, *cells, chapter="02-second"):
+    path = project / "chapters" / f"{chapter}.ipynb"
+    notebook = read_notebook(path)
+    notebook.cells += cells
+    write_notebook(notebook, path)
+
+
+def rendered(project, *cells):
+    add(project, *cells)
+    return page(preview(project).parent, "chapters/02-second.html")
+
+
+class Links(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.targets, self.unnamed = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs["id"]] if attrs.get("id") else []
+        self.targets += [attrs[key] for key in ("href", "src") if attrs.get(key)]
+        if tag == "img" and not attrs.get("alt"):
+            self.unnamed.append(attrs.get("src"))
+
+
+def test_every_link_and_picture_resolves(book):
+    """Independent of the preview's own check."""
+    pages = {file: Links(file.read_text(encoding="utf-8")) for file in book.rglob("*.html")}
+    assert len(pages) == 5
+    for file, links in pages.items():
+        assert len(links.ids) == len(set(links.ids)), file
+        assert not links.unnamed
+        for target in links.targets:
+            if target.startswith("data:"):
+                continue
+            assert not re.match(r"[a-z]+:|/", target), f"{target} needs a server or the network"
+            path, _, anchor = target.partition("#")
+            found = (file.parent / unquote(path)).resolve() if path else file
+            assert found.is_file(), (file, target)
+            if anchor:
+                assert anchor in pages[found].ids, (file, target)
+
+
+def test_figures_tables_equations_and_sections_are_numbered_across_the_book(book):
+    index = page(book, "index.html")
+    assert '<a href="chapters/01-first.html#sec-first" class="crossref">Chapter\u00a01</a>' in index
+    assert '<a href="chapters/02-second.html#fig-line" class="crossref">Figure\u00a02.1</a>' in index
+    assert '<a href="chapters/02-second.html#sec-detail">the second chapter</a>' in index
+    second = page(book, "chapters/02-second.html")
+    assert '<a href="01-first.html#eq-sum" class="crossref">Equation\u00a01.1</a>' in second
+    assert '<span class="caption-number">Figure 2.1: </span>A line, compare <a href="01-first.html#tbl-sums"' in second
+    assert '<span class="header-section-number">2.1</span> Detail' in second
+    assert 'src="02-second_files/fig-line.png" alt="A &quot;straight&quot; line."' in second
+    first = page(book, "chapters/01-first.html")
+    assert '<figure id="tbl-sums"' in first and '<span class="equation-number">(1.1)</span>' in first
+    assert "<math" in first and "\\frac" not in re.sub(r"<annotation.*?</annotation>", "", first, flags=re.DOTALL)
+    assert "Appendix A</span> Notes" in page(book, "chapters/90-notes.html")
+
+
+def test_numbers_come_from_results(book):
+    index = page(book, "index.html")
+    assert "The sum is 10." in index and "<code>{{&lt; var first.total &gt;}}</code> stays" in index
+
+
+def test_citations_lead_to_the_references(book):
+    assert 'href="../references.html#ref-walmsley2024"' in page(book, "chapters/02-second.html")
+    assert 'id="refs"' not in page(book, "chapters/02-second.html")
+    assert 'id="ref-walmsley2024"' in page(book, "references.html")
+
+
+def test_code_is_folded_and_options_are_obeyed(book, copy):
+    assert page(book, "chapters/01-first.html").count('<details class="code"><summary>Code</summary>') == 3
+    notes = page(book, "chapters/90-notes.html")
+    assert "<code>laptop</code>" in notes and "print" not in notes
+    text = rendered(
+        copy,
+        v4.new_code_cell("#| include: false\nhidden = 'SECRET'"),
+        v4.new_code_cell("#| output: false\nshown = 1", outputs=[v4.new_output("stream", text="SECRET")]),
+        v4.new_code_cell("#| code-fold: show\n#| code-summary: Settings\nsettings = 1"),
+        v4.new_code_cell("print('```')", outputs=[v4.new_output("stream", text="```\n<b>bold</b>\n")]),
+        v4.new_code_cell(
+            "table", outputs=[v4.new_output("display_data", {"text/html": "<table><tr><td>7</td></tr></table>"})]
+        ),
+    )
+    assert "SECRET" not in text and "shown" in text
+    assert '<details class="code" open><summary>Settings</summary>' in text
+    assert "&lt;b&gt;bold" in text and "<td>7</td>" in text
+
+
+def test_callouts_pictures_divs_and_raw_html(copy):
+    shutil.copy(copy / "gzlib" / "__init__.py", copy / "chapters" / "extra file.txt")
+    (copy / "chapters" / "sky.png").write_bytes(b"\x89PNG")
+    text = rendered(
+        copy,
+        v4.new_markdown_cell(
+            '::: {.callout-tip collapse="true"}\n## Faster\nOn a GPU.\n:::\n\n'
+            '![The sky.](sky.png){#fig-sky fig-alt="Many galaxies."}\n\n'
+            '::: {#fig-two}\n![](sky.png){fig-alt="One."}\n\nIn a div, like -@fig-sky [see @fig-sky].\n:::\n\n'
+            "| a | b |\n|---|---|\n| 1 | 2 |\n\n: In Markdown. {#tbl-own}\n\n"
+            "<span class='mine'>raw</span> [a file](extra%20file.txt) [away](https://example.org)"
+        ),
+    )
+    assert '<details class="callout callout-tip" id="">' not in text
+    assert '<details class="callout callout-tip"><summary>' in text and "Faster" in text
+    assert '<img src="sky.png" alt="Many galaxies."' in text and "Figure 2.2: </span>The sky." in text
+    assert 'Figure 2.3: </span>In a div, like <a href="02-second.html#fig-sky" class="crossref">2.2</a>' in text
+    assert 'class="crossref">see\u00a02.2</a>' in text
+    assert "Table 2.1: </span>In Markdown." in text and '<span class="mine">raw</span>' in text
+    assert (copy / "_book" / "chapters" / "sky.png").exists()
+    assert (copy / "_book" / "chapters" / "extra file.txt").exists()
+
+
+def test_whatever_does_not_exist_is_listed_and_the_old_pages_stay(copy):
+    before = page(preview(copy).parent, "chapters/02-second.html")
+    add(
+        copy,
+        v4.new_markdown_cell(
+            "@fig-none, [@nobody2020], {{< var first.none >}}, {{< fa star >}}, [gone](03-gone.ipynb), "
+            "[part](01-first.ipynb#sec-none), <a href='nowhere.html'>raw</a>\n\n"
+            "## Again {#sec-table}\n\n![](02-second.ipynb)"
+        ),
+    )
+    with pytest.raises(UserError) as error:
+        preview(copy)
+    for phrase in (
+        "@fig-none points to nothing",
+        "@nobody2020 is not in the bibliography",
+        "{{< var first.none >}} is not defined",
+        "{{< fa star >}} is no shortcode of the preview",
+        "03-gone.ipynb leads nowhere",
+        "01-first.html#sec-none leads nowhere",
+        "nowhere.html leads nowhere",
+        "the label sec-table is taken already, in chapters/01-first.ipynb",
+        "the picture 02-second.ipynb has no alternative text",
+    ):
+        assert phrase in str(error.value)
+    assert page(copy / "_book", "chapters/02-second.html") == before
+    assert not list(copy.glob("_book.tmp-*"))
+
+
+def test_a_chapter_without_results_is_refused(tmp_path):
+    project = tiny_book.make(tmp_path / "project", library=False)
+    with pytest.raises(UserError, match="cell tbl-sums: tbl-sums has no output; run `python -m gzlib build` first"):
+        preview(project)
+
+
+def test_one_page_keeps_its_numbers_and_needs_no_other(copy, tmp_path):
+    first = preview(copy, tmp_path / "out", only=["chapters/02-second.ipynb"])
+    assert first == tmp_path / "out" / "chapters" / "02-second.html"
+    text = first.read_text(encoding="utf-8")
+    assert "Figure 2.1" in text and "<span>Chapter\u00a01</span>" in text and "see also <span>first</span>" in text
+    assert [file.name for file in (tmp_path / "out").rglob("*.ipynb")] == ["02-second.ipynb"]
+    assert preview(copy, tmp_path / "out").name == "index.html"
+
+
+def test_a_folder_with_other_files_is_not_replaced(copy, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="thesis holds other files"):
+        preview(copy, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "thesis.txt").read_text() == "years of work"
+
+
+def test_shortcodes():
+    problems = []
+    text = shortcodes.fill(
+        "{{<var a.b>}} {{< meta book.title >}} {{{< var a.b >}}} {{< pagebreak >}}{{< var a >}}",
+        variables={"a": {"b": "1.5"}},
+        meta={"book": {"title": "T"}},
+        problems=problems,
+        page="p",
+    )
+    assert text == "1.5 T {{< var a.b >}} {{< var a >}}"
+    assert problems == ["p: {{< var a >}} is not defined"]
+
+
+def contrast(one, other):
+    """WCAG 2 contrast ratio of two hexadecimal colours."""
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_both_themes_are_legible_and_name_the_same_colours():
+    light, dark = (style.palette(tiny_book.ROOT / "styles" / f"{name}.scss") for name in ("light", "dark"))
+    assert list(light) == list(dark)
+    for theme in (light, dark):
+        for name, colour in theme.items():
+            if name.endswith(("-bg", "border-color")):
+                continue
+            for background in ("body-bg", "code-block-bg", "sidebar-bg"):
+                assert contrast(colour, theme[background]) >= 4.5, (name, background)
+    used = re.findall(r"var\(--([\w-]+)\)", (tiny_book.ROOT / "styles" / "preview.css").read_text())
+    assert set(used) - {"accent"} <= set(light)
+
+
+def test_render_falls_back_to_the_preview_and_ends_with_the_page(copy, monkeypatch):
+    monkeypatch.setattr(rendering, "find_quarto", lambda: None)
+    lines = []
+    assert rendering.render(copy, install=False, say=lines.append) == copy / "_book" / "index.html"
+    assert len(lines) == 2 and lines[-1] == f"Open {copy / '_book' / 'index.html'}"
+
+
+@pytest.mark.parametrize(("version", "good"), [("1.7.34", True), ("1.10.2", True), ("1.6.40", False), ("odd", False)])
+def test_only_a_quarto_that_is_new_enough_counts(tmp_path, monkeypatch, version, good):
+    quarto = tmp_path / "quarto"
+    quarto.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {version} && exit 0\nexit 3\n')
+    quarto.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(rendering.sys, "executable", str(tmp_path / "python"))
+    assert (rendering.find_quarto() == str(quarto)) == good
+    if good:
+        with pytest.raises(UserError, match="Quarto could not render the book"):
+            rendering.render(tmp_path, say=quiet)
+
+
+def test_a_failing_or_hanging_installation_of_quarto_is_given_up(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nsleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(rendering.sys, "executable", str(python))
+    monkeypatch.setattr(rendering, "INSTALL_SECONDS", 0.2)
+    rendering._install_quarto()
+    python.write_text("#!/bin/sh\nexit 1\n")
+    rendering._install_quarto()

@@ -1,0 +1,107 @@
+"""What Quarto is told, since Quarto itself may not be here to complain."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_book
+import yaml
+
+from gzlib.book.builder import build
+from gzlib.book.chapters import book_config, book_inputs
+from gzlib.errors import UserError
+
+ROOT = tiny_book.ROOT
+CONFIG = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+
+
+def listed():
+    return CONFIG["book"]["chapters"] + CONFIG["book"]["appendices"]
+
+
+def test_the_book_lists_exactly_the_chapters_there_are():
+    notebooks = sorted(path for path in listed() if path.endswith(".ipynb"))
+    assert notebooks == sorted(f"chapters/{file.name}" for file in (ROOT / "chapters").glob("*.ipynb"))
+    assert listed()[0] == "index.qmd" and CONFIG["book"]["chapters"][-1] == "references.qmd"
+    assert not any(path.startswith("./") for path in listed())  # breaks cross-references in Quarto
+
+
+def test_quarto_executes_nothing_and_offers_what_the_preview_offers():
+    html = CONFIG["format"]["html"]
+    assert CONFIG["execute"] == {"enabled": False} and CONFIG["project"]["type"] == "book"
+    assert html["code-fold"] and html["code-tools"] and html["lightbox"] and html["respect-user-color-scheme"]
+    assert "chapters/*.ipynb" in CONFIG["project"]["resources"] and CONFIG["number-sections"]
+    assert CONFIG["quarto-required"] == ">=1.7" and CONFIG["book"]["page-navigation"]
+
+
+def test_every_file_that_quarto_needs_is_there():
+    themes = [name for names in CONFIG["format"]["html"]["theme"].values() for name in names if name.endswith(".scss")]
+    for name in [*themes, CONFIG["bibliography"], CONFIG["project"]["pre-render"], "references.qmd"]:
+        assert (ROOT / name).is_file(), name
+    assert "#refs" in (ROOT / "references.qmd").read_text(encoding="utf-8")
+
+
+def test_theme_files_have_quartos_sections_and_only_defined_variables():
+    for name in ("light", "dark"):
+        text = (ROOT / "styles" / f"{name}.scss").read_text(encoding="utf-8")
+        defaults, rules = re.fullmatch(
+            r"/\*-- scss:defaults --\*/(.*)/\*-- scss:rules --\*/(.*)", text, re.DOTALL
+        ).groups()
+        assert set(re.findall(r"\$[\w-]+", rules)) <= set(re.findall(r"^\$[\w-]+", defaults, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tiny_book.make(tmp_path_factory.mktemp("quarto") / "project")
+    shutil.copytree(ROOT / "gzlib" / "book", folder / "gzlib" / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "gzlib" / "config.py", folder / "gzlib")
+    build(project=folder, only=["01", "90"], say=lambda line: None)
+    return folder
+
+
+def prerender(project, *inputs):
+    """As Quarto does it: in the project's folder, absolute paths of the inputs in a variable."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("QUARTO_", "PYTHONPATH"))}
+    if inputs:
+        environment["QUARTO_PROJECT_INPUT_FILES"] = "\n".join(str(project / path) for path in inputs)
+    command = [sys.executable, "gzlib/book/prerender.py"]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_before_rendering_only_the_asked_chapters_are_built(project):
+    asked = prerender(project, "chapters/01-first.ipynb", "index.qmd")
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, "fresh 01-first\n", "")
+    assert prerender(project, "index.qmd").stdout == ""
+    assert prerender(project).stdout.startswith("fresh 01-first\nrun   02-second\ndone  02-second")
+    assert prerender(project).stdout == "fresh 01-first\nfresh 02-second\nfresh 90-notes\n"
+
+
+def test_a_refusal_stops_quarto_with_one_sentence(project):
+    chapter = project / "chapters" / "01-first.ipynb"
+    before = chapter.read_bytes()
+    chapter.write_bytes(before.replace(b"tbl-cap", b"tbl-top"))
+    refused = prerender(project)
+    chapter.write_bytes(before)
+    assert refused.returncode == 1 and "needs a line '#| tbl-cap: ...'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_python_without_the_dependencies_is_named(project):
+    command = [sys.executable, "-S", "-I", "gzlib/book/prerender.py"]
+    result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "set QUARTO_PYTHON to the Python that gzlib runs in" in result.stderr
+
+
+def test_a_missing_or_broken_configuration_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"_quarto.yml does not exist: run this in a checkout"):
+        book_config(tmp_path)
+    (Path(tmp_path) / "_quarto.yml").write_text("book: [")
+    with pytest.raises(UserError, match=r"_quarto.yml is not valid YAML"):
+        book_config(tmp_path)
+    (Path(tmp_path) / "_quarto.yml").write_text("book: {chapters: [index.qmd]}")
+    with pytest.raises(UserError, match=r"lists index.qmd, which does not exist"):
+        book_inputs(tmp_path)

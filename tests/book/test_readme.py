@@ -1,0 +1,70 @@
+import base64
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from gzlib import paths
+from gzlib.book.variables import END, RESULTS, START, load, results_table, write_results
+from gzlib.errors import UserError
+
+VARIABLES = {
+    "power-laws": {
+        "improving": "9 of 10",
+        "held": "1.2",
+        "held_last": "2.1",
+        "small": "a",
+        "large": "b",
+        "helped": "3 of 10",
+        "hurt": "0",
+    },
+    "finetuning": {"mean_linear": "12", "mean_full": "9", "tasks": "5", "linear_equal": "4 of 5"},
+}
+
+
+TEMPLATE = (paths.ROOT / RESULTS).read_text(encoding="utf-8")
+
+
+def chapter(label="fig-fits"):
+    png = base64.b64encode(b"a picture").decode()
+    cell = new_code_cell(f"#| label: {label}\nplot()", outputs=[new_output("display_data", {"image/png": png})])
+    return new_notebook(cells=[cell])
+
+
+def test_table_and_figure_are_written_between_the_marks(tmp_path):
+    (tmp_path / "README.md").write_text(f"before ![](figures/fits.png)\n{START}\nold\n{END}\nafter\n")
+    (tmp_path / RESULTS).write_text(TEMPLATE)
+    write_results(tmp_path, {"04-power-laws": chapter()}, VARIABLES)
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before") and text.endswith(f"{END}\nafter\n")
+    assert "9 of 10" in text and "old" not in text
+    assert (tmp_path / "figures" / "fits.png").read_bytes() == b"a picture"
+    stamp = (tmp_path / "README.md").stat().st_mtime_ns
+    write_results(tmp_path, {"04-power-laws": chapter()}, VARIABLES)
+    assert (tmp_path / "README.md").stat().st_mtime_ns == stamp
+
+
+def test_a_finding_without_a_run_says_so():
+    table = results_table(TEMPLATE, {"power-laws": VARIABLES["power-laws"]})
+    assert "| Linear or full | not measured |" in table
+    assert len(table.splitlines()) == len(TEMPLATE.splitlines())
+
+
+def test_unclosed_results_are_refused(tmp_path):
+    (tmp_path / "README.md").write_text(START)
+    with pytest.raises(UserError, match="does not close"):
+        write_results(tmp_path, {}, VARIABLES)
+
+
+def test_the_committed_readme_shows_the_committed_results():
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    assert results_table(TEMPLATE, load(paths.ROOT)) in text
+    book = {f.stem: nbformat.read(f, as_version=4) for f in (paths.ROOT / "chapters").glob("*.ipynb")}
+    stored = [
+        output.data["image/png"]
+        for cell in book["04-power-laws"].cells
+        if cell.cell_type == "code" and "label: fig-fits" in cell.source
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    assert base64.b64decode(stored[0]) == (paths.ROOT / "figures" / "fits.png").read_bytes()

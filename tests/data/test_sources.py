@@ -1,0 +1,257 @@
+"""Every kind of source gives the same kind of batches, and says clearly why it cannot."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from survey_inputs import REAL, gz2_table, jpeg, stub_sky, write_catalogue, write_evo
+
+from gzlib import paths
+from gzlib.data.schema import load_schema
+from gzlib.data.sources.base import shares
+from gzlib.data.sources.columns import detect_schema
+from gzlib.data.sources.registry import input_signature, open_source
+from gzlib.errors import UserError
+from gzlib.sky import source
+
+
+@pytest.fixture
+def sky(monkeypatch):
+    stub = stub_sky()
+    monkeypatch.setattr(source, "sky", stub)
+    return stub
+
+
+def all_of(source, size=16, limit=None):
+    return list(source.batches(size, limit))
+
+
+@pytest.mark.parametrize("name", ["gz2", "dr5", "candels", "hubble_v2", "hubble", "desi", "public", "paper", "jwst"])
+def test_a_schema_is_recognised_by_its_columns(name):
+    columns = load_schema(name).label_cols
+    derived = [c + "_fraction" for c in columns] + [q.name + "_total-votes" for q in load_schema(name).questions]
+    assert detect_schema(["image", "id_str", *columns[::-1], *derived]) == name
+
+
+def test_campaigns_in_one_table_are_joined_and_a_question_may_be_missing():
+    columns = load_schema("dr8").label_cols + load_schema("gz2").label_cols
+    assert detect_schema(columns) == "dr8+gz2"
+    without = [c for c in load_schema("candels").label_cols if not c.startswith("clump-count")]
+    assert detect_schema(without) == "candels"
+    assert detect_schema(load_schema("gz2").label_cols[:2]) == ""  # half a question is no campaign
+    assert detect_schema(["ra", "dec", "ring"]) == ""
+
+
+def test_shares_add_up_and_follow_sizes():
+    assert shares(8, [100, 300]) == [2, 6]
+    assert shares(1000, [3, 4]) == [3, 4]
+    assert shares(1, [5, 5, 5]) in ([1, 0, 0], [0, 1, 0], [0, 0, 1])
+    assert all(0 <= s <= p for s, p in zip(shares(7, [1, 9, 2]), [1, 9, 2], strict=True))
+
+
+def test_evo_parquet_gives_votes_in_the_schemas_order(tmp_path):
+    train, test = gz2_table(5), gz2_table(3, start=100)
+    folder = write_evo(tmp_path / "mine", train[train.columns[::-1]].drop(columns="dataset_name"))
+    write_evo(folder, test.drop(columns="dataset_name"), "test-00000-of-00001.parquet")
+    source = open_source(str(folder))
+    assert (source.schema, source.galaxies, source.labels, source.simulated) == ("gz2", 8, {}, False)
+    first, second = all_of(source)
+    assert set(first.catalog["published_split"]) == {"test"} and set(second.catalog["published_split"]) == {"train"}
+    assert set(second.catalog["dataset_name"]) == {"mine"}
+    np.testing.assert_array_equal(second.votes, train[load_schema("gz2").label_cols])
+    assert second.pictures == [cell["bytes"] for cell in train["image"]]
+    assert sum(len(b.catalog) for b in all_of(source, limit=4)) == 4
+
+
+def test_a_limit_is_spread_over_files(tmp_path):
+    folder = write_evo(tmp_path, gz2_table(8))
+    write_evo(folder, gz2_table(4, start=50), "test-00000-of-00001.parquet")
+    sizes = [len(b.catalog) for b in all_of(open_source(str(folder)), limit=6)]
+    assert sizes == [2, 4]
+
+
+def test_parquet_is_streamed(tmp_path, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.readers.PARQUET_ROWS", 4)
+    source = open_source(str(write_evo(tmp_path, gz2_table(10))))
+    assert [len(b.catalog) for b in all_of(source)] == [4, 4, 2]
+
+
+def test_class_labels_and_names_from_a_classlabel_feature(tmp_path):
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pd.DataFrame({"image": [jpeg(i) for i in range(3)], "id_str": list("abc"), "label": [2, 0, 1]})
+    features = {"info": {"features": {"label": {"names": ["round", "cigar", "spiral"], "_type": "ClassLabel"}}}}
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    pq.write_table(arrow.replace_schema_metadata({"huggingface": json.dumps(features)}), tmp_path / "x.parquet")
+    source = open_source(str(tmp_path / "x.parquet"))
+    assert source.labels == {"label": "int64", "label_name": "string"}
+    assert list(all_of(source)[0].labels["label_name"]) == ["spiral", "round", "cigar"]
+
+
+def test_catalogue_of_files(tmp_path):
+    table = pd.DataFrame({"id_str": ["007", "8"], "file_loc": ["images/a.jpg", "images/b.jpg"], "ring": [1, 0]})
+    table["bar_fraction"], table["comment"], table["ra"], table["split"] = [0.5, 1], "nice", 10.0, ["test", "train"]
+    source = open_source(str(write_catalogue(tmp_path / "own", table)))
+    assert source.labels == {"ring": "int64", "bar_fraction": "float64"} and source.has_published_split
+    assert "comment" in source.notes[0]
+    (batch,) = all_of(source)
+    assert list(batch.catalog["id_str"]) == ["007", "8"]  # ids are text: no leading zero is lost
+    assert batch.pictures[0].read_bytes() == jpeg(1000)
+    assert np.isnan(batch.catalog["dec"]).all() and list(batch.catalog["published_split"]) == ["test", "train"]
+    chosen = open_source(str(tmp_path / "own" / "catalog.csv"), labels=["comment"], dataset_name="rings")
+    assert chosen.labels == {"comment": "string"}
+    assert set(all_of(chosen)[0].catalog["dataset_name"]) == {"rings"}
+
+
+def test_a_csv_column_may_hold_its_first_fraction_late(tmp_path, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.readers.CATALOGUE_ROWS", 2)
+    table = pd.DataFrame({"id_str": list("abc"), "file_loc": "x.jpg", "mass": ["1", "2", "2.5"]})
+    table.to_csv(tmp_path / "catalog.csv", index=False)
+    assert open_source(str(tmp_path)).labels == {"mass": "float64"}
+
+
+def test_joined_sources_share_one_label_vector(tmp_path, sky):
+    votes = write_evo(tmp_path / "votes", gz2_table(3))
+    rings = pd.DataFrame({"id_str": ["r1", "r2"], "file_loc": ["images/a.jpg", "images/b.jpg"], "ring": [1, 0]})
+    source = open_source(f"{votes},{write_catalogue(tmp_path / 'rings', rings)},sim:dr5:4")
+    assert (source.schema, source.galaxies, source.simulated) == ("dr5+gz2", 9, False)
+    assert source.labels == {"ring": "float64"}  # a whole number cannot be missing
+    evo, ring, sim = all_of(source)
+    n_dr5 = len(load_schema("dr5").label_cols)
+    assert not evo.votes[:, :n_dr5].any() and evo.votes[:, n_dr5:].sum() > 0
+    assert not sim.votes[:, n_dr5:].any() and sim.votes[:, :n_dr5].sum() > 0
+    assert not ring.votes.any() and list(ring.labels["ring"]) == [1, 0] and evo.labels["ring"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "campaigns"),
+    [("sim:7", 7, {"sim-gz2", "sim-dr5"}), ("sim:gz2:5", 5, {"sim-gz2"}), ("sim:dr5+gz2:4", 4, {"sim-gz2", "sim-dr5"})],
+)
+def test_simulated_campaigns(sky, text, n, campaigns):
+    source = open_source(text, seed=3)
+    batches = all_of(source)
+    catalog = pd.concat([b.catalog for b in batches])
+    assert len(catalog) == source.galaxies == n and set(catalog["dataset_name"]) == campaigns
+    assert all(b.votes.shape == (len(b.catalog), len(load_schema(source.schema).label_cols)) for b in batches)
+    assert catalog["id_str"].str.startswith("sim-3-").all() and source.identity[0]["seed"] == 3
+
+
+def test_a_longer_simulated_survey_begins_with_a_shorter_one(sky):
+    short, long = ({i for b in all_of(open_source(f"sim:{n}")) for i in b.catalog["id_str"]} for n in (9, 40))
+    assert short < long
+
+
+def test_simulated_task(sky):
+    source = open_source("sim:three")
+    assert (source.galaxies, source.schema) == (30, "")
+    assert source.labels == {"label": "int64", "label_name": "string"}
+    assert all_of(source)[0].labels["label"].max() == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sim:0", "above 0"),
+        ("sim:gz2:many", "whole number"),
+        ("sim", "whole number"),
+        ("sim:gz9:5", "no campaign or task 'gz9'"),
+        ("sim:gz2+gz2:5", "twice"),
+        ("nowhere/at/all", "no file or folder 'nowhere/at/all'"),
+        ("hub:gz_desi", "hub:OWNER/NAME"),
+        ("sim:5,,sim:6", "empty"),
+        ("", "empty"),
+    ],
+)
+def test_a_source_that_makes_no_sense_is_refused(sky, text, says):
+    with pytest.raises(UserError, match=says):
+        open_source(text)
+
+
+def test_tables_that_cannot_be_used_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="neither parquet files"):
+        open_source(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="no column 'image'"):
+        open_source(str(write_evo(tmp_path / "a", gz2_table(2).drop(columns="image"))))
+    with pytest.raises(UserError, match="no labels"):
+        open_source(str(write_evo(tmp_path / "b", gz2_table(2)[["image", "id_str"]])))
+    with pytest.raises(UserError, match="fractional numbers as id_str"):
+        open_source(str(write_evo(tmp_path / "d", gz2_table(2).assign(id_str=[1.5, 2.0]))))
+    with pytest.raises(UserError, match="none of the vote columns of schema 'dr5'"):
+        open_source(str(write_evo(tmp_path / "c", gz2_table(2))), schema="dr5")
+    write_evo(tmp_path / "c", gz2_table(2, 9).assign(extra=1), "train-00001-of-00002.parquet")
+    with pytest.raises(UserError, match="differ in column 'extra'"):
+        open_source(str(tmp_path / "c"))
+    (tmp_path / "broken.parquet").write_bytes(b"not parquet")
+    with pytest.raises(UserError, match="cannot be read as parquet"):
+        open_source(str(tmp_path / "broken.parquet"))
+    (tmp_path / "catalog.csv").write_text("id_str,ring\n1,0\n")
+    with pytest.raises(UserError, match="no column 'file_loc'"):
+        open_source(str(tmp_path / "catalog.csv"))
+    pd.DataFrame({"id_str": ["a"], "file_loc": [1], "ring": [1]}).to_parquet(tmp_path / "numbers.parquet")
+    with pytest.raises(UserError, match="paths of pictures as text"):
+        open_source(str(tmp_path / "numbers.parquet"))
+    with pytest.raises(UserError, match="neither a folder nor"):
+        (tmp_path / "x.fits").write_bytes(b"")
+        open_source(str(tmp_path / "x.fits"))
+
+
+def test_signature_changes_with_the_files(tmp_path, sky):
+    folder = write_evo(tmp_path, gz2_table(2))
+    before = input_signature(f"{folder},sim:9,hub:a/b")
+    assert input_signature(f"{folder},sim:9,hub:a/b") == before
+    write_evo(folder, gz2_table(3))
+    assert input_signature(f"{folder},sim:9,hub:a/b") != before
+    sky.sky_identity = lambda: "another"
+    assert input_signature("sim:9") != [["sim:9", 1]]
+
+
+def test_hub_repository_is_read_like_a_folder(tmp_path, monkeypatch):
+    folder, asked = write_evo(tmp_path, gz2_table(4)), {}
+
+    def snapshot_download(repository, **options):
+        asked.update(options, repository=repository)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("gzlib.data.hub.hub_reachable", lambda: True)
+    source = open_source("hub:mwalmsley/gz2")
+    assert (source.galaxies, source.name, source.schema) == (4, "gz2", "gz2")
+    assert asked["repository"] == "mwalmsley/gz2" and asked["allow_patterns"] == ["data/*.parquet"]
+    with pytest.raises(UserError, match="has no files 'tiny/\\*.parquet'"):
+        open_source("hub:mwalmsley/gz2:tiny")
+
+
+def test_an_unreachable_hub_is_one_clear_sentence(monkeypatch, tmp_path):
+    # Nothing listens on port 9 of this machine, so the real client meets a real refusal.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(UserError) as error:
+        open_source("hub:mwalmsley/gz_desi")
+    assert not caught
+    sentence = str(error.value)
+    assert "could not be reached" in sentence and "mwalmsley/gz_desi" in sentence
+    assert "sim:20000" in sentence and "folder of its parquet files" in sentence and "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "galaxies", "schema", "labels"),
+    [
+        ("gz2", 649, "gz2", []),
+        ("gz2_five_classes", 2191, "", ["label", "label_name"]),
+        ("gz1_six_classes", 3049, "", ["label", "label_name"]),
+        ("decals_rings", 319, "", ["ring"]),
+    ],
+)
+def test_real_sets_open(name, galaxies, schema, labels):
+    folder = Path(paths.ROOT, REAL, name)
+    if not folder.exists():
+        pytest.skip(f"real data set '{name}' is not on this machine")
+    source = open_source(str(folder))
+    assert (source.galaxies, source.schema) == (galaxies, schema) and set(labels) <= set(source.labels)
+    assert source.has_published_split

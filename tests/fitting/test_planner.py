@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from gzlib.fitting.laws import LAWS
+from gzlib.fitting.planner import labels_needed, planning_grid
+from gzlib.fitting.surface import compute_frontier, fit_surface
+
+SIZES = np.array([250, 500, 1000, 2000, 4000.0])
+
+
+def pilot(noise=0.02):
+    rng = np.random.default_rng(3)
+    loss = (SIZES / 1000) ** -0.05
+    return xr.DataArray(
+        loss[:, None] * np.exp(noise * rng.standard_normal((5, 3))),
+        dims=("n_train", "seed"),
+        coords={"n_train": SIZES, "seed": [0, 1, 2]},
+    )
+
+
+def test_what_was_measured_above_the_target_is_not_forecast_below_it():
+    loss = pilot()
+    best = float(np.exp(np.log(loss).mean("seed")).min())
+    needed = labels_needed(loss, best * 0.999)
+    assert needed.status == "forecast"
+    assert SIZES[-1] <= float(needed.labels_low) <= float(needed.labels) <= float(needed.labels_high)
+
+
+def test_a_target_that_was_reached_lies_within_the_pilot():
+    needed = labels_needed(pilot(noise=0.001), 1.0)
+    assert needed.status == "already reached"
+    assert float(needed.labels) == pytest.approx(1000, rel=0.05)
+
+
+def test_the_grid_of_a_plan_holds_every_measured_size():
+    grid = planning_grid(SIZES, 10)
+    assert set(SIZES) <= set(grid) and grid[-1] == pytest.approx(40_000) and np.all(np.diff(grid) > 0)
+
+
+def test_frontier_spends_the_budget_also_where_cost_bends():
+    N, D = (part.ravel() for part in np.meshgrid(np.geomspace(1e6, 1e8, 6), np.geomspace(1e3, 1e6, 6)))
+    loss = LAWS["chinchilla"].function(N / 1e7, D / 3e4, 0.3, 0.2, 0.4, 0.3, 0.3)
+    fit = fit_surface(loss, {"N": N, "D": D}, draws=0)
+
+    def cost(N, D):
+        return N * np.sqrt(D)
+
+    found = compute_frontier(fit, [1e9, 1e10], cost, n_params=(1e5, 1e9))
+    np.testing.assert_allclose(cost(found.N, found.D), [1e9, 1e10], rtol=1e-6)
+    for budget in (1e9, 1e10):  # no other split on a fine grid is better
+        tried = np.geomspace(1e5, 1e9, 3000)
+        best = LAWS["chinchilla"].function(tried / 1e7, (budget / tried) ** 2 / 3e4, 0.3, 0.2, 0.4, 0.3, 0.3).min()
+        assert float(found.loss.sel(budget=budget)) == pytest.approx(best, rel=1e-3)

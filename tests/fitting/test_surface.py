@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from test_laws import TRUTHS, sizes_for
+
+from gzlib.fitting.laws import LAWS
+from gzlib.fitting.surface import fit_surface, predict_surface
+
+SURFACES = ("chinchilla", "kaplan", "skaling", "bounded", "data-constrained")
+
+
+def test_every_law_of_several_sizes_is_tested():
+    assert set(SURFACES) == {name for name, law in LAWS.items() if len(law.variables) > 1}
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_noisy_surface_is_recovered(name):
+    law = LAWS[name]
+    sizes = dict(zip(law.variables, sizes_for(law), strict=True))
+    ahead = {key: np.array([value.max() * 3]) for key, value in sizes.items()}
+    truth, goal = law.function(**sizes, **TRUTHS[name]), float(law.function(**ahead, **TRUTHS[name])[0])
+    inside = []
+    for seed in range(4):
+        y = truth * np.exp(0.01 * np.random.default_rng(seed).standard_normal(truth.size))
+        fit = fit_surface(y, sizes, law=law, refs=dict.fromkeys(sizes, 1.0), draws=60, level=0.99)
+        assert bool(fit["success"])
+        assert 2 * float(fit["cost"]) <= np.sum(np.log(y / truth) ** 2)  # the optimum is no worse than the truth
+        band = predict_surface(fit, ahead, level=0.99)
+        assert float(band["median"][0]) == pytest.approx(goal, rel=0.03)
+        inside.append(float(band["lower"][0]) <= goal <= float(band["upper"][0]))
+    assert sum(inside) >= 3
+
+
+def test_data_constrained_law_tells_epochs_from_galaxies():
+    law = LAWS["data-constrained"]
+    sizes = dict(zip(law.variables, sizes_for(law), strict=True))
+    y = law.function(**sizes, **TRUTHS[law.name]) * np.exp(0.003 * np.random.default_rng(0).standard_normal(75))
+    fit = fit_surface(y, sizes, law=law, refs=dict.fromkeys(sizes, 1.0), draws=0)
+    found = dict(zip(fit["parameter"].values, fit["value"].values, strict=True))
+    assert found["R"] == pytest.approx(5.0, rel=0.2) and found["beta"] == pytest.approx(0.3, abs=0.03)
+    more = {"N": 1.0, "U": np.array([1.0, 4.0, 1.0]), "epochs": np.array([1.0, 1.0, 4.0])}
+    once, galaxies, epochs = predict_surface(fit, more)["median"].values
+    assert galaxies < epochs < once  # four times the galaxies beat four times the epochs

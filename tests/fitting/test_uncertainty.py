@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+
+from gzlib.errors import UserError
+from gzlib.fitting.fits import fit_law
+from gzlib.fitting.intervals import BOOTSTRAPS, bootstrap, covariance, profile_limits, rise_of, student_quantile
+from gzlib.fitting.laws import LAWS
+from gzlib.fitting.optimise import LogPrior, batch_fit
+
+LAW = LAWS["power-offset"]
+X = np.geomspace(0.03, 30, 8)
+TRUTH = np.array([0.3, 0.3, 0.4])
+
+
+def curves(n, sd, seed=0, truth=TRUTH):
+    noise = sd * np.random.default_rng(seed).standard_normal((n, X.size))
+    return LAW.function(X, *truth) * np.exp(noise)
+
+
+def fitted(y, **options):
+    return batch_fit(LAW, [X], y, np.tile(TRUTH, (len(y), 1)), **options)
+
+
+def test_covariance_is_lmfit_s():
+    y = curves(1, 0.01)
+    result = fit_law(LAW, X, y[0])
+    theta = np.array([[result.best_values[name] for name in LAW.names]])
+    ours = covariance(LAW, [X], theta, weights=np.ones((1, X.size)), variance=result.redchi)[0]
+    np.testing.assert_allclose(np.sqrt(np.diag(ours)), [result.params[name].stderr for name in LAW.names], rtol=1e-3)
+
+
+def test_covariance_of_a_parameter_on_its_bound_is_not_given():
+    matrix = covariance(LAW, [X], np.array([[0.0, 0.3, 0.4]]), weights=np.ones((1, X.size)))[0]
+    assert np.all(np.isnan(matrix[0])) and np.all(np.isfinite(matrix[1:, 1:]))
+
+
+@pytest.mark.parametrize("name", LAW.names)
+def test_profile_limits_raise_the_cost_by_the_threshold(name):
+    y = curves(20, 0.01)
+    best = fitted(y)
+    rise = np.full(len(y), rise_of(0.95, dof=np.inf, variance=1e-4))
+    low, high = profile_limits(
+        LAW, [X], y, best.parameters, best.cost, name, weights=np.ones(y.shape), rise=rise, step=np.full(len(y), 0.02)
+    )
+    j = LAW.names.index(name)
+    assert np.all(low < best.parameters[:, j]) and np.all(best.parameters[:, j] < high)
+    for limit in (low, high):
+        start = best.parameters.copy()
+        start[:, j] = limit
+        cost = fitted(y, held=()).cost * 0 + batch_fit(LAW, [X], y, start, held=(name,)).cost
+        inside = limit > 0  # a limit on the bound has not risen enough
+        np.testing.assert_allclose((cost - best.cost)[inside], rise[inside], rtol=1e-3)
+
+
+def test_profile_of_the_exponent_covers_the_truth():
+    y = curves(1000, 0.02, seed=3)
+    best = fitted(y)
+    low, high = profile_limits(
+        LAW,
+        [X],
+        y,
+        best.parameters,
+        best.cost,
+        "alpha",
+        weights=np.ones(y.shape),
+        rise=np.full(len(y), rise_of(0.9, dof=np.inf, variance=4e-4)),
+        step=np.full(len(y), 0.05),
+    )
+    coverage = np.mean((low <= 0.4) & (high >= 0.4))
+    assert 0.87 < coverage < 0.93  # three binomial standard errors
+
+
+def test_thresholds_are_chi_square_and_student():
+    assert rise_of(0.95, dof=np.inf) == pytest.approx(3.8415 / 2, rel=1e-3)
+    assert rise_of(0.95, dof=np.inf, one_sided=True) == pytest.approx(1.6449**2 / 2, rel=1e-3)
+    assert student_quantile(0.975, 3) == pytest.approx(3.1824, rel=1e-4)
+    assert np.isnan(student_quantile(0.975, 0))
+
+
+@pytest.mark.parametrize("kind", BOOTSTRAPS)
+def test_bootstrap_spread_is_the_spread_of_refitted_experiments(kind):
+    y = curves(300, 0.01, seed=1)
+    best = fitted(y)
+    ones = np.ones(y.shape)
+    dof = np.full(len(y), X.size - 3.0)
+    draws, variances, converged = bootstrap(
+        LAW, [X], y, best.parameters, weights=ones, variance=2 * best.cost / dof, dof=dof, draws=60, kind=kind, seed=4
+    )
+    assert draws.shape == (300, 60, 3) and converged.mean() > 0.99 and np.all(variances > 0)
+    across_experiments = best.parameters[:, 2].std()
+    within_bootstrap = np.sqrt(np.mean(draws[:, :, 2].var(axis=1)))
+    tolerance = 0.6 if kind == "parametric" else 0.25  # the former draws the variance too: heavier tails
+    assert within_bootstrap == pytest.approx(across_experiments, rel=tolerance)
+    again = bootstrap(
+        LAW, [X], y, best.parameters, weights=ones, variance=2 * best.cost / dof, dof=dof, draws=60, kind=kind, seed=4
+    )[0]
+    np.testing.assert_array_equal(draws, again)
+
+
+def test_bootstrap_leaves_absent_points_out():
+    y = curves(3, 0.01)
+    weights = np.ones(y.shape)
+    weights[0, 2] = 0
+    spoiled = y.copy()
+    spoiled[0, 2] = 1.0
+    best = fitted(spoiled, weights=weights)
+    options = {
+        "weights": weights,
+        "variance": np.full(3, 1e-4),
+        "dof": np.full(3, 5.0),
+        "draws": 30,
+        "kind": "residual",
+    }
+    draws, _, _ = bootstrap(LAW, [X], spoiled, best.parameters, **options)
+    assert np.all(np.isfinite(draws)) and abs(np.median(draws[0, :, 2]) - 0.4) < 0.1
+
+
+def test_unknown_bootstrap_is_refused():
+    y = curves(1, 0.01)
+    with pytest.raises(UserError, match="'jackknife'"):
+        bootstrap(
+            LAW,
+            [X],
+            y,
+            TRUTH[None],
+            weights=np.ones(y.shape),
+            variance=np.ones(1),
+            dof=np.ones(1),
+            draws=2,
+            kind="jackknife",
+        )
+
+
+def test_prior_pulls_the_exponent_as_far_as_the_noise_allows():
+    y = curves(200, 0.02, seed=2)
+    free = fitted(y).parameters[:, 2]
+    for noise, share in ((1e-6, 0.0), (10.0, 1.0)):
+        prior = LogPrior("alpha", 0.6, 0.1, np.full(len(y), noise))
+        pulled = fitted(y, prior=prior).parameters[:, 2]
+        np.testing.assert_allclose(pulled, (1 - share) * free + share * 0.6, rtol=0.02)
+
+
+def test_batch_ignores_points_of_weight_zero():
+    y = curves(5, 0.01)
+    weights = np.ones(y.shape)
+    weights[:, 3] = 0
+    spoiled = y.copy()
+    spoiled[:, 3] *= 3
+    expected = batch_fit(LAW, [np.delete(X, 3)], np.delete(y, 3, axis=1), np.tile(TRUTH, (5, 1)))
+    np.testing.assert_allclose(fitted(spoiled, weights=weights).parameters, expected.parameters, rtol=1e-5)

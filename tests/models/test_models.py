@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+
+from gzlib import models
+from gzlib.errors import UserError
+from gzlib.models import weights
+
+
+@pytest.mark.parametrize("name", [*models.LADDER[:4], "resnet_w6", "tf_efficientnet_lite0", "resnet18"])
+def test_encoders_give_pooled_features_and_gradients(name):
+    encoder = models.build_encoder(name)
+    features = encoder(torch.rand(2, 3, 32, 32))
+    assert features.shape == (2, encoder.num_features)
+    features.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
+
+
+def test_ladder_spans_the_sizes_it_promises():
+    sizes = [models.count_parameters(models.build_encoder(name)) for name in models.LADDER]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 0.05e6
+    assert sizes[-1] == 3_372_680  # ConvNeXt-Atto without its classifier and layer scale
+
+
+@pytest.mark.parametrize("name", ["convnext_w1", "resnet_w0", "convnext_w9999", "galaxynet", "tf_efficientnet_lite9"])
+def test_unknown_encoder(name):
+    with pytest.raises(UserError, match=name):
+        models.build_encoder(name)
+
+
+def test_concentrations_stay_in_their_range_and_start_where_told():
+    head = models.DirichletHead(8, 3)
+    extreme = head(torch.tensor([[-1e4] * 8, [1e4] * 8]))
+    assert extreme.min() >= 1
+    assert extreme.max() <= 101
+    head.start_at(np.array([2.0, 10.0, 40.0]))
+    np.testing.assert_allclose(head(torch.zeros(1, 8)).detach(), [[2, 10, 40]], rtol=1e-4)
+
+
+def test_class_and_regression_heads():
+    features = torch.randn(5, 8)
+    assert models.ClassHead(8, 4)(features).shape == (5, 4)
+    fraction = models.RegressionHead(8)(features)
+    assert fraction.shape == (5,)
+    assert ((fraction > 0) & (fraction < 1)).all()
+    head = models.RegressionHead(8)
+    head.start_at(0.2)
+    assert head(torch.zeros(1, 8)).item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", weights.PACKAGED)
+def test_packaged_imagenet_weights_know_a_photograph(name):
+    import timm
+
+    model = timm.create_model(name)
+    model.load_state_dict(weights.packaged_state(name))
+    model.eval()
+    side = model.pretrained_cfg["input_size"][-1]
+    picture = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)[None, :, :, 100:527] / 255
+    picture = torch.nn.functional.interpolate(picture, (side, side), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        logits = model((picture - 0.5) / 0.5)
+    assert logits.shape == (1, 1000)
+    assert torch.isfinite(logits).all()
+    probability = logits.softmax(1)[0]
+    # The photograph shows a temple in Beijing; in ImageNet's numbers: palace 698, bell cote 442, monastery 663.
+    assert probability.argmax() in (698, 442, 663)
+    assert 698 in probability.topk(3).indices
+    assert probability.max() > 0.1
+
+
+def test_imagenet_encoder_differs_from_a_random_one():
+    torch.manual_seed(0)
+    random = models.load_encoder("tf_efficientnet_lite0", "random")
+    trained = models.load_encoder("tf_efficientnet_lite0", "imagenet")
+    stem = "network.conv_stem.weight"
+    assert not torch.equal(random.state_dict()[stem], trained.state_dict()[stem])
+
+
+def test_unreachable_hub_gives_one_sentence_with_an_alternative(monkeypatch):
+    import timm
+
+    def unreachable(*args, **kwargs):
+        raise OSError("no route")
+
+    monkeypatch.setattr(weights, "hub_reachable", lambda: False)
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(UserError, match=r"could not be reached.*tf_efficientnet_lite0") as caught:
+        weights.imagenet_state("resnet18")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_run(own_store):
+    from gzlib import paths
+
+    model = models.GalaxyModel(models.build_encoder("convnext_w4"), models.DirichletHead(32, 5))
+    folder = paths.STORE / "abc"
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    loaded = models.load_encoder("convnext_w4", "abc")
+    stem = "network.stem.0.weight"
+    assert torch.equal(loaded.state_dict()[stem], model.state_dict()[f"encoder.{stem}"])
+    with pytest.raises(UserError, match="another encoder"):
+        models.load_encoder("convnext_w5", "abc")
+    with pytest.raises(UserError, match="Unknown weights 'xyz'"):
+        models.load_encoder("convnext_w4", "xyz")
+    (folder / "weights.safetensors").unlink()
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="never committed"):
+        models.load_encoder("convnext_w4", "abc")

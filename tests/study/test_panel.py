@@ -1,0 +1,166 @@
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gzlib.errors import UserError
+from gzlib.fitting.planner import compare_options, labels_needed
+from gzlib.study import panel
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOURS = {"small": 1e-4, "large": 4e-4}
+CHOICE = {"cost_per_label": 2.0, "cost_per_hour": 50.0, "owned": 4000}
+
+
+@pytest.fixture(scope="module")
+def loss():
+    sizes = np.array([250, 500, 1000, 2000, 4000.0])
+    rng = np.random.default_rng(0)
+    curves = np.stack([1 + 0.8 * (sizes / 1000) ** -0.3, 0.9 + 0.9 * (sizes / 1000) ** -0.4])
+    values = curves[..., None] * np.exp(0.004 * rng.standard_normal((2, 5, 3)))
+    return xr.DataArray(
+        values,
+        dims=("encoder", "n_train", "seed"),
+        coords={"encoder": ["small", "large"], "n_train": sizes, "seed": [0, 1, 2]},
+    )
+
+
+@pytest.fixture(scope="module")
+def html(loss):
+    return panel.planner_panel(loss, target=1.35, hours_per_label=HOURS, **CHOICE)
+
+
+def data_of(html):
+    return json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.DOTALL)[1])
+
+
+def expected(loss, target):
+    needed = labels_needed(loss, target, max_factor=panel.MAX_FACTOR)
+    return compare_options(
+        needed,
+        cost_per_label=CHOICE["cost_per_label"],
+        cost_per_gpu_hour=CHOICE["cost_per_hour"],
+        gpu_hours=lambda option, labels: HOURS[option["encoder"]] * labels,
+        owned_labels=CHOICE["owned"],
+    )
+
+
+def test_panel_stands_alone(html):
+    assert not re.search(r"https?:|src=|href=|@import|url\(|fetch\(|import\s*\(", html)
+    assert "\n\n" not in html and "{{<" not in html and "```" not in html
+    assert not re.search(r"@[A-Z]+@", html)
+    for name in ("target", "slide", "encoder", "label_price", "hour_price", "owned"):
+        assert len(re.findall(rf'name="{name}"', html)) == 1
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert ids == ["planner"]
+    assert 'aria-live="polite"' in html and 'role="img"' in html
+
+
+def test_every_control_has_a_label(html):
+    controls = re.findall(r"<label>.*?</label>", html, re.DOTALL)
+    inside = "".join(controls)
+    for control in re.findall(r"<(?:input|select)[^>]*>", html):
+        assert control in inside
+    assert all(re.match(r"<label>\s*\S+", control) for control in controls)
+
+
+def test_same_forecast_gives_the_same_bytes(loss, html):
+    assert panel.planner_panel(loss, target=1.35, hours_per_label=HOURS, **CHOICE) == html
+
+
+def test_without_script_the_table_shows_the_plan(loss, html):
+    body = re.search(r"<tbody>(.*?)</tbody>", html, re.DOTALL)[1]
+    rows = expected(loss, 1.35)
+    assert [name for name in re.findall(r'<th scope="row">(\w+)</th>', body)] == [row["encoder"] for row in rows]
+    first = re.findall(r"<td>([^<]*)</td>", body)[0]
+    assert float(first.replace(",", "")) == pytest.approx(rows[0]["labels"], rel=0.005)
+
+
+def test_a_name_cannot_end_the_script(loss):
+    renamed = loss.assign_coords(encoder=["</script><b>", "large"])
+    page = panel.planner_panel(renamed, target=1.35, hours_per_label={"</script><b>": 1e-4, "large": 4e-4}, **CHOICE)
+    assert page.count("</script>") == 2 and "<b>" not in page
+    assert data_of(page)["options"][0]["name"] == "</script><b>"
+
+
+def test_missing_hours_and_bad_prices_are_refused(loss):
+    with pytest.raises(UserError, match="training hours of 'large'"):
+        panel.planner_panel(loss, target=1.35, hours_per_label={"small": 1}, **CHOICE)
+    with pytest.raises(UserError, match="label_price is -1"):
+        panel.planner_panel(loss, target=1.35, hours_per_label=HOURS, **CHOICE | {"cost_per_label": -1})
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's arithmetic was not run")
+def test_the_page_computes_what_python_computes(loss, html, tmp_path):
+    targets = [2.5, 1.6, 1.44, 1.35, 1.2, 1.05, 0.5]
+    script = Path(panel.__file__).with_name("panel.js").read_text(encoding="utf-8")
+    (tmp_path / "data.json").write_text(json.dumps(data_of(html)), encoding="utf-8")
+    script += """
+const data = JSON.parse(require("fs").readFileSync(process.argv[2], "utf-8"));
+const choice = { label_price: 2, hour_price: 50, owned: 4000 };
+const plans = JSON.parse(process.argv[3]).map((target) => plan(data, { ...choice, target }));
+console.log(JSON.stringify(plans, (key, value) => (value === Infinity ? 1e300 : value)));
+"""
+    (tmp_path / "plan.js").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        ["node", tmp_path / "plan.js", tmp_path / "data.json", json.dumps(targets)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    statuses = set()
+    for target, plan in zip(targets, json.loads(done.stdout), strict=True):
+        rows = {row["encoder"]: row for row in expected(loss, target)}
+        assert len(plan) == len(rows)
+        statuses |= {row["status"] for row in rows.values()}
+        for found in plan:
+            row = rows[found["name"]]
+            for key in ("labels", "labels_low", "labels_high", "cost", "cost_low", "cost_high"):
+                wanted = row[key] if np.isfinite(row[key]) else 1e300
+                assert found[key] == pytest.approx(wanted, rel=1e-4, abs=0.5), (target, found["name"], key)
+        costs = [found["cost"] for found in plan]
+        assert costs == sorted(costs)
+    assert statuses == {"already reached", "forecast", "out of reach"}
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the panel was not opened")
+def test_panel_works_in_a_browser_from_a_file(loss, html, tmp_path):
+    change = """<script>
+const field = document.querySelector('#planner [name="target"]');
+field.value = 1.2; field.dispatchEvent(new Event("input"));
+</script>"""
+    page = tmp_path / "panel.html"
+    page.write_text(f'<!doctype html><meta charset="utf-8"><body>{html}{change}</body>', encoding="utf-8")
+    done = subprocess.run(
+        [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    rows = expected(loss, 1.2)
+    shown = re.findall(r'data-labels="([^"]+)" data-cost="([^"]+)"><th scope="row">(\w+)</th>', done.stdout)
+    assert [name for *_, name in shown] == [row["encoder"] for row in rows]
+    for (labels, cost, _), row in zip(shown, rows, strict=True):
+        assert float(labels) == pytest.approx(row["labels"], rel=1e-4)
+        assert float(cost) == pytest.approx(row["cost"], rel=1e-4)
+    assert "Cheapest: large" in done.stdout
+    assert '<polyline class="median"' in done.stdout and '<polygon class="band"' in done.stdout
+    assert "<fieldset>" in done.stdout  # the controls appear once the script runs

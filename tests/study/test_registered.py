@@ -1,0 +1,86 @@
+import json
+
+import pytest
+
+from gzlib import paths
+from gzlib.errors import UserError
+from gzlib.study import registered
+from gzlib.training import store as run_store
+
+CHOICE = {"preset": "smoke", "source": "sim:2000", "encoders": ["resnet_w4"], "seeds": [0, 1]}
+ASKED = CHOICE | {"pilot": [50, 100, 200], "targets": [400]}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An empty project; training is stubbed by a power law, so that no picture is drawn."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "STORE", tmp_path / "runs")
+    monkeypatch.setattr(paths, "BOOK_RUNS", tmp_path / "runs")
+
+    def train(jobs):
+        records = []
+        for config, survey in jobs:
+            loss = 2 * (config.n_train / 100) ** -0.3 * (1 + 0.002 * config.seed)
+            record = {
+                "key": registered.key_of(config, survey),
+                "kind": "pretrain",
+                "config": {"encoder": config.encoder, "n_train": config.n_train, "seed": config.seed},
+                "metrics": {"loss": loss},
+                "survey": {},
+                "weights": None,
+                "test": None,
+                "provenance": {},
+            }
+            run_store.write_run(record)
+            records.append(record)
+        return records
+
+    monkeypatch.setattr(registered, "sweep", train)
+    return tmp_path
+
+
+def test_forecast_is_stored_before_its_outcome_and_judged_after(store):
+    digest = registered.register_forecast("ahead", **ASKED)
+    file = store / "data" / "forecasts" / "ahead.json"
+    assert json.loads(file.read_text(encoding="utf-8"))["sha256"] == digest
+    content, rows = registered.judge_registered(file)
+    assert rows[0]["outcome"] is None and rows[0]["inside"] is None
+    assert registered.pilot_losses(content).n_train.values.tolist() == [50, 100, 200]
+    registered.run_outcome("ahead")
+    _, rows = registered.judge_registered(file)
+    assert rows[0]["outcome"] == pytest.approx(2 * 4**-0.3 * 1.001, rel=1e-4)
+    assert rows[0]["inside"] is True and abs(rows[0]["log_error"]) < 0.02
+
+
+def test_a_size_counts_only_once_all_its_seeds_have_run(store):
+    registered.register_forecast("ahead", **ASKED)
+    registered.sweep(registered._jobs(CHOICE, [400])[:1])
+    _, rows = registered.judge_registered(store / "data" / "forecasts" / "ahead.json")
+    assert rows[0]["outcome"] is None
+
+
+def test_nothing_is_forecast_that_is_known_or_stored_already(store):
+    registered.register_forecast("ahead", **ASKED)
+    with pytest.raises(UserError, match=r"ahead\.json exists"):
+        registered.register_forecast("ahead", **ASKED)
+    registered.run_outcome("ahead")
+    with pytest.raises(UserError, match="its loss is no secret"):
+        registered.register_forecast("again", **ASKED)
+    with pytest.raises(UserError, match="looks ahead: the target 100 is not above the pilot's 200"):
+        registered.register_forecast("back", **ASKED | {"targets": [100]})
+
+
+def test_a_failed_pilot_run_stops_the_forecast(store, monkeypatch):
+    train = registered.sweep
+    monkeypatch.setattr(registered, "sweep", lambda jobs: train(jobs)[1:])
+    with pytest.raises(UserError, match="1 of 6 pilot runs failed"):
+        registered.register_forecast("ahead", **ASKED)
+    assert not (store / "data" / "forecasts").exists()
+
+
+def test_an_outcome_of_another_sky_is_not_made(store, monkeypatch):
+    registered.register_forecast("ahead", **ASKED)
+    monkeypatch.setattr(registered, "key_of", lambda config, survey: f"other{config.seed}")
+    with pytest.raises(UserError, match="can't be made any more"):
+        registered.run_outcome("ahead")

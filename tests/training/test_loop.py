@@ -1,0 +1,212 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gzlib.config import Augment, Recipe
+from gzlib.data.loader import Loader
+from gzlib.errors import UserError
+from gzlib.models.encoders import build_encoder
+from gzlib.models.heads import ClassHead, GalaxyModel
+from gzlib.training import loop
+from gzlib.training.loop import learning_rate, parameter_groups
+
+CPU = torch.device("cpu")
+SHORT = Recipe(examples=320, batch_size=16, learning_rate=3e-3, evaluations=4, drop_path=0.2, dropout=0.2)
+
+
+def bright_or_dark(n=60):
+    """Two classes that differ in brightness, with noise."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    images = rng.integers(0, 20, (n, 32, 32, 3)) + 20 * labels[:, None, None, None]  # as dark as cutouts are
+    return images.astype(np.uint8), labels
+
+
+def new_model(drop_path=SHORT.drop_path, dropout=SHORT.dropout):
+    torch.manual_seed(5)
+    encoder = build_encoder("convnext_w4", drop_path=drop_path)
+    return GalaxyModel(encoder, ClassHead(encoder.num_features, 2, dropout=dropout))
+
+
+def loaders(batch_size=16):
+    images, labels = bright_or_dark()
+    train = Loader(images, labels, np.arange(40), batch_size=batch_size, seed=1, augment=Augment())
+    return train, Loader(images, labels, np.arange(40, 60), batch_size=batch_size)
+
+
+def train(model, recipe=SHORT, **kwargs):
+    return loop.fit(model, nn.functional.cross_entropy, *loaders(), recipe=recipe, seed=3, device=CPU, **kwargs)
+
+
+def test_learns_and_keeps_the_best_weights():
+    model = new_model()
+    history = train(model)
+    assert history.examples == [80, 160, 240, 320]
+    assert min(history.val_loss) < 0.5 * np.log(2)
+    again = loop.evaluate(model, nn.functional.cross_entropy, loaders()[1], device=CPU)
+    assert again == pytest.approx(min(history.val_loss))
+
+
+def test_is_repeatable_bit_for_bit():
+    first, second = new_model(), new_model()
+    train(first)
+    torch.rand(17)  # what else drew random numbers must not matter
+    train(second)
+    states = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in states)
+
+
+def test_resumes_bit_for_bit(tmp_path, monkeypatch):
+    undisturbed = new_model()
+    expected = train(undisturbed)
+
+    file, calls = tmp_path / "checkpoint.pt", []
+
+    class Cut(Exception):
+        pass
+
+    def cut_off(*args, **kwargs):
+        save(*args, **kwargs)
+        calls.append(kwargs["step"])
+        if len(calls) == 7:
+            raise Cut
+
+    save = loop.save_checkpoint
+    monkeypatch.setattr(loop, "save_checkpoint", cut_off)
+    with pytest.raises(Cut):
+        train(new_model(), checkpoint=file, checkpoint_seconds=-1)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    resumed = new_model()
+    nn.init.zeros_(resumed.head.linear.weight)  # whatever was in the model is replaced
+    history = train(resumed, checkpoint=file, checkpoint_seconds=1e9)
+    assert history.val_loss == expected.val_loss
+    assert history.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
+    for a, b in zip(undisturbed.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_patience_stops_early(monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, 1.0])
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: next(losses))
+    history = train(new_model(), Recipe(examples=16 * 60, batch_size=16, evaluations=6, patience=3))
+    assert history.val_loss == [3.0, 2.0, 2.5, 2.4, 2.3]
+    assert history.best == 1
+
+
+@pytest.mark.parametrize(("bad_step", "rate"), [(5, "0.0028"), (19, "2.28e-05")])
+def test_non_finite_loss_names_step_rate_and_galaxies(tmp_path, bad_step, rate):
+    """In mid-run or just before a validation: its own batch is named, and no checkpoint holds the ruined weights."""
+    calls = []
+
+    def bad_once(prediction, labels):
+        calls.append(1)
+        return nn.functional.cross_entropy(prediction, labels) * (float("nan") if len(calls) == bad_step + 1 else 1.0)
+
+    ids = np.array([f"J{row}" for row in range(60)])
+    train_on, val = loaders()
+    model, recipe = new_model(), replace(SHORT, evaluations=1)
+    with pytest.raises(loop.NonFiniteLoss, match=rf"loss is nan.* {bad_step} \(.* {rate}\).*: J\d+, J") as error:
+        loop.fit(
+            model,
+            bad_once,
+            train_on,
+            val,
+            recipe=recipe,
+            seed=0,
+            device=CPU,
+            ids=ids,
+            checkpoint=tmp_path / "checkpoint.pt",
+            checkpoint_seconds=-1,
+        )
+    details = error.value.details
+    assert details["ids"] == ids[train_on.index[train_on.rows(bad_step)]].tolist()
+    assert (details["step"], details["learning_rate"]) == (bad_step, pytest.approx(float(rate), rel=0.01))
+    json.dumps(details, allow_nan=False)
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(v.isfinite().all() for v in stored["model"].values())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too():
+    def endless(prediction, labels):
+        return (prediction - prediction).sqrt().sum()  # 0, with an infinite slope
+
+    with pytest.raises(loop.NonFiniteLoss, match=r"loss is 0\.0, its gradient's norm nan, at step 0"):
+        loop.fit(new_model(), endless, *loaders(), recipe=SHORT, seed=0, device=CPU)
+
+
+def test_validation_loss_that_is_not_finite(monkeypatch):
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: float("nan"))
+    with pytest.raises(loop.NonFiniteLoss, match="validation loss is nan after 5 steps"):
+        train(new_model())
+
+
+def test_accumulated_batches_follow_one_big_batch():
+    calm = replace(SHORT, drop_path=0.0, dropout=0.0)
+    images, labels = bright_or_dark()
+    curves, models = [], []
+    for recipe in (replace(calm, batch_size=30), replace(calm, batch_size=10, accumulate=3)):
+        kwargs = {"recipe": recipe, "seed": 3, "device": CPU}
+        model = new_model(drop_path=0.0, dropout=0.0)
+        shown = loop.train_loader(images, labels, np.arange(40), **kwargs)
+        val = Loader(images, labels, np.arange(40, 60), batch_size=16)
+        history = loop.fit(model, nn.functional.cross_entropy, shown, val, **kwargs)
+        curves.append(history.train_loss + history.val_loss)
+        models.append(model)
+    assert curves[0] != curves[1]  # another order of summation
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    assert history.examples[-1] == 330  # 11 steps of 30
+
+
+def test_compiled_training_goes_through_the_compiled_model(monkeypatch):
+    seen = []
+
+    def compiled(network, options):
+        assert options == {"fallback_random": True}  # else dropout would make it another run
+        return lambda images: seen.append(len(images)) or network(images)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model, plain = new_model(), new_model()
+    train(model, compile=True)
+    assert seen == [16] * 20
+    train(plain)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+
+
+def test_accumulation_of_fewer_galaxies_than_batches():
+    images, labels = bright_or_dark()
+    kwargs = {"recipe": replace(SHORT, batch_size=2, accumulate=8, examples=32), "seed": 3, "device": CPU}
+    shown = loop.train_loader(images, labels, np.arange(5), **kwargs)
+    history = loop.fit(new_model(), nn.functional.cross_entropy, shown, loaders()[1], **kwargs)
+    assert np.isfinite(history.train_loss).all()
+
+
+def test_schedule_warms_up_and_decays():
+    recipe = Recipe(warmup=0.1, learning_rate=2.0)
+    factors = [learning_rate(recipe, step, 100) / 2 for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[10] == 1.0
+    assert factors[-1] < 0.001
+    assert learning_rate(Recipe(schedule="constant", learning_rate=2.0), 99, 100) == 2.0
+
+
+def test_layer_decay_slows_the_stem_most():
+    groups = parameter_groups(new_model(), Recipe(layer_decay=0.25))
+    scales = {round(g.get("lr_scale", 1.0), 6) for g in groups}
+    assert 1.0 in scales
+    assert min(scales) < 0.02
+    plain = parameter_groups(new_model(), Recipe())
+    count = lambda groups: sum(p.numel() for g in groups for p in g["params"])  # noqa: E731
+    assert count(groups) == count(plain)
+
+
+def test_bad_recipe():
+    with pytest.raises(UserError, match="'examples' must be above zero"):
+        Recipe(examples=0)
+    with pytest.raises(UserError, match="'accumulate' must be above zero, not 0"):
+        Recipe(accumulate=0)
+    with pytest.raises(UserError, match="schedule 'step'"):
+        Recipe(schedule="step")

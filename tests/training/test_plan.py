@@ -1,0 +1,186 @@
+"""Plans and settings: what a TOML file or ``--set`` says, and the sentences where it says something wrong."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gzlib import paths
+from gzlib.config import FINETUNING, PretrainConfig, Recipe, fill, grid, parse_settings
+from gzlib.errors import UserError
+from gzlib.files import held
+from gzlib.study import preset_jobs
+from gzlib.study.presets import pretraining_study
+from gzlib.training.runs import LOCK, key_of
+from gzlib.training.sweeps import jobs_of, plan_table, read_plan, state_of
+
+PLAN = """
+[survey]
+source = "sim:gz2:400"
+size = 32
+
+[recipe]
+examples = 640
+
+[[pretrain]]
+name = "galaxies"
+encoder = ["convnext_w4", "resnet_w4"]
+n_train = [60, 120]
+seed = [0, 1]
+recipe = { learning_rate = [1e-3, 3e-3], augment = { zoom = [1.0, 1.5] } }
+
+[[pretrain]]
+encoder = "convnext_w5"
+survey = { size = 48 }
+n_train = 60
+
+[[finetune]]
+task = "rings"
+survey = { source = "sim:rings:200" }
+label = "ring_fraction"
+encoder = "resnet_w4"
+weights = ["random", "galaxies"]
+mode = "full"
+n_train = 50
+recipe = { patience = 2 }
+"""
+
+
+def jobs(text):
+    return jobs_of(tomllib.loads(text), "plan.toml", preset=preset_jobs)
+
+
+def test_lists_stand_for_every_combination():
+    listed = jobs(PLAN)
+    assert len({key_of(*job) for job in listed}) == len(listed) == 2 * 2 * 2 * 2 + 1 + (1 + 8)
+    first, survey = listed[0]
+    assert (first.encoder, first.n_train, first.seed) == ("convnext_w4", 60, 0)
+    assert (survey.source, survey.size) == ("sim:gz2:400", 32)
+    assert (first.recipe.examples, first.recipe.learning_rate, first.recipe.augment.zoom) == (640, 1e-3, (1.0, 1.5))
+    assert first.recipe.weight_decay == Recipe().weight_decay
+    assert listed[16][1].size == 48
+    assert listed[16][1].source == "sim:gz2:400"
+
+
+def test_finetuning_starts_from_the_runs_of_a_table_with_its_encoder():
+    listed = jobs(PLAN)
+    pretrained = {key_of(*job) for job in listed[:16] if job[0].encoder == "resnet_w4"}
+    downstream = [config for config, _ in listed[17:]]
+    assert next(config.weights for config in downstream) == "random"
+    assert {config.weights for config in downstream[1:]} == pretrained
+    assert {config.recipe.examples for config in downstream} == {FINETUNING.examples}  # [recipe] is of pretraining
+    assert downstream[0].recipe.patience == 2
+    with pytest.raises(UserError, match="'galaxies' pretrains no encoder 'resnet_w9'"):
+        jobs(PLAN.replace('encoder = "resnet_w4"', 'encoder = "resnet_w9"'))
+
+
+def test_the_same_as_in_python():
+    config, survey = jobs('[survey]\nsource="sim:gz2:400"\n[[pretrain]]\nencoder="convnext_w4"\nn_train=60')[0]
+    assert config == PretrainConfig("convnext_w4", 60)
+    assert survey.size == 64
+
+
+def test_all_galaxies_where_no_number_is_given(own_store):
+    listed = jobs('[survey]\nsource="sim:gz2:120"\nsize=16\n[[pretrain]]\nencoder="convnext_w4"')
+    assert 70 < listed[0][0].n_train < 100
+
+
+def test_a_preset_stands_for_its_study():
+    listed = jobs('preset = "smoke"')
+    assert listed == preset_jobs("smoke")
+    assert listed[:16] == pretraining_study("smoke").jobs()
+    made = set()
+    for config, survey in listed:  # weights come before what starts from them
+        assert config.weights in made | {"random", "imagenet"}
+        made.add(key_of(config, survey))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("seed = [0, 1]>sed = [0, 1]", r"plan.toml, \[\[pretrain\]\] 1: unknown key 'sed'; did you mean 'seed'"),
+        ("[recipe]>[recipies]", "plan.toml: unknown key 'recipies'; did you mean 'recipe'"),
+        ("examples = 640>example = 640", r"plan.toml, \[recipe\]: unknown key 'example'; did you mean 'examples'"),
+        ("patience = 2>xyz = 2", r"\[\[finetune\]\] 1, recipe: unknown key 'xyz'; known are examples, "),
+        ("n_train = 60>n_train = '60'", r"\[\[pretrain\]\] 2: 'n_train' must be a whole number, not '60'"),
+        ("n_train = [60, 120]>n_train = [60, 1.5]", "'n_train' must be a whole number, not 1.5"),
+        ("seed = [0, 1]>seed = true", "'seed' must be a whole number, not True"),
+        ("zoom = [1.0, 1.5]>zoom = 1.5", "'zoom' must be a list of 2 values, not 1.5"),
+        ("recipe = { patience = 2 }>recipe = 2", "'recipe' must be a table with examples"),
+        ('mode = "full">mode = "fully"', "mode 'fully' is unknown"),
+        ("examples = 640>examples = 0", "'examples' must be above zero"),
+        ('[[pretrain]]\nencoder = "convnext_w5">[[pretrain]]', r"\[\[pretrain\]\] 2: no encoder"),
+        ('source = "sim:gz2:400"\n>', r"\[\[pretrain\]\] 1: no survey"),
+        ("size = 32>size = '32'", "survey: 'size' must be a whole number"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_sentence_with_its_place(change, sentence):
+    old, new = change.split(">")
+    assert old in PLAN
+    with pytest.raises(UserError, match=sentence) as caught:
+        jobs(PLAN.replace(old, new))
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_plans(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_plan(tmp_path / "none.toml")
+    file = tmp_path / "plan.toml"
+    file.write_text("preset = laptop")
+    with pytest.raises(UserError, match="is no TOML: .*line 1"):
+        read_plan(file, preset=preset_jobs)
+    file.write_text("")
+    with pytest.raises(UserError, match="names no runs"):
+        read_plan(file, preset=preset_jobs)
+    file.write_text('preset = "desktop"')
+    with pytest.raises(UserError, match="Unknown preset 'desktop'"):
+        read_plan(file, preset=preset_jobs)
+    file.write_text('[survey]\nsource="sim:gz2:400"\n[pretrain]\nencoder="convnext_w4"')
+    with pytest.raises(UserError, match="double brackets"):
+        read_plan(file, preset=preset_jobs)
+
+
+def test_the_example_is_a_plan():
+    listed = read_plan(Path(paths.ROOT) / "examples" / "plan.toml")
+    assert len(listed) == 12 + 2 * 2 * (1 + 6)
+
+
+def test_states_of_runs(own_store):
+    listed = jobs(PLAN)[:4]
+    folders = [paths.STORE / key_of(*job) for job in listed]
+    for folder, name in zip(folders[:2], ("run.json", "failed.json"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / name).write_text("{}")
+    with held(folders[2] / LOCK, "It"):
+        assert [state_of(job) for job in listed] == ["present", "failed", "running", "missing"]
+    rows = plan_table(listed)
+    assert rows[3]["state"] == rows[2]["state"] == "missing"
+    assert rows[3]["key"] == folders[3].name
+    assert not folders[3].exists()  # looking makes nothing
+
+
+def test_settings_of_the_command_line():
+    config = PretrainConfig("convnext_w4", 60)
+    given = ["recipe.learning_rate=1e-3", "recipe.augment.flip=false", "encoder=resnet_w6", "recipe.clip=1"]
+    changed = fill(config, parse_settings(given), "--set")
+    assert (changed.recipe.learning_rate, changed.recipe.augment.flip, changed.encoder) == (1e-3, False, "resnet_w6")
+    assert changed.recipe.clip == 1.0 and isinstance(changed.recipe.clip, float)  # 1 and 1.0 would differ in the key
+    assert changed.recipe.batch_size == config.recipe.batch_size
+    for wrong, sentence in (
+        ("recipe.lerning_rate=1", "did you mean 'learning_rate'"),
+        ("recipe", "write NAME=VALUE"),
+        ("recipe.clip=high", "must be a number, not 'high'"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            fill(config, parse_settings([wrong]), "--set")
+    with pytest.raises(UserError, match="'clip' is set to a value already"):
+        parse_settings(["clip=1", "clip.x=2"])
+
+
+def test_a_grid_of_pairs():
+    augment = Recipe().augment
+    assert grid({"zoom": [1.0, 1.5], "flip": [True, False]}, augment) == [
+        {"zoom": [1.0, 1.5], "flip": True},
+        {"zoom": [1.0, 1.5], "flip": False},
+    ]
+    assert len(grid({"zoom": [[1.0, 1.5], [1.0, 2.0]]}, augment)) == 2
