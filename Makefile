@@ -1,16 +1,24 @@
-# Two commands: `make paper` builds the book, `make test` runs the tests. Each sets up .venv first.
+# `make paper` builds the book, `make test` runs the tests. Each sets up .venv first.
 # PYTHON may name another interpreter, 3.11 or newer: make paper PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: paper test setup clean
+.PHONY: paper test test-long check setup clean
 
 paper: .venv/.ready
 	$(BIN)/python -m gzlib render
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
+
+# What is heavy: installed wheels in new environments, and other checks of many minutes.
+test-long: .venv/.ready
+	$(BIN)/python -m pytest -m long
+
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 setup: .venv/.ready
 
@@ -23,5 +31,6 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The environment and rendered pages; results (runs, experiments, curated surveys) are left alone.
 clean:
-	rm -rf .venv _book _preview experiments data/surveys
+	rm -rf .venv _book _preview build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -14,7 +14,8 @@ from gzlib.errors import UserError
 
 # Which extra of the package brings a module that a command may miss.
 EXTRA_OF = dict.fromkeys(
-    ("torch", "timm", "pyarrow", "PIL", "safetensors", "psutil", "filelock", "huggingface_hub", "h5netcdf"), "train"
+    ("torch", "timm", "pyarrow", "PIL", "safetensors", "psutil", "filelock", "huggingface_hub", "h5netcdf", "h5py"),
+    "train",
 ) | dict.fromkeys(("papermill", "nbformat", "pypandoc", "yaml", "matplotlib", "IPython"), "book")
 
 

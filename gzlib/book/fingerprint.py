@@ -126,28 +126,30 @@ def _imports(tree, inside, package):
     """Dotted names of the package that a tree may import; a name taken from a module counts as a module, too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names, base = [alias.name for alias in node.names], ""
         elif isinstance(node, ast.ImportFrom):
             base = inside[: len(inside) - node.level + 1] if node.level else []
             base = ".".join([*base, *([node.module] if node.module else [])])
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            names = [f"{base}.{alias.name}" for alias in node.names]
         else:
             continue
+        if base.split(".")[0] == package.name:
+            yield base
         for name in names:
             if name.split(".")[0] == package.name:
                 yield from _defining(name, package)
-                if isinstance(node, ast.Import):  # whatever the page names may be used through the module
-                    yield from (n for each in _page(name, package).values() for n in _defining(each, package))
 
 
 def _defining(name, package):
-    """The name itself, or where a public page says that it comes from."""
+    """Where a public page says that a name comes from; of a whole package, where all its names come from."""
     parent, _, last = name.rpartition(".")
     # A page that names one of its own modules leads to itself.
     while parent and (page := _page(parent, package)).get(last, name) != name:
         name = page[last]
         parent, _, last = name.rpartition(".")
     yield name
+    for origin in _page(name, package).values():
+        yield from _defining(origin, package)
 
 
 def _page(module, package) -> dict[str, str]:

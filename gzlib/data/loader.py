@@ -131,7 +131,7 @@ def _another_telescope(view, augment: Augment, *, generator: torch.Generator, of
     if augment.noise:
         noise = torch.randn((of, *view.shape[1:]), generator=generator)[part].to(view.device)
         view = view + augment.noise * sd * noise
-    return view.clamp_(0, 1)
+    return view.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _blurred(view: torch.Tensor, width: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError("The logger 'tensorboard' needs a package: pip install 'gzlib[tensorboard]'.") from None
+        raise UserError("The logger 'tensorboard' needs a package: pip install tensorboard.") from None
     writer = SummaryWriter(str(folder / name))
 
     def log(examples: int, values: dict[str, float]):

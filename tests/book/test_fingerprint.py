@@ -153,6 +153,37 @@ def test_imports_are_followed_by_reading(project):
     ]  # fmt: skip
 
 
+def test_a_name_from_a_public_page_stands_for_the_module_that_defines_it(project):
+    """A chapter that takes one function of a package depends on its module, and on no other of the package."""
+    package = project / "gzlib"
+    (package / "__init__.pyi").write_text("from .room import double as double  # twice\n")
+    (package / "room").mkdir()
+    for name, text in {
+        "__init__.py": "",
+        "__init__.pyi": "from . import late as late  # a module\nfrom .one import double as double  # twice\n"
+        "from .two import other as other  # other\n",
+        "one.py": "def double(x):\n    return 2 * x\n",
+        "two.py": "other = 1\n",
+        "late.py": "value = 1\n",
+    }.items():
+        (package / "room" / name).write_text(text)
+
+    def modules(code):
+        return list(imported_modules([ast.parse(code)], package))
+
+    assert modules("from gzlib.room import double") == modules("from gzlib import double") == ["gzlib.room.one"]
+    assert modules("from gzlib.room import late") == ["gzlib.room.late"]
+    everything = ["gzlib.room.late", "gzlib.room.one", "gzlib.room.two"]
+    assert modules("from gzlib import room") == modules("import gzlib.room") == everything
+    assert modules("import gzlib") == ["gzlib.room.one"]  # what the page names
+    before = of(project, "from gzlib import double")
+    (package / "room" / "two.py").write_text("other = 2\n")
+    assert of(project, "from gzlib import double") == before
+    (package / "room" / "data").mkdir()
+    (package / "room" / "data" / "table.json").write_text("{}")
+    assert of(project, "from gzlib import double") != before  # a data file beside the module
+
+
 def test_code_that_is_not_python_is_refused(project):
     with pytest.raises(UserError, match="page, cell .* line 2: '!pip list' is not plain Python"):
         of(project, "a = 1\n!pip list")

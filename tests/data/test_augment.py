@@ -102,9 +102,58 @@ def test_erasing_makes_small_rectangles_black_and_changes_nothing_else():
     assert changed.any() and (with_holes[changed] == 0).all()
 
 
+STILL = {"rotate": False, "zoom": (1.0, 1.0), "shift": 0.0, "flip": False}
+
+
+@pytest.mark.parametrize("name", ["colour", "background", "noise", "blur"])
+def test_what_tells_telescopes_apart_varies_and_stays_an_image(name):
+    images = random_pictures(12, 24)
+    value = {"blur": 2.0}.get(name, 0.3)
+    plain = random_view(images, Augment(**STILL), generator=seeded())
+    varied = random_view(images, Augment(**STILL, **{name: value}), generator=seeded())
+    assert varied.min() >= 0 and varied.max() <= 1 and varied.shape == plain.shape
+    assert varied.is_contiguous(memory_format=torch.channels_last)
+    change = (varied - plain).abs().mean((1, 2, 3))
+    assert change.max() > 2 * change.min() > 0  # each image by an amount of its own
+    whole = Augment(colour=0.3, background=0.1, noise=0.05, blur=1.0, erase=2)
+    part = random_view(images[2:7], whole, generator=seeded(), of=12, part=slice(2, 7))
+    np.testing.assert_allclose(part, random_view(images, whole, generator=seeded())[2:7], atol=1e-5)
+
+
+def test_each_variation_does_what_it_says():
+    images = torch.full((400, 3, 16, 16), 128, dtype=torch.uint8)
+    images[:, 0] = 160
+    plain = to_float(images)
+
+    def draw(**values):
+        return random_view(images, Augment(**STILL, **values), generator=seeded())
+
+    offset = (draw(background=0.1) - plain).mean((1, 2, 3))
+    assert 0.09 < offset.max() <= 0.1001 and -0.1001 <= offset.min() < -0.09
+    spread = draw(noise=0.1).std((2, 3)).mean(1)
+    assert spread.max() == pytest.approx(0.1, rel=0.1) and spread.min() < 0.01
+    gain = draw(colour=0.2)[:, 1:].mean((2, 3)) / plain[:, 1:].mean((2, 3))
+    assert 1.1 < gain.max() < 1.3 and 0.7 < gain.min() < 0.9
+    point = torch.zeros((200, 3, 33, 33), dtype=torch.uint8)
+    point[:, :, 16, 16] = 255
+    view = random_view(point, Augment(**STILL, blur=2.0), generator=seeded())[:, 0]
+    np.testing.assert_allclose(view.sum((1, 2)), 1, atol=1e-3)  # light is spread, not lost
+    r2 = ((torch.arange(33) - 16) ** 2).float()
+    width = ((view.sum(1) @ r2).clamp(min=0)) ** 0.5
+    assert 1.8 < width.max() < 2.05 and width.min() < 0.2
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"zoom": (1.2, 1.0)}, "zoom"), ({"zoom": (0, 1)}, "zoom"), ({"shift": 2.0}, "shift"), ({"erase": -1}, "erase")],
+    [
+        ({"zoom": (1.2, 1.0)}, "zoom"),
+        ({"zoom": (0, 1)}, "zoom"),
+        ({"shift": 2.0}, "shift"),
+        ({"erase": -1}, "erase"),
+        ({"noise": -0.1}, "noise"),
+        ({"blur": float("nan")}, "blur"),
+        ({"colour": 1.5}, "colour"),
+    ],
 )
 def test_impossible_views_are_refused(values, message):
     with pytest.raises(UserError, match=message):

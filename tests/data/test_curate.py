@@ -208,9 +208,10 @@ def test_a_published_test_set_is_kept(tmp_path):
     published = np.isin(survey.id_str.values, [f"g{200 + i}" for i in range(10)])
     np.testing.assert_array_equal(survey.split.values == "test", published)
     assert {"train", "val"} == set(survey.split.values[~published])
+    plain = pd.DataFrame({"id_str": ["a"], "file_loc": ["images/a.jpg"], "ring": [1]})
+    source = write_catalogue(tmp_path / "plain", plain)
     with pytest.raises(UserError, match="no published split"):
-        plain = pd.DataFrame({"id_str": ["a"], "file_loc": ["images/a.jpg"], "ring": [1]})
-        made(write_catalogue(tmp_path / "plain", plain), tmp_path / "x", split="source")
+        made(source, tmp_path / "x", split="source")
 
 
 def test_the_same_input_is_curated_once_and_changed_input_again(tmp_path):

@@ -9,7 +9,9 @@ import pytest
 from survey_inputs import REAL, gz2_table, jpeg, stub_sky, write_catalogue, write_evo
 
 from gzlib import paths
+from gzlib.data import curate, describe_galaxies, open_survey
 from gzlib.data.schema import load_schema
+from gzlib.data.sources import Batch, Opener, Source, register_source
 from gzlib.data.sources.base import shares
 from gzlib.data.sources.columns import detect_schema
 from gzlib.data.sources.registry import input_signature, open_source
@@ -196,8 +198,8 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
     pd.DataFrame({"id_str": ["a"], "file_loc": [1], "ring": [1]}).to_parquet(tmp_path / "numbers.parquet")
     with pytest.raises(UserError, match="paths of pictures as text"):
         open_source(str(tmp_path / "numbers.parquet"))
+    (tmp_path / "x.fits").write_bytes(b"")
     with pytest.raises(UserError, match="neither a folder nor"):
-        (tmp_path / "x.fits").write_bytes(b"")
         open_source(str(tmp_path / "x.fits"))
 
 
@@ -255,3 +257,64 @@ def test_real_sets_open(name, galaxies, schema, labels):
     source = open_source(str(folder))
     assert (source.galaxies, source.schema) == (galaxies, schema) and set(labels) <= set(source.labels)
     assert source.has_published_split
+
+
+def made_source(text, *, seed=0, **options):
+    """A kind of source from outside the package: N black galaxies with a label."""
+    n = int(text.split(":")[1].removesuffix(".galaxies"))
+
+    def batches(size, limit):
+        count = n if limit is None else min(n, limit)
+        ids = [f"{seed}-{i}" for i in range(count)]
+        catalog = pd.DataFrame(
+            {"id_str": ids, "dataset_name": "made", "ra": np.nan, "dec": np.nan, "published_split": ""}
+        )
+        labels = pd.DataFrame({"label": np.arange(count) % 2})
+        yield Batch(catalog, np.zeros((count, 0)), labels, [jpeg(i) for i in range(count)])
+
+    return Source("made", text, "", {"label": "int64"}, n, batches)
+
+
+def test_a_kind_of_source_is_added_without_touching_the_package(tmp_path):
+    register_source("made:", Opener(made_source))
+    register_source(".galaxies", Opener(made_source))
+    assert open_source("made:12").galaxies == 12 and not open_source("made:12").simulated
+    folder = curate("made:12", out=tmp_path / "survey", size=16, progress=False)
+    survey = open_survey(folder)
+    assert survey.sizes["galaxy"] == 12 and survey.attrs["kind"] == "galaxies of made:12"
+    assert open_source("x:7.galaxies").galaxies == 7
+    for name in ("made", "Made:", "m:", "galaxies"):
+        with pytest.raises(UserError, match="names no kind of source"):
+            register_source(name, Opener(made_source))
+
+
+def test_an_installed_package_can_bring_a_kind_of_source(tmp_path, monkeypatch):
+    """Its metadata name a module under the entry point group, which is imported when a text begins so."""
+    (tmp_path / "theirs.py").write_text(
+        "from gzlib.data import Opener, register_source\n"
+        "import test_sources\n"
+        "register_source('theirs:', Opener(test_sources.made_source))\n"
+    )
+    (tmp_path / "theirs-1.0.dist-info").mkdir()
+    (tmp_path / "theirs-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (tmp_path / "theirs-1.0.dist-info" / "entry_points.txt").write_text("[gzlib.sources]\ntheirs = theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert open_source("theirs:5").galaxies == 5
+
+
+def test_what_the_galaxies_are_is_said_from_their_parts(sky):
+    parts = {"sim:4": True, "/data/real": False}
+    said = [
+        describe_galaxies([{"source": s, "simulated": parts[s]} for s in some])
+        for some in (["sim:4"], ["/data/real"], parts)
+    ]
+    assert said == ["simulated galaxies", "galaxies of /data/real", "simulated galaxies and galaxies of /data/real"]
+    folder = open_source("sim:4,sim:gz2:3")
+    assert folder.simulated and [text for text, _ in folder.parts] == ["sim:4", "sim:gz2:3"]
+
+
+def test_simulated_beside_real_galaxies_is_not_simulated(sky, tmp_path):
+    real = write_evo(tmp_path / "real", gz2_table(6))
+    folder = curate(f"sim:gz2:4,{real}", out=tmp_path / "both", size=16, progress=False)
+    survey = open_survey(folder)
+    assert not survey.attrs["simulated"] and survey.attrs["kind"] == f"simulated galaxies and galaxies of {real}"

@@ -1,6 +1,7 @@
 """A curated survey opens as named arrays, lazily, and hands out nested training subsets."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def toy_survey(ids):
 def test_training_subsets_are_nested_and_seeded():
     survey = toy_survey([f"t{i}" for i in range(200)])
     subsets = [training_subset(survey, n, seed=1) for n in (10, 50, 160)]
-    for small, large in zip(subsets, subsets[1:], strict=False):
+    for small, large in pairwise(subsets):
         np.testing.assert_array_equal(large[: len(small)], small)
     assert subsets[0].dtype == np.int64 and len(set(subsets[2])) == 160
     assert (survey.split.values[subsets[2]] == "train").all()

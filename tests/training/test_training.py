@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from survey_inputs import gz2_table, write_evo
 
 from gzlib import paths
-from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec, config_dict, config_from_dict
+from gzlib.config import FinetuneConfig, Objective, PretrainConfig, Recipe, SurveySpec, config_dict, config_from_dict
 from gzlib.data.curation import make_survey
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
@@ -88,6 +90,27 @@ def test_key_stands_for_the_whole_configuration(survey):
     keys = {run_key(other, "f00d", None) for other in others} | {run_key(config, "beef", None)}
     assert len(keys | {key}) == 6
     assert config_from_dict("pretrain", json.loads(json.dumps(config_dict(config)))) == config
+
+
+def test_known_structure_is_learnt_beside_the_votes(store, survey):
+    """The objective's second part: another run, whose model is an encoder with a vote head like any other's."""
+    plain = run(pretraining(), survey, report=quiet)
+    config = replace(pretraining(), objective=Objective(votes=0.5, structure=1.0))
+    both = run(config, survey, report=quiet)
+    assert both["key"] != plain["key"] and both["config"]["objective"] == {"votes": 0.5, "structure": 1.0}
+    assert both["metrics"]["loss"] != plain["metrics"]["loss"] and np.isfinite(both["metrics"]["loss"])
+    states = [load_file(paths.STORE / record["key"] / "weights.safetensors") for record in (plain, both)]
+    assert {k: v.shape for k, v in states[0].items()} == {k: v.shape for k, v in states[1].items()}
+    structure = pretrain_module.visible_structure(make_survey(survey), np.arange(60))
+    assert structure.shape[1] > 10 and np.isfinite(structure).all()
+    np.testing.assert_allclose(structure[:60].std(0), 1, rtol=1e-3)
+
+
+def test_real_galaxies_have_no_known_structure(store, tmp_path):
+    real = write_evo(tmp_path / "real", gz2_table(60))
+    config = replace(pretraining(n_train=20), objective=Objective(structure=1.0))
+    with pytest.raises(UserError, match="real galaxies: nobody knows the truth"):
+        run(config, SurveySpec(str(real), size=32), report=quiet)
 
 
 def test_nested_training_sets(store, survey):

@@ -1,0 +1,112 @@
+"""The house's rules: how many rooms there are, what their public faces show, and which way imports go."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from gzlib import paths
+
+PACKAGE = paths.ROOT / "gzlib"
+MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py")
+PAGES = sorted(PACKAGE.rglob("__init__.pyi"))
+CHAPTERS = sorted((paths.ROOT / "chapters").glob("*.ipynb"))
+BASE = {"errors", "files", "identity"}  # what an installation for fitting alone has
+ROOMS = {"data", "sky", "models", "training", "fitting", "study", "book"}
+MAY_IMPORT = {
+    "fitting": set(),
+    "data": set(),
+    "sky": {"data"},
+    "models": {"data"},
+    "training": {"models", "data"},
+    "study": {"training", "fitting", "models", "data", "sky"},
+    "book": set(),
+}
+
+
+def dotted(file: Path) -> str:
+    return ".".join(("gzlib", *file.relative_to(PACKAGE).parent.parts))
+
+
+def named(page: Path) -> dict[str, str]:
+    """Names of a public page, and the module that each comes from ("" for the package itself)."""
+    nodes = [node for node in ast.parse(page.read_text()).body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name: node.module or "" for node in nodes for alias in node.names}
+
+
+def test_the_house_has_few_rooms_and_no_two_of_one_name():
+    assert len(MODULES) <= 80
+    assert [name for name, n in Counter(file.name for file in MODULES).items() if n > 1] == []
+
+
+def test_every_package_has_a_public_page():
+    assert {page.parent for page in PAGES} == {file.parent for file in PACKAGE.rglob("__init__.py")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=dotted)
+def test_a_public_page_has_one_line_a_name_that_says_what_it_is(page):
+    for line in page.read_text().splitlines():
+        if line.startswith("from"):
+            assert re.fullmatch(r"from \.[\w.]* import (\w+) as \1  # \w.*", line), line
+    package = importlib.import_module(dotted(page))
+    assert sorted(package.__all__) == sorted(named(page))
+    for name, origin in named(page).items():
+        # A name that is also a module of the package would become that module once somebody imports it.
+        is_module = (page.parent / f"{name}.py").exists() or (page.parent / name).is_dir()
+        assert getattr(package, name) is not None and is_module == (origin == ""), name
+
+
+@pytest.mark.parametrize("file", CHAPTERS, ids=lambda file: file.stem)
+def test_chapters_import_from_public_pages_only(file):
+    pages = {dotted(page): named(page) for page in PAGES}
+    for cell in nbformat.read(file, as_version=4).cells:
+        for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "gzlib":
+                names = {alias.name for alias in node.names}
+                assert names <= pages[node.module].keys() | ROOMS, (cell.id, names)
+            assert not (isinstance(node, ast.Import) and any(a.name.startswith("gzlib") for a in node.names)), cell.id
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_go_one_way(room):
+    for file in (PACKAGE / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "gzlib":
+                names = [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
+                for name in names:
+                    assert name in {room, *MAY_IMPORT[room]} or name not in ROOMS, (file.name, node.module)
+                    assert room != "fitting" or name in BASE | {"fitting"}, (file.name, node.module)
+
+
+@pytest.mark.parametrize("name", ["gzlib", "gzlib.config", "gzlib.cli", "gzlib.fitting", "gzlib.data", "gzlib.sky"])
+def test_importing_a_package_loads_no_torch(name):
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_fit_needs_nothing_but_the_base_installation():
+    code = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in "torch timm pyarrow PIL matplotlib papermill yaml filelock psutil".split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+import gzlib as gz, gzlib.fitting as f
+for name in f.__all__:
+    getattr(f, name)
+assert gz.fit_curves is f.fit_curves
+from gzlib.cli import main
+sys.exit(main(["curate", "sim:10"]) != 2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'gzlib[train]'" in done.stderr

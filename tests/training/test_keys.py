@@ -1,0 +1,87 @@
+"""Keys of committed runs never change: whatever is added to a configuration leaves them as they are."""
+
+import json
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from gzlib import paths
+from gzlib.config import (
+    FINETUNING,
+    LATER,
+    FinetuneConfig,
+    Objective,
+    PretrainConfig,
+    Recipe,
+    SurveySpec,
+    config_dict,
+    config_from_dict,
+)
+from gzlib.data import survey_fingerprint
+from gzlib.errors import UserError
+from gzlib.study import preset_jobs
+from gzlib.training import key_of, run_key
+
+RECORDS = {file.parent.name: json.loads(file.read_text()) for file in (paths.ROOT / "data" / "runs").glob("*/run.json")}
+
+
+def test_every_committed_key_follows_from_its_record():
+    assert RECORDS
+    for key, record in RECORDS.items():
+        config = config_from_dict(record["kind"], record["config"])
+        assert config_dict(config) == record["config"]
+        assert run_key(config, record["survey"]["fingerprint"], record["weights"]) == record["key"] == key
+
+
+def test_every_committed_survey_is_what_this_code_would_make():
+    surveys = {json.dumps(record["survey"], sort_keys=True) for record in RECORDS.values()}
+    for survey in map(json.loads, surveys):
+        spec = {name: value for name, value in survey.items() if name not in ("fingerprint", "parts")}
+        assert survey_fingerprint(SurveySpec(**spec)) == survey["fingerprint"], survey["source"]
+
+
+def test_the_committed_study_is_complete():
+    assert {key_of(*job) for job in preset_jobs("laptop")} <= RECORDS.keys()
+
+
+def test_a_field_added_later_enters_the_key_only_where_it_is_set():
+    @dataclass(frozen=True)
+    class Grown(Recipe):
+        momentum: float = field(default=0.9, metadata=LATER)
+
+    config = PretrainConfig("resnet_w4", 10)
+    same, other = (replace(config, recipe=Grown(momentum=value)) for value in (0.9, 0.5))
+    keys = [run_key(c, "f00d", None) for c in (config, same, other)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_all_that_shapes_a_run_enters_its_key():
+    config, start = PretrainConfig("resnet_w4", 10), {"tag": "a", "sha256": "0"}
+    probe = FinetuneConfig("rings", "resnet_w4", 10)
+    keys = [
+        run_key(config, "f00d", None),
+        run_key(config, "beef", None),
+        run_key(config, "f00d", start),
+        run_key(config, "f00d", start | {"sha256": "1"}),
+        run_key(replace(config, objective=Objective(structure=0.5)), "f00d", None),
+        run_key(
+            replace(config, recipe=replace(config.recipe, augment=replace(config.recipe.augment, blur=1.0))),
+            "f00d",
+            None,
+        ),
+        run_key(probe, "f00d", None),
+        run_key(replace(probe, recipe=replace(FINETUNING, accumulate=2)), "f00d", None),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_record_of_a_newer_version_is_told():
+    newer = config_dict(PretrainConfig("resnet_w4", 10)) | {"curriculum": "hard first"}
+    with pytest.raises(UserError, match="unknown key 'curriculum'"):
+        config_from_dict("pretrain", newer)
+
+
+def test_nonsense_is_refused():
+    for values in ({"structure": -1}, {"structure": float("nan")}, {"votes": 0}):
+        with pytest.raises(UserError, match="Objective"):
+            Objective(**values)

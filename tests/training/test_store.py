@@ -1,0 +1,132 @@
+"""The run store: what it holds for each test galaxy, what it exports, and what it refuses to touch."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from gzlib import paths
+from gzlib.cli import main
+from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.data import make_survey, open_survey
+from gzlib.errors import UserError
+from gzlib.training import export_runs, per_galaxy, read_run, remove_runs, run, runs_table, stored_records
+from gzlib.training.store import pack_per_galaxy
+
+RECIPE = Recipe(examples=64, batch_size=32, evaluations=1)
+SURVEY, TASK = SurveySpec("sim:gz2:160", size=32), SurveySpec("sim:galaxy10:120", size=32)
+
+
+@pytest.fixture
+def made(store):
+    """One run of each kind, by name."""
+    runs = {"pretrain": run(PretrainConfig("resnet_w4", 60, recipe=RECIPE), SURVEY)}
+    runs["probe"] = run(FinetuneConfig("galaxy10", "resnet_w4", 60, recipe=RECIPE), TASK)
+    rings = SurveySpec("sim:rings:120", size=32)
+    runs["rings"] = run(FinetuneConfig("rings", "resnet_w4", 60, label="ring_fraction", recipe=RECIPE), rings)
+    return runs
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 1000])
+def test_values_of_test_galaxies_survive_packing(n):
+    rng = np.random.default_rng(n)
+    loss, right = rng.uniform(0, 60, n), rng.random(n) < 0.3
+    for values, what in ((loss, "loss"), (right, "right")):
+        record = json.loads(json.dumps({"key": "a", "test": pack_per_galaxy(values, what=what)}))
+        unpacked = per_galaxy(record)
+        assert len(unpacked) == n
+        np.testing.assert_allclose(unpacked, values, rtol=1e-3)
+    with pytest.raises(UserError, match="without a value for each test galaxy"):
+        per_galaxy({"key": "a", "test": None})
+
+
+def test_a_run_holds_its_test_galaxies_one_by_one(made):
+    n_test = int((open_survey(make_survey(SURVEY)).split == "test").sum())
+    loss = per_galaxy(made["pretrain"])
+    assert len(loss) == n_test and loss.mean() == pytest.approx(made["pretrain"]["metrics"]["loss"], rel=1e-3)
+    right = per_galaxy(made["probe"])
+    assert right.dtype == bool and 1 - right.mean() == pytest.approx(made["probe"]["metrics"]["error"], abs=1e-6)
+    squared = per_galaxy(made["rings"])
+    assert squared.mean() ** 0.5 == pytest.approx(made["rings"]["metrics"]["error"], rel=1e-3)
+
+
+def test_a_run_says_when_it_was_made_and_of_what(made):
+    record = made["pretrain"]
+    assert pd.Timestamp(record["provenance"]["started"]) <= pd.Timestamp.now("UTC")
+    assert record["survey"]["parts"] == [{"source": "sim:gz2:160", "simulated": True}]
+    assert record["weights"] is None
+
+
+def test_runs_are_exported_with_all_their_settings(made, tmp_path):
+    records = stored_records()
+    export_runs(records, tmp_path / "runs.csv")
+    export_runs(records, tmp_path / "runs.nc")
+    table = pd.read_csv(tmp_path / "runs.csv", index_col="key")
+    assert len(table) == 3 and table["recipe.augment.flip"].all() and set(table.kind) == {"pretrain", "finetune"}
+    key = made["pretrain"]["key"]
+    assert table.loc[key, "loss"] == pytest.approx(made["pretrain"]["metrics"]["loss"])
+    with xr.open_dataset(tmp_path / "runs.nc", engine="h5netcdf") as data:
+        one = data.sel(run=key)
+        assert float(one["loss"]) == pytest.approx(made["pretrain"]["metrics"]["loss"])
+        assert str(one["encoder"].values) == "resnet_w4" and float(one["n_train"]) == 60
+        assert float(one["question.smooth-or-featured-gz2"]) > 0
+        assert set(data.data_vars) == set(table.columns)
+    with pytest.raises(UserError, match=r"\.csv or \.nc"):
+        export_runs(records, tmp_path / "runs.xlsx")
+    with pytest.raises(UserError, match="no runs"):
+        export_runs([], tmp_path / "none.csv")
+
+
+def test_runs_are_listed_shown_and_removed_from_the_command_line(made, capsys, tmp_path):
+    capsys.readouterr()
+    assert main(["runs", "ls"]) == 0
+    assert capsys.readouterr().out.count("resnet_w4") == 3
+    assert main(["runs", "ls", "--kind", "finetune", "--where", "task=rings", "-q"]) == 0
+    assert capsys.readouterr().out.split() == [made["rings"]["key"]]
+    assert main(["runs", "ls", "--where", "colour=red"]) == 2
+    assert "runs have no 'colour'" in capsys.readouterr().err
+    assert main(["runs", "show", made["rings"]["key"]]) == 0
+    assert json.loads(capsys.readouterr().out) == made["rings"]
+    assert main(["runs", "show", "abc"]) == 2
+    assert main(["runs", "--store", str(tmp_path / "other"), "ls"]) == 0
+    assert "no runs in" in capsys.readouterr().out
+
+
+def test_only_runs_of_the_users_store_are_removed(made, monkeypatch):
+    keys = [record["key"] for record in made.values()]
+    for wrong in (["abc"], [keys[0], "../outside"], [".."]):
+        with pytest.raises(UserError, match="There is no run"):
+            remove_runs(wrong)
+    assert len(stored_records()) == 3
+    remove_runs(keys[:2])
+    assert [record["key"] for record in stored_records()] == [keys[2]]
+    monkeypatch.setattr(paths, "BOOK_RUNS", paths.STORE)
+    with pytest.raises(UserError, match="the book's own runs"):
+        remove_runs(keys[2:])
+
+
+def test_the_books_runs_are_read_and_never_written(made, monkeypatch, tmp_path):
+    """A user's store lies before the book's: what is there is taken, what is made goes to the user's own."""
+    monkeypatch.setattr(paths, "BOOK_RUNS", paths.STORE)
+    monkeypatch.setattr(paths, "STORE", tmp_path / "own")
+    before = sorted((file, file.stat().st_mtime_ns) for file in paths.BOOK_RUNS.rglob("*"))
+    config = PretrainConfig("resnet_w4", 60, recipe=RECIPE)
+    assert run(config, SURVEY) == made["pretrain"] and stored_records() == []
+    (paths.BOOK_RUNS / made["pretrain"]["key"] / "weights.safetensors").rename(tmp_path / "elsewhere")
+    again = run(config, SURVEY, need_weights=True)
+    assert again["metrics"] == made["pretrain"]["metrics"]
+    assert (paths.STORE / again["key"] / "weights.safetensors").read_bytes() == (tmp_path / "elsewhere").read_bytes()
+    (tmp_path / "elsewhere").rename(paths.BOOK_RUNS / made["pretrain"]["key"] / "weights.safetensors")
+    after = sorted((file, file.stat().st_mtime_ns) for file in paths.BOOK_RUNS.rglob("*"))
+    assert [file for file, _ in after] == [file for file, _ in before]
+    assert read_run(again["key"])["provenance"]["started"] == again["provenance"]["started"]
+
+
+def test_a_table_of_runs_is_flat_and_names_its_columns(made):
+    rows = runs_table(stored_records())
+    assert all(
+        row.keys() >= {"key", "kind", "encoder", "n_train", "recipe.examples", "source", "started"} for row in rows
+    )
+    assert not any(isinstance(value, dict) for row in rows for name, value in row.items() if name != "weights")
