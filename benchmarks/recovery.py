@@ -13,7 +13,7 @@ from harness import row
 
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast
-from gzlib.fitting.intervals import KINDS, predict
+from gzlib.fitting.intervals import BOOTSTRAPS, predict
 
 DESIGNS = 500
 X_REF = 2000.0
@@ -41,7 +41,7 @@ def law(x, truth):
 
 def judge(truth, noise, loss, seed, rng):
     """Verdict, errors {parameter: value}, hits {(quantity, interval): bool, None without an interval} of one design."""
-    fits = {kind: fit_curves(loss, x_ref=X_REF, level=LEVEL, draws=DRAWS, kind=kind, seed=seed) for kind in KINDS}
+    fits = {kind: fit_curves(loss, x_ref=X_REF, level=LEVEL, draws=DRAWS, kind=kind, seed=seed) for kind in BOOTSTRAPS}
     fit, errors, hits = fits["parametric"], {}, {}
     verdict = str(fit["verdict"].item())
     if not bool(fit["success"]):

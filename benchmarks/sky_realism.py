@@ -3,7 +3,7 @@
     python benchmarks/sky_realism.py [--size 64] [--write]
 
 Needs the real GZ2 and DECaLS pictures of ``../shared/data/real``; figures of them are never written. The sky's picture
-constants (``gzlib/data/sky/telescopes.py``, ``scene.py``, ``blobs.py``) were set by the even rows of both sets; all
+constants (``gzlib/sky/telescopes.py``, ``scene.py``) were set by the even rows of both sets; all
 that is printed here is for the odd rows, whose figures were also seen between steps, so they are not blind. AUC:
 logistic regression on frozen ImageNet features, five folds; 0.5 means that nothing tells the two apart. Each comes
 with views that leave something out, and with two yardsticks: one half of the real pictures against the other, and

@@ -1,4 +1,4 @@
-"""Make data/calibration/sersic_gaussians.json: fit Gaussian mixtures to Sersic profiles, and report the error."""
+"""Make gzlib/sky/calibration/sersic_gaussians.json: fit Gaussian mixtures to Sersic profiles, and report the error."""
 
 import json
 import os

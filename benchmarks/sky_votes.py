@@ -4,9 +4,9 @@
 
 Needs the real counts of the project's data folder (``../shared/data/votes``). Which half a galaxy is in is a hash of
 its id. ``--calibrate`` finds the constants of every question from scratch, on the calibration half alone, and writes
-``data/calibration/volunteers.json``; nothing is set by hand. A question's fractions are compared over galaxies with
-at least ``LEAST`` votes on it; the Wasserstein distance is taken for each answer, and the worst counts. ``--write``
-keeps the report in ``data/benchmarks/sky_votes.json``, from which chapter 01 makes its table.
+``gzlib/sky/calibration/volunteers.json``; nothing is set by hand. A question's fractions are compared over galaxies
+with at least ``LEAST`` votes on it; the Wasserstein distance is taken for each answer, and the worst counts.
+``--write`` keeps the report in ``data/benchmarks/sky_votes.json``, from which chapter 01 makes its table.
 """
 
 import argparse

@@ -13,17 +13,17 @@ import sys
 from dask_jobqueue import SLURMCluster
 
 from gzlib import paths
-from gzlib.training.cluster import sweep_on
-from gzlib.training.sweeps import read_plan
+from gzlib.study import preset_jobs
+from gzlib.training import read_plan, sweep_on
 
 WORKERS = 8  # runs at a time
 PARTITION = "gpu"
 CORES = 8  # of each worker: they load and augment pictures
 
-# Runs and surveys lie in the project's data/ folder, or where GZLIB_RUNS and GZLIB_SURVEYS point when this starts. It
-# must be a file system that all workers see, with working locks (NFS from version 4, Lustre mounted with flock, GPFS).
+# Runs and surveys lie where GZLIB_STORE and GZLIB_SURVEYS point when this starts, else in ./runs and ./surveys. It must
+# be a file system that all workers see, with working locks (NFS from version 4, Lustre mounted with flock, GPFS).
 ENVIRONMENT = [
-    f"export GZLIB_RUNS='{paths.RUNS}'",
+    f"export GZLIB_STORE='{paths.STORE}'",
     f"export GZLIB_SURVEYS='{paths.SURVEYS}'",
     f"export OMP_NUM_THREADS={CORES}",
 ]
@@ -43,7 +43,7 @@ def main():
     )
     with cluster:
         cluster.scale(jobs=WORKERS)
-        sweep_on(cluster.scheduler_address, read_plan(sys.argv[1]), checkpoint_seconds=300)
+        sweep_on(cluster.scheduler_address, read_plan(sys.argv[1], preset=preset_jobs), checkpoint_seconds=300)
 
 
 if __name__ == "__main__":

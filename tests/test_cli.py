@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gzlib import paths
-from gzlib.cli import main
+from gzlib.cli import _parser, main
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
 from gzlib.training.checkpoint import Stopped
 from gzlib.training.runs import key_of
@@ -178,3 +180,34 @@ def test_two_processes_make_the_run_of_one(own_store):
     assert both["provenance"]["processes"] == 2
     assert both["metrics"]["history"]["train_loss"] == pytest.approx(one["metrics"]["history"]["train_loss"], rel=1e-5)
     assert both["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
+
+
+# Command lines of the README of version 0.1, which people have in their scripts and notes.
+KNOWN = """
+build --preset smoke
+build --only 02 -p encoders "['resnet_w8']"
+build --only 02 -p source path/to/gz_evo
+build --only 03 -p tasks "{'rings': ['catalog.csv', 'ring']}"
+curate path/to/catalog.csv --out my-survey --size 64
+pretrain --survey my-survey --encoder convnext_w10
+finetune --survey my-survey --label ring --encoder tf_efficientnet_lite0 --weights imagenet
+sweep examples/plan.toml --dry-run
+sweep PLAN.toml --scheduler local:2
+fit curves.csv
+forecast curves.csv --target 0.05
+bench list
+doctor
+"""
+
+
+@pytest.mark.parametrize("line", KNOWN.strip().splitlines())
+def test_command_lines_that_people_have_still_parse(line):
+    assert _parser().parse_args(shlex.split(line)).command == line.split()[0]
+
+
+def test_every_command_line_of_the_readme_parses():
+    text = (paths.ROOT / "README.md").read_text()
+    lines = re.findall(r"^python -m gzlib (.*?)\s*(?:#.*)?$", text, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        _parser().parse_args(shlex.split(line))

@@ -27,7 +27,7 @@ from gzlib.data.survey import (
     SPLITS,
     assign_split,
     building_place,
-    has_its_tree,
+    is_current,
     is_survey,
     open_survey,
     read_report,
@@ -115,18 +115,18 @@ def curate(
     signature = None if given else input_signature(text)
     folder = Path(out).expanduser() if out else _default_folder(text, parameters)
 
-    def is_current() -> bool:
+    def is_done() -> bool:
         report = read_report(folder) if is_survey(folder) else {}
         same = report.get("parameters") == parameters and report.get("source") == text
-        return same and signature is not None and report["input"] == signature and has_its_tree(report)
+        return same and signature is not None and report["input"] == signature and is_current(report)
 
-    if is_current():
+    if is_done():
         return folder
     refuse_foreign(folder, text, parameters)
     opened = source if given else open_source(text, schema=schema, seed=seed)
     if split == "source" and not opened.has_published_split:
         raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
-    with building_place(folder, is_current) as place:
+    with building_place(folder, is_done) as place:
         report = {"source": text, "parameters": parameters, "input": signature}
         report |= assemble(opened, place, parameters, progress)
         replace_file(place / "survey.json", json.dumps(report, indent=1, ensure_ascii=False))

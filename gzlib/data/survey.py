@@ -84,9 +84,9 @@ def tree_hash(schema: str) -> str | None:
     return content_hash(load_schema(schema).records()) if schema else None
 
 
-def has_its_tree(report: dict) -> bool:
-    """Whether the decision tree that a survey's votes follow is still the one that it was curated with."""
-    return report.get("tree_sha256") == tree_hash(report["schema"])
+def is_current(report: dict) -> bool:
+    """Whether a survey was curated by this version, with the decision tree that its votes still follow."""
+    return "parts" in report and report.get("tree_sha256") == tree_hash(report["schema"])
 
 
 def describe_galaxies(parts: list[dict]) -> str:
@@ -196,10 +196,10 @@ def open_survey(folder) -> xr.Dataset:
             f"Survey '{folder}' is damaged: {len(images)} pictures, {len(table)} catalogue rows,"
             f" {report['counts']['galaxies']} reported galaxies; delete it and curate again."
         )
-    if not has_its_tree(report):
+    if not is_current(report):
         raise UserError(
-            f"Survey '{folder}' was curated with another decision tree '{report['schema']}' than there is now;"
-            " curate it again."
+            f"Survey '{folder}' was curated by an earlier version, or with another decision tree"
+            f" '{report['schema']}' than there is now; curate it again."
         )
     coords = {name: ("galaxy", _values(table, name)) for name in WHO_AND_WHERE}
     coords["band"] = ["red", "green", "blue"]
