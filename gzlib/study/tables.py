@@ -1,12 +1,15 @@
 """Tables of the chapters: what the stored benchmarks measured, and words for counts."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
 
+from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.trace import input_files
+from gzlib.training import stored_records
 
 
 def in_words(yes, noun):
@@ -148,6 +151,11 @@ def transfer_words(table: pd.DataFrame) -> str:
         f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
         f" ImageNet's errors vanish, on average over the {len(removed)} sets."
     )
+
+
+def listed_runs() -> list[dict]:
+    """The runs that the book lists: those of the store that the build names, else the book's own."""
+    return stored_records(store=None if "GZLIB_STORE" in os.environ else paths.BOOK_RUNS)
 
 
 PROVENANCE = (

@@ -49,8 +49,12 @@ def read_run(key: str) -> dict | None:
         If the file is damaged, or something else than a record of this run.
     """
     file = paths.run_folder(key) / "run.json"
-    if not file.is_file():
-        return None
+    return read_record(file) if file.is_file() else None
+
+
+def read_record(file: Path) -> dict:
+    """The record in one ``run.json``; errors as :func:`read_run`."""
+    key = file.parent.name
     trace.note("run", key=key)
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -128,10 +132,19 @@ def utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def stored_records(kind: str | None = None) -> list[dict]:
-    """Every finished run of the store in use of a kind (``pretrain``, ``finetune``; None for all), by their keys."""
+def stored_records(kind: str | None = None, *, store: Path | None = None) -> list[dict]:
+    """Every finished run of a store, in the order of their keys.
+
+    Parameters
+    ----------
+    kind : str, optional
+        ``pretrain`` or ``finetune`` alone.
+    store : Path, optional
+        By default the one in use.
+    """
     trace.note("runs")
-    records = [read_run(file.parent.name) for file in sorted(paths.STORE.glob("*/run.json"))]
+    files = sorted((store or paths.STORE).glob("*/run.json"))
+    records = [read_record(file) for file in files]
     return [r for r in records if kind is None or r["kind"] == kind]
 
 
