@@ -77,7 +77,9 @@ def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_
     delta = np.where(np.isfinite(best), columns["aicc"] - np.where(np.isfinite(best), best, 0), np.inf)
     likelihood = np.exp(-0.5 * delta)
     columns |= {"delta": delta, "weight": likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-300)}
-    coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims} | {"law": list(laws)}
+    coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims} | {
+        "law": [str(law) for law in laws]
+    }
     return xr.Dataset(
         {key: ([*rest, "law"], values.reshape(*summary.shape[:-1], len(laws))) for key, values in columns.items()},
         coords=coords,

@@ -250,7 +250,7 @@ def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):
         key: (rest, np.array([row[key] for row in rows]).reshape(shape))
         for key in ("verdict", "reason", "n_sizes", "n_points", "n_runs", "decades", "max_leverage")
     }
-    return xr.Dataset(columns, coords=coords, attrs={"law": law.name, "x": x})
+    return xr.Dataset(columns, coords=coords, attrs={"law": law, "x": x})
 
 
 def _count(number, noun):

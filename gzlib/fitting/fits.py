@@ -14,7 +14,7 @@ from gzlib.fitting.curves import (
     to_array,
 )
 from gzlib.fitting.intervals import floor_tension, interval_columns
-from gzlib.fitting.laws import get_law
+from gzlib.fitting.laws import LAWS, get_law
 from gzlib.fitting.optimise import PRIOR_SIZE, batch_fit, law_bounds, starting_points
 
 NOISES = ("gaussian", "huber", "student-t")
@@ -228,14 +228,15 @@ def fit_one(
     sizes = sizes_all[present]
     out = {"values": None, "n_runs": int(n_runs.sum()), "present": present, "log_mean": log_mean, "starts_agree": True}
     held = len(fixed or {})
-    judged = "power" if law.name == "power-offset" and "E" in (fixed or {}) else law  # a known floor needs fewer sizes
+    known_floor = law is LAWS["power-offset"] and "E" in (fixed or {})
+    judged = LAWS["power"] if known_floor else law  # a known floor needs fewer sizes
     design = (
         judge_design(sizes, judged, n_runs=n_runs[present])
         if present.any()
         else {"verdict": NOT_IDENTIFIED, "reason": "no runs", "n_sizes": 0}
     )
     out |= {"n_sizes": design["n_sizes"], "verdict": design["verdict"], "reason": design["reason"]}
-    if design["verdict"] == NOT_IDENTIFIED and (not held or judged == "power"):
+    if design["verdict"] == NOT_IDENTIFIED and (not held or known_floor):
         return out | {"message": f"refused: {design['reason']}"}
     replicated = seed_dof > 0 and seed_sd > 0
     evaluation = np.broadcast_to(evaluation_sd, sizes_all.shape)[present] / (seed_sd if replicated else 1.0)
@@ -411,7 +412,7 @@ def fit_curves(
         data,
         coords=coords,
         attrs={
-            "law": law.name,
+            "law": law,
             "formula": law.formula,
             "x": x,
             "x_ref": x_ref,

@@ -244,7 +244,7 @@ def interval_columns(law, sizes, curves, *, level, held, draws, kind, seed):
             columns["E_upper"][ok] = _profile(
                 law, sizes, y, best, cost, "E", weights, measurable, np.sqrt(matrix[:, j, j]), rise, held
             )[1]
-        if law.name == "power-offset":
+        if law is LAWS["power-offset"]:
             runs = sizes < PRIOR_SIZE
             columns |= _against_plain_power(
                 law, sizes[runs], y[:, runs], weights[:, runs], best, variance, dof, matrix, ok, level
@@ -384,4 +384,4 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
     band = xr.Dataset(
         {"median": median, "lower": ends.isel(quantile=0, drop=True), "upper": ends.isel(quantile=1, drop=True)}
     )
-    return band.transpose(*order).assign_attrs(level=level, kind=kind, law=law.name, x_ref=fits.attrs["x_ref"])
+    return band.transpose(*order).assign_attrs(level=level, kind=kind, law=law, x_ref=fits.attrs["x_ref"])

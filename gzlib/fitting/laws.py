@@ -7,13 +7,15 @@ parameters, all broadcast.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import lmfit
 import numpy as np
 
 from gzlib.errors import UserError
+from gzlib.fitting.optimise import nonnegative_least_squares
 
 
 def power(x, A, alpha):
@@ -100,6 +102,43 @@ def data_constrained(N, U, epochs, E, A, alpha, B, beta, R):
     return E + A * N**-alpha + B * effective**-beta
 
 
+def saturating_starts(variables, y, weights, fixed):
+    # For given E, L0 and a the law is a straight line in ln x: ln(y - E) - a ln(L0 - y) = ln A - alpha ln x.
+    log_x = np.log(variables[0])
+    mesh = np.meshgrid(
+        np.array([0, 0.3, 0.6, 0.8, 0.9, 0.97]) * y.min(),
+        np.array([1.001, 1.02, 1.1, 1.5, 3.0]) * y.max(),
+        [0.0, 0.25, 0.5, 1.0, 2.0],
+        indexing="ij",
+    )
+    low, top, a = (part.reshape(-1, 1) for part in mesh)
+    low, top, a = (
+        np.full_like(part, fixed[name]) if name in fixed else part for name, part in (("E", low), ("L0", top), ("a", a))
+    )
+    line = np.log(np.maximum(y - low, 1e-12)) - a * np.log(np.maximum(top - y, 1e-12))
+    centre = np.average(log_x, weights=weights**2)
+    spread = np.average((log_x - centre) ** 2, weights=weights**2)
+    slope = np.average((log_x - centre) * line, weights=weights**2, axis=-1) / max(spread, 1e-300)
+    level = np.average(line, weights=weights**2, axis=-1)
+    alpha = np.clip(-slope, 0.0, 5.0)
+    amplitude = np.exp(np.clip(level + alpha * centre, -600, 600))
+    return np.stack([low[:, 0], top[:, 0], amplitude, a[:, 0], alpha], axis=-1)
+
+
+def bounded_starts(variables, y, weights, fixed):
+    # For given E and L0, (y - E)/(L0 - y) = A N^-alpha + B D^-beta is linear in A and B.
+    rows = []
+    exponents = [0.15, 0.3, 0.5, 0.8]
+    for low, top, alpha, beta in itertools.product([0, 0.5, 0.8, 0.95], [1.05, 1.5, 4.0], exponents, exponents):
+        low, top = fixed.get("E", low * y.min()), fixed.get("L0", top * y.max())
+        alpha, beta = fixed.get("alpha", alpha), fixed.get("beta", beta)
+        odds = (y - low) / np.maximum(top - y, 1e-12)
+        columns = np.stack([variables[0] ** -alpha / odds, variables[1] ** -beta / odds], axis=-1)
+        (by_size, by_data), _ = nonnegative_least_squares(columns, np.ones(len(y)), weights=weights)
+        rows.append([low, top, by_size, alpha, by_data, beta])
+    return np.array(rows)
+
+
 EXPONENTS = np.concatenate([[0.02, 0.05], np.arange(0.1, 1.01, 0.1), [1.25, 1.5, 2.0, 3.0]])
 COARSE_EXPONENTS = np.array([0.1, 0.2, 0.3, 0.45, 0.65, 1.0])
 
@@ -114,12 +153,14 @@ class Parameter:
     meaning: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a law is itself: its arrays and functions have no useful equality
 class Law:
     """A scaling law: ``function(sizes..., parameters...)`` in raw (not logarithmic) loss.
 
     ``linear`` names the parameters that the loss is linear and non-negative in: variable projection solves them
-    exactly. ``grid`` holds the starting values of the others.
+    exactly. ``grid`` holds the starting values of the others. A law needs no registration: whatever takes a law's name
+    takes a law too, and fits carry theirs as ``fits.attrs["law"]``. Before such fits are written to a file, give the
+    name in its place (``fits.assign_attrs(law=law.name)``): a law of ``LAWS`` is found again by it.
     """
 
     name: str
@@ -132,7 +173,11 @@ class Law:
     variables: tuple[str, ...] = ("x",)
     min_sizes: int = 3  # distinct values of each variable below which a fit means nothing
     gradient: Callable | None = None  # d ln(loss) / d parameters, a list of arrays in the order of `parameters`
-    log_sized: tuple[str, ...] = field(default=())  # parameters that are positions on the size axis
+    log_sized: tuple[str, ...] = ()  # parameters that are positions on the size axis
+    starts: Callable | None = None  # (sizes, losses, weights, held values) -> array (starts, parameters), for `grid`
+
+    def __str__(self):
+        return self.name
 
     @property
     def names(self):
@@ -220,6 +265,7 @@ _REGISTRY = [
         (),
         {},
         min_sizes=5,
+        starts=saturating_starts,
     ),
     Law(
         "broken-power",
@@ -311,6 +357,7 @@ _REGISTRY = [
         (),
         {},
         ("N", "D"),
+        starts=bounded_starts,
     ),
     Law(
         "data-constrained",

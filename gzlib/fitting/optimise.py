@@ -284,54 +284,14 @@ def project(law, variables, y, *, weights=None, fixed=None):
     return parameters, cost
 
 
-def _saturating_grid(variables, y, weights, fixed):
-    # For given E, L0 and a the law is a straight line in ln x: ln(y - E) - a ln(L0 - y) = ln A - alpha ln x.
-    log_x = np.log(variables[0])
-    mesh = np.meshgrid(
-        np.array([0, 0.3, 0.6, 0.8, 0.9, 0.97]) * y.min(),
-        np.array([1.001, 1.02, 1.1, 1.5, 3.0]) * y.max(),
-        [0.0, 0.25, 0.5, 1.0, 2.0],
-        indexing="ij",
-    )
-    low, top, a = (part.reshape(-1, 1) for part in mesh)
-    low, top, a = (
-        np.full_like(part, fixed[name]) if name in fixed else part for name, part in (("E", low), ("L0", top), ("a", a))
-    )
-    line = np.log(np.maximum(y - low, 1e-12)) - a * np.log(np.maximum(top - y, 1e-12))
-    centre = np.average(log_x, weights=weights**2)
-    spread = np.average((log_x - centre) ** 2, weights=weights**2)
-    slope = np.average((log_x - centre) * line, weights=weights**2, axis=-1) / max(spread, 1e-300)
-    level = np.average(line, weights=weights**2, axis=-1)
-    alpha = np.clip(-slope, 0.0, 5.0)
-    amplitude = np.exp(np.clip(level + alpha * centre, -600, 600))
-    return np.stack([low[:, 0], top[:, 0], amplitude, a[:, 0], alpha], axis=-1)
-
-
-def _bounded_grid(variables, y, weights, fixed):
-    # For given E and L0, (y - E)/(L0 - y) = A N^-alpha + B D^-beta is linear in A and B.
-    rows = []
-    exponents = [0.15, 0.3, 0.5, 0.8]
-    for low, top, alpha, beta in itertools.product([0, 0.5, 0.8, 0.95], [1.05, 1.5, 4.0], exponents, exponents):
-        low, top = fixed.get("E", low * y.min()), fixed.get("L0", top * y.max())
-        alpha, beta = fixed.get("alpha", alpha), fixed.get("beta", beta)
-        odds = (y - low) / np.maximum(top - y, 1e-12)
-        columns = np.stack([variables[0] ** -alpha / odds, variables[1] ** -beta / odds], axis=-1)
-        (by_size, by_data), _ = nonnegative_least_squares(columns, np.ones(len(y)), weights=weights)
-        rows.append([low, top, by_size, alpha, by_data, beta])
-    return np.array(rows)
-
-
-_SPECIAL = {"saturating": _saturating_grid, "bounded": _bounded_grid}
-
-
 def starting_points(law, variables, y, *, weights=None, fixed=None, count=4):
     """The best ``count`` starts that differ in their nonlinear parameters, best first.
 
     Returns an array (at most count, parameters) in the order of ``law.names``; arguments as for ``project``.
     """
     weights = np.ones(len(y)) if weights is None else np.asarray(weights, float)
-    if law.name in _SPECIAL:
-        parameters = _SPECIAL[law.name](variables, y, weights, fixed or {})
+    if law.starts is not None:
+        parameters = law.starts(variables, y, weights, fixed or {})
         with np.errstate(all="ignore"):
             loss = law.function(*variables, **{name: parameters[:, [j]] for j, name in enumerate(law.names)})
             cost = np.sum((weights * (loss / y - 1)) ** 2, axis=-1)

@@ -109,5 +109,5 @@ def posterior(
             "converged": bool(steps >= MIN_LENGTHS * times.max()),
         },
         coords={"parameter": list(law.names)},
-        attrs={"law": law.name, "x": x, "x_ref": fit.attrs["x_ref"], "level": level, "seed": seed},
+        attrs={"law": law, "x": x, "x_ref": fit.attrs["x_ref"], "level": level, "seed": seed},
     )

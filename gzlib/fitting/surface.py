@@ -100,7 +100,7 @@ def fit_surface(
         data,
         coords={"parameter": list(law.names)},
         attrs={
-            "law": law.name,
+            "law": law,
             "formula": law.formula,
             "noise": noise,
             "level": level,
