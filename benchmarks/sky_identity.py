@@ -1,25 +1,50 @@
 """Whether the simulated sky still gives the same galaxies after its code was rewritten, and the record of that.
 
-    python benchmarks/sky_identity.py           compare this code's galaxies with those on record
-    python benchmarks/sky_identity.py --same    ... and record this code as giving the same, if it does
-    python benchmarks/sky_identity.py --new     start a new identity: other galaxies, other keys of all their runs
+    python benchmarks/sky_identity.py                 compare a few galaxies with those on record
+    python benchmarks/sky_identity.py --same [REV]    record this code as giving the same galaxies as REV (HEAD if not
+                                                      given), if every bit of thousands agrees
+    python benchmarks/sky_identity.py --new           start a new identity: other galaxies, other keys of their runs
 
 The record is ``gzlib/sky/identity.json``: the identity that survey fingerprints and run keys know, the contents
 (:func:`gzlib.sky.sky_content`) that share it, and a sample of galaxies of each campaign and task.
 """
 
 import argparse
+import io
 import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
-from gzlib import sky
+from gzlib import paths, sky
 from gzlib.errors import UserError
 from gzlib.files import replace_file
 from gzlib.sky.source import KNOWN
 
 GALAXIES, SIZE = 6, 32
 TOLERANCE = 0.05  # of a band's mean and spread in units of 0..255: a pixel may differ by 1 between machines
+COMPARED = 3_000  # galaxies of each campaign and task, for --same
+# Runs in either tree, on one machine, so that equal code gives equal bits: a hash of each part of the sky, as a source.
+HASHES = """
+import hashlib, json
+import pandas as pd
+from gzlib import open_source, sky
+found = {}
+for part in (*sky.CAMPAIGNS, *sky.TASKS):
+    digest = hashlib.sha256()
+    for batch in open_source(f"sim:{part}:%d", seed=0).batches(%d, None):
+        digest.update(batch.pictures.tobytes() + batch.votes.tobytes())
+        for table in (batch.catalog, batch.labels, batch.truth):
+            digest.update(repr(list(table.columns)).encode())
+            digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    found[part] = digest.hexdigest()
+print(json.dumps({"content": sky.sky_content(), "galaxies": found}))
+"""
 
 
 def sample() -> dict[str, dict]:
@@ -49,9 +74,35 @@ def differences(known: dict[str, dict], now: dict[str, dict]) -> list[str]:
     return found
 
 
+def galaxy_hashes(tree: Path) -> dict:
+    """Content of the sky whose package lies in ``tree``, and a hash over thousands of galaxies of each of its parts."""
+    code = HASHES % (COMPARED, SIZE)
+    environment = os.environ | {"PYTHONPATH": str(tree), "GZLIB_HOME": str(tree)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tree, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"The sky in '{tree}' could not be drawn: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout)
+
+
+def refuse_other_galaxies(revision: str, known: dict):
+    """Unless this code gives, bit for bit, the galaxies of a revision whose sky is on record."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["git", "archive", "--format=tar", revision, "gzlib", "_quarto.yml"]
+        done = subprocess.run(command, cwd=paths.project(), capture_output=True)
+        if done.returncode:
+            raise UserError(f"git has no revision '{revision}': {done.stderr.decode().strip()}")
+        tarfile.open(fileobj=io.BytesIO(done.stdout)).extractall(folder, filter="data")
+        before, now = galaxy_hashes(Path(folder)), galaxy_hashes(paths.project())
+    if before["content"] not in known["same"]:
+        raise UserError(f"The sky of '{revision}' is not on record itself: compare with a revision that is.")
+    parts = before["galaxies"].keys() | now["galaxies"].keys()
+    if apart := sorted(part for part in parts if before["galaxies"].get(part) != now["galaxies"].get(part)):
+        raise UserError(f"This code gives other galaxies than '{revision}': {', '.join(apart)}; see --new.")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--same", action="store_true")
+    parser.add_argument("--same", nargs="?", const="HEAD", metavar="REV")
     parser.add_argument("--new", action="store_true")
     args = parser.parse_args()
     known, content, now = json.loads(KNOWN.read_text()), sky.sky_content(), sample()
@@ -60,6 +111,7 @@ def main():
     elif apart := differences(known.get("sample", {}), now):
         raise UserError(f"This sky is another than '{known['identity']}': {'; '.join(apart)}.")
     elif args.same and content not in known["same"]:
+        refuse_other_galaxies(args.same, known)
         known["same"].append(content)
     if args.new or args.same:
         replace_file(KNOWN, json.dumps(known, separators=(",", ":")) + "\n")
@@ -67,4 +119,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"sky_identity: {error}")

@@ -12,11 +12,16 @@ from pathlib import Path
 from gzlib.config import PRESETS
 from gzlib.errors import UserError
 
-# Which extra of the package brings a module that a command may miss.
-EXTRA_OF = dict.fromkeys(
-    ("torch", "timm", "pyarrow", "PIL", "safetensors", "psutil", "filelock", "huggingface_hub", "h5netcdf", "h5py"),
-    "train",
-) | dict.fromkeys(("papermill", "nbformat", "pypandoc", "yaml", "matplotlib", "IPython"), "book")
+# Which modules, one of which a command may miss, each extra of the package brings.
+EXTRAS = {
+    "train": "torch torchvision timm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py",
+    "book": "papermill nbformat nbclient nbconvert jupyter_client ipykernel pypandoc yaml matplotlib IPython",
+    "cluster": "dask distributed",
+    "mcmc": "emcee",
+    "onnx": "onnx onnxruntime",
+    "bench": "zoobot galaxy_datasets lightning pytorch_lightning",
+}
+EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules.split()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _tell(f"gzlib {args.command}: {error}")
         return 2
+    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush at exit
+        return 0
     except ModuleNotFoundError as error:
         if args.debug or error.name not in EXTRA_OF:
             raise
@@ -61,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, help: str) -> argparse.ArgumentParser:
-        sub = parsers.add_parser(name, help=help, description=help)
+    def command(name: str, help: str, **options) -> argparse.ArgumentParser:
+        sub = parsers.add_parser(name, help=help, description=help, **options)
         sub.set_defaults(call=globals()[f"_{name}"])
         return sub
 
@@ -101,12 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("key", help="of the run, in the store or among the book's runs")
     _conduct_arguments(sub)
 
-    sub = command("runs", "list, show, export or remove the runs of a store")
-    sub.add_argument("--store", type=Path, metavar="FOLDER", help="(default: GZLIB_STORE, or ./runs)")
-    sub.add_argument("--book", action="store_true", help="the book's runs instead (they can't be removed here)")
+    which = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)  # before the action or after
+    which.add_argument("--store", type=Path, metavar="FOLDER", help="(default: GZLIB_STORE, or ./runs)")
+    which.add_argument("--book", action="store_true", help="the book's runs instead (they can't be removed here)")
+    sub = command("runs", "list, show, export or remove the runs of a store", parents=[which])
     actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("ls", help="one line a run")
-    exporting = actions.add_parser("export", help="all runs as a table")
+    listing = actions.add_parser("ls", parents=[which], help="one line a run")
+    exporting = actions.add_parser("export", parents=[which], help="all runs as a table")
     exporting.add_argument("file", type=Path, help="a file .csv or .nc (netCDF)")
     for action in (listing, exporting):
         action.add_argument("--kind", choices=("pretrain", "finetune"))
@@ -114,9 +123,9 @@ def _parser() -> argparse.ArgumentParser:
             "--where", action="append", default=[], metavar="NAME=VALUE", help="such as encoder=resnet_w12; repeatable"
         )
     listing.add_argument("-q", "--quiet", action="store_true", help="keys alone")
-    showing = actions.add_parser("show", help="the record of one run, as JSON")
-    showing.add_argument("key")
-    removing = actions.add_parser("rm", help="delete runs with their weights")
+    showing = actions.add_parser("show", parents=[which], help="the record of one run, as JSON")
+    showing.add_argument("key", help="or the first digits of it")
+    removing = actions.add_parser("rm", parents=[which], help="delete runs with their weights")
     removing.add_argument("keys", nargs="+", metavar="KEY")
 
     sub = command("sweep", "make the runs of a plan that are missing, here or on a cluster")
@@ -194,6 +203,8 @@ def _use_store(folder: Path | None):
 
     if folder:
         paths.STORE = folder.expanduser().resolve()
+    if paths.STORE.exists() and not paths.STORE.is_dir():
+        raise UserError(f"'{paths.STORE}' is a file; runs are kept in a folder: name another with --store.")
 
 
 def _conduct(args) -> dict:
@@ -307,37 +318,48 @@ def _tell_run(record: dict):
     else:
         found = f"test error {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
     if is_main():
-        print(f"run {record['key']}: {found}")
+        print(
+            f"run {record['key']}: {found}{'' if _in_store(record['key']) else ' (from the book: gzlib runs --book)'}"
+        )
+
+
+def _in_store(key: str) -> bool:
+    from gzlib import paths
+
+    return (paths.STORE / key / "run.json").is_file()
 
 
 def _runs(args):
     from gzlib import paths
-    from gzlib.training import export_runs, read_run, remove_runs
+    from gzlib.training import export_runs, find_key, read_run, remove_runs
 
-    _use_store(args.store)
-    if args.book:
+    store = getattr(args, "store", None)
+    _use_store(store)
+    if "book" in args:
         paths.STORE = paths.project() / "data" / "runs"
+    elif store and not paths.STORE.exists():
+        raise UserError(f"There is no folder '{store}' with runs; check the path.")
     if args.action == "rm":
         remove_runs(args.keys)
-        print(f"{len(args.keys)} runs removed from {paths.STORE}")
+        print(f"removed from {paths.STORE}: {', '.join(dict.fromkeys(args.keys))}")
     elif args.action == "show":
-        record = read_run(args.key)
-        if record is None:
-            raise UserError(f"There is no run '{args.key}' in {' or '.join(map(str, paths.stores()))}.")
+        record = read_run(find_key(args.key))
         print(json.dumps(record, indent=1, sort_keys=True))
     elif args.action == "export":
         records = _chosen_runs(args)
         export_runs(records, args.file)
         print(f"{args.file}: {len(records)} runs")
     else:
-        _list_runs(_chosen_runs(args), keys_alone=args.quiet)
+        _list_runs(_chosen_runs(args), args)
 
 
 def _chosen_runs(args) -> list[dict]:
-    """The store's runs of the kind and with the settings asked for."""
+    """The store's runs of the kind and with the settings asked for; damaged ones are told and left out."""
     from gzlib.training import runs_table, stored_records
 
-    records = stored_records(args.kind)
+    records = stored_records(args.kind, damaged=(damaged := []))
+    for sentence in damaged:
+        _tell(f"gzlib runs: left out: {sentence}")
     for pair in args.where:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -349,16 +371,18 @@ def _chosen_runs(args) -> list[dict]:
     return records
 
 
-def _list_runs(records: list[dict], *, keys_alone: bool):
+def _list_runs(records: list[dict], args):
     from gzlib import paths
-    from gzlib.training import runs_table
+    from gzlib.training import runs_table, unfinished_runs
 
     rows = runs_table(records)
-    if keys_alone:
-        print("\n".join(row["key"] for row in rows))
+    if args.quiet:
+        print("".join(f"{row['key']}\n" for row in rows), end="")
         return
+    if unfinished := unfinished_runs():
+        print(f"failed or unfinished: {', '.join(unfinished)}")
     if not rows:
-        print(f"no runs in {paths.STORE}")
+        print(f"no {'such ' if args.where or args.kind else ''}runs in {paths.STORE}")
         return
     import pandas as pd
 

@@ -1,19 +1,27 @@
 """What defines a survey and a run: dataclasses whose every field enters an identity, and how text sets them.
 
-Nothing here imports torch. Every field of a run's configuration enters its key with its default written out. A field
-that is added later carries ``metadata=LATER``: it enters the key only where it is not at its default, so that every
-run made before it keeps its key (``tests/training/test_keys.py`` holds the committed runs to that).
+Nothing here imports torch. The fields in ``IN_EVERY_KEY`` enter a run's key with their defaults written out. Any other
+field, one added since, enters it only where it is not at its default, so that every run made before it keeps its key
+(``tests/training/test_keys.py`` holds the committed runs to that). ``IN_EVERY_KEY`` itself never changes.
 """
 
 import difflib
 import tomllib
 import types
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from gzlib.errors import UserError
 
-LATER = {"later": True}
+IN_EVERY_KEY = {
+    "SurveySpec": "source size limit split seed schema",
+    "Augment": "rotate zoom shift flip erase colour background noise blur",
+    "Recipe": "examples batch_size learning_rate weight_decay schedule warmup clip evaluations patience drop_path"
+    " dropout layer_decay augment accumulate",
+    "Objective": "votes structure",
+    "PretrainConfig": "encoder n_train seed weights recipe objective",
+    "FinetuneConfig": "task encoder n_train label seed weights mode recipe",
+}
 SPLIT_MODES = ("hash", "source")
 PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
 
@@ -273,15 +281,30 @@ def _build(cls: type, values: dict) -> Any:
 
 
 def config_dict(config: RunConfig | SurveySpec) -> dict:
-    """All fields as JSON can hold them, defaults written out but for fields added later."""
-    return _plain(config)
+    """All fields as JSON can hold them, defaults written out but for fields that are not ``IN_EVERY_KEY``.
+
+    Equal configurations give equal dictionaries: ``clip=1`` is written as 1.0, NumPy's numbers as Python's.
+    """
+    kinds = get_type_hints(type(config))
+    always = {name for cls in type(config).__mro__ for name in IN_EVERY_KEY.get(cls.__name__, "").split()}
+    pairs = [(f, getattr(config, f.name)) for f in fields(config)]
+    return {f.name: _plain(v, kinds[f.name]) for f, v in pairs if f.name in always or v != _default(f)}
 
 
-def _plain(value: Any) -> Any:
+def _default(field: Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _plain(value: Any, kind: Any) -> Any:
     if is_dataclass(value):
-        pairs = [(f, getattr(value, f.name)) for f in fields(value)]
-        return {f.name: _plain(v) for f, v in pairs if not (f.metadata.get("later") and v == f.default)}
-    return list(value) if isinstance(value, tuple) else value
+        return config_dict(value)
+    if isinstance(kind, types.UnionType) and value is not None:
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is tuple:
+        return [_plain(v, k) for v, k in zip(value, get_args(kind), strict=True)]
+    if kind in WORDS and value is not None and kind(value) == value:
+        return kind(value)
+    return value
 
 
 WORDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}

@@ -20,18 +20,18 @@ def _checkout() -> Path | None:
     return PACKAGE.parent if (PACKAGE.parent / "_quarto.yml").is_file() else None
 
 
-def _own(name: str) -> Path:
+def _own(name: str, in_checkout: str | None = None) -> Path:
     """A folder of the user's: of the checkout if that is where the user works, else of the working directory."""
     inside = ROOT is not None and HERE.is_relative_to(ROOT)
-    return (ROOT if inside else HERE) / name
+    return ROOT / (in_checkout or name) if inside else HERE / name
 
 
 ROOT = _checkout()  # None for an installed package without the book
 BOOK_RUNS = ROOT / "data" / "runs" if ROOT else None  # the book's own runs; run.json is committed, weights are not
 # Where runs are made. The build sets it for chapters; whatever else a user makes stays out of the book.
-STORE = Path(os.environ.get("GZLIB_STORE") or _own("runs")).resolve()
+STORE = Path(os.environ.get("GZLIB_STORE") or _own("runs")).expanduser().resolve()
 # Curated surveys, made or downloaded, never committed.
-SURVEYS = Path(os.environ.get("GZLIB_SURVEYS") or _own("data/surveys" if ROOT else "surveys")).resolve()
+SURVEYS = Path(os.environ.get("GZLIB_SURVEYS") or _own("surveys", "data/surveys")).expanduser().resolve()
 
 
 def project() -> Path:

@@ -33,9 +33,9 @@ from gzlib.book.variables import write_results
 from gzlib.config import PRESETS
 from gzlib.errors import UserError
 from gzlib.files import replace_file
-from gzlib.identity import content_hash
+from gzlib.identity import canonical_json, content_hash
 
-NOT_HERE = "[not in this experiment]"  # a number of a chapter that the experiment would change but did not run
+NOT_HERE = "[not in this experiment]"  # a number of a chapter that the experiment did not run
 
 
 @dataclass
@@ -52,8 +52,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
 
     Without overrides the chapters are updated where they lie, each replaced in one step once it has run. Any override
     makes an experiment: executed copies, their runs and their pages go to ``experiments/<name>/``. Its pages hold
-    numbers of its own chapters and of committed chapters that it leaves as they are; in place of any other they say
-    that it is not in the experiment.
+    numbers of its own chapters alone; in place of any other they say that it is not in the experiment.
 
     Parameters
     ----------
@@ -125,6 +124,7 @@ def _fingerprint(notebook, page, own, project, run_folders=None):
         every_run=own.get("every_run", False),
         run_folders=run_folders,
         files=own.get("files", []),
+        surveys=own.get("surveys", []),
     )
 
 
@@ -166,6 +166,9 @@ def _run(notebook, page, *, project, runs, say, surveys=None):
         own["every_run"] = True
     if files := sorted({entry["pattern"] for entry in entries if entry["kind"] == "files"}):
         own["files"] = files
+    specs = {canonical_json(entry["spec"]): entry["spec"] for entry in entries if entry["kind"] == "survey"}
+    if specs:
+        own["surveys"] = [specs[text] for text in sorted(specs)]
     own["fingerprint"] = _fingerprint(executed, page.path, own, project, [runs, project / "data" / "runs"])
     executed.metadata["gzlib"] = own
     normalise(executed)
@@ -185,8 +188,10 @@ def _experiment(project, notebooks, overrides, name, force, say):
             raise UserError("; ".join(problems) + ".")
         write_notebook(executed, folder / page.path)
         built.ran.append(page.stem)
-    variables.write(_experiment_variables(project, folder, overrides), folder)
-    built.page = preview(project, folder / "book", experiment=folder, only=[page.path for page in notebooks])
+    variables.write(_experiment_variables(project, folder), folder)
+    made = [page.path for page in book_inputs(project) if page.is_notebook and (folder / page.path).is_file()]
+    preview(project, folder / "book", experiment=folder, only=made)
+    built.page = (folder / "book" / next(iter(notebooks)).path).with_suffix(".html")
     return built
 
 
@@ -207,8 +212,8 @@ def _experiment_folder(project, overrides, name, force):
     return folder
 
 
-def _experiment_variables(project, folder, overrides):
-    """Numbers for an experiment's pages: its own chapters', and those of committed chapters that it leaves alone."""
+def _experiment_variables(project, folder):
+    """Numbers for an experiment's pages: those of the chapters that it ran, at any time, and of no other study."""
     published, shown = variables.load(project), {}
     for page in book_inputs(project):
         if not page.is_notebook:
@@ -216,16 +221,15 @@ def _experiment_variables(project, folder, overrides):
         own, name = folder / page.path, variables.chapter_name(page.stem)
         if own.is_file():
             shown |= variables.collect({page.stem: read_notebook(own)})
-        elif overrides.keys() & read_parameters(read_notebook(project / page.path), page.path):
-            shown[name] = dict.fromkeys(published.get(name, {}), NOT_HERE)
         else:
-            shown[name] = published.get(name, {})
+            shown[name] = dict.fromkeys(published.get(name, {}), NOT_HERE)
     return {name: values for name, values in shown.items() if values}
 
 
 def _slug(overrides):
     """Words for people, and a hash that tells any two sets of parameters apart."""
-    parts = [str(v) if k == "preset" else f"{k}-{v}" for k, v in overrides.items()]
+    ordered = sorted(overrides.items(), key=lambda pair: (pair[0] != "preset", pair[0]))
+    parts = [str(v) if k == "preset" else f"{k}-{v}" for k, v in ordered]
     words = re.sub(r"[^\w.]+", "-", "-".join(parts)).strip("-.")[:40].strip("-.")
     return f"{words}-{content_hash([[k, repr(v)] for k, v in sorted(overrides.items())])[:6]}"
 

@@ -1,9 +1,9 @@
 """When is a stored chapter still true? Its fingerprint covers everything that its outputs were made from.
 
 Hashed are the syntax trees of the chapter's code (the parameters among it) and of every ``gzlib`` module that it
-imports, directly or through others; the data files that lie with those modules; and the content of the runs that it
-read. Prose, captions, comments, docstrings, type annotations of functions, formatting and line ends are not: editing
-them must not cost a training run.
+imports, directly or through others; the data files that lie with those modules; the content of the runs that it read;
+and what the simulated surveys that it names hold by now. Prose, captions, comments, docstrings, type annotations of
+functions, formatting and line ends are not: editing them must not cost a training run.
 
 A name that is imported from a package's public page (``__init__.pyi``) stands for the module that defines it: a
 chapter that takes one function of a package does not depend on the others.
@@ -15,12 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from gzlib import paths
+from gzlib.config import SurveySpec
+from gzlib.data import survey_fingerprint
 from gzlib.errors import UserError
-from gzlib.identity import canonical_tree, code_hash, content_hash, text_hash
+from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, text_hash
 from gzlib.trace import hash_files
 
 
-def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folders=None, files=()):
+def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folders=None, files=(), surveys=()):
     """Fingerprint of a chapter, equal on every supported Python and operating system.
 
     Parameters
@@ -38,6 +40,8 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         Where runs are looked up, first match wins; by default the project's ``data/runs``.
     files : iterable of str
         Patterns of the other files that the chapter read, see :func:`gzlib.trace.input_files`.
+    surveys : iterable of dict
+        Specifications of the surveys of generated galaxies that the chapter used or whose runs it read.
 
     Returns
     -------
@@ -59,11 +63,15 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         # A trailing semicolon is no syntax, yet it hides a cell's last value.
         "code": [[canonical_tree(tree), cell.source.rstrip().endswith(";")] for cell, tree in trees if tree.body],
         "modules": {name: code_hash(path) for name, path in modules.items()},
-        "data": {path.relative_to(package_folder(project)).as_posix(): text_hash(path) for path in data_files(modules)},
+        "data": {
+            path.relative_to(package_folder(project)).as_posix(): _data_hash(path) for path in data_files(modules)
+        },
         "runs": {key: _run_hash(key, folders) for key in keys},
     }
     if files:
         content["files"] = hash_files(Path(project), files)
+    if surveys:
+        content["surveys"] = {canonical_json(spec): _survey_hash(spec) for spec in surveys}
     return content_hash(content)
 
 
@@ -181,6 +189,19 @@ def _module_file(module, package):
 @lru_cache(maxsize=512)
 def _tree(source):
     return ast.parse(source)
+
+
+def _data_hash(path):
+    """Of a JSON file its content counts, of any other its text."""
+    return content_hash(json.loads(path.read_bytes())) if path.suffix == ".json" else text_hash(path)
+
+
+def _survey_hash(spec):
+    """The survey's fingerprint as this code would make it."""
+    try:
+        return survey_fingerprint(SurveySpec(**spec))
+    except (TypeError, UserError) as error:  # another version's specification, or a source that is gone
+        return f"unknown: {error}"
 
 
 def _run_hash(key, folders):

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from gzlib import paths
-from gzlib.config import SPLIT_MODES, SurveySpec
+from gzlib.config import SPLIT_MODES, SurveySpec, config_dict
 from gzlib.data.checks import SAME_PLACE_ARCSEC, VOTE_SLACK, LabelCheck, Problem, Rejects, Seen, vote_problems
 from gzlib.data.pack import PictureFile, TableFile, Unusable, arrow_schema, catalog_schema, catalog_table, load_picture
 from gzlib.data.schema import Schema, load_schema
@@ -38,6 +38,7 @@ from gzlib.errors import UserError
 from gzlib.files import replace_file
 from gzlib.identity import CURATION_VERSION, canonical_json, content_hash, file_hash
 from gzlib.progress import Progress
+from gzlib.trace import note
 
 
 def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
@@ -48,15 +49,24 @@ def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
     UserError
         As :func:`curate`.
     """
+    _is_generated(spec)
     return curate(**asdict(spec), progress=progress)
 
 
 def survey_fingerprint(spec: SurveySpec) -> str:
     """Hash of what a survey holds; generated galaxies are not drawn for it, others are curated."""
-    if all(is_generated(part) for part in split_text(spec.source)):
+    if _is_generated(spec):
         source = open_source(spec.source, schema=spec.schema, seed=spec.seed)
         return fingerprint_start(source, spec.size, spec.limit, spec.split).hexdigest()
     return read_report(make_survey(spec, progress=False))["fingerprint"]
+
+
+def _is_generated(spec: SurveySpec) -> bool:
+    """Whether source and seed say all about a survey; noted for chapters, as the same text may come to mean others."""
+    generated = all(is_generated(part) for part in split_text(spec.source))
+    if generated:
+        note("survey", spec=config_dict(spec))
+    return generated
 
 
 def training_galaxies(spec: SurveySpec) -> int:

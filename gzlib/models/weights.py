@@ -100,7 +100,10 @@ def imagenet_file(name: str) -> tuple[str, Path]:
     """
     if name in PACKAGED and importlib.util.find_spec(PACKAGED[name]):
         return f"pypi:{PACKAGED[name].replace('_', '-')}", _packaged_file(name)
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:  # no encoder of timm's, such as this project's own
+        config = None
     if config is None or not config.hf_hub_id:
         raise UserError(
             f"timm's hub has no ImageNet weights for '{name}'; it has for {', '.join(PACKAGED)} and many more."

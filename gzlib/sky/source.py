@@ -19,7 +19,6 @@ from gzlib.identity import code_hash, content_hash
 DEFAULT_CAMPAIGNS = "gz2+dr5"
 PIXELS = 1 << 22  # of one batch: 1,024 galaxies at 64 px, 12 MB
 KNOWN = Path(__file__).with_name("identity.json")
-NOT_SHAPING = ("__init__.py", "source.py")
 USAGE = "write sim:20000, sim:gz2:5000, sim:gz2+dr5:20000 or sim:TASK:2000"
 
 
@@ -76,7 +75,7 @@ def simulated_source(text: str, *, seed: int = 0, schema: str | None = None, lab
 def sky_content() -> str:
     """Hash over all that shapes simulated galaxies: the code of this package and its calibration."""
     folder = Path(__file__).parent
-    code = {file.name: code_hash(file) for file in folder.glob("*.py") if file.name not in NOT_SHAPING}
+    code = {file.name: code_hash(file) for file in folder.glob("*.py")}
     calibration = {file.name: json.loads(file.read_text()) for file in folder.glob("calibration/*.json")}
     return content_hash([code, calibration])[:16]
 
@@ -85,8 +84,8 @@ def sky_content() -> str:
 def sky_identity() -> str:
     """What survey fingerprints and run keys know of the sky: it changes when simulated galaxies may have changed.
 
-    Code that was rewritten without changing a galaxy keeps the identity: ``identity.json`` lists the contents that
-    ``benchmarks/sky_identity.py`` has shown to give the same galaxies.
+    Code that was rewritten without changing a galaxy keeps the identity: ``identity.json`` lists the contents for which
+    ``benchmarks/sky_identity.py`` found every bit of thousands of galaxies equal to those of the code before.
     """
     known = json.loads(KNOWN.read_text())
     return known["identity"] if (content := sky_content()) in known["same"] else content

@@ -14,6 +14,6 @@ from .registered import judge_registered as judge_registered  # a stored forecas
 from .registered import pilot_losses as pilot_losses  # the losses that a stored forecast was made from
 from .registered import register_forecast as register_forecast  # store a forecast before its runs
 from .registered import run_outcome as run_outcome  # make the runs that a stored forecast is about
-from .registered import stored_forecasts as stored_forecasts  # every stored forecast beside its outcome
+from .registered import stored_forecasts as stored_forecasts  # stored forecasts of a study beside their outcomes
 from .tables import in_words as in_words  # what a count says
 from .tables import note_table as note_table  # a sentence in place of a table

@@ -97,9 +97,23 @@ def judge_registered(path):
     return content, judge_forecast(path, outcome)
 
 
-def stored_forecasts():
-    """Every stored forecast of the book beside its outcome: list of (content, rows) of :func:`judge_registered`."""
-    return [judge_registered(file) for file in input_files(PATTERN)]
+def stored_forecasts(*, preset=None, source=None, encoders=None):
+    """Stored forecasts of the book beside their outcomes: list of (content, rows) of :func:`judge_registered`.
+
+    Parameters
+    ----------
+    preset, source : str, optional
+        Only those of the study of this preset, and of this source of galaxies.
+    encoders : list of str, optional
+        Only those that are about encoders among these.
+    """
+    chosen = []
+    for file in input_files(PATTERN):
+        study = load_forecast(file)["study"]
+        wanted = preset in (None, study["preset"]) and source in (None, study["source"])
+        if wanted and (encoders is None or set(study["encoders"]) <= set(encoders)):
+            chosen.append(judge_registered(file))
+    return chosen
 
 
 def pilot_losses(content):

@@ -9,13 +9,15 @@ from .runs import key_of as key_of  # key of the run that a configuration makes
 from .runs import rerun as rerun  # make a recorded run again
 from .runs import run as run  # one run, read or made
 from .store import export_runs as export_runs  # runs as CSV or netCDF
+from .store import find_key as find_key  # the one key that begins with a text
 from .store import load_runs as load_runs  # metrics of runs as labelled arrays
 from .store import per_galaxy as per_galaxy  # a run's loss or outcome for each test galaxy
 from .store import read_run as read_run  # the record of a finished run
 from .store import remove_runs as remove_runs  # delete runs of the user's store
-from .store import run_key as run_key  # the key's recipe
+from .store import run_key as run_key  # key from a configuration, a survey's fingerprint and weights
 from .store import runs_table as runs_table  # one flat row a run
-from .store import stored_records as stored_records  # every finished run of the store in use
+from .store import stored_records as stored_records  # every finished run of a store
+from .store import unfinished_runs as unfinished_runs  # keys of runs that failed or were cut off
 from .sweeps import Job as Job  # a configuration and its survey
 from .sweeps import missing as missing  # jobs without a finished run
 from .sweeps import plan_table as plan_table  # one row a job of a plan, with its state

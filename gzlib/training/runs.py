@@ -20,7 +20,7 @@ from gzlib.progress import Live
 from gzlib.training.distributed import choose_device, is_main, share, world
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
-from gzlib.training.store import provenance, read_run, run_key, write_run
+from gzlib.training.store import find_key, provenance, read_run, run_key, write_run
 
 TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetune}
 LOCK = ".lock"  # in the folder of a run, while it is being made
@@ -186,13 +186,13 @@ def rerun(key: str, *, device: str = "auto", **conduct) -> dict:
     UserError
         If there is no such run, or its survey is not the same any more.
     """
-    record = read_run(key)
-    if record is None:
-        raise UserError(f"There is no run '{key}' in {' or '.join(str(store) for store in paths.stores())}.")
+    record = read_run(key := find_key(key))
     config = config_from_dict(record["kind"], record["config"])
     survey = SurveySpec(**{k: v for k, v in record["survey"].items() if k not in ("fingerprint", "parts")})
     if survey_fingerprint(survey) != record["survey"]["fingerprint"]:
         raise UserError(f"Run '{key}' needs another version of survey '{survey.source}' than there is.")
-    if key_of(config, survey) != key:
+    if weights_identity(config.encoder, config.weights) != record["weights"]:
         raise UserError(f"Run '{key}' was started from another file of weights '{config.weights}' than there is here.")
+    if key_of(config, survey) != key:
+        raise UserError(f"Run '{key}' was made by a version of the training code with another meaning; train anew.")
     return run(config, survey, device=device, need_weights=True, **conduct)

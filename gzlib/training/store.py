@@ -1,29 +1,46 @@
 """The run store: one folder a run, named by what defines it; and runs as labelled arrays and tables.
 
-``run.json`` is written last, so that a run with a record is complete. A user's store (``paths.STORE``) is looked up
-before the book's, and nothing but the build writes to the book's.
+``run.json`` is written last, so that a run with a record is complete. The store in use (``paths.STORE``) is looked up
+before the book's. Runs are written to the store in use alone; the book's is in use while the book is built, for
+registered forecasts, and where a user names it.
 """
 
 import base64
 import json
 import math
+import re
 import shutil
+import tempfile
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import xarray as xr
 
 from gzlib import paths, trace
-from gzlib.config import RunConfig, config_dict, kind_of
+from gzlib.config import KINDS, RunConfig, config_dict, kind_of
 from gzlib.errors import UserError
-from gzlib.files import replace_file
+from gzlib.files import replace_file, write_whole
 from gzlib.identity import TRAINING_VERSION, content_hash
 from gzlib.machine import device_name, versions
 
-FIELDS = {"key", "kind", "config", "survey", "weights", "metrics", "test", "provenance"}
+if TYPE_CHECKING:
+    import torch  # listing runs does without it
+
+# What a record must hold: each field's kind, and the names that a table of runs takes from it.
+FIELDS = {
+    "key": (str, ()),
+    "kind": (str, ()),
+    "config": (dict, ("encoder", "n_train", "seed", "weights", "recipe")),
+    "survey": (dict, ("source", "size", "split", "seed", "fingerprint", "parts")),
+    "weights": (dict | None, ()),
+    "metrics": (dict, ("loss",)),
+    "test": (dict | None, ()),
+    "provenance": (dict, ("seconds", "device")),
+}
+KEY = re.compile(r"[0-9a-f]{16}")
 
 
 def run_key(config: RunConfig, survey_fingerprint: str, weights: dict | None) -> str:
@@ -58,16 +75,40 @@ def read_record(file: Path) -> dict:
     trace.note("run", key=key)
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"'{file}' is damaged ({error}); restore it, or delete it to make the run again.") from None
-    if not isinstance(record, dict) or not record.keys() >= FIELDS or record["key"] != key:
-        raise UserError(f"'{file}' is not the record of run '{key}'; restore it, or delete it to make the run again.")
+    if problem := _problem(record, key):
+        raise UserError(
+            f"'{file}' is not the record of run '{key}' ({problem}); restore it, or delete it to make the run again."
+        )
     return record
+
+
+def _problem(record, key: str) -> str | None:
+    """Why a value from a file is no record of this run; None if it is one."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for name, (kind, inner) in FIELDS.items():
+        if name not in record:
+            return f"'{name}' is missing"
+        if not isinstance(record[name], kind):
+            return f"'{name}' is of the wrong type"
+        for part in inner:
+            if part not in record[name]:
+                return f"'{name}.{part}' is missing"
+    if record["key"] != key:
+        return f"its key is '{record['key']}'"
+    if record["kind"] not in KINDS:
+        return f"its kind is '{record['kind']}'"
+    if not isinstance(record["metrics"].get("questions", {}), dict):
+        return "'metrics.questions' is of the wrong type"
+    return None
 
 
 def write_run(record: dict):
     """Store a finished run. Its weights must lie beside it already: the record is what makes a run complete."""
-    text = json.dumps(_finite(record), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    measured = {name: _finite(record[name]) for name in ("metrics", "provenance")}
+    text = json.dumps(record | measured, indent=1, sort_keys=True, allow_nan=False) + "\n"
     replace_file(paths.STORE / record["key"] / "run.json", text)
     trace.note("run", key=record["key"])
 
@@ -117,12 +158,14 @@ def per_galaxy(record: dict) -> np.ndarray:
     return np.frombuffer(raw, "<f2").astype(np.float32)
 
 
-def provenance(device: torch.device, started: datetime, seconds: float, *, processes: int = 1) -> dict:
+def provenance(device: "torch.device", started: datetime, seconds: float, *, processes: int = 1) -> dict:
     """When, where and with what a run was made: recorded, never part of its key."""
     record = versions() | {"device": device_name(device), "started": utc(started), "seconds": seconds}
     if processes > 1:
         record["processes"] = processes
     if device.type == "cuda":
+        import torch
+
         record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     return record
 
@@ -132,7 +175,9 @@ def utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def stored_records(kind: str | None = None, *, store: Path | None = None) -> list[dict]:
+def stored_records(
+    kind: str | None = None, *, store: Path | None = None, damaged: list[str] | None = None
+) -> list[dict]:
     """Every finished run of a store, in the order of their keys.
 
     Parameters
@@ -141,28 +186,67 @@ def stored_records(kind: str | None = None, *, store: Path | None = None) -> lis
         ``pretrain`` or ``finetune`` alone.
     store : Path, optional
         By default the one in use.
+    damaged : list, optional
+        Takes a sentence about each record that cannot be read; without it, the first one is raised.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_run`.
     """
     trace.note("runs")
-    files = sorted((store or paths.STORE).glob("*/run.json"))
-    records = [read_record(file) for file in files]
+    records = []
+    for file in sorted((store or paths.STORE).glob("*/run.json")):
+        try:
+            records.append(read_record(file))
+        except UserError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
     return [r for r in records if kind is None or r["kind"] == kind]
 
 
+def unfinished_runs() -> list[str]:
+    """Keys of the runs in the store in use that failed, were cut off, or are being made."""
+    folders = paths.STORE.iterdir() if paths.STORE.is_dir() else []
+    return sorted(f.name for f in folders if KEY.fullmatch(f.name) and f.is_dir() and not (f / "run.json").exists())
+
+
+def find_key(text: str) -> str:
+    """The key that begins so, of the store in use or the book's.
+
+    Raises
+    ------
+    UserError
+        If no run's key does, or several do.
+    """
+    where = " or ".join(map(str, paths.stores()))
+    keys = {file.parent.name for store in paths.stores() for file in store.glob("*/run.json")}
+    found = {key for key in keys if text and key.startswith(text)}
+    if len(found) != 1:
+        several = f"{len(found)} runs have keys that begin with '{text}'" if found else f"There is no run '{text}'"
+        raise UserError(f"{several} in {where}; list them with 'gzlib runs ls'.")
+    return found.pop()
+
+
 def remove_runs(keys: list[str]):
-    """Delete runs of the user's store, with their weights and checkpoints.
+    """Delete runs of the user's store, with their weights and checkpoints; unfinished ones too.
 
     Raises
     ------
     UserError
         If a key is not one of the store's, or the store is the book's; nothing is deleted then.
     """
+    keys = list(dict.fromkeys(keys))
     if paths.STORE == paths.BOOK_RUNS:
         raise UserError(f"'{paths.STORE}' holds the book's own runs; remove those with git, if you must.")
     for key in keys:
-        if not (paths.STORE / key / "run.json").is_file() or "/" in key or key in (".", ".."):
-            raise UserError(f"There is no run '{key}' in '{paths.STORE}'; list them with `gzlib runs ls`.")
+        if not KEY.fullmatch(key) or not (paths.STORE / key).is_dir():
+            raise UserError(f"There is no run '{key}' in '{paths.STORE}'; list them with 'gzlib runs ls'.")
     for key in keys:
-        (paths.STORE / key / "run.json").unlink()  # first: what is left of a run without a record is tidied up
+        record = paths.STORE / key / "run.json"
+        if record.is_file():
+            record.unlink()  # first: a deletion that is cut off leaves an unfinished run
         shutil.rmtree(paths.STORE / key)
 
 
@@ -211,15 +295,19 @@ def export_runs(records: list[dict], file: Path):
     import pandas as pd
 
     if not records:
-        raise UserError(f"There are no runs in '{paths.STORE}' to export.")
+        raise UserError(f"There are no such runs in '{paths.STORE}' to export.")
+    if file.is_dir():
+        raise UserError(f"'{file}' is a folder; name a file to export to.")
     table = pd.DataFrame(runs_table(records)).set_index("key")
     if file.suffix == ".csv":
         replace_file(file, table.to_csv(lineterminator="\n"))
     elif file.suffix == ".nc":
         data = xr.Dataset({name: ("run", _column(table[name])) for name in table}, {"run": table.index.to_list()})
         data.attrs = {"title": "Runs of gzlib", "columns": "gzlib.training.runs_table"}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        data.to_netcdf(file, engine="h5netcdf")
+        with tempfile.TemporaryDirectory() as folder:  # HDF5 writes to a path of its own
+            whole = Path(folder) / "runs.nc"
+            data.to_netcdf(whole, engine="h5netcdf")
+            write_whole(file, lambda target: target.write(whole.read_bytes()))
     else:
         raise UserError(f"'{file}': runs are exported as .csv or .nc (netCDF); choose one of these suffixes.")
 

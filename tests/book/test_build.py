@@ -165,10 +165,10 @@ def test_experiments_with_other_parameters_never_share_a_folder(project):
 
 
 def test_an_experiments_pages_hold_numbers_of_its_own_study_only(project):
-    """A committed number is shown only where the experiment leaves the chapter that it comes from as it is."""
+    """Not even of a chapter that has none of the experiment's parameters: its numbers are another study's."""
     edit(project, "The line of", "With {{< var first.total >}}, the line of", "02-second")
     page = build(parameters={"width": "3.0"}, only="02", project=project, say=quiet).page
-    assert "With 10, the line of" in page.read_text()
+    assert "With [not in this experiment], the line of" in page.read_text()
     page = build(preset="smoke", only="02", project=project, say=quiet).page
     assert "With [not in this experiment], the line of" in page.read_text()
     build(preset="smoke", only="01", project=project, say=quiet)

@@ -22,14 +22,19 @@ from gzlib.training import run_key
 survey = survey_fingerprint(SurveySpec("sim:gz2:100", size=16))
 chapter = v4.new_notebook(cells=[v4.new_code_cell("from gzlib import open_survey, sky\\nsky.simulate")])
 other = v4.new_notebook(cells=[v4.new_code_cell("from gzlib import fit_curves")])
+named = [{"source": "sim:gz2:100", "size": 16}]  # as the trace of a chapter has it that only read runs of this survey
 print(survey, run_key(PretrainConfig("resnet_w4", 10), survey, None))
 print(*(fingerprint(book, "page", project=PROJECT) for book in (chapter, other)))
+print(fingerprint(other, "page", project=PROJECT, surveys=named))
 """
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """What a copy of the package with some files changed says: survey, run, a chapter on the sky, another chapter."""
+    """What a copy of the package with some files changed says.
+
+    Survey, run, a chapter on the sky, a chapter on neither, and one that read runs of a simulated survey.
+    """
 
     def of(**changes) -> list[str]:
         home = tmp_path_factory.mktemp("copy")
@@ -63,23 +68,25 @@ def another_answer(text: str) -> str:
 
 
 def test_calibration_code_and_trees_enter_surveys_keys_and_chapters(shown):
-    survey, run, chapter, other = shown()
+    survey, run, chapter, other, reader = shown()
     for change in (
         {"volunteers__json": more_gain},
         {"sersic_gaussians__json": lambda text: text.replace("0.5", "0.6", 1)},
         {"telescopes__py": lambda text: text + "\nBRIGHTER = 2\n"},
+        {"source__py": lambda text: text.replace("np.arange(start, ", "np.arange(start + 5, ")},
         {"gz2__json": another_answer},
     ):
         changed = shown(**change)
-        assert changed[0] != survey and changed[1] != run and changed[2] != chapter, change
+        assert changed[0] != survey and changed[1] != run and changed[2] != chapter and changed[4] != reader, change
         assert changed[3] == other  # a chapter without galaxies is none the wiser
     # What does not shape this survey leaves it alone: other campaigns' trees, comments, layout of a table.
-    for change in (
-        {"jwst__json": another_answer},
-        {"volunteers__py": lambda text: text + "\n# a comment\n"},
-        {"volunteers__json": lambda text: json.dumps(json.loads(text), indent=3)},
-    ):
-        assert shown(**change)[:2] == [survey, run], change
+    same = shown(
+        jwst__json=another_answer,
+        volunteers__py=lambda text: text + "\n# a comment\n",
+        volunteers__json=lambda text: json.dumps(json.loads(text), indent=3),
+    )
+    assert same[:2] == [survey, run] and same[4] == reader
+    assert shown(gz2__json=lambda text: text.replace(":", ": "))[2:] == [chapter, other, reader]
 
 
 def test_the_sky_on_record_is_the_one_that_this_code_draws():

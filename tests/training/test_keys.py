@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
 from gzlib import paths
 from gzlib.config import (
     FINETUNING,
-    LATER,
+    Augment,
     FinetuneConfig,
     Objective,
     PretrainConfig,
@@ -20,7 +21,8 @@ from gzlib.config import (
 from gzlib.data import survey_fingerprint
 from gzlib.errors import UserError
 from gzlib.study import preset_jobs
-from gzlib.training import key_of, run_key
+from gzlib.training import key_of, read_run, run_key
+from gzlib.training.store import write_run
 
 RECORDS = {file.parent.name: json.loads(file.read_text()) for file in (paths.ROOT / "data" / "runs").glob("*/run.json")}
 
@@ -45,14 +47,37 @@ def test_the_committed_study_is_complete():
 
 
 def test_a_field_added_later_enters_the_key_only_where_it_is_set():
+    """Without a word from its author: a plain default, and one that is made for each instance."""
+
     @dataclass(frozen=True)
     class Grown(Recipe):
-        momentum: float = field(default=0.9, metadata=LATER)
+        momentum: float = 0.9
+        teacher: Augment = field(default_factory=Augment)
 
     config = PretrainConfig("resnet_w4", 10)
-    same, other = (replace(config, recipe=Grown(momentum=value)) for value in (0.9, 0.5))
-    keys = [run_key(c, "f00d", None) for c in (config, same, other)]
-    assert keys[0] == keys[1] != keys[2]
+    recipes = [Grown(), Grown(momentum=0.5), Grown(teacher=Augment(flip=False))]
+    keys = [run_key(config, "f00d", None)] + [run_key(replace(config, recipe=r), "f00d", None) for r in recipes]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_equal_configurations_have_equal_keys():
+    config = PretrainConfig("resnet_w4", 10, recipe=Recipe(clip=1.0, augment=Augment(zoom=(1.0, 2.0))))
+    for same in (
+        replace(config, recipe=Recipe(clip=1, augment=Augment(zoom=(1, np.float32(2))))),
+        replace(config, n_train=np.int64(10), objective=Objective(votes=1)),
+    ):
+        assert same == config and run_key(same, "f00d", None) == run_key(config, "f00d", None)
+
+
+def test_a_record_gives_its_key_again_however_many_digits_a_setting_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "STORE", tmp_path)
+    config = PretrainConfig("resnet_w4", 10, recipe=Recipe(learning_rate=0.00123456789))
+    key = run_key(config, "f00d", None)
+    record = next(record for record in RECORDS.values() if record["kind"] == "pretrain")
+    write_run(record | {"key": key, "config": config_dict(config), "metrics": {"loss": 1 / 3}})
+    again = read_run(key)
+    assert again["metrics"]["loss"] == 0.3333333
+    assert run_key(config_from_dict("pretrain", again["config"]), "f00d", None) == key
 
 
 def test_all_that_shapes_a_run_enters_its_key():

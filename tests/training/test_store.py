@@ -1,6 +1,9 @@
 """The run store: what it holds for each test galaxy, what it exports, and what it refuses to touch."""
 
+import copy
 import json
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,16 +15,41 @@ from gzlib.cli import main
 from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data import make_survey, open_survey
 from gzlib.errors import UserError
-from gzlib.training import export_runs, per_galaxy, read_run, remove_runs, run, runs_table, stored_records
+from gzlib.training import (
+    export_runs,
+    find_key,
+    per_galaxy,
+    read_run,
+    remove_runs,
+    run,
+    runs_table,
+    stored_records,
+    unfinished_runs,
+)
 from gzlib.training.store import pack_per_galaxy
 
 RECIPE = Recipe(examples=64, batch_size=32, evaluations=1)
 SURVEY, TASK = SurveySpec("sim:gz2:160", size=32), SurveySpec("sim:galaxy10:120", size=32)
 
 
+@pytest.fixture(scope="module")
+def trained(surveys, tmp_path_factory):
+    """A store with one run of each kind, and their records by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "SURVEYS", surveys)
+        for name in ("STORE", "BOOK_RUNS"):
+            patch.setattr(paths, name, tmp_path_factory.mktemp(name.lower()))
+        return paths.STORE, _train()
+
+
 @pytest.fixture
-def made(store):
-    """One run of each kind, by name."""
+def made(store, trained):
+    """The records by name, their runs in a store of the test's own."""
+    shutil.copytree(trained[0], paths.STORE)
+    return copy.deepcopy(trained[1])
+
+
+def _train():
     runs = {"pretrain": run(PretrainConfig("resnet_w4", 60, recipe=RECIPE), SURVEY)}
     runs["probe"] = run(FinetuneConfig("galaxy10", "resnet_w4", 60, recipe=RECIPE), TASK)
     rings = SurveySpec("sim:rings:120", size=32)
@@ -75,7 +103,7 @@ def test_runs_are_exported_with_all_their_settings(made, tmp_path):
         assert set(data.data_vars) == set(table.columns)
     with pytest.raises(UserError, match=r"\.csv or \.nc"):
         export_runs(records, tmp_path / "runs.xlsx")
-    with pytest.raises(UserError, match="no runs"):
+    with pytest.raises(UserError, match="no such runs"):
         export_runs([], tmp_path / "none.csv")
 
 
@@ -90,21 +118,80 @@ def test_runs_are_listed_shown_and_removed_from_the_command_line(made, capsys, t
     assert main(["runs", "show", made["rings"]["key"]]) == 0
     assert json.loads(capsys.readouterr().out) == made["rings"]
     assert main(["runs", "show", "abc"]) == 2
+    (tmp_path / "other").mkdir()
     assert main(["runs", "--store", str(tmp_path / "other"), "ls"]) == 0
     assert "no runs in" in capsys.readouterr().out
 
 
 def test_only_runs_of_the_users_store_are_removed(made, monkeypatch):
     keys = [record["key"] for record in made.values()]
-    for wrong in (["abc"], [keys[0], "../outside"], [".."]):
+    (paths.STORE / "run.json").write_text("{}")  # a stray file must not make the store itself a run
+    for wrong in (["abc"], [keys[0], "../outside"], [".."], ["."], [""], [keys[0][:8]], ["0" * 16]):
         with pytest.raises(UserError, match="There is no run"):
             remove_runs(wrong)
     assert len(stored_records()) == 3
-    remove_runs(keys[:2])
+    (paths.STORE / ("f" * 16)).mkdir()
+    (paths.STORE / ("f" * 16) / "failed.json").write_text("{}")
+    assert unfinished_runs() == ["f" * 16]
+    remove_runs([*keys[:2], keys[0], "f" * 16])
+    assert unfinished_runs() == []
     assert [record["key"] for record in stored_records()] == [keys[2]]
     monkeypatch.setattr(paths, "BOOK_RUNS", paths.STORE)
     with pytest.raises(UserError, match="the book's own runs"):
         remove_runs(keys[2:])
+
+
+def test_a_key_may_be_given_by_its_first_digits(made):
+    key = made["rings"]["key"]
+    assert find_key(key) == find_key(key[:12]) == key
+    for text in ("", "xyz"):
+        with pytest.raises(UserError, match="There is no run"):
+            find_key(text)
+    twin = "".join([key[:-1], "0" if key[-1] != "0" else "1"])
+    shutil.copytree(paths.STORE / key, paths.STORE / twin)
+    with pytest.raises(UserError, match=f"2 runs have keys that begin with '{key[:12]}'"):
+        find_key(key[:12])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda r: [], "not a JSON object"),
+        (lambda r: r | {"config": []}, "'config' is of the wrong type"),
+        (lambda r: r | {"metrics": None}, "'metrics' is of the wrong type"),
+        (lambda r: r | {"survey": {}}, "'survey.source' is missing"),
+        (lambda r: r | {"metrics": r["metrics"] | {"questions": None}}, "'metrics.questions' is of the wrong type"),
+        (lambda r: r | {"kind": "other"}, "its kind is 'other'"),
+        (lambda r: r | {"key": "0" * 16}, "its key is '0000000000000000'"),
+        (lambda r: {k: v for k, v in r.items() if k != "test"}, "'test' is missing"),
+        (lambda r: None, "is damaged"),
+    ],
+)
+def test_a_damaged_record_is_told_and_the_others_are_listed(made, capsys, tmp_path, change, problem):
+    key = made["rings"]["key"]
+    file = paths.STORE / key / "run.json"
+    changed = change(made["rings"])
+    file.unlink()
+    file.write_text(json.dumps(changed)) if changed is not None else file.mkdir()
+    with pytest.raises(UserError, match=re.escape(problem)):
+        stored_records()
+    assert main(["runs", "ls", "-q"]) == 0
+    told = capsys.readouterr()
+    assert len(told.out.split()) == 2 and key not in told.out and problem in told.err
+    assert main(["runs", "export", str(tmp_path / "runs.nc")]) == 0
+    assert main(["runs", "rm", key]) == 0 and not (paths.STORE / key).exists()
+
+
+def test_an_export_needs_a_file_and_runs(made, tmp_path, capsys):
+    (tmp_path / "folder.nc").mkdir()
+    assert main(["runs", "export", str(tmp_path / "folder.nc")]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert main(["runs", "export", str(tmp_path / "a.csv"), "--where", "encoder=nope"]) == 2
+    assert "no such runs" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    for store, message in (("nowhere", "There is no folder"), ("file", "is a file")):
+        assert main(["runs", "ls", "--store", str(tmp_path / store)]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_books_runs_are_read_and_never_written(made, monkeypatch, tmp_path):
