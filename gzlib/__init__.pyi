@@ -1,5 +1,10 @@
 """The public page: what a user's notebook imports; each name is loaded when it is first used."""
 
+from . import data as data  # decision trees, sources, curation
+from . import fitting as fitting  # laws, fits, forecasts
+from . import models as models  # encoders, heads, weights
+from . import sky as sky  # the simulated sky
+from . import training as training  # runs, store, sweeps
 from .config import FINETUNING as FINETUNING  # recipe of full finetuning
 from .config import Augment as Augment  # what a training view may do to an image
 from .config import FinetuneConfig as FinetuneConfig  # one downstream run

@@ -97,13 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of the simulated sky")
 
     sub = command("pretrain", "train an encoder on a survey's votes")
-    _training_arguments(sub, weights="random")
+    _training_arguments(sub, encoder="convnext_w10", weights="random")
 
     sub = command("finetune", "train an encoder on a task's labels")
     sub.add_argument("--task", default="task", help="a name for the task")
     sub.add_argument("--label", default="label", help="column that is predicted (default: %(default)s)")
     sub.add_argument("--mode", choices=("linear", "full"), default="linear", help="linear probe, or all weights")
-    _training_arguments(sub, weights="imagenet")
+    _training_arguments(sub, encoder="tf_efficientnet_lite0", weights="imagenet")
 
     sub = command("rerun", "make a recorded run and its weights again")
     sub.add_argument("key", help="of the run, in the store or among the book's runs")
@@ -167,11 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_arguments(sub: argparse.ArgumentParser, *, weights: str):
+def _training_arguments(sub: argparse.ArgumentParser, *, encoder: str, weights: str):
     sub.add_argument("--survey", help="a curated survey's folder, or a source to curate first")
     sub.add_argument("--size", type=int, default=64, help="side of the images in px, if curated first")
     sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
-    sub.add_argument("--encoder", default="convnext_w10", help="convnext_w<width> or a timm name (%(default)s)")
+    sub.add_argument("--encoder", default=encoder, help="convnext_w<width> or a timm name (%(default)s)")
     sub.add_argument("--weights", default=weights, help="random, imagenet or a run's key (default: %(default)s)")
     sub.add_argument("--n-train", type=int, help="training galaxies (default: all)")
     sub.add_argument("--seed", type=int, default=0)

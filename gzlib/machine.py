@@ -59,7 +59,7 @@ def doctor() -> int:
     """Print one line for each thing that the package can use; 0 if all that it needs is there."""
     lines = [*_hardware(), *_packages(), *_reachable()]
     for mark, name, text in lines:
-        print(f"{mark:3}{name:10}{text}")
+        print(f"{mark:3}{name:12}{text}")
     return int(any(mark == "!!" for mark, _, _ in lines))
 
 

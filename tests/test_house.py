@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"data"},
     "training": {"models", "data"},
     "study": {"training", "fitting", "models", "data", "sky"},
-    "book": set(),
+    "book": {"data"},
 }
 
 

@@ -5,8 +5,8 @@ from .galaxies import Simulated as Simulated  # images, votes, labels and truth 
 from .galaxies import look as look  # what volunteers can see of galaxies, without drawing them
 from .galaxies import simulate as simulate  # simulated galaxies of a campaign
 from .galaxies import simulate_task as simulate_task  # simulated galaxies of a downstream task
-from .population import STAGES as STAGES  # of merging
-from .population import TYPES as TYPES  # of galaxies
+from .population import STAGES as STAGES  # stages of merging, in the order of their number
+from .population import TYPES as TYPES  # kinds of galaxies in the population
 from .source import simulated_source as simulated_source  # the sky as a source of galaxies
 from .source import sky_content as sky_content  # hash of the code and calibration that shape galaxies
 from .source import sky_identity as sky_identity  # what keys know of the sky

@@ -40,7 +40,7 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
     Parameters
     ----------
     columns : list of str
-        By default those of ``gzlib.bench.row``.
+        By default those of every benchmark that ``gzlib bench`` lists.
     part : str, optional
         Only the rows whose ``part`` is this.
 
@@ -60,7 +60,7 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"data/benchmarks/{name}.json does not hold the rows of a benchmark ({type(error).__name__}: {error}): "
-            f"make it again with `python -m gzlib bench {name}`."
+            f"make it again with `benchmarks/{name}.py`."
         ) from error
 
 

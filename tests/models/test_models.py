@@ -111,3 +111,8 @@ def test_weights_of_a_run(own_store):
     (folder / "run.json").write_text("{}")
     with pytest.raises(UserError, match="never committed"):
         models.load_encoder("convnext_w4", "abc")
+
+
+def test_imagenet_weights_of_an_own_encoder_are_refused_in_one_sentence():
+    with pytest.raises(UserError, match="has no ImageNet weights for 'convnext_w10'; it has for tf_efficientnet_lite0"):
+        weights.weights_identity("convnext_w10", "imagenet")

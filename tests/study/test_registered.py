@@ -3,6 +3,7 @@ import json
 import pytest
 
 from gzlib import paths
+from gzlib.config import config_dict
 from gzlib.errors import UserError
 from gzlib.study import registered
 from gzlib.training import store as run_store
@@ -25,12 +26,12 @@ def store(tmp_path, monkeypatch):
             record = {
                 "key": registered.key_of(config, survey),
                 "kind": "pretrain",
-                "config": {"encoder": config.encoder, "n_train": config.n_train, "seed": config.seed},
+                "config": config_dict(config),
                 "metrics": {"loss": loss},
-                "survey": {},
+                "survey": config_dict(survey) | {"fingerprint": "f00d", "parts": []},
                 "weights": None,
                 "test": None,
-                "provenance": {},
+                "provenance": {"seconds": 1.0, "device": "none"},
             }
             run_store.write_run(record)
             records.append(record)

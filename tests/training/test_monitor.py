@@ -149,7 +149,7 @@ def test_logger_is_asked_for_by_name_or_environment(monkeypatch):
 
 def test_logger_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r"pip install 'gzlib\[tensorboard\]'"):
+    with pytest.raises(UserError, match="pip install tensorboard"):
         open_logger("tensorboard", tmp_path)
     with follow(tmp_path):  # nothing is imported unless asked for
         pass
