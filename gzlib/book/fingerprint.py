@@ -16,7 +16,6 @@ from pathlib import Path
 
 from gzlib import paths
 from gzlib.config import SurveySpec
-from gzlib.data import survey_fingerprint
 from gzlib.errors import UserError
 from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, text_hash
 from gzlib.trace import hash_files
@@ -198,6 +197,8 @@ def _data_hash(path):
 
 def _survey_hash(spec):
     """The survey's fingerprint as this code would make it."""
+    from gzlib.data import survey_fingerprint  # needs the extra `train`, which rendering executed chapters does without
+
     try:
         return survey_fingerprint(SurveySpec(**spec))
     except (TypeError, UserError) as error:  # another version's specification, or a source that is gone
