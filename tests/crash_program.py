@@ -17,10 +17,10 @@ from pathlib import Path
 from gzlib import files, paths
 from gzlib import files as lock
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
-from gzlib.training import runs as make
+from gzlib.training import runs
 from gzlib.training.sweeps import sweep
 
-STORING = (files.write_whole, lock.held.__wrapped__, lock._acquire, lock._sign, make._tidy, make._leftovers)
+STORING = (files.write_whole, lock.held.__wrapped__, lock._acquire, lock._sign, runs._tidy, runs._leftovers)
 STORING = {function.__code__ for function in STORING}
 SURVEY = SurveySpec("sim:gz2:160", size=32)
 
@@ -108,14 +108,14 @@ def everywhere(folder: Path) -> dict:
 
 def two(folder: Path) -> dict:
     """Two sweeps of the same runs on one store at one time; who trained what stands in ``trained``."""
-    train = make._train
+    train = runs._train
 
     def noted(key, *args, **kwargs):
         with open(folder / "trained", "a") as file:
             file.write(f"{key}\n")
         return train(key, *args, **kwargs)
 
-    make._train = noted
+    runs._train = noted
     first = os.fork()
     if first == 0:
         sweep_in(folder / "whole", 12, examples=128)()

@@ -17,8 +17,7 @@ import pytest
 import tiny_book
 from PIL import Image, PngImagePlugin
 
-from gzlib.book import chapters as parameters
-from gzlib.book import variables
+from gzlib.book import chapters, variables
 from gzlib.book.builder import build, is_fresh
 from gzlib.book.chapters import book_inputs, cell_options, read_notebook, replace_file, write_notebook
 from gzlib.book.execute import normalise, refusals, strip_png
@@ -207,7 +206,7 @@ def test_bad_requests_are_refused_before_anything_runs(project, monkeypatch, arg
 def test_values_take_the_type_of_the_parameter():
     known = {"n": 5, "x": 1.0, "name": "a", "flag": False, "sizes": [1], "rates": [0.1], "limit": None}
     given = {"n": "6", "x": "2", "name": "7", "flag": "true", "sizes": "(2, 3)", "rates": "[1, 0.5]", "limit": "9"}
-    assert parameters.check_overrides(given, known) == {
+    assert chapters.check_overrides(given, known) == {
         "n": 6, "x": 2.0, "name": "7", "flag": True, "sizes": [2, 3], "rates": [1, 0.5], "limit": 9,
     }  # fmt: skip
 
@@ -216,17 +215,17 @@ def test_values_take_the_type_of_the_parameter():
 def test_parameters_are_commented_literals(line):
     cell = v4.new_code_cell(line, metadata={"tags": ["parameters"]})
     with pytest.raises(UserError, match="may hold only lines 'name = literal  # unit and meaning'"):
-        parameters.read_parameters(v4.new_notebook(cells=[cell]), "page")
+        chapters.read_parameters(v4.new_notebook(cells=[cell]), "page")
 
 
 def test_the_parameters_cell_must_be_there_once():
     with pytest.raises(UserError, match="page has 0 code cells tagged 'parameters'"):
-        parameters.read_parameters(v4.new_notebook(), "page")
+        chapters.read_parameters(v4.new_notebook(), "page")
 
 
 def test_overriding_keeps_comments_and_other_lines():
     cell = v4.new_code_cell("größe = 'é'  # ä: a = b\nn = 5  # n", metadata={"tags": ["parameters"]})
-    parameters.override(v4.new_notebook(cells=[cell]), {"größe": "x'y", "n": -1}, "page")
+    chapters.override(v4.new_notebook(cells=[cell]), {"größe": "x'y", "n": -1}, "page")
     assert cell.source == 'größe = "x\'y"  # ä: a = b\nn = -1  # n'
 
 

@@ -10,10 +10,10 @@ import nbformat.v4 as v4
 import pytest
 import tiny_book
 
-from gzlib.book import builder as rendering
+from gzlib.book import builder
 from gzlib.book.builder import build
 from gzlib.book.chapters import read_notebook, write_notebook
-from gzlib.book.html import markup as shortcodes
+from gzlib.book.html import markup
 from gzlib.book.html import template as style
 from gzlib.book.html.pages import preview
 from gzlib.errors import UserError
@@ -210,7 +210,7 @@ def test_a_folder_with_other_files_is_not_replaced(copy, tmp_path):
 
 def test_shortcodes():
     problems = []
-    text = shortcodes.fill(
+    text = markup.fill(
         "{{<var a.b>}} {{< meta book.title >}} {{{< var a.b >}}} {{< pagebreak >}}{{< var a >}}",
         variables={"a": {"b": "1.5"}},
         meta={"book": {"title": "T"}},
@@ -247,9 +247,9 @@ def test_both_themes_are_legible_and_name_the_same_colours():
 
 
 def test_render_falls_back_to_the_preview_and_ends_with_the_page(copy, monkeypatch):
-    monkeypatch.setattr(rendering, "find_quarto", lambda: None)
+    monkeypatch.setattr(builder, "find_quarto", lambda: None)
     lines = []
-    assert rendering.render(copy, install=False, say=lines.append) == copy / "_book" / "index.html"
+    assert builder.render(copy, install=False, say=lines.append) == copy / "_book" / "index.html"
     assert len(lines) == 2 and lines[-1] == f"Open {copy / '_book' / 'index.html'}"
 
 
@@ -259,19 +259,19 @@ def test_only_a_quarto_that_is_new_enough_counts(tmp_path, monkeypatch, version,
     quarto.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {version} && exit 0\nexit 3\n')
     quarto.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(rendering.sys, "executable", str(tmp_path / "python"))
-    assert (rendering.find_quarto() == str(quarto)) == good
+    monkeypatch.setattr(builder.sys, "executable", str(tmp_path / "python"))
+    assert (builder.find_quarto() == str(quarto)) == good
     if good:
         with pytest.raises(UserError, match="Quarto could not render the book"):
-            rendering.render(tmp_path, say=quiet)
+            builder.render(tmp_path, say=quiet)
 
 
 def test_a_failing_or_hanging_installation_of_quarto_is_given_up(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nsleep 60\n")
     python.chmod(0o755)
-    monkeypatch.setattr(rendering.sys, "executable", str(python))
-    monkeypatch.setattr(rendering, "INSTALL_SECONDS", 0.2)
-    rendering._install_quarto()
+    monkeypatch.setattr(builder.sys, "executable", str(python))
+    monkeypatch.setattr(builder, "INSTALL_SECONDS", 0.2)
+    builder._install_quarto()
     python.write_text("#!/bin/sh\nexit 1\n")
-    rendering._install_quarto()
+    builder._install_quarto()

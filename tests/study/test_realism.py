@@ -6,7 +6,7 @@ import pytest
 
 from gzlib import paths
 from gzlib.errors import UserError
-from gzlib.study import tables as realism
+from gzlib.study import tables
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch):
 def test_votes_table_has_a_row_for_each_question(project):
     detail = {"mean_gap": 0.01, "entropy": [0.4, 0.5], "votes_reaching": [4.5, 4.6], "galaxies_compared": [900, 1234]}
     project("sky_votes", [{"name": "votes.bar-gz2", "value": 0.02, "detail": detail}])
-    table = realism.votes_table()
+    table = tables.votes_table()
     assert table.loc["bar-gz2"].tolist() == [0.01, 0.02, 0.4, 0.5, 4.5, 4.6, "1,234"]
 
 
@@ -37,7 +37,7 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
             {"name": "sky.realism.yardstick", "value": 0.97, "detail": {"size": 64}},
         ],
     )
-    table = realism.pictures_table()
+    table = tables.pictures_table()
     assert table.loc["GZ2: real against simulated (matched)"].to_dict() == {"full": 0.9, "grey blurred": 0.8}
     assert table["full"].tolist() == [0.9, 0.51, 0.97]
     assert table["grey blurred"].isna().sum() == 2
@@ -53,17 +53,17 @@ def test_transfer_table_keeps_both_starts_and_leaves_the_mean_out(project):
             {"name": "sky.transfer", "value": 0.33, "detail": {"start": "imagenet"}},
         ],
     )
-    table = realism.transfer_table()
+    table = tables.transfer_table()
     assert table.xs("imagenet", level="start")["errors removed"].tolist() == [0.33] and len(table) == 2
-    assert "33 % of ImageNet's errors vanish, on average over the 1 sets" in realism.transfer_words(table)
+    assert "33 % of ImageNet's errors vanish, on average over the 1 sets" in tables.transfer_words(table)
 
 
 def test_a_transfer_that_was_not_measured_says_so(project):
-    table = realism.transfer_table()
+    table = tables.transfer_table()
     assert table["errors removed"].tolist() == ["not measured"]
-    assert "not been measured" in realism.transfer_words(table)
+    assert "not been measured" in tables.transfer_words(table)
 
 
 def test_a_missing_report_names_the_command_that_makes_it(project):
     with pytest.raises(UserError, match=r"sky_votes.json is missing; run `python benchmarks/sky_votes.py --write`"):
-        realism.votes_table()
+        tables.votes_table()

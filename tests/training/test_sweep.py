@@ -13,7 +13,7 @@ from gzlib import paths
 from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, is_held, replace_file
-from gzlib.training import runs as make
+from gzlib.training import runs
 from gzlib.training.runs import key_of, run
 from gzlib.training.store import stored_records
 from gzlib.training.sweeps import Tally, sweep
@@ -107,7 +107,7 @@ def test_a_full_disk_stops_a_sweep_with_one_sentence_and_costs_nothing(jobs, mon
 
 
 def test_a_read_only_store_is_told_before_anything_is_trained(jobs, monkeypatch):
-    monkeypatch.setattr(make, "_train", None)
+    monkeypatch.setattr(runs, "_train", None)
 
     def read_only(*args, **kwargs):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -157,7 +157,7 @@ def test_a_damaged_or_foreign_record_costs_only_itself(jobs, content, sentence):
 def test_a_run_that_another_process_makes_is_left_for_last_and_waited_for(jobs, monkeypatch):
     lines, key = [], key_of(*jobs[0])
     monkeypatch.setattr("gzlib.files.POLL_SECONDS", 0.01)
-    lock = held(paths.STORE / key / make.LOCK, f"Run {key}")
+    lock = held(paths.STORE / key / runs.LOCK, f"Run {key}")
     lock.__enter__()
     with pytest.raises(Busy, match=f"Run {key} is being made by process {os.getpid()} on"):
         run(*jobs[0], wait=False)
