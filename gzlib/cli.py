@@ -36,14 +36,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
-        return args.call(args) or 0
+        status = args.call(args) or 0
+        sys.stdout.flush()  # here, where a closed pipe is told from other errors
+        return status
     except UserError as error:
         if args.debug:
             raise
         _tell(f"gzlib {args.command}: {error}")
         return 2
-    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush at exit
+    except BrokenPipeError:
+        if not _stdout_is_closed():  # some other connection, as to a worker of a cluster
+            raise
         return 0
     except ModuleNotFoundError as error:
         if args.debug or error.name not in EXTRA_OF:
@@ -51,11 +54,21 @@ def main(argv: list[str] | None = None) -> int:
         _tell(f"gzlib {args.command}: needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'")
         return 2
     except SystemExit as stop:
-        _tell(f"gzlib {args.command}: stopped; what was done is kept, and the same command goes on from there")
+        _tell(f"gzlib {args.command}: stopped; finished work is kept, and the same command resumes from its checkpoint")
         return stop.code
     except KeyboardInterrupt:
-        _tell(f"gzlib {args.command}: stopped; what was finished is kept")
+        _tell(f"gzlib {args.command}: stopped; finished work is kept")
         return 130
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of standard output, such as head, has enough; nothing is left to flush at exit then."""
+    try:
+        print(flush=True)  # a line, since what failed before may have been dropped and a flush alone succeed
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _tell(sentence: str):
@@ -130,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("sweep", "make the runs of a plan that are missing, here or on a cluster")
     sub.add_argument("plan", type=Path, help="a TOML file; see examples/plan.toml")
-    sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are there; make none")
+    sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are complete; make none")
     sub.add_argument(
         "--scheduler", metavar="WHERE", help="Dask workers: local:N processes here, or a running scheduler's address"
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gzlib import paths
+from gzlib import cli, paths
 from gzlib.cli import _parser, main
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
 from gzlib.training.checkpoint import Stopped
@@ -21,6 +21,23 @@ def test_bad_input_is_one_sentence_and_status_2(capsys):
     assert captured.out == ""
     assert captured.err.startswith("gzlib curate: 'sim:0'")
     assert captured.err.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_is_no_error_but_a_lost_connection_is(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)  # the reader has gone before the first line
+    done = subprocess.run(
+        [sys.executable, "-m", "gzlib", "bench", "list"], stdout=write, stderr=subprocess.PIPE, cwd=paths.ROOT
+    )
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == b""
+
+    def lost(args):
+        raise BrokenPipeError("a worker has gone")
+
+    monkeypatch.setattr(cli, "_doctor", lost)
+    with pytest.raises(BrokenPipeError, match="a worker has gone"):
+        main(["doctor"])
 
 
 def test_traceback_only_when_asked():
@@ -145,7 +162,7 @@ def test_a_stop_has_a_status_that_says_to_go_on(own_store, capsys, monkeypatch):
     plan = own_store / "plan.toml"
     plan.write_text(PLAN)
     assert main(["sweep", str(plan)]) == 75
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes from its checkpoint" in capsys.readouterr().err
 
 
 def test_a_forecast_to_register_needs_its_study(capsys):
