@@ -8,6 +8,8 @@ from gzlib.sky.telescopes import Telescope
 CUTOUT = 424  # pixels of the files that Galaxy Zoo shows
 CUT = 3 / 255  # width of the rounding at black, about the noise of the SDSS pictures
 
+BRIGHTEST = 4.0  # nanomaggies per square arcsec beyond which noise hardly grows: the stretch flattens bright light
+
 
 def gaussian(exponent: torch.Tensor) -> torch.Tensor:
     """exp, in place, without the denormal results that slow a CPU down tenfold."""
@@ -33,25 +35,43 @@ def pixel_noise(key: torch.Tensor, size: int) -> torch.Tensor:
     return pair[:, : 3 * size * size].reshape(n, 3, size, size)
 
 
-def correlated_noise(p: dict[str, torch.Tensor], telescope: Telescope, size: int) -> torch.Tensor:
-    """(n, 3, size, size) noise of empty sky, nanomaggies per square arcsec.
+def correlated_noise(picture: torch.Tensor, p: dict[str, torch.Tensor], telescope: Telescope) -> torch.Tensor:
+    """(n, 3, size, size) noise of the sky and of the light in ``picture``, nanomaggies per square arcsec.
 
     Detector pixels have independent noise; the cutout service smooths it by a kernel of ``grain`` pixels, and a
     picture's pixel averages it. So large frames show white noise that falls with the pixel's size, and frames finer
     than the detector show blotches. Colour is smoothed more than brightness, because the cutouts are JPEG files with
     half of the resolution in colour; that scale is one of the 424 px file. Kernels stand for Gaussians: a pixel of
-    side w has variance w^2 / 12.
+    side w has variance w^2 / 12. Bright sources add photons, so they are noisier; in colour all the more, because the
+    services cut faint colours at black.
     """
+    size = picture.shape[2]
     smoothing = telescope.grain * telescope.pixel
-    brightness = _smoothing((smoothing / p["pixel"]) ** 2, size)
-    colour = _smoothing((telescope.chroma_grain * size / CUTOUT + 0 * p["pixel"]) ** 2, size)
-    sigma = p["noise"] / torch.sqrt(p["pixel"] ** 2 + 12 * smoothing**2)
-    white = pixel_noise(p["pixel_key"], size).to(brightness.dtype)
+    colour_smoothing = telescope.chroma_grain * size / CUTOUT * p["pixel"]
+    kernels = smoothing, colour_smoothing
+    brightness, colour = (_smoothing((s / p["pixel"]) ** 2, size) for s in kernels)
     spread = torch.stack([brightness, colour, colour], 1)
+    white = pixel_noise(p["pixel_key"], size).to(brightness.dtype)
     white = torch.matmul(torch.matmul(spread, white), spread.transpose(2, 3))
-    bands = torch.from_numpy(noise_mixing(telescope)).to(sigma.device)
-    bands = bands * (sigma[:, None] * p["noise_factor"])[..., None]
-    return torch.bmm(bands, white.reshape(len(sigma), 3, -1)).reshape(white.shape)
+    sigma, sigma_colour = ((p["noise"] / torch.sqrt(p["pixel"] ** 2 + 12 * s**2))[:, None, None] for s in kernels)
+    sky, sky_colour = (10 ** (0.4 * (22.5 - level)) for level in (telescope.sky, telescope.sky_colour))
+    bright = picture.mean(1).clamp(min=0)
+    bright = bright / (1 + bright / BRIGHTEST)
+    white[:, 0] *= sigma * torch.sqrt(1 + bright / sky)
+    white[:, 1:] *= (sigma_colour * torch.sqrt(1 + bright / sky_colour))[:, None]
+    bands = torch.from_numpy(noise_mixing(telescope)).to(sigma.device) * p["noise_factor"][..., None]
+    return torch.bmm(bands, white.reshape(len(white), 3, -1)).reshape(white.shape)
+
+
+def file_noise(p: dict[str, torch.Tensor], telescope: Telescope, size: int) -> torch.Tensor:
+    """(n, 3, size, size) errors of the JPEG file, alike in all bands of the picture; nanomaggies per square arcsec.
+
+    Compression rounds each block's frequencies, which leaves errors of the block's scale, whatever the sky's scale.
+    """
+    spread = _smoothing(torch.full((1,), (telescope.file_grain * size / CUTOUT) ** 2, device=p["pixel"].device), size)
+    white = pixel_noise(p["pixel_key"] ^ 0x5BD1E995, size)[:, :1]
+    gain = torch.tensor(telescope.stretch, dtype=torch.float32, device=white.device)[:, None, None]
+    return telescope.file_noise / 255 / gain * torch.matmul(torch.matmul(spread, white), spread.transpose(1, 2))
 
 
 def _smoothing(variance: torch.Tensor, size: int) -> torch.Tensor:
@@ -65,12 +85,11 @@ def _smoothing(variance: torch.Tensor, size: int) -> torch.Tensor:
 def noise_mixing(telescope: Telescope) -> np.ndarray:
     """(3, 3) float32: noise of brightness and of two colours to noise of the bands that *shows* ``noise_bands``.
 
-    Columns are the principal directions of noise with one correlation between all bands. The picture service mixes
-    bands when it takes colour away, so the wanted covariance is carried back through it.
+    The picture service mixes bands when it takes colour away, so the wanted noise is carried back through it.
     """
-    common = telescope.noise_common
-    principal = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]).T / np.sqrt([3, 2, 6])
-    shown = np.array(telescope.noise_bands)[:, None] * principal * np.sqrt([1 + 2 * common, 1 - common, 1 - common])
+    principal = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]).T / np.sqrt([1, 2, 6])
+    principal[:, 1:] *= telescope.noise_colour
+    shown = np.array(telescope.noise_bands)[:, None] * principal
     service = telescope.saturation * np.eye(3) + (1 - telescope.saturation) / 3
     gain = np.array(telescope.stretch)
     back = np.linalg.solve(service, shown) * (gain[1] / gain)[:, None]
@@ -96,9 +115,7 @@ def expose(picture: torch.Tensor, p: dict[str, torch.Tensor], telescope: Telesco
     picture = misregistered(picture, p["registration"])
     axis = (torch.arange(size, dtype=torch.float32, device=picture.device) - (size - 1) / 2) / (size / 2)
     x, y = axis[None, None, :], axis[None, :, None]
-    sky = 10 ** (0.4 * (22.5 - telescope.sky))
-    noise = correlated_noise(p, telescope, size)
-    picture = picture + noise * torch.sqrt(1 + picture.clamp(min=0) / sky)
+    picture = picture + correlated_noise(picture, p, telescope) + file_noise(p, telescope, size)
     slope = p["gradient"][:, 0, None, None] * x + p["gradient"][:, 1, None, None] * y
     distance = x * p["trail_sin"][:, None, None] - y * p["trail_cos"][:, None, None] - p["trail_offset"][:, None, None]
     trail = 40 * (p["trail"] * p["noise"] / telescope.pixel)[:, None, None] * gaussian(-(distance**2) * 2500)

@@ -107,7 +107,7 @@ def draw_population(draws: Draws, telescope: Telescope) -> dict[str, np.ndarray]
     logistic in log mass) and falls with redshift; colours follow the red sequence and blue cloud of Baldry et al.
     (2004); mass-to-light ratios come from colour (Bell et al. 2003); sizes from Shen et al. (2003), shrinking as
     ``(1+z)^-0.75`` (discs) and ``(1+z)^-1.48`` (spheroids), van der Wel et al. (2014). Galaxies smaller on the
-    sky than the survey's limit are drawn again, up to six times.
+    sky than the survey's limit are drawn again, up to six times; if all are too small, the largest is taken.
 
     Returns
     -------
@@ -115,14 +115,11 @@ def draw_population(draws: Draws, telescope: Telescope) -> dict[str, np.ndarray]
     arcsec), ``magnitude`` (middle band), ``colour_old`` and ``colour_young`` (g - r of the two stellar populations).
     """
     tries = [_one_try(draws, telescope, attempt) for attempt in range(6)]
-    chosen = {name: value.copy() for name, value in tries[-1].items()}
-    undecided = np.ones(len(draws), bool)
-    for candidate in tries[:-1]:
-        good = undecided & (2.0 * candidate["radius"] > telescope.r90_min)
-        for name, value in candidate.items():
-            chosen[name][good] = value[good]
-        undecided &= ~good
-    return chosen
+    radius = np.stack([candidate["radius"] for candidate in tries])
+    large = 2.0 * radius > telescope.r90_min
+    chosen = np.where(large.any(0), large.argmax(0), radius.argmax(0))
+    rows = np.arange(len(draws))
+    return {name: np.stack([candidate[name] for candidate in tries])[chosen, rows] for name in tries[0]}
 
 
 def _one_try(draws: Draws, telescope: Telescope, attempt: int) -> dict[str, np.ndarray]:
@@ -140,7 +137,7 @@ def _one_try(draws: Draws, telescope: Telescope, attempt: int) -> dict[str, np.n
     kind = _type(u[:, 2], u[:, 3], quiescent, mass, redshift)
     early = kind <= 1
     colour_old = 0.70 + 0.06 * (mass - 10.5) + 0.03 * scatter[:, 0] + 0.9 * np.minimum(redshift, 0.4)
-    colour_young = 0.30 + 0.08 * (mass - 10.5) + 0.07 * scatter[:, 1] + 0.4 * np.minimum(redshift, 0.4)
+    colour_young = 0.28 + 0.09 * (mass - 10.5) + 0.09 * scatter[:, 1] + 0.4 * np.minimum(redshift, 0.4)
     mass_to_light = -0.306 + 1.097 * np.where(early, 0.72, 0.48 + 0.05 * (mass - 10.0))
     magnitude = 4.65 + modulus - 2.5 * (mass - mass_to_light) + 0.15 * scatter[:, 2]
     magnitude = np.minimum(magnitude, telescope.magnitude_limit + 0.3)
@@ -193,17 +190,17 @@ def draw_structure(draws: Draws, population: dict[str, np.ndarray], boost: dict[
     elliptical, lenticular, spiral, irregular, clumpy = (kind == k for k in range(5))
     disc_like = ~elliptical
 
-    bulge = expit(-1.5 + 0.8 * (mass - 10.5) + 0.9 * draws.normal("bulge"))
+    bulge = expit(-1.2 + 1.0 * (mass - 10.5) + 1.1 * draws.normal("bulge"))
     bulge = np.where(lenticular, expit(-0.1 + 0.8 * draws.normal("bulge-s0")), bulge)
     bulge = np.where(irregular | clumpy, 0.25 * bulge**1.5, bulge)
     bulge = np.where(elliptical, 1.0, bulge)
     index = np.where(
         elliptical,
         4.0 + 0.9 * (mass - 10.7) + 0.8 * draws.normal("index"),
-        1.3 + 3.0 * bulge + 0.5 * draws.normal("index-bulge"),
+        1.8 + 3.0 * bulge + 0.5 * draws.normal("index-bulge"),
     )
     inclination = draws.uniform("inclination")  # cosine
-    thickness = np.clip(0.2 + 0.05 * draws.normal("thickness"), 0.09, 0.35) + 0.12 * lenticular + 0.12 * irregular
+    thickness = np.clip(0.19 + 0.05 * draws.normal("thickness"), 0.09, 0.34) + 0.12 * lenticular + 0.12 * irregular
     q_disc = np.sqrt(inclination**2 * (1 - thickness**2) + thickness**2)
     q_elliptical = 1 - 0.75 * np.abs(draws.normal("roundness") * 0.33 + 0.15)
     q_bulge = np.where(
@@ -229,7 +226,7 @@ def draw_structure(draws: Draws, population: dict[str, np.ndarray], boost: dict[
     )
 
     u = draws.uniform("stage") / boost.get("merger", 1)
-    stage = np.where(u < 0.02, 3, np.where(u < 0.055, 2, np.where(u < 0.11, 1, 0)))
+    stage = np.where(u < 0.022, 3, np.where(u < 0.06, 2, np.where(u < 0.16, 1, 0)))
     advance = draws.uniform("merger-advance")
     major = (stage == 3) * (0.35 + 0.65 * draws.uniform("merger-strength"))
     minor = (stage == 2) * (0.2 + 0.8 * draws.uniform("merger-strength"))
@@ -253,7 +250,7 @@ def draw_structure(draws: Draws, population: dict[str, np.ndarray], boost: dict[
         "arm_phase": 2 * np.pi * draws.uniform("arm-phase"),
         "bar": bar,
         "bar_angle": np.pi * draws.uniform("bar-angle"),
-        "bar_length": 0.9 + 0.7 * draws.uniform("bar-length"),
+        "bar_length": 0.5 + 0.55 * draws.uniform("bar-length"),
         "ring_inner": ring_inner,
         "ring_outer": ring_outer,
         "ring_radius": 0.8 + 0.5 * draws.uniform("ring-radius"),
@@ -267,7 +264,13 @@ def draw_structure(draws: Draws, population: dict[str, np.ndarray], boost: dict[
         "dust": np.where(
             elliptical, 0, draws.uniform("dust") * expit((mass - 9.8) / 0.4) * np.where(lenticular, 0.4, 1)
         ),
-        "lopsided": np.abs(draws.normal("lopsided")) * np.where(irregular, 0.35, np.where(clumpy, 0.3, 0.10)),
+        "lopsided": np.abs(draws.normal("lopsided")) * np.where(irregular, 0.45, np.where(clumpy, 0.35, 0.15)),
+        "irregular": 1.0 * (irregular | clumpy),
+        "texture_x": draws.uniform("texture-x"),
+        "texture_y": draws.uniform("texture-y"),
+        "wander": 0.2 + 0.6 * draws.uniform("wander"),
+        "patchiness": disc_like * np.where(lenticular, 0.2, 0.45 + 0.5 * draws.uniform("patchiness")),
+        "speckle": np.where(spiral, 0.25 * arms, 0.3 * (irregular | clumpy)) * draws.uniform("speckle"),
         "lopsided_angle": 2 * np.pi * draws.uniform("lopsided-angle"),
         "texture": np.where(irregular, 0.2 + 0.8 * draws.uniform("texture"), 0.15 * spiral * draws.uniform("texture")),
         "warp": disc_like * (draws.uniform("warp-is") < 0.12) * draws.uniform("warp") + 0.5 * major * advance,

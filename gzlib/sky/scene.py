@@ -19,8 +19,8 @@ def band_flux(magnitude: np.ndarray, colour: np.ndarray) -> np.ndarray:
 def plan_scene(draws: Draws, telescope: Telescope, population: dict, structure: dict) -> dict[str, np.ndarray]:
     """Everything that the renderer needs, as float64 arrays over galaxies; angles in arcsec.
 
-    The cutout follows Galaxy Zoo: its width is ``telescope.frame`` times the measured R90 (0.02 R90 a pixel at 424
-    px: Willett et al. 2013; Walmsley et al. 2022), and the measurement scatters.
+    The cutout follows Galaxy Zoo, 424 px wide: 0.02 R90 a pixel (Willett et al. 2013), for DECaLS the smaller of 0.02
+    R90 and 0.04 R50, but 0.1 arcsec or more (Walmsley et al. 2022). The measurement scatters.
     """
     old = band_flux(population["magnitude"], population["colour_old"])
     young = band_flux(population["magnitude"], population["colour_young"])
@@ -33,17 +33,19 @@ def plan_scene(draws: Draws, telescope: Telescope, population: dict, structure: 
     disc_old = np.clip(0.32 + 0.6 * bulge - 0.2 * (kind >= 3) + 0.2 * draws.normal("disc-old"), 0.02, 1)
     disc_old = np.where(kind == 1, 0.95, disc_old)
     disc_flux = (1 - bulge)[:, None] * (disc_old[:, None] * old + (1 - disc_old)[:, None] * young)
-    bulge_radius = np.where(elliptical, radius, radius * np.clip(0.12 + 0.45 * bulge, 0.1, 0.6))
+    bulge_radius = np.where(elliptical, radius, radius * np.clip(0.05 + 0.34 * bulge, 0.05, 0.42))
     disc_radius = np.where(elliptical, radius, radius * np.clip(1 + 0.5 * bulge, 1, 1.6))
     # SDSS measures R90 in circles: tilted galaxies come out smaller, the faint wings of ellipticals are cut off.
     q = np.where(elliptical, structure["bulge_q"], structure["disc_q"])
     r90 = np.where(elliptical, 2.1 * radius, disc_radius * (2.25 - 0.25 * bulge)) * (0.68 + 0.32 * q)
-    r90 = r90 * 0.95 * np.exp(0.13 * draws.normal("frame")) * (1 + 0.35 * structure["major_merger"])
+    r90 = r90 * 0.88 * np.exp(0.11 * draws.normal("frame")) * (1 + 0.35 * structure["major_merger"])
     zoom = draws.uniform("zoom")
     misjudged = np.where(zoom < 0.004, 0.4, np.where(zoom > 0.992, 2.5, 1.0))
-    fov = np.maximum(telescope.frame * r90 * misjudged, 30 * telescope.pixel)
+    concentration = np.where(elliptical, 2.9, 2.25 + 0.8 * bulge)
+    width = r90 * np.minimum(telescope.frame, telescope.frame_50 / concentration)
+    fov = np.maximum(width * misjudged, max(telescope.frame_least, 30 * telescope.pixel))
     seeing = telescope.psf_fwhm * np.exp(telescope.seeing_scatter * draws.normal("seeing"))
-    noise = 10 ** (0.4 * (22.5 - telescope.depth)) * np.exp(0.24 * draws.normal("depth"))
+    noise = 10 ** (0.4 * (22.5 - telescope.depth)) * np.exp(telescope.depth_scatter * draws.normal("depth"))
     scene = {
         "fov": fov,
         "psf_fwhm": seeing,
@@ -59,8 +61,7 @@ def plan_scene(draws: Draws, telescope: Telescope, population: dict, structure: 
         "r90": r90,
         "total": bulge[:, None] * old + disc_flux,
     }
-    scene.update(_artefacts(draws, telescope, scene))
-    return scene
+    return scene | _artefacts(draws, telescope, scene) | _companion(draws, structure, scene)
 
 
 def _artefacts(draws: Draws, telescope: Telescope, scene: dict) -> dict[str, np.ndarray]:
@@ -84,15 +85,43 @@ def _artefacts(draws: Draws, telescope: Telescope, scene: dict) -> dict[str, np.
         "star_target": share(0.93, 1.0),
         "gradient": telescope.gradient * draws.normal("gradient", 2) * scene["noise"][:, None],
         # Imperfect sky subtraction leaves each band a level of its own.
-        "background": np.array(telescope.black)
-        * np.exp(np.array(telescope.black_scatter) * draws.normal("background", 3)),
+        "background": np.array(telescope.black) + np.array(telescope.black_scatter) * draws.normal("background", 3),
         "noise_factor": np.exp(telescope.noise_scatter * draws.normal("noise-factor", 3)),
         "registration": telescope.registration * draws.normal("registration", 4),
+        "centre": (telescope.centring[0] + telescope.centring[1] * draws.normal("centring", 2)) * scene["fov"][:, None],
         "pixel_key": draws.key32().astype(np.int64),
     }
 
 
-N_FIELD, N_KNOTS, N_BODY, N_CHAIN = 38, 16, 9, 26
+def _companion(draws: Draws, structure: dict, scene: dict) -> dict:
+    """A second galaxy: a chance overlap, a minor or a major merger; a bulge and a disc, and where they are (arcsec)."""
+    stage, advance = structure["stage"], structure["advance"]
+    ratio = np.where(
+        stage == 1,
+        0.05 + 1.2 * draws.uniform("companion-flux") ** 3,
+        0.15 * structure["minor_merger"] + 0.65 * structure["major_merger"],
+    )
+    ratio = ratio * (stage > 0)
+    closeness = np.where(stage == 1, 1.0 + 3.2 * draws.uniform("companion-r"), 0.3 + 1.7 * (1 - advance))
+    angle = 2 * np.pi * draws.uniform("companion-angle")
+    distance = closeness * scene["disc_radius"]
+    radius = scene["disc_radius"] * np.maximum(ratio, 1e-3) ** 0.4 * (0.5 + 0.4 * draws.uniform("companion-length"))
+    tilt, flat = np.pi * draws.uniform("companion-tilt"), 0.25 + 0.7 * draws.uniform("companion-q")
+    bulge = 0.6 * draws.uniform("companion-bulge")[:, None]
+    bluer = 1 + (draws.uniform("companion-colour")[:, None] - 0.5) * np.array([0.7, 0.0, -0.35])
+    flux = ratio[:, None] * scene["total"] * bluer
+    return {
+        "companion": [
+            (np.full(len(draws), 2.0), 0.3 * radius, np.sqrt(flat), tilt, bulge * flux),
+            (np.ones(len(draws)), radius, flat, tilt, (1 - bulge) * flux),
+        ],
+        "companion_near": np.clip((2.8 - closeness) / 1.2, 0, 1),
+        "companion_x": distance * np.cos(angle),
+        "companion_y": distance * np.sin(angle),
+    }
+
+
+N_FIELD, N_KNOTS, N_CHAIN = 38, 20, 26
 
 
 def plan_blobs(draws: Draws, telescope: Telescope, population: dict, structure: dict, scene: dict) -> dict:
@@ -101,7 +130,6 @@ def plan_blobs(draws: Draws, telescope: Telescope, population: dict, structure: 
         _field(draws, telescope, scene),
         _knots(draws, structure, scene),
         _boxy(structure, scene),
-        _companion(draws, structure, scene),
         _chains(draws, structure, scene),
         _lens(draws, structure, scene),
         _faults(draws, telescope, scene),
@@ -122,26 +150,28 @@ def _field(draws: Draws, telescope: Telescope, scene: dict):
     x, y = ((draws.uniform(f"field-{axis}", N_FIELD) - 0.5) * fov[:, None] for axis in "xy")
     rank = draws.uniform("field-kind", N_FIELD)
     crowd = np.exp(0.7 * draws.normal("field-crowd"))  # galaxies cluster
-    share = np.clip(telescope.stars * area * 1.3, 0.3, 8)[:, None] / N_FIELD
+    share = np.minimum(telescope.stars * area * 1.3, 8)[:, None] / N_FIELD
     star = rank < share
-    galaxies = np.clip(10 ** (0.33 * (telescope.depth - 26.2)) * 22 * area * crowd, 1, 32)[:, None] / N_FIELD
+    galaxies = np.minimum(telescope.field * area * crowd, 32)[:, None] / N_FIELD
     galaxy = ~star & (rank < share + galaxies)
     # Counts N(<m) rise as 10^(0.40 m) for galaxies and 10^(0.20 m) for stars, up to the limit of what shows.
-    faintest = telescope.depth - 2.9
+    faintest = telescope.field_limit
     magnitude = faintest + np.log10(draws.uniform("field-flux", N_FIELD)) / np.where(star, 0.20, 0.40)
     magnitude = np.maximum(magnitude, telescope.magnitude_limit - np.where(star, 3.5, 0.3))
     u = draws.uniform("field-colour", N_FIELD)
-    colour = np.where(star, -0.1 + 1.6 * u**1.6, 1.4 * u**1.8)
+    colour = np.where(star, -0.1 + 1.25 * u**1.6, telescope.field_red + 1.2 * u**1.8)
     # From blue to red stars the red band gains more than in proportion (M stars); galaxies differ in redshift.
-    redder = 0.5 * u**3 + 0.2 * draws.normal("field-red", N_FIELD)
+    redder = 0.35 * u**3 + 0.15 * draws.normal("field-red", N_FIELD)
     flux = band_flux(magnitude.ravel(), colour.ravel()).reshape(n, N_FIELD, 3)
     flux[..., 2] *= 10 ** (0.4 * redder)
-    size = telescope.psf_fwhm * 0.2 * np.exp(0.5 * draws.normal("field-size", N_FIELD) - 0.18 * (magnitude - faintest))
-    length = size * 1.6 * draws.uniform("field-length", N_FIELD)
+    brighter = 0.18 * (faintest - magnitude)
+    size = telescope.psf_fwhm * 0.11 * np.exp(0.5 * draws.normal("field-size", N_FIELD) + brighter)
+    length = size * 4.5 * draws.uniform("field-length", N_FIELD) ** 1.5
+    length = np.minimum(length, np.hypot(size, 0.4 * telescope.psf_fwhm))  # else two sources would show
     angle = np.pi * draws.uniform("field-angle", N_FIELD)
     dx, dy = length * np.cos(angle) * galaxy, length * np.sin(angle) * galaxy
-    spread = np.concatenate([size * galaxy, np.where(star, 0.9 * telescope.psf_fwhm, size)], axis=1)
-    weights = np.where(star, 0.85, 0.5 * galaxy), np.where(star, 0.15, 0.5 * galaxy)
+    spread = np.concatenate([size * galaxy, np.where(star, 0.8 * telescope.psf_fwhm, size)], axis=1)
+    weights = np.where(star, 0.9, 0.5 * galaxy), np.where(star, 0.1, 0.5 * galaxy)
     return (
         np.concatenate([x - dx, x + dx], axis=1),
         np.concatenate([y - dy, y + dy], axis=1),
@@ -175,14 +205,14 @@ def _knots(draws: Draws, structure: dict, scene: dict):
     on_arm = (structure["arms"] > 0)[:, None] & ~is_clump
     phi = np.where(on_arm, along, anywhere)
     x, y = to_sky(structure, scene, radius * np.cos(phi), radius * np.sin(phi))
-    brightness = 0.3 + 1.4 * draws.uniform("knot-flux", N_KNOTS)
+    brightness = 0.75 * -np.log(draws.uniform("knot-flux", N_KNOTS))  # few are bright
     clump_share = structure["clumps"][:, None] * 0.10 * (order < wanted) * brightness
-    knot_share = structure["knots"][:, None] * 0.011 * np.exp(-0.5 * radius) * 2 * brightness
+    knot_share = structure["knots"][:, None] * 0.009 * np.exp(-0.5 * radius) * 2 * brightness
     share = np.where(is_clump, clump_share, knot_share)
     size = (
-        np.where(is_clump, 0.11, 0.055) * scene["disc_radius"][:, None] * (0.7 + 0.6 * draws.uniform("knot-s", N_KNOTS))
+        np.where(is_clump, 0.11, 0.045) * scene["disc_radius"][:, None] * (0.7 + 0.6 * draws.uniform("knot-s", N_KNOTS))
     )
-    colour = scene["young_ratio"][:, None] * np.array([1.15, 1.0, 0.85])
+    colour = scene["young_ratio"][:, None] * np.array([1.25, 1.0, 0.82])
     return x, y, size, size, share[..., None] * scene["total"][:, None, 1:2] * colour
 
 
@@ -197,33 +227,6 @@ def _boxy(structure: dict, scene: dict):
     y = u * (a * s)[:, None] + v * (b * c)[:, None]
     size = np.repeat(0.4 * scene["bulge_radius"][:, None], 4, axis=1)
     return x, y, size, size, share[:, None, None] * np.repeat(scene["bulge_flux"][:, None], 4, axis=1)
-
-
-def _companion(draws: Draws, structure: dict, scene: dict):
-    """A second galaxy: a chance overlap, a minor or a major merger; nine Gaussians along its major axis and a core."""
-    stage, advance = structure["stage"], structure["advance"]
-    ratio = np.where(
-        stage == 1,
-        0.05 + 0.6 * draws.uniform("companion-flux") ** 2,
-        0.15 * structure["minor_merger"] + 0.65 * structure["major_merger"],
-    )
-    ratio = ratio * (stage > 0)
-    closeness = np.where(stage == 1, 1.2 + 1.8 * draws.uniform("companion-r"), 0.25 + 2.0 * (1 - advance))
-    angle = 2 * np.pi * draws.uniform("companion-angle")
-    distance = closeness * scene["disc_radius"]
-    length = scene["disc_radius"] * np.sqrt(np.maximum(ratio, 1e-3)) * (0.5 + 0.5 * draws.uniform("companion-length"))
-    tilt, flat = np.pi * draws.uniform("companion-tilt"), 0.25 + 0.7 * draws.uniform("companion-q")
-    along = np.linspace(-1, 1, N_BODY - 1)
-    x = (distance * np.cos(angle))[:, None] + length[:, None] * along * (np.cos(tilt) * (1 - flat))[:, None]
-    y = (distance * np.sin(angle))[:, None] + length[:, None] * along * (np.sin(tilt) * (1 - flat))[:, None]
-    x = np.concatenate([x, (distance * np.cos(angle))[:, None]], axis=1)
-    y = np.concatenate([y, (distance * np.sin(angle))[:, None]], axis=1)
-    profile = np.append(0.7 * np.exp(-2 * along**2) / np.exp(-2 * along**2).sum(), 0.3)
-    size = np.repeat((length * (0.3 + 0.35 * flat))[:, None], N_BODY, axis=1)
-    size[:, -1] *= 0.4
-    bluer = 1 + (draws.uniform("companion-colour")[:, None] - 0.5) * np.array([0.7, 0.0, -0.35])
-    flux = (ratio[:, None] * scene["total"] * bluer)[:, None] * profile[:, None]
-    return x, y, size, size, flux
 
 
 def _chains(draws: Draws, structure: dict, scene: dict):
@@ -248,9 +251,9 @@ def _chains(draws: Draws, structure: dict, scene: dict):
         fuzz_phi = start[:, None] + 2.4 * draws.normal(f"fuzz-phi-{which}", N_CHAIN) * 0.35
         fuzz_r = 1.4 + 1.6 * draws.uniform(f"fuzz-r-{which}", N_CHAIN)
         kinds = [
-            (tail, tail_phi, tail_r, 0.14 + 0.16 * t, np.exp(-1.3 * t) * 0.0050),
-            (stream, stream_phi, stream_r, 0.16 + 0 * t, (0.4 + 0 * t) * 0.0050),
-            (shell, shell_phi, shell_r, 0.10 + 0 * t, np.exp(-3 * (t - 0.5) ** 2) * 0.0035),
+            (tail, tail_phi, tail_r, 0.14 + 0.16 * t, np.exp(-1.3 * t) * 0.0036),
+            (stream, stream_phi, stream_r, 0.16 + 0 * t, (0.4 + 0 * t) * 0.0036),
+            (shell, shell_phi, shell_r, 0.10 + 0 * t, np.exp(-6 * (t - 0.5) ** 2) * 0.0022),
             (diffuse, fuzz_phi, fuzz_r, 0.45 + 0 * t, (1 + 0 * t) * 0.0038),
         ]
         phi, radius, size, light = 0.0, 0.0, 1e-3, 0.0
@@ -289,13 +292,14 @@ def _faults(draws: Draws, telescope: Telescope, scene: dict):
     zero = np.zeros(n)
     wide = 0.35 * fov
     star = scene["total"][:, 1] * 1.5 * (scene["star_target"] > 0)
-    spike = 0.05 + 0.2 * telescope.spikes
+    spike, halo = 0.25 * telescope.spikes, 0.2 * max(0.0, 1 - 2 * telescope.spikes)
     rows = [
         (x0, y0, 0.3 * seeing, 0.3 * seeing, bright),
         (x0, y0, 2.2 * seeing, 2.2 * seeing, 0.25 * bright),
+        (x0, y0, 0.12 * fov, 0.12 * fov, halo * bright),
         (x0, y0, 0.13 * fov, 0.3 * seeing, spike * 0.4 * bright),
         (x0, y0, 0.3 * seeing, 0.13 * fov, spike * 0.4 * bright),
-        (x0, zero, 0.25 * seeing, 0.8 * fov, 0.25 * bright),
+        (x0, zero, 0.25 * seeing, 0.8 * fov, 0.3 * telescope.spikes * bright),
         (x0, y0, wide, wide, 12 * scene["scattered"] * unit * fov**2 * 0.8),
         (x0, zero, 0.5 * telescope.pixel + zero, 5 * fov, 60 * scene["column"] * unit * fov * seeing),
         (zero, zero, zero, zero, 0.9 * star),
@@ -304,7 +308,8 @@ def _faults(draws: Draws, telescope: Telescope, scene: dict):
     ]
     x, y, sx, sy, flux = (np.stack([row[i] for row in rows], axis=1) for i in range(5))
     tint = np.repeat(np.repeat(white[None, None], len(rows), axis=1), n, axis=0)
-    tint[:, 5] *= np.stack(
+    tint[:, 2] *= np.array([0.7, 0.8, 1.6])
+    tint[:, 6] *= np.stack(
         [1.3 - draws.uniform("scatter-tint"), np.full(n, 0.8), 0.3 + draws.uniform("scatter-tint")], 1
     )
     return x, y, sx, sy, flux[..., None] * tint

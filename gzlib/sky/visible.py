@@ -27,7 +27,7 @@ def visible(telescope: Telescope, population: dict, structure: dict, scene: dict
     def sharp(scale):
         return 1 / (1 + (0.42 * resolution / scale) ** 2)
 
-    open_view = np.clip((s["disc_q"] - 0.22) / 0.25, 0, 1)
+    open_view = np.clip((s["disc_q"] - 0.22) / 0.42, 0, 1)  # inclined discs hide more from the eye than from light
     faint = scene["noise"] * 0.35 / resolution
     glow = scene["total"][:, 1] / radius**2
     blur = (0.42 * resolution) ** 2
@@ -71,7 +71,7 @@ def visible(telescope: Telescope, population: dict, structure: dict, scene: dict
         "flocculence": s["flocculence"],
         "merger": s["major_merger"] * clarity,
         "minor_merger": s["minor_merger"] * sharp(0.5 * radius) * clarity,
-        "overlap": (s["stage"] == 1) * clarity,
+        "overlap": (s["stage"] == 1) * scene["companion_near"] * clarity,
         "advance": s["advance"],
         **low,
         "lens": s["lens"] * sharp(0.2 * scene["bulge_radius"]) * clarity,
