@@ -53,6 +53,8 @@ def correlated_noise(picture: torch.Tensor, p: dict[str, torch.Tensor], telescop
     spread = torch.stack([brightness, colour, colour], 1)
     white = pixel_noise(p["pixel_key"], size).to(brightness.dtype)
     white = torch.matmul(torch.matmul(spread, white), spread.transpose(2, 3))
+    if telescope.specks:
+        white[:, 1:] *= white[:, 1:].abs() / np.sqrt(3)
     sigma, sigma_colour = ((p["noise"] / torch.sqrt(p["pixel"] ** 2 + 12 * s**2))[:, None, None] for s in kernels)
     sky, sky_colour = (10 ** (0.4 * (22.5 - level)) for level in (telescope.sky, telescope.sky_colour))
     bright = picture.mean(1).clamp(min=0)

@@ -50,6 +50,8 @@ class Telescope:
         Kernel of the noise in colour, which the JPEG files carry at half the resolution; in pixels of the 424 px file.
     noise_bands : (float, float, float)
         Noise of blue, middle and red as the picture shows it, in units of what ``depth`` says.
+    specks : bool
+        Whether colour shows in specks, with most of the sky nearly grey: where a service cuts each band at black.
     noise_colour, noise_scatter, depth_scatter : float
         Noise in colour, before its kernel smooths it, in units of that in brightness; scatter of each band's noise,
         and of all bands' noise together, between pictures (natural log).
@@ -92,6 +94,7 @@ class Telescope:
     grain: float
     chroma_grain: float
     noise_bands: tuple[float, float, float]
+    specks: bool
     noise_colour: float
     noise_scatter: float
     depth_scatter: float
@@ -117,7 +120,7 @@ _SDSS = Telescope(
     moffat_beta=3.0,
     depth=25.95,
     sky=23.5,
-    sky_colour=29.5,
+    sky_colour=26.3,
     magnitude_limit=17.0,
     redshift=0.057,
     mass_floor=8.8,
@@ -131,10 +134,11 @@ _SDSS = Telescope(
     black=(0.0076, 0.0153, 0.0161),
     black_scatter=(0.004, 0.004, 0.005),
     grain=0.60,
-    chroma_grain=7.0,
-    noise_bands=(0.91, 0.98, 1.07),
-    noise_colour=0.3,
-    noise_scatter=0.22,
+    chroma_grain=9.0,
+    noise_bands=(1.00, 1.00, 1.02),
+    specks=True,
+    noise_colour=1.4,
+    noise_scatter=0.1,
     depth_scatter=0.16,
     file_noise=1.27,
     file_grain=4.5,
@@ -173,6 +177,7 @@ _DECAM = Telescope(
     grain=0.29,
     chroma_grain=1.83,
     noise_bands=(0.907, 0.857, 1.027),
+    specks=False,
     noise_colour=0.638,
     noise_scatter=0.0,
     depth_scatter=0.12,
@@ -213,6 +218,7 @@ _HST = Telescope(
     grain=0.4,
     chroma_grain=1.7,
     noise_bands=(1.0, 1.0, 1.0),
+    specks=False,
     noise_colour=0.5,
     noise_scatter=0.1,
     depth_scatter=0.2,
@@ -282,6 +288,8 @@ TELESCOPES = {
         saturation=0.5,
         black=(0.06, 0.06, 0.06),
         black_scatter=(0.0036, 0.0036, 0.0036),
+        specks=False,
+        noise_colour=0.5,
         noise_scatter=0.1,
         gradient=0.4,
     ),
