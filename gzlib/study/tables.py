@@ -103,22 +103,55 @@ def votes_table() -> pd.DataFrame:
 def pictures_table() -> pd.DataFrame:
     """AUC of a classifier that tells two sets of pictures apart, one row for each pair, one column for each view.
 
-    The rows of simulated pictures come first; then, as yardsticks, real pictures against real ones.
+    The rows of simulated pictures come first, then those of the sky's version before this one and, as yardsticks, real
+    pictures against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
     """
-    simulated, yardsticks = {}, {}
+    now, before, yardsticks = {}, {}, {}
     for record in reports("sky_realism"):
-        name, detail = record["name"].removeprefix("sky.realism."), record["detail"]
+        kind, name = record["name"].removeprefix("sky.").split(".", 1)
+        detail = record["detail"]
+        if kind != "realism":
+            continue
         if "auc" not in detail:
             yardsticks["real GZ2 against real DECaLS"] = {"full": record["value"]}
             continue
         survey, choice = name.split(".")
-        simulated[f"{_SURVEYS[survey]}: real against simulated ({choice})"] = {
-            view.replace("_", " "): auc for view, auc in detail["auc"].items()
-        }
-        yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {
-            "full": detail["auc_real_half_against_half"]
-        }
-    return pd.DataFrame.from_dict(simulated | yardsticks, orient="index").rename_axis("pictures")
+        this = detail["sky"] == sky_identity()
+        row = {view.replace("_", " "): auc for view, auc in detail["auc"].items()}
+        row["fresh encoder"] = round(float(np.mean(detail["auc_fresh_encoder"])), 3)
+        pair = f"{_SURVEYS[survey]}: real against simulated ({choice}{'' if this else '; version before'})"
+        (now if this else before)[pair] = row
+        if this:
+            half = detail["auc_real_half_against_half"]
+            yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {"full": half}
+    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("pictures")
+
+
+_MEASURES = {
+    "neighbours": "neighbours",
+    "neighbour_width": "their width [px]",
+    "neighbour_axis_ratio": "their axis ratio",
+    "core_width": "width of the core [px]",
+    "axis_ratio": "axis ratio",
+    "asymmetry": "asymmetry",
+    "colour": "red minus blue",
+    "detail_2_4": "structure of 2 to 4 px",
+    "sky_detail_2_4": "noise of 2 to 4 px",
+}
+
+
+def structure_table() -> pd.DataFrame:
+    """Medians of what 128 px pictures show, real and simulated, by this version of the sky and the one before."""
+    rows = {}
+    for record in reports("sky_realism"):
+        if record["name"].startswith("sky.structure."):
+            survey = _SURVEYS[record["name"].rsplit(".", 1)[1]]
+            version = "simulated" if record["detail"]["sky"] == sky_identity() else "version before"
+            for measure, words in _MEASURES.items():
+                found = record["detail"]["measures"][measure]
+                rows.setdefault((survey, words), {})["real"] = found["real"][0]
+                rows[survey, words][version] = found["simulated"][0]
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
 
 
 def transfer_table() -> pd.DataFrame:
