@@ -55,6 +55,7 @@ from gzlib.files import is_held
 from gzlib.progress import Live, duration
 from gzlib.training.runs import LOCK, key_of, run
 from gzlib.training.store import read_run
+from gzlib.training.workers import helped, worker_count
 
 
 class Tally:
@@ -115,6 +116,7 @@ def sweep(
     jobs: Iterable[Job],
     *,
     device: str = "auto",
+    workers: int | None = None,
     report: Callable[[str], None] | None = None,
     **conduct,
 ) -> list[dict]:
@@ -126,6 +128,9 @@ def sweep(
 
     Parameters
     ----------
+    workers : int, optional
+        Processes on this machine that share the runs, with one thread each where there are several; by default as many
+        as cores, see :func:`gzlib.training.workers.worker_count`.
     report : callable, optional
         Takes one line at a time; by default standard error, with a live line below where that is a terminal.
     **conduct
@@ -147,9 +152,14 @@ def sweep(
 
     keys = [key_of(*job) for job in jobs]
     job_of = dict(zip(keys, jobs, strict=True))
-    tally, records, todo = Tally(jobs_left(job_of), total=len(job_of)), {}, list(job_of)
+    left = jobs_left(job_of)
+    tally, records, todo = Tally(left, total=len(job_of)), {}, list(job_of)
+    if workers is None:
+        workers = worker_count(len(left), device=device)
 
-    with closing(screen):
+    # What a user's own terminal or logger shows is shown of this process's share.
+    passed_on = {name: value for name, value in conduct.items() if name != "live"}
+    with closing(screen), helped(list(left.values()), workers - 1, device=device, **passed_on):
         for wait in (False, True):
             busy = []
             for key in todo:
