@@ -136,6 +136,8 @@ class Recipe:
     layer_decay : float
         Factor on the learning rate from each layer group to the one below it; 1 for none.
     augment : Augment
+    epochs : float
+        At most so many times as many galaxies as there are to train on, in place of ``examples``; 0 for ``examples``.
     average : float
         Train beside the weights their running average; it is what is validated and kept. Step ``s`` (from 0) brings it
         ``average / (average + s)`` of the way to the present weights, so that it looks back over a fixed share of the
@@ -166,6 +168,7 @@ class Recipe:
     layer_decay: float = 1.0
     augment: Augment = field(default_factory=Augment)
     accumulate: int = 1
+    epochs: float = 0.0
     average: float = 0.0
     spacing: float = 0.0
     warmup_examples: int = 0
@@ -176,13 +179,17 @@ class Recipe:
         for name in ("examples", "batch_size", "accumulate", "evaluations", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"Recipe: '{name}' must be above zero, not {getattr(self, name)}.")
-        for name in ("average", "spacing", "warmup_examples", "watch"):
+        for name in ("epochs", "average", "spacing", "warmup_examples", "watch"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"Recipe: '{name}' must be zero or more, not {getattr(self, name)}.")
         if self.precision not in PRECISIONS:
             raise UserError(f"Recipe: unknown precision '{self.precision}'; use one of {', '.join(PRECISIONS)}.")
         if self.schedule not in ("cosine", "constant"):
             raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
+
+    def most_examples(self, n_train: int) -> int:
+        """The most galaxies that a run shows, counting each time, of ``n_train`` different ones."""
+        return round(self.epochs * n_train) if self.epochs else self.examples
 
 
 # From pretrained weights: slower, slower still towards the stem, and a head that forgets at random.

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from gzlib.training import distributed
 from gzlib.training.checkpoint import leave, load_checkpoint, save_checkpoint, stop_requests
 from gzlib.training.distributed import autocast
 from gzlib.training.monitor import silent, telling
+from gzlib.training.workers import Pace
 
 
 def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.AdamW:
@@ -218,7 +219,7 @@ def fit(
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
     optimiser = adamw(model, recipe, device=device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    last = max(1, math.ceil(recipe.examples / train.batch_size))
+    last = max(1, math.ceil(recipe.most_examples(len(train)) / train.batch_size))
     validations = validation_steps(recipe, last, train.batch_size, len(train))
     history, best, first = History(limit=last * train.batch_size), None, 0
     stored = checkpoint and load_checkpoint(checkpoint, model, optimiser, averaged=averaged, key=key, report=report)
@@ -254,6 +255,7 @@ def fit(
     with (
         stop_requests() if checkpoint else nullcontext([]) as stops,
         telling(last, train.batch_size, folder=folder, report=report, live=live, log=log) as tell,
+        closing(Pace(device, report)) as pace,
     ):
         for step in range(first, last + 1):
             validate = history.loss_steps > 0 and step in validations
@@ -298,6 +300,7 @@ def fit(
             loss_sum += loss
             history.loss_steps += 1
             unread.append((step, torch.stack([loss, norm])))
+            pace.step()
 
     model.load_state_dict(best)
     return history

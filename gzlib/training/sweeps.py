@@ -99,8 +99,9 @@ class Tally:
 
 
 def _cost(config: RunConfig) -> int:
-    """Galaxies that a run shows to its network; a linear probe sees each label once."""
-    return config.n_train if getattr(config, "mode", "full") == "linear" else config.recipe.examples
+    """Galaxies that a run shows to its network at most; a linear probe sees each label once."""
+    linear = getattr(config, "mode", "full") == "linear"
+    return config.n_train if linear else config.recipe.most_examples(config.n_train)
 
 
 FAILED = "{failed} of {all} runs failed (see failed.json in their folders); the next sweep tries them again"

@@ -1,7 +1,9 @@
-"""A sweep in several processes of this machine, one thread each: helpers that take their share of its jobs.
+"""Processes and threads on this machine: a sweep's helpers, and a run that makes room for other programs.
 
 Two processes with a thread each do twice the work of one; two threads in one process do 1.3 times as much, and next to
-another busy program a hundredth, because OpenMP's threads spin while they wait for each other.
+another busy program a hundredth, because OpenMP's threads spin while they wait for each other. So a sweep takes as many
+processes as there are cores, with one thread each, and a run by itself gives its threads up when they crawl.
+``benchmarks/threads.py`` measures both.
 
 A helper is nothing but another sweep over the same jobs and the same store, where each run is made by one process.
 """
@@ -12,7 +14,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -44,6 +47,50 @@ def worker_count(runs: int, *, device: str) -> int:
     if world() > 1 or choose_device(device).type != "cpu":
         return int(wanted or 1) if world() == 1 else 1
     return max(1, min(int(wanted or cores()), runs))
+
+
+WINDOW = 1.0  # seconds
+# Threads that spin use all the processor time that they are given. Beside one busy program two threads on two cores get
+# two thirds of what they ask for; alone they get nine tenths and more.
+ENOUGH = 0.8
+
+
+class Pace:
+    """Watches a run's steps on a CPU, and goes to one thread when its threads have to wait for other programs.
+
+    Twice in a row, because a checkpoint or a slow disk makes a window of its own. The number of threads that there was
+    comes back with :meth:`close`.
+
+    Parameters
+    ----------
+    report : callable
+        Takes the sentence that says so.
+    """
+
+    def __init__(self, device: torch.device, report: Callable[[str], None]):
+        self.threads = torch.get_num_threads() if device.type == "cpu" and world() == 1 else 1
+        self.watching, self.report, self.short = self.threads > 1, report, 0
+        self._open()
+
+    def _open(self):
+        self.since, self.used = time.perf_counter(), time.process_time()
+
+    def step(self):
+        """A step has been made."""
+        if not self.watching or (passed := time.perf_counter() - self.since) < WINDOW:
+            return
+        share = (time.process_time() - self.used) / (passed * self.threads)
+        self.short = self.short + 1 if share < ENOUGH else 0
+        self._open()
+        if self.short == 2:
+            self.watching = False
+            torch.set_num_threads(1)
+            self.report(f"Other programs are busy: the run goes on with one thread instead of {self.threads}.")
+
+    def close(self):
+        """Take the threads back, for the next run."""
+        if torch.get_num_threads() != self.threads and self.threads > 1:
+            torch.set_num_threads(self.threads)
 
 
 @contextmanager

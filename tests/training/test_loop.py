@@ -149,6 +149,12 @@ def test_the_average_looks_back_over_a_fixed_share_of_the_run():
     assert history.as_metrics()["end"]["why"] == "ceiling"
 
 
+def test_epochs_count_the_galaxies_at_hand():
+    history = train(new_model(), replace(SHORT, examples=10**9, epochs=4.0, evaluations=1))
+    assert history.examples == [160]  # of 40 galaxies
+    assert [Recipe(epochs=0.5).most_examples(n) for n in (10, 100)] == [5, 50]
+
+
 def test_a_longer_run_is_validated_at_the_same_places():
     recipe = Recipe(spacing=0.25)
     short, long = (loop.validation_steps(recipe, last, 10, 100) for last in (60, 120))

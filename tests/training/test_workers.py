@@ -80,3 +80,30 @@ def test_as_many_workers_as_cores_but_not_more_than_runs(monkeypatch):
     monkeypatch.setenv(workers.VARIABLE, "many")
     with pytest.raises(UserError, match="GZLIB_WORKERS must be a number of processes, 1 or more, not 'many'"):
         workers.worker_count(9, device="cpu")
+
+
+def test_a_run_whose_threads_wait_for_others_gives_them_up(monkeypatch):
+    clock = {"wall": 0.0, "used": 0.0}
+    monkeypatch.setattr(workers.time, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(workers.time, "process_time", lambda: clock["used"])
+    set_to, said = [], []
+    monkeypatch.setattr(workers.torch, "get_num_threads", lambda: (set_to or [2])[-1])
+    monkeypatch.setattr(workers.torch, "set_num_threads", set_to.append)
+
+    def seconds(n, share):
+        for _ in range(n * 10):
+            clock["wall"] += 0.1
+            clock["used"] += 0.1 * 2 * share
+            pace.step()
+
+    pace = workers.Pace(torch.device("cpu"), said.append)
+    seconds(5, 0.95)
+    seconds(1, 0.4)  # a checkpoint
+    seconds(5, 0.95)
+    assert set_to == said == []
+    seconds(3, 0.66)
+    seconds(5, 0.5)  # with one thread: nothing more to give up
+    assert set_to == [1]
+    assert said == ["Other programs are busy: the run goes on with one thread instead of 2."]
+    pace.close()
+    assert set_to == [1, 2]
