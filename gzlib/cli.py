@@ -410,11 +410,11 @@ def _list_runs(records: list[dict], args):
 
 
 def _sweep(args):
-    from gzlib.study import preset_jobs
+    from gzlib.study import preset_jobs, recipe_rule
     from gzlib.training import plan_table, read_plan, sweep, sweep_on
 
     conduct = _conduct(args)
-    jobs = read_plan(args.plan, preset=preset_jobs)
+    jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.dry_run:
         import pandas as pd
 

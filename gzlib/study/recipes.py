@@ -5,9 +5,11 @@ galaxies, so that its length is found and not chosen. The numbers come from ``be
 of one family and checked on others.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from gzlib.config import Recipe
+from gzlib.errors import UserError
 
 STUDY = Recipe(
     learning_rate=1e-2,
@@ -30,3 +32,10 @@ FAMILIES = {
 def study_recipe(encoder: str, n_train: int) -> Recipe:
     """The study's recipe for an encoder and so many training galaxies."""
     return replace(STUDY, **FAMILIES.get(encoder.split("_")[0], {}))
+
+
+def recipe_rule(name: str) -> Callable[[str, int], Recipe]:
+    """The rule that a plan names; there is one, ``study``."""
+    if name != "study":
+        raise UserError(f"Unknown rule '{name}' for recipes; there is 'study'.")
+    return study_recipe
