@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 import torch
@@ -109,6 +109,8 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
     environment = {name: value for name, value in os.environ.items() if name != trace.VARIABLE}
     environment |= {name: str(path) for name, path in stores.items() if path is not None}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", VARIABLE: "1"}
+    own = str(paths.PACKAGE.parent)  # a notebook's kernel may have found the package where a helper would not
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "gzlib.training.workers"]
     quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
     started = []
@@ -116,8 +118,9 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
         for _ in range(helpers):
             # A session of its own: Ctrl-C reaches this process, which then stops its helpers in good order.
             started.append(subprocess.Popen(command, env=environment, start_new_session=True, **quiet))
-            started[-1].stdin.write(json.dumps(order) + "\n")
-            started[-1].stdin.flush()
+            with suppress(BrokenPipeError):  # one that does not start leaves its jobs to the others
+                started[-1].stdin.write(json.dumps(order) + "\n")
+                started[-1].stdin.flush()
         yield
     finally:
         for helper in started:
@@ -127,7 +130,8 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
                 helper.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 helper.kill()
-            helper.stdin.close()
+            with suppress(BrokenPipeError):
+                helper.stdin.close()
         torch.set_num_threads(threads)
 
 
