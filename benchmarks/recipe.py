@@ -52,10 +52,12 @@ class Cell:
 def candidates(encoder: str, n: int) -> dict[str, Recipe]:
     """The recipes that were chosen from: the study's, and what it could have been."""
     study = study_recipe(encoder, n)
-    cosine = replace(study, schedule="cosine", average=0.0, spacing=0.0, patience=0, evaluations=1)
+    present = replace(study, optimizer="adamw")
+    cosine = replace(present, schedule="cosine", spacing=0.0, patience=0, evaluations=1)
     return {
         "study": study,
-        "no average": replace(study, average=0.0),
+        "constant rate": present,
+        "constant rate, running average": replace(present, average=10.0),
         "no dropout": replace(study, dropout=0.0),
         **{f"cosine over {epochs} epochs": replace(cosine, epochs=epochs) for epochs in (16.0, 32.0, 64.0, 128.0)},
     }
@@ -101,11 +103,12 @@ def atlas() -> Iterator[Cell]:
             changed[f"stochastic depth {rate:g}"] = replace(study, drop_path=rate)
         for batch in (32, 128, 256):
             changed[f"batches of {batch}"] = replace(study, batch_size=batch)
-        for average in (0.0, 3.0, 12.0):
-            changed[f"average {average:g}"] = replace(study, average=average)
+        present = replace(study, optimizer="adamw")
+        for average in (0.0, 3.0, 10.0):
+            changed[f"AdamW, average {average:g}"] = replace(present, average=average)
         for patience in (1, 4):
             changed[f"patience {patience}"] = replace(study, patience=patience)
-        cosine = replace(study, schedule="cosine", average=0.0, spacing=0.0, patience=0, evaluations=10)
+        cosine = replace(present, schedule="cosine", spacing=0.0, patience=0, evaluations=10)
         for epochs in (8.0, 16.0, 32.0, 64.0, 128.0):
             changed[f"cosine over {epochs:g} epochs"] = replace(cosine, epochs=epochs)
         views = study.augment

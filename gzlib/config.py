@@ -23,6 +23,7 @@ IN_EVERY_KEY = {
     "FinetuneConfig": "task encoder n_train label seed weights mode recipe",
 }
 SPLIT_MODES = ("hash", "source")
+OPTIMIZERS = ("adamw", "schedule-free")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
 
@@ -136,6 +137,9 @@ class Recipe:
     layer_decay : float
         Factor on the learning rate from each layer group to the one below it; 1 for none.
     augment : Augment
+    optimizer : {"adamw", "schedule-free"}
+        ``schedule-free`` is AdamW that needs no falling rate (Defazio et al. 2024, arXiv:2405.15682): it keeps an
+        average of the weights, which is what is validated and kept.
     epochs : float
         At most so many times as many galaxies as there are to train on, in place of ``examples``; 0 for ``examples``.
     average : float
@@ -168,6 +172,7 @@ class Recipe:
     layer_decay: float = 1.0
     augment: Augment = field(default_factory=Augment)
     accumulate: int = 1
+    optimizer: str = "adamw"
     epochs: float = 0.0
     average: float = 0.0
     spacing: float = 0.0
@@ -182,6 +187,10 @@ class Recipe:
         for name in ("epochs", "average", "spacing", "warmup_examples", "watch"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"Recipe: '{name}' must be zero or more, not {getattr(self, name)}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"Recipe: unknown optimizer '{self.optimizer}'; use one of {', '.join(OPTIMIZERS)}.")
+        if self.optimizer == "schedule-free" and (self.schedule != "constant" or self.average):
+            raise UserError("Recipe: the optimizer 'schedule-free' needs schedule='constant' and average=0.")
         if self.precision not in PRECISIONS:
             raise UserError(f"Recipe: unknown precision '{self.precision}'; use one of {', '.join(PRECISIONS)}.")
         if self.schedule not in ("cosine", "constant"):

@@ -1,9 +1,10 @@
 """The study's recipe: a run goes on until it no longer gets better, with a rule for what regularises it.
 
-The rate stays constant. What is validated and kept is the running average of the weights, and a run ends when that has
-not improved while the run grew by a third, so that its length is found and not chosen. Few galaxies and wide encoders
-need more regularisation; the rule says how much. Its numbers were found with ``benchmarks/recipe.py`` on two widths at
-1,000 and 4,000 galaxies, and checked on others.
+The optimizer is schedule-free: its rate stays constant, and what is validated and kept is its average of the weights. A
+run ends when that has not improved while the run grew by a third, so that its length is found and not chosen. Few
+galaxies and wide encoders need more regularisation; the rule says how much. Its numbers were found on two widths at
+1,000 and 4,000 galaxies, and checked on others; ``benchmarks/recipe.py`` compares the recipe with what it could have
+been.
 """
 
 import math
@@ -15,11 +16,11 @@ from gzlib.config import Recipe
 from gzlib.errors import UserError
 
 STUDY = Recipe(
+    optimizer="schedule-free",
     learning_rate=1e-2,
     schedule="constant",
     warmup_examples=12_800,
     epochs=160.0,
-    average=10.0,
     spacing=0.15,
     patience=2,
     watch=2_000,

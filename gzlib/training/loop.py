@@ -12,22 +12,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
-from timm.utils import ModelEmaV3
 from torch import nn
 
 from gzlib.config import Recipe
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.training import distributed
+from gzlib.training.averages import Present, Running, ScheduleFree, seed_torch
 from gzlib.training.checkpoint import leave, load_checkpoint, save_checkpoint, stop_requests
 from gzlib.training.distributed import autocast
 from gzlib.training.monitor import silent, telling
 from gzlib.training.workers import Pace
 
 
-def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.AdamW:
-    """AdamW over a model's parameters, in one kernel where torch has it."""
+def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over a model's parameters, in one kernel where torch has it, or the recipe's relative of it."""
     groups = parameter_groups(model, recipe)
+    if recipe.optimizer == "schedule-free":
+        from schedulefree import AdamWScheduleFree  # few recipes need it
+
+        optimiser = AdamWScheduleFree(groups, lr=recipe.learning_rate)
+        optimiser.train()
+        return optimiser
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=device.type in ("cpu", "cuda") or None)
 
 
@@ -210,19 +216,21 @@ def fit(
     """
     if not distributed.is_main():
         report, live, log = silent, None, None
-    watched, averaged = model, None
-    if recipe.average:  # a decay of s / (average + s) in step s, see Recipe
-        averaged = ModelEmaV3(model, decay=1.0, use_warmup=True, warmup_gamma=recipe.average, warmup_power=1.0)
-        watched = averaged.module
     network = distributed.replicated(model, device)
     if compile:
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
     optimiser = adamw(model, recipe, device=device)
+    if recipe.optimizer == "schedule-free":
+        watched = ScheduleFree(model, optimiser, train, recipe=recipe, seed=seed, device=device)
+    else:
+        watched = Running(model, recipe.average) if recipe.average else Present(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
     last = max(1, math.ceil(recipe.most_examples(len(train)) / train.batch_size))
     validations = validation_steps(recipe, last, train.batch_size, len(train))
     history, best, first = History(limit=last * train.batch_size), None, 0
-    stored = checkpoint and load_checkpoint(checkpoint, model, optimiser, averaged=averaged, key=key, report=report)
+    stored = checkpoint and load_checkpoint(
+        checkpoint, model, optimiser, averaged=watched.average, key=key, report=report
+    )
     if stored:
         history, best, first = History(**stored["history"]), stored["best"], stored["step"]
     if distributed.share(first) != first:
@@ -246,7 +254,7 @@ def fit(
         history.loss_sum = loss_sum.item()
         try:
             if distributed.is_main():
-                state = {"averaged": averaged, "step": step, "best": best, "history": vars(history)}
+                state = {"averaged": watched.average, "step": step, "best": best, "history": vars(history)}
                 save_checkpoint(checkpoint, model, optimiser, key=key, **state)
         except NotWritten as error:
             report(f"{error} If the run is cut off now, it goes on from an earlier checkpoint or its start.")
@@ -261,7 +269,8 @@ def fit(
             validate = history.loss_steps > 0 and step in validations
             read(keep=0 if validate else 1)
             if validate:
-                val_loss = evaluate(watched, loss_of, val, device=device, precision=recipe.precision)
+                watched.make()
+                val_loss = evaluate(watched.module, loss_of, val, device=device, precision=recipe.precision)
                 model.train()
                 if not math.isfinite(val_loss):
                     what = f"The validation loss is {val_loss} after {step} steps; lower the learning rate."
@@ -272,7 +281,7 @@ def fit(
                 history.loss_steps = 0
                 loss_sum.zero_()
                 if history.best == len(history.val_loss) - 1:
-                    best = {k: v.detach().clone() for k, v in watched.state_dict().items()}
+                    best = {k: v.detach().clone() for k, v in watched.module.state_dict().items()}
                 tell.validation(step, history.train_loss[-1], val_loss, rate_at(step - 1))
             finished = step == last or history.spent(recipe.patience)
             due = checkpoint is not None and time.monotonic() - saved > checkpoint_seconds
@@ -290,13 +299,12 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(step) * group.get("lr_scale", 1.0)
             own = [distributed.rank()] if distributed.rank() else []
-            _seed(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
+            seed_torch(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
             loss = _gradients(network, loss_of, train, step, recipe=recipe, device=device)
             norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            if averaged:
-                averaged.update(model, step + 1)
+            watched.after_step(step)
             loss_sum += loss
             history.loss_steps += 1
             unread.append((step, torch.stack([loss, norm])))
@@ -304,13 +312,6 @@ def fit(
 
     model.load_state_dict(best)
     return history
-
-
-def _seed(number: int, device: torch.device):
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(number)  # torch.manual_seed looks for GPUs every time, for 0.8 ms
-    else:
-        torch.manual_seed(number)
 
 
 def _gradients(network, loss_of, train: Loader, step: int, *, recipe: Recipe, device: torch.device) -> torch.Tensor:

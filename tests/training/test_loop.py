@@ -21,6 +21,8 @@ CPU = torch.device("cpu")
 SHORT = Recipe(examples=320, batch_size=16, learning_rate=3e-3, evaluations=4, drop_path=0.2, dropout=0.2)
 UNTIL_BEST = replace(SHORT, examples=800, schedule="constant", average=3.0, spacing=0.2, patience=2, warmup_examples=64)
 
+FREE = replace(UNTIL_BEST, average=0.0, optimizer="schedule-free")
+
 
 def bright_or_dark(n=60):
     """Two classes that differ in brightness, with noise."""
@@ -64,7 +66,7 @@ def test_is_repeatable_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in states)
 
 
-@pytest.mark.parametrize("recipe", [SHORT, UNTIL_BEST], ids=["cosine", "averaged"])
+@pytest.mark.parametrize("recipe", [SHORT, UNTIL_BEST, FREE], ids=["cosine", "averaged", "schedule-free"])
 def test_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
     undisturbed = new_model()
     expected = train(undisturbed, recipe)
@@ -153,6 +155,30 @@ def test_epochs_count_the_galaxies_at_hand():
     history = train(new_model(), replace(SHORT, examples=10**9, epochs=4.0, evaluations=1))
     assert history.examples == [160]  # of 40 galaxies
     assert [Recipe(epochs=0.5).most_examples(n) for n in (10, 100)] == [5, 50]
+
+
+def test_what_schedule_free_training_keeps_is_the_optimizers_own_average(monkeypatch):
+    """Its batch norms are those of the average, and the weights that train are left alone."""
+    made = []
+
+    class Spied(loop.ScheduleFree):
+        def make(self):
+            before = {k: v.clone() for k, v in self.model.state_dict().items()}
+            super().make()
+            assert all(torch.equal(v, before[k]) for k, v in self.model.state_dict().items())
+            self.optimiser.eval()
+            pairs = zip(self.module.parameters(), self.model.parameters(), strict=True)
+            made.append(max((a - b).abs().max().item() for a, b in pairs))
+            self.optimiser.train()
+
+    monkeypatch.setattr(loop, "ScheduleFree", Spied)
+    torch.manual_seed(5)
+    encoder = build_encoder("resnet_w4", drop_path=0.2)
+    model = GalaxyModel(encoder, ClassHead(encoder.num_features, 2))
+    history = train(model, replace(FREE, patience=0, examples=320))
+    assert len(made) == len(history.val_loss) and max(made) < 1e-6
+    again = loop.evaluate(model, nn.functional.cross_entropy, loaders()[1], device=CPU)
+    assert again == pytest.approx(min(history.val_loss))
 
 
 def test_a_longer_run_is_validated_at_the_same_places():
@@ -288,5 +314,7 @@ def test_bad_recipe():
         Recipe(schedule="step")
     with pytest.raises(UserError, match="'average' must be zero or more, not nan"):
         Recipe(average=float("nan"))
+    with pytest.raises(UserError, match="optimizer 'schedule-free' needs schedule='constant'"):
+        Recipe(optimizer="schedule-free")
     with pytest.raises(UserError, match="precision 'half'; use one of auto, float32, bfloat16"):
         Recipe(precision="half")
