@@ -105,9 +105,10 @@ def test_patience_stops_early(monkeypatch):
     assert history.best == 1
 
 
-def test_patience_counts_on_after_a_resumption(tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", [UNTIL_BEST, FREE], ids=["averaged", "schedule-free"])
+def test_patience_counts_on_after_a_resumption(tmp_path, monkeypatch, recipe):
     """The run stops where it would have stopped, and keeps the weights that it would have kept."""
-    recipe, file = replace(UNTIL_BEST, examples=8_000, patience=3), tmp_path / "checkpoint.pt"
+    recipe, file = replace(recipe, examples=8_000, patience=3), tmp_path / "checkpoint.pt"
     bowl = [3.0, 2.0, 2.5, 2.4, 2.3, 1.0]
     losses = iter(bowl)
     monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: next(losses))
