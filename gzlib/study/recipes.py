@@ -20,7 +20,6 @@ STUDY = Recipe(
     learning_rate=1e-2,
     schedule="constant",
     warmup_examples=12_800,
-    epochs=160.0,
     spacing=0.15,
     patience=2,
     watch=2_000,
@@ -30,6 +29,8 @@ STUDY = Recipe(
 # convolutions gain nothing from bfloat16 on a CPU.
 FAMILIES = {"convnext": {"learning_rate": 3e-3, "precision": "float32"}}
 DROPOUT, STRONGEST_AT = 0.5, 1_000  # of the features; from so many galaxies on it falls with the root of their number
+# Most epochs, a guard that few runs should meet: from so many galaxies on it falls with the cube root of their number.
+EPOCHS, MOST_UP_TO = 160.0, 4_000
 DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
 
 
@@ -40,7 +41,8 @@ def study_recipe(encoder: str, n_train: int) -> Recipe:
     doublings = max(0.0, math.log2(int(width[1]) / NONE_AT)) if width else 1.0
     regularised = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few}
     regularised = {name: round(value, 3) for name, value in regularised.items()}  # as a plan would write them
-    return replace(STUDY, **regularised, **FAMILIES.get(encoder.split("_")[0], {}))
+    epochs = float(round(EPOCHS * min(1.0, (MOST_UP_TO / n_train) ** (1 / 3))))
+    return replace(STUDY, epochs=epochs, **regularised, **FAMILIES.get(encoder.split("_")[0], {}))
 
 
 def recipe_rule(name: str) -> Callable[[str, int], Recipe]:
