@@ -17,7 +17,7 @@ from gzlib.errors import UserError
 
 STUDY = Recipe(
     optimizer="schedule-free",
-    learning_rate=1e-2,
+    learning_rate=2e-2,
     schedule="constant",
     warmup_examples=12_800,
     spacing=0.15,
