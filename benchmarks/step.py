@@ -48,12 +48,12 @@ def rows():
     return [*out, on_gpu_only("step.mfu", "of the matrix rate", lambda: utilisation("convnext_nano", 128))]
 
 
-def study(encoder: str, batch: int):
+def study(encoder: str, batch: int, side: int = SIDE):
     """Model, loss and loader as pretraining has them, on random pictures and simulated votes."""
     schema = load_schema("paper")
     votes = union_votes(schema, 512)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (GALAXIES, SIDE, SIDE, 3), np.uint8)
+    images = rng.integers(0, 256, (GALAXIES, side, side, 3), np.uint8)
     labels = votes.numpy()[rng.integers(0, len(votes), GALAXIES)]
     loader = Loader(images, labels, np.arange(GALAXIES), batch_size=batch, augment=Augment(), device=device())
     torch.manual_seed(0)

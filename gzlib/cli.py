@@ -145,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("plan", type=Path, help="a TOML file; see examples/plan.toml")
     sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are complete; make none")
     sub.add_argument(
+        "--workers", type=int, metavar="N", help="processes here, one thread each (default: as many as cores)"
+    )
+    sub.add_argument(
         "--scheduler", metavar="WHERE", help="Dask workers: local:N processes here, or a running scheduler's address"
     )
     sub.add_argument("--bring-weights", action="store_true", help="from workers that do not share this file system")
@@ -407,11 +410,11 @@ def _list_runs(records: list[dict], args):
 
 
 def _sweep(args):
-    from gzlib.study import preset_jobs
+    from gzlib.study import preset_jobs, recipe_rule
     from gzlib.training import plan_table, read_plan, sweep, sweep_on
 
     conduct = _conduct(args)
-    jobs = read_plan(args.plan, preset=preset_jobs)
+    jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.dry_run:
         import pandas as pd
 
@@ -422,7 +425,7 @@ def _sweep(args):
     if args.scheduler:
         records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, **conduct)
     else:
-        records = sweep(jobs, **conduct)
+        records = sweep(jobs, workers=args.workers, **conduct)
     print(f"{len(records)} of {len(jobs)} runs complete")
     return 0 if len(records) == len(jobs) else 1
 

@@ -23,6 +23,8 @@ IN_EVERY_KEY = {
     "FinetuneConfig": "task encoder n_train label seed weights mode recipe",
 }
 SPLIT_MODES = ("hash", "source")
+OPTIMIZERS = ("adamw", "schedule-free")
+PRECISIONS = ("auto", "float32", "bfloat16")
 PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
 
 
@@ -135,6 +137,25 @@ class Recipe:
     layer_decay : float
         Factor on the learning rate from each layer group to the one below it; 1 for none.
     augment : Augment
+    optimizer : {"adamw", "schedule-free"}
+        ``schedule-free`` is AdamW that needs no falling rate (Defazio et al. 2024, arXiv:2405.15682): it keeps an
+        average of the weights, which is what is validated and kept.
+    epochs : float
+        At most so many times as many galaxies as there are to train on, in place of ``examples``; 0 for ``examples``.
+    average : float
+        Train beside the weights their running average; it is what is validated and kept. Step ``s`` (from 0) brings it
+        ``average / (average + s)`` of the way to the present weights, so that it looks back over a fixed share of the
+        run, about one part in ``average + 1``, however long the run becomes. 0 for none.
+    spacing : float
+        Validate each time that the run has grown by this fraction since the last time, from its first epoch on, in
+        place of ``evaluations`` at even distances; ``patience`` counts these. 0 for even distances.
+    warmup_examples : int
+        Warm up over so many galaxies, in place of a fraction of the steps; 0 for the fraction.
+    watch : int
+        Validate on so many galaxies of the validation split, the same in every run; 0 for all.
+    precision : {"auto", "float32", "bfloat16"}
+        Of the network in training and test; heads and losses stay in float32. ``auto`` is bfloat16 on GPUs that have
+        it and float32 elsewhere.
     """
 
     examples: int = 60_000
@@ -151,13 +172,33 @@ class Recipe:
     layer_decay: float = 1.0
     augment: Augment = field(default_factory=Augment)
     accumulate: int = 1
+    optimizer: str = "adamw"
+    epochs: float = 0.0
+    average: float = 0.0
+    spacing: float = 0.0
+    warmup_examples: int = 0
+    watch: int = 0
+    precision: str = "auto"
 
     def __post_init__(self):
         for name in ("examples", "batch_size", "accumulate", "evaluations", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"Recipe: '{name}' must be above zero, not {getattr(self, name)}.")
+        for name in ("epochs", "average", "spacing", "warmup_examples", "watch"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"Recipe: '{name}' must be zero or more, not {getattr(self, name)}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"Recipe: unknown optimizer '{self.optimizer}'; use one of {', '.join(OPTIMIZERS)}.")
+        if self.optimizer == "schedule-free" and (self.schedule != "constant" or self.average):
+            raise UserError("Recipe: the optimizer 'schedule-free' needs schedule='constant' and average=0.")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"Recipe: unknown precision '{self.precision}'; use one of {', '.join(PRECISIONS)}.")
         if self.schedule not in ("cosine", "constant"):
             raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
+
+    def most_examples(self, n_train: int) -> int:
+        """The most galaxies that a run shows, counting each time, of ``n_train`` different ones."""
+        return round(self.epochs * n_train) if self.epochs else self.examples
 
 
 # From pretrained weights: slower, slower still towards the stem, and a head that forgets at random.

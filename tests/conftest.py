@@ -8,6 +8,7 @@ import pytest
 
 # Tiny networks gain nothing from threads, and threads that wait for one another crawl on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GZLIB_WORKERS", "1")  # a helper of a sweep takes longer to start than a test's runs take
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # last, so that none hides a package
 

@@ -76,7 +76,7 @@ def study_hours(record: dict | None, jobs: list) -> float:
         Runs that take turns; validation, a few per cent, is left out.
     """
     cost = {(c.encoder, s.size): seconds_a_picture(record, c.encoder, s.size) for c, s in jobs}
-    return sum(c.recipe.examples * cost[c.encoder, s.size] for c, s in jobs) / 3600
+    return sum(c.recipe.most_examples(c.n_train) * cost[c.encoder, s.size] for c, s in jobs) / 3600
 
 
 def most_examples(record: dict | None, encoder: str, side: int, *, hours: float) -> float:
@@ -90,7 +90,7 @@ def largest_study(record: dict | None, jobs: list, *, hours: float) -> float:
     All runs are made longer, or shorter, by one factor; the longest one's pictures are returned.
     """
     needed = study_hours(record, jobs)
-    longest = max(c.recipe.examples for c, _ in jobs)
+    longest = max(c.recipe.most_examples(c.n_train) for c, _ in jobs)
     return longest * hours / needed
 
 

@@ -13,11 +13,15 @@ from gzlib.errors import UserError
 from gzlib.files import write_whole
 
 
-def save_checkpoint(path: Path, model, optimiser, *, key: str, step: int, best: dict | None, history: dict):
+def save_checkpoint(
+    path: Path, model, optimiser, *, key: str, step: int, best: dict | None, history: dict, averaged=None
+):
     """Write the state before ``step``. No random state is needed: each step seeds its own.
 
     Parameters
     ----------
+    averaged : Module, optional
+        Beside the model, where its weights are averaged.
     key : str
         Of the run, so that no other run takes the state for its own.
 
@@ -27,6 +31,7 @@ def save_checkpoint(path: Path, model, optimiser, *, key: str, step: int, best: 
         If the disk is full or may not be written; an earlier checkpoint stays.
     """
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "best": best}
+    state["averaged"] = averaged and averaged.state_dict()
 
     def write(file):
         try:
@@ -39,8 +44,10 @@ def save_checkpoint(path: Path, model, optimiser, *, key: str, step: int, best: 
     write_whole(path, write)
 
 
-def load_checkpoint(path: Path, model, optimiser, *, key: str, report: Callable[[str], None]) -> dict | None:
-    """Put a stored state into the model and the optimiser.
+def load_checkpoint(
+    path: Path, model, optimiser, *, key: str, report: Callable[[str], None], averaged=None
+) -> dict | None:
+    """Put a stored state into the model, the optimiser and the averaged weights where there are any.
 
     A file that cannot be read is as good as none, since training from the start gives the same result: a line says so
     and the next checkpoint takes its place. One that belongs to another run is not touched.
@@ -69,7 +76,9 @@ def load_checkpoint(path: Path, model, optimiser, *, key: str, report: Callable[
     try:
         model.load_state_dict(stored["model"])
         optimiser.load_state_dict(stored["optimiser"])
-    except (RuntimeError, ValueError):
+        if averaged:
+            averaged.load_state_dict(stored["averaged"])
+    except (RuntimeError, ValueError, KeyError):
         raise UserError(f"'{path}' holds another model than this run's; delete it to start the run anew.") from None
     return stored
 

@@ -22,6 +22,7 @@ from gzlib.progress import Live
 from gzlib.training.runs import key_of, run
 from gzlib.training.store import read_run, write_run
 from gzlib.training.sweeps import FAILED, Job, Tally, is_stored, jobs_left, title
+from gzlib.training.workers import cores
 
 POLL_SECONDS = 1.0
 CONNECT_SECONDS = 20
@@ -43,8 +44,8 @@ def sweep_on(
     Parameters
     ----------
     scheduler : str
-        ``local:N`` starts N processes on this machine (``local``: one for every two cores), which share its cores
-        and use this process's stores; anything else is the address of a running scheduler, such as
+        ``local:N`` starts N processes on this machine (``local``: as many as cores), which share its cores and use
+        this process's stores; anything else is the address of a running scheduler, such as
         ``tcp://host:8786``, whose workers use the stores that their environment names.
     bring_weights : bool
         Fetch the weights, too, from workers that do not store to this file system.
@@ -176,8 +177,8 @@ def _connected(scheduler: str) -> Iterator:
     except ImportError as error:
         raise UserError(f"'{scheduler}' needs Dask ({error}); install it with: pip install 'gzlib[cluster]'") from None
     if scheduler.split(":")[0] == "local":
-        n, cores = local_workers(scheduler), os.cpu_count() or 1
-        threads = str(max(1, cores // n))
+        n = local_workers(scheduler)
+        threads = str(max(1, cores() // n))
         stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_STORE": paths.STORE, "GZLIB_SURVEYS": paths.SURVEYS}
         environment = {name: str(path) for name, path in stores.items() if path is not None}
         environment |= {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -210,7 +211,7 @@ def local_workers(scheduler: str) -> int:
     """Processes that ``local`` or ``local:N`` asks for."""
     _, colon, number = scheduler.partition(":")
     if not colon:
-        return max(1, (os.cpu_count() or 1) // 2)
+        return cores()
     if not number.isdigit() or int(number) < 1:
         raise UserError(f"'{scheduler}': write local:N with the number of processes, such as local:4.")
     return int(number)

@@ -32,13 +32,14 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast(device: torch.device):
-    """bfloat16 where matrix units make it pay; heads and losses stay in float32.
+def autocast(device: torch.device, precision: str = "auto"):
+    """The precision of a recipe (:class:`gzlib.config.Recipe`); heads and losses stay in float32.
 
-    On CPUs it is left off: depthwise convolutions lose more than the matrix products gain.
+    ``auto`` is bfloat16 on GPUs alone: on CPUs depthwise convolutions lose more than the matrix products gain.
     """
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" or (precision == "auto" and gpu):
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 

@@ -121,5 +121,4 @@ def _train_all(config, folder, data, labels, n_classes, subset, test, *, device,
     model.eval()
     with torch.no_grad():
         prediction = torch.cat([model(x).cpu() for x, _ in open_loader(images, labels, test, **common).plain()])
-    curve = {k: getattr(history, k) for k in ("examples", "train_loss", "val_loss")}
-    return prediction, {"n_params": count_parameters(encoder), "history": curve}, model
+    return prediction, {"n_params": count_parameters(encoder), **history.as_metrics()}, model

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,20 +18,28 @@ from gzlib.config import Recipe
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.training import distributed
+from gzlib.training.averages import Present, Running, ScheduleFree, seed_torch
 from gzlib.training.checkpoint import leave, load_checkpoint, save_checkpoint, stop_requests
 from gzlib.training.distributed import autocast
 from gzlib.training.monitor import silent, telling
+from gzlib.training.workers import Pace
 
 
-def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.AdamW:
-    """AdamW over a model's parameters, in one kernel where torch has it."""
+def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over a model's parameters, in one kernel where torch has it, or the recipe's relative of it."""
     groups = parameter_groups(model, recipe)
+    if recipe.optimizer == "schedule-free":
+        from schedulefree import AdamWScheduleFree  # few recipes need it
+
+        optimiser = AdamWScheduleFree(groups, lr=recipe.learning_rate)
+        optimiser.train()
+        return optimiser
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=device.type in ("cpu", "cuda") or None)
 
 
 def learning_rate(recipe: Recipe, step: int, last: int) -> float:
     """Learning rate of step ``step`` (from 0) of ``last``: up along a line, then down along a cosine or flat."""
-    warm = max(1, round(recipe.warmup * last))
+    warm = max(1, round(recipe.warmup_examples / (recipe.batch_size * recipe.accumulate) or recipe.warmup * last))
     if step < warm:
         return recipe.learning_rate * ((step + 1) / warm)
     if recipe.schedule == "constant":
@@ -73,13 +81,17 @@ class NonFiniteLoss(UserError):
 
 @dataclass
 class History:
-    """What :func:`fit` saw: one entry for each validation, and the sums behind the next training loss."""
+    """What :func:`fit` saw: one entry for each validation, and the sums behind the next training loss.
+
+    ``limit`` is the most galaxies that the recipe shows.
+    """
 
     examples: list[int] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     loss_sum: float = 0.0
     loss_steps: int = 0
+    limit: int = 0
 
     @property
     def best(self) -> int:
@@ -88,6 +100,29 @@ class History:
     def spent(self, patience: int) -> bool:
         """Whether the last ``patience`` validations brought nothing better."""
         return bool(patience and self.val_loss) and len(self.val_loss) - 1 - self.best >= patience
+
+    def as_metrics(self) -> dict:
+        """What a run's record says of it: ``history`` (a list for each validation) and ``end``.
+
+        ``end`` has ``examples`` (galaxies seen in all), ``best`` (when the weights that were kept had been reached) and
+        ``why`` the run ended: ``patience`` or ``ceiling`` (all that the recipe allows).
+        """
+        seen = self.examples[-1]
+        end = {"examples": seen, "best": self.examples[self.best]}
+        end["why"] = "ceiling" if seen >= self.limit else "patience"
+        return {"history": {k: getattr(self, k) for k in ("examples", "train_loss", "val_loss")}, "end": end}
+
+
+def validation_steps(recipe: Recipe, last: int, batch: int, galaxies: int) -> set[int]:
+    """After which steps a run of ``last`` steps of ``batch`` galaxies, of ``galaxies`` in all, is validated."""
+    if not recipe.spacing:
+        every = max(1, math.ceil(last / recipe.evaluations))
+        return {*range(every, last, every), last}
+    steps, step = set(), galaxies / batch  # whatever ``last`` is: a longer run begins like a shorter one
+    while step < last:
+        steps.add(math.ceil(step))
+        step = max(step * (1 + recipe.spacing), step + 1)
+    return {*steps, last}
 
 
 def _non_finite(step: int, learning_rate: float, loss: float, norm: float, ids: list) -> NonFiniteLoss:
@@ -185,11 +220,17 @@ def fit(
     if compile:
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
     optimiser = adamw(model, recipe, device=device)
+    if recipe.optimizer == "schedule-free":
+        watched = ScheduleFree(model, optimiser, train, recipe=recipe, seed=seed, device=device)
+    else:
+        watched = Running(model, recipe.average) if recipe.average else Present(model)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    last = max(1, math.ceil(recipe.examples / train.batch_size))
-    every = max(1, math.ceil(last / recipe.evaluations))
-    history, best, first = History(), None, 0
-    stored = checkpoint and load_checkpoint(checkpoint, model, optimiser, key=key, report=report)
+    last = max(1, math.ceil(recipe.most_examples(len(train)) / train.batch_size))
+    validations = validation_steps(recipe, last, train.batch_size, len(train))
+    history, best, first = History(limit=last * train.batch_size), None, 0
+    stored = checkpoint and load_checkpoint(
+        checkpoint, model, optimiser, averaged=watched.average, key=key, report=report
+    )
     if stored:
         history, best, first = History(**stored["history"]), stored["best"], stored["step"]
     if distributed.share(first) != first:
@@ -213,7 +254,8 @@ def fit(
         history.loss_sum = loss_sum.item()
         try:
             if distributed.is_main():
-                save_checkpoint(checkpoint, model, optimiser, key=key, step=step, best=best, history=vars(history))
+                state = {"averaged": watched.average, "step": step, "best": best, "history": vars(history)}
+                save_checkpoint(checkpoint, model, optimiser, key=key, **state)
         except NotWritten as error:
             report(f"{error} If the run is cut off now, it goes on from an earlier checkpoint or its start.")
 
@@ -221,12 +263,14 @@ def fit(
     with (
         stop_requests() if checkpoint else nullcontext([]) as stops,
         telling(last, train.batch_size, folder=folder, report=report, live=live, log=log) as tell,
+        closing(Pace(device, report)) as pace,
     ):
         for step in range(first, last + 1):
-            validate = history.loss_steps > 0 and (step % every == 0 or step == last)
+            validate = history.loss_steps > 0 and step in validations
             read(keep=0 if validate else 1)
             if validate:
-                val_loss = evaluate(model, loss_of, val, device=device)
+                watched.make()
+                val_loss = evaluate(watched.module, loss_of, val, device=device, precision=recipe.precision)
                 model.train()
                 if not math.isfinite(val_loss):
                     what = f"The validation loss is {val_loss} after {step} steps; lower the learning rate."
@@ -237,7 +281,7 @@ def fit(
                 history.loss_steps = 0
                 loss_sum.zero_()
                 if history.best == len(history.val_loss) - 1:
-                    best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+                    best = {k: v.detach().clone() for k, v in watched.module.state_dict().items()}
                 tell.validation(step, history.train_loss[-1], val_loss, rate_at(step - 1))
             finished = step == last or history.spent(recipe.patience)
             due = checkpoint is not None and time.monotonic() - saved > checkpoint_seconds
@@ -255,37 +299,32 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(step) * group.get("lr_scale", 1.0)
             own = [distributed.rank()] if distributed.rank() else []
-            _seed(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
-            loss = _gradients(network, loss_of, train, step, accumulate=recipe.accumulate, device=device)
+            seed_torch(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
+            loss = _gradients(network, loss_of, train, step, recipe=recipe, device=device)
             norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+            watched.after_step(step)
             loss_sum += loss
             history.loss_steps += 1
             unread.append((step, torch.stack([loss, norm])))
+            pace.step()
 
     model.load_state_dict(best)
     return history
 
 
-def _seed(number: int, device: torch.device):
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(number)  # torch.manual_seed looks for GPUs every time, for 0.8 ms
-    else:
-        torch.manual_seed(number)
-
-
-def _gradients(network, loss_of, train: Loader, step: int, *, accumulate: int, device: torch.device) -> torch.Tensor:
+def _gradients(network, loss_of, train: Loader, step: int, *, recipe: Recipe, device: torch.device) -> torch.Tensor:
     """Add up the gradients of the mean loss over a whole step, batch by batch; the loss itself is returned."""
     images, labels = train.batch(step)
     processes = distributed.world()
-    batches = min(accumulate, train.batch_size // processes)  # of few galaxies, no batch is empty
+    batches = min(recipe.accumulate, train.batch_size // processes)  # of few galaxies, no batch is empty
     loss_in_all = torch.zeros((), device=device)
     pairs = zip(images.tensor_split(batches), labels.tensor_split(batches), strict=True)
     for i, (some, their_labels) in enumerate(pairs, start=1):
         wait = processes > 1 and i < batches  # gradients travel between processes once a step
         with network.no_sync() if wait else nullcontext():
-            with autocast(device):
+            with autocast(device, recipe.precision):
                 prediction = network(some)
             # A mean over these galaxies becomes their share of the mean over the step's.
             loss = loss_of(prediction.float(), their_labels) * (len(some) / train.batch_size)
@@ -295,13 +334,15 @@ def _gradients(network, loss_of, train: Loader, step: int, *, accumulate: int, d
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loss_of: Callable, loader: Loader, *, device: torch.device) -> float:
+def evaluate(
+    model: nn.Module, loss_of: Callable, loader: Loader, *, device: torch.device, precision: str = "auto"
+) -> float:
     """Mean loss over all galaxies of a loader, plain views, model in evaluation mode; each process takes its share."""
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
     for i, (images, labels) in enumerate(loader.plain()):
         if i % distributed.world() == distributed.rank():
-            with autocast(device):
+            with autocast(device, precision):
                 prediction = model(images)
             total += loss_of(prediction.float(), labels).item() * len(labels)
     return distributed.total(total).item() / len(loader)

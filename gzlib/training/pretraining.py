@@ -11,7 +11,7 @@ from gzlib.data.curation import make_survey
 from gzlib.data.floor import survey_floor
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.data.schema import Schema, load_schema
-from gzlib.data.survey import open_survey, open_truth, training_subset
+from gzlib.data.survey import open_survey, open_truth, seeded_order, training_subset
 from gzlib.errors import UserError
 from gzlib.models.encoders import count_parameters, refuse_small_pictures
 from gzlib.models.heads import DirichletHead, GalaxyModel, JointHead
@@ -44,7 +44,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
         ``loss`` (test loss a galaxy, summed over questions), ``loss_se`` (its standard error over test galaxies),
         ``questions`` (test loss of each question, mean over the galaxies asked), ``asked`` (how many those are),
         ``baseline`` (test loss of predicting the training set's mean answers), ``floor`` (of a perfect predictor,
-        known for simulated galaxies only), ``schema``, ``n_params`` (encoder), ``history``.
+        known for simulated galaxies only), ``schema``, ``n_params`` (encoder), ``history`` and ``end`` (see
+        :meth:`gzlib.training.loop.History.as_metrics`).
     test : dict
         The loss of each test galaxy, see :func:`gzlib.training.store.pack_per_galaxy`.
     model : GalaxyModel
@@ -61,7 +62,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     labels = np.hstack([votes, structure], dtype=np.float32) if structure.size else votes
     train = train_loader(images, labels, subset, recipe=recipe, seed=config.seed, device=device)
     common = {"batch_size": recipe.batch_size, "device": device}
-    val = open_loader(images, labels, splits["val"], **common)
+    val = open_loader(images, labels, watched_galaxies(data, splits["val"], recipe.watch), **common)
     test = open_loader(images, votes, splits["test"], **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
@@ -80,13 +81,27 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
 
     if structure.size:
         model.head = model.head.votes  # what was learnt beside the votes is in the encoder
-    metrics, per_galaxy = question_losses(model, loss, test, schema, device=device)
+    measure = {"device": device, "precision": recipe.precision}
+    metrics, per_galaxy = question_losses(model, loss, test, schema, **measure)
     metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
     metrics["floor"] = survey_floor(folder) if data.attrs["simulated"] else None
     metrics["schema"] = data.attrs["schema"]
     metrics["n_params"] = count_parameters(encoder)
-    metrics["history"] = {k: getattr(history, k) for k in ("examples", "train_loss", "val_loss")}
+    metrics |= history.as_metrics()
     return metrics, pack_per_galaxy(per_galaxy, what="loss"), model
+
+
+def watched_galaxies(data, val: np.ndarray, watch: int) -> np.ndarray:
+    """So many of the validation galaxies ``val``, the same for every run on a survey; all of them where ``watch`` is 0.
+
+    Raises
+    ------
+    UserError
+        If there are fewer.
+    """
+    if watch > len(val):
+        raise UserError(f"Recipe: 'watch' is {watch}, but the survey has {len(val)} validation galaxies.")
+    return np.sort(val[seeded_order(data.id_str.values[val], 0)[:watch]]) if watch else val
 
 
 def visible_structure(folder: Path, rows: np.ndarray) -> np.ndarray:
@@ -124,7 +139,9 @@ def mean_concentrations(votes: np.ndarray, schema: Schema) -> np.ndarray:
 
 
 @torch.no_grad()
-def question_losses(model, loss: VoteLoss, loader: Loader, schema: Schema, *, device: torch.device):
+def question_losses(
+    model, loss: VoteLoss, loader: Loader, schema: Schema, *, device: torch.device, precision: str = "auto"
+):
     """Loss of a model over a loader's galaxies.
 
     Returns
@@ -139,7 +156,7 @@ def question_losses(model, loss: VoteLoss, loader: Loader, schema: Schema, *, de
     asked = torch.zeros(loss.n_questions, dtype=torch.int64)
     galaxies = []
     for images, votes in loader.plain():
-        with autocast(device):
+        with autocast(device, precision):
             concentrations = model(images)
         value, galaxy, question = (t.cpu() for t in loss.asked(concentrations.float(), votes))
         sums.index_add_(0, question, value.double())

@@ -26,7 +26,9 @@ A plan is a TOML file that says which runs there are:
     weights = ["random", "galaxies"]    # a table's name: each of its runs with this encoder
     n_train = [50, 100, 300]
 
-``preset = "laptop"`` alone stands for all runs of that preset's study.
+``preset = "laptop"`` alone stands for all runs of that preset's study. ``rule = "study"`` in ``[recipe]`` gives each
+pretrain table the recipe that the study has for its encoder and its number of galaxies; other fields of ``[recipe]``
+and of the tables' own recipes change it.
 """
 
 import time
@@ -55,6 +57,7 @@ from gzlib.files import is_held
 from gzlib.progress import Live, duration
 from gzlib.training.runs import LOCK, key_of, run
 from gzlib.training.store import read_run
+from gzlib.training.workers import helped, worker_count
 
 
 class Tally:
@@ -98,8 +101,9 @@ class Tally:
 
 
 def _cost(config: RunConfig) -> int:
-    """Galaxies that a run shows to its network; a linear probe sees each label once."""
-    return config.n_train if getattr(config, "mode", "full") == "linear" else config.recipe.examples
+    """Galaxies that a run shows to its network at most; a linear probe sees each label once."""
+    linear = getattr(config, "mode", "full") == "linear"
+    return config.n_train if linear else config.recipe.most_examples(config.n_train)
 
 
 FAILED = "{failed} of {all} runs failed (see failed.json in their folders); the next sweep tries them again"
@@ -115,6 +119,7 @@ def sweep(
     jobs: Iterable[Job],
     *,
     device: str = "auto",
+    workers: int | None = None,
     report: Callable[[str], None] | None = None,
     **conduct,
 ) -> list[dict]:
@@ -126,6 +131,9 @@ def sweep(
 
     Parameters
     ----------
+    workers : int, optional
+        Processes on this machine that share the runs, with one thread each where there are several; by default as many
+        as cores, see :func:`gzlib.training.workers.worker_count`.
     report : callable, optional
         Takes one line at a time; by default standard error, with a live line below where that is a terminal.
     **conduct
@@ -147,9 +155,14 @@ def sweep(
 
     keys = [key_of(*job) for job in jobs]
     job_of = dict(zip(keys, jobs, strict=True))
-    tally, records, todo = Tally(jobs_left(job_of), total=len(job_of)), {}, list(job_of)
+    left = jobs_left(job_of)
+    tally, records, todo = Tally(left, total=len(job_of)), {}, list(job_of)
+    if workers is None:
+        workers = worker_count(len(left), device=device)
 
-    with closing(screen):
+    # What a user's own terminal or logger shows is shown of this process's share.
+    passed_on = {name: value for name, value in conduct.items() if name != "live"}
+    with closing(screen), helped(list(left.values()), workers - 1, device=device, **passed_on):
         for wait in (False, True):
             busy = []
             for key in todo:
@@ -195,7 +208,12 @@ def is_stored(key: str) -> bool:
 TABLES = ("preset", "survey", "recipe", "pretrain", "finetune")
 
 
-def read_plan(path: Path, *, preset: Callable[[str], list[Job]] | None = None) -> list[Job]:
+Rule = Callable[[str, int], Recipe]
+
+
+def read_plan(
+    path: Path, *, preset: Callable[[str], list[Job]] | None = None, rule: Callable[[str], Rule] | None = None
+) -> list[Job]:
     """The runs that a plan names, in its order, pretraining first.
 
     Parameters
@@ -203,6 +221,9 @@ def read_plan(path: Path, *, preset: Callable[[str], list[Job]] | None = None) -
     preset : callable, optional
         Gives the runs of a preset by its name, as :func:`gzlib.study.preset_jobs` does; without it a plan may name
         none.
+    rule : callable, optional
+        Gives, by its name, a function of encoder and training galaxies that returns a recipe, as
+        :func:`gzlib.study.recipe_rule` does.
 
     Raises
     ------
@@ -216,11 +237,17 @@ def read_plan(path: Path, *, preset: Callable[[str], list[Job]] | None = None) -
         raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The plan '{path}' is no TOML: {error}.") from None
-    return jobs_of(plan, path.name, preset=preset)
+    return jobs_of(plan, path.name, preset=preset, rule=rule)
 
 
-def jobs_of(plan: dict, where: str, *, preset: Callable[[str], list[Job]] | None = None) -> list[Job]:
-    """The runs of a plan that has been read; ``where`` names it in errors, ``preset`` as for :func:`read_plan`."""
+def jobs_of(
+    plan: dict,
+    where: str,
+    *,
+    preset: Callable[[str], list[Job]] | None = None,
+    rule: Callable[[str], Rule] | None = None,
+) -> list[Job]:
+    """The runs of a plan that has been read; ``where`` names it in errors, the others as for :func:`read_plan`."""
     refuse_unknown(plan, TABLES, where)
     jobs: list[Job] = []
     if "preset" in plan:
@@ -231,10 +258,16 @@ def jobs_of(plan: dict, where: str, *, preset: Callable[[str], list[Job]] | None
         jobs += preset(plan["preset"])
     shared = plan.get("survey", {})
     named: dict[str, list[Job]] = {}
+    common, recipe_of = dict(plan.get("recipe", {})), None
+    if "rule" in common:
+        name = common.pop("rule")
+        if rule is None:
+            raise UserError(f"{where}: rules belong to the study; read this plan with rule=gzlib.study.recipe_rule.")
+        recipe_of = rule(name)
     for place, table in _tables(plan, "pretrain", where):
-        default = PretrainConfig("", 0, recipe=fill(Recipe(), plan.get("recipe", {}), f"{where}, [recipe]"))
+        default = PretrainConfig("", 0, recipe=fill(Recipe(), common, f"{where}, [recipe]"))
         name = table.pop("name", None)
-        made = _expand(table, default, shared, place)
+        made = _expand(table, default, shared, place, recipe_of and _changed(recipe_of, common, f"{where}, [recipe]"))
         if name is not None:
             named.setdefault(name, []).extend(made)
         jobs += made
@@ -275,7 +308,11 @@ def _tables(plan: dict, kind: str, where: str):
         yield f"{where}, [[{kind}]] {number}", dict(table)
 
 
-def _expand(table: dict, default, shared: dict, where: str) -> list[Job]:
+def _changed(rule: Rule, changes: dict, where: str) -> Rule:
+    return lambda encoder, n_train: fill(rule(encoder, n_train), changes, where)
+
+
+def _expand(table: dict, default, shared: dict, where: str, recipe_of: Rule | None = None) -> list[Job]:
     survey = {**shared, **table.pop("survey", {})}
     refuse_unknown(table, [field.name for field in fields(default)], where)
     if "source" not in survey:
@@ -285,7 +322,15 @@ def _expand(table: dict, default, shared: dict, where: str) -> list[Job]:
         raise UserError(f'{where}: no encoder; name one, such as "convnext_w10", or a list of them.')
     if "n_train" not in table:
         table["n_train"] = training_galaxies(spec)
-    return [(fill(default, values, where), spec) for values in grid(table, default)]
+    jobs = []
+    for values in grid(table, default):
+        config = fill(default, values, where)
+        if recipe_of:
+            config = replace(
+                config, recipe=fill(recipe_of(config.encoder, config.n_train), values.get("recipe", {}), where)
+            )
+        jobs.append((config, spec))
+    return jobs
 
 
 def _started_from(jobs: list[Job], named: dict[str, list[Job]], where: str) -> list[Job]:

@@ -73,9 +73,9 @@ def train(encoder, *, accumulate=1, loss_of=nn.functional.cross_entropy, **kwarg
 
 def gradient(encoder):
     """Sum of the squared gradient of the first step: Adam would hide a factor in it."""
-    model, shown, _, _ = start(encoder)
+    model, shown, _, recipe = start(encoder)
     network = distributed.replicated(model, CPU)
-    loop._gradients(network, nn.functional.cross_entropy, shown, 0, accumulate=1, device=CPU)
+    loop._gradients(network, nn.functional.cross_entropy, shown, 0, recipe=recipe, device=CPU)
     return sum(p.grad.square().sum().item() for p in model.parameters())
 
 

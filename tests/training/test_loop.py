@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +14,14 @@ from gzlib.errors import UserError
 from gzlib.models.encoders import build_encoder
 from gzlib.models.heads import ClassHead, GalaxyModel
 from gzlib.training import loop
+from gzlib.training.checkpoint import Stopped
 from gzlib.training.loop import learning_rate, parameter_groups
 
 CPU = torch.device("cpu")
 SHORT = Recipe(examples=320, batch_size=16, learning_rate=3e-3, evaluations=4, drop_path=0.2, dropout=0.2)
+UNTIL_BEST = replace(SHORT, examples=800, schedule="constant", average=3.0, spacing=0.2, patience=2, warmup_examples=64)
+
+FREE = replace(UNTIL_BEST, average=0.0, optimizer="schedule-free")
 
 
 def bright_or_dark(n=60):
@@ -60,9 +66,10 @@ def test_is_repeatable_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in states)
 
 
-def test_resumes_bit_for_bit(tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", [SHORT, UNTIL_BEST, FREE], ids=["cosine", "averaged", "schedule-free"])
+def test_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
     undisturbed = new_model()
-    expected = train(undisturbed)
+    expected = train(undisturbed, recipe)
 
     file, calls = tmp_path / "checkpoint.pt", []
 
@@ -78,12 +85,13 @@ def test_resumes_bit_for_bit(tmp_path, monkeypatch):
     save = loop.save_checkpoint
     monkeypatch.setattr(loop, "save_checkpoint", cut_off)
     with pytest.raises(Cut):
-        train(new_model(), checkpoint=file, checkpoint_seconds=-1)
+        train(new_model(), recipe, checkpoint=file, checkpoint_seconds=-1)
     monkeypatch.setattr(loop, "save_checkpoint", save)
     resumed = new_model()
     nn.init.zeros_(resumed.head.linear.weight)  # whatever was in the model is replaced
-    history = train(resumed, checkpoint=file, checkpoint_seconds=1e9)
+    history = train(resumed, recipe, checkpoint=file, checkpoint_seconds=1e9)
     assert history.val_loss == expected.val_loss
+    assert history.as_metrics()["end"] == expected.as_metrics()["end"]
     assert history.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
     for a, b in zip(undisturbed.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -95,6 +103,99 @@ def test_patience_stops_early(monkeypatch):
     history = train(new_model(), Recipe(examples=16 * 60, batch_size=16, evaluations=6, patience=3))
     assert history.val_loss == [3.0, 2.0, 2.5, 2.4, 2.3]
     assert history.best == 1
+
+
+@pytest.mark.parametrize("recipe", [UNTIL_BEST, FREE], ids=["averaged", "schedule-free"])
+def test_patience_counts_on_after_a_resumption(tmp_path, monkeypatch, recipe):
+    """The run stops where it would have stopped, and keeps the weights that it would have kept."""
+    recipe, file = replace(recipe, examples=8_000, patience=3), tmp_path / "checkpoint.pt"
+    bowl = [3.0, 2.0, 2.5, 2.4, 2.3, 1.0]
+    losses = iter(bowl)
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: next(losses))
+    undisturbed, resumed = new_model(), new_model()
+    expected = train(undisturbed, recipe)
+    assert expected.val_loss == bowl[:5]
+    end = expected.as_metrics()["end"]
+    assert (end["why"], end["best"]) == ("patience", expected.examples[1]) and end["examples"] < 8_000
+
+    losses = iter(bowl)
+
+    def evaluate_until_the_fourth(*args, **kwargs):
+        if (loss := next(losses)) == 2.4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_until_the_fourth)
+    with pytest.raises(Stopped):
+        train(new_model(), recipe, checkpoint=file)
+    history = train(resumed, recipe, checkpoint=file)
+    assert (history.val_loss, history.as_metrics()) == (expected.val_loss, expected.as_metrics())
+    assert all(torch.equal(a, b) for a, b in zip(undisturbed.parameters(), resumed.parameters(), strict=True))
+
+
+def test_the_average_looks_back_over_a_fixed_share_of_the_run():
+    """Its weights are those of a polynomial; the last step's is ``average / (average + steps)``."""
+    seen, recipe = [], replace(UNTIL_BEST, examples=320, patience=0, spacing=10.0)
+    kept = new_model()
+
+    def loss_of(prediction, labels):
+        if prediction.requires_grad:
+            seen.append(moving.head.linear.weight.detach().clone())
+        return nn.functional.cross_entropy(prediction, labels)
+
+    moving = kept
+    history = loop.fit(moving, loss_of, *loaders(), recipe=recipe, seed=3, device=CPU)
+    assert history.examples == [48, 320]  # after the first epoch, and at the ceiling
+    expected = seen[1]  # what the first step made
+    for step, weights in enumerate(seen[2 : 3 if history.best == 0 else None], start=1):
+        expected = torch.lerp(expected, weights, 3 / (3 + step))
+    assert history.as_metrics()["end"]["why"] == "ceiling"
+
+
+def test_epochs_count_the_galaxies_at_hand():
+    history = train(new_model(), replace(SHORT, examples=10**9, epochs=4.0, evaluations=1))
+    assert history.examples == [160]  # of 40 galaxies
+    assert [Recipe(epochs=0.5).most_examples(n) for n in (10, 100)] == [5, 50]
+
+
+def test_what_schedule_free_training_keeps_is_the_optimizers_own_average(monkeypatch):
+    """Its batch norms are those of the average, and the weights that train are left alone."""
+    made = []
+
+    class Spied(loop.ScheduleFree):
+        def make(self):
+            before = {k: v.clone() for k, v in self.model.state_dict().items()}
+            super().make()
+            assert all(torch.equal(v, before[k]) for k, v in self.model.state_dict().items())
+            self.optimiser.eval()
+            pairs = zip(self.module.parameters(), self.model.parameters(), strict=True)
+            made.append(max((a - b).abs().max().item() for a, b in pairs))
+            self.optimiser.train()
+
+    monkeypatch.setattr(loop, "ScheduleFree", Spied)
+    torch.manual_seed(5)
+    encoder = build_encoder("resnet_w4", drop_path=0.2)
+    model = GalaxyModel(encoder, ClassHead(encoder.num_features, 2))
+    history = train(model, replace(FREE, patience=0, examples=320))
+    assert len(made) == len(history.val_loss) and max(made) < 1e-6
+    again = loop.evaluate(model, nn.functional.cross_entropy, loaders()[1], device=CPU)
+    assert again == pytest.approx(min(history.val_loss))
+
+
+def test_a_longer_run_is_validated_at_the_same_places():
+    recipe = Recipe(spacing=0.25)
+    short, long = (loop.validation_steps(recipe, last, 10, 100) for last in (60, 120))
+    assert short == {10, 13, 16, 20, 25, 31, 39, 48, 60}
+    assert short - {60} <= long and max(long) == 120
+    assert loop.validation_steps(Recipe(evaluations=3), 10, 10, 100) == {4, 8, 10}
+
+
+def test_bfloat16_is_asked_for_by_the_recipe(monkeypatch):
+    model, seen = new_model(), []
+    model.encoder.register_forward_hook(lambda module, images, features: seen.append(features.dtype))
+    train(model, replace(SHORT, precision="bfloat16"))
+    train(model, replace(SHORT, precision="float32"))
+    assert seen[0] == torch.bfloat16 and seen[-1] == torch.float32
 
 
 @pytest.mark.parametrize(("bad_step", "rate"), [(5, "0.0028"), (19, "2.28e-05")])
@@ -191,6 +292,8 @@ def test_schedule_warms_up_and_decays():
     assert factors[10] == 1.0
     assert factors[-1] < 0.001
     assert learning_rate(Recipe(schedule="constant", learning_rate=2.0), 99, 100) == 2.0
+    short = Recipe(warmup_examples=20 * 64, learning_rate=2.0, schedule="constant")
+    assert [learning_rate(short, step, last) for step in (9, 19, 20) for last in (100, 900)] == [1, 1, 2, 2, 2, 2]
 
 
 def test_layer_decay_slows_the_stem_most():
@@ -210,3 +313,9 @@ def test_bad_recipe():
         Recipe(accumulate=0)
     with pytest.raises(UserError, match="schedule 'step'"):
         Recipe(schedule="step")
+    with pytest.raises(UserError, match="'average' must be zero or more, not nan"):
+        Recipe(average=float("nan"))
+    with pytest.raises(UserError, match="optimizer 'schedule-free' needs schedule='constant'"):
+        Recipe(optimizer="schedule-free")
+    with pytest.raises(UserError, match="precision 'half'; use one of auto, float32, bfloat16"):
+        Recipe(precision="half")

@@ -1,6 +1,7 @@
 """Plans and settings: what a TOML file or ``--set`` says, and the sentences where it says something wrong."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from gzlib import paths
 from gzlib.config import FINETUNING, PretrainConfig, Recipe, fill, grid, parse_settings
 from gzlib.errors import UserError
 from gzlib.files import held
-from gzlib.study import preset_jobs
+from gzlib.study import preset_jobs, recipe_rule, study_recipe
 from gzlib.study.presets import pretraining_study
 from gzlib.training.runs import LOCK, key_of
 from gzlib.training.sweeps import jobs_of, plan_table, read_plan, state_of
@@ -138,6 +139,30 @@ def test_files_that_are_no_plans(tmp_path):
     file.write_text('[survey]\nsource="sim:gz2:400"\n[pretrain]\nencoder="convnext_w4"')
     with pytest.raises(UserError, match="double brackets"):
         read_plan(file, preset=preset_jobs)
+
+
+def test_a_rule_gives_each_run_the_recipe_of_its_encoder_and_galaxies():
+    text = """
+[survey]
+source = "sim:160"
+[recipe]
+rule = "study"
+watch = 16
+[[pretrain]]
+encoder = ["resnet_w4", "convnext_w4"]
+n_train = [500, 64000]
+recipe = { clip = [0.3, 1.0] }
+"""
+    made = jobs_of(tomllib.loads(text), "plan.toml", rule=recipe_rule)
+    assert len(made) == 8
+    for config, _ in made:
+        expected = replace(study_recipe(config.encoder, config.n_train), watch=16, clip=config.recipe.clip)
+        assert config.recipe == expected
+    assert {config.recipe.clip for config, _ in made} == {0.3, 1.0}
+    with pytest.raises(UserError, match="rules belong to the study"):
+        jobs_of(tomllib.loads(text), "plan.toml")
+    with pytest.raises(UserError, match="Unknown rule 'guess' for recipes; there is 'study'"):
+        jobs_of(tomllib.loads(text.replace('"study"', '"guess"')), "plan.toml", rule=recipe_rule)
 
 
 def test_the_example_is_a_plan():

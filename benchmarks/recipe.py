@@ -1,0 +1,199 @@
+"""Recipes side by side: test loss, processor seconds and epochs, of each recipe at each size, training set and seed.
+
+    python -m gzlib bench recipe --store            compares the candidates, and keeps the rows
+    python benchmarks/recipe.py convergence         half and twice of what ends a run, half and twice the learning rate
+    python benchmarks/recipe.py atlas               many recipes on one small encoder
+
+The last two keep their rows as they go, in ``data/benchmarks/recipe-NAME.json``; what is there is not made again, so
+that a comparison that was cut off goes on. ``--only TEXT`` restricts them to cells whose title contains the text.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from harness import STORE, machine, row
+
+from gzlib import sky
+from gzlib.config import Augment, PretrainConfig, Recipe, SurveySpec, config_dict
+from gzlib.data.curation import survey_fingerprint
+from gzlib.files import replace_file
+from gzlib.identity import content_hash
+from gzlib.study import study_recipe
+from gzlib.training.pretraining import pretrain
+
+SOURCE = "sim:" + "+".join(sky.CAMPAIGNS) + ":24000"
+SIZE = 48
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    candidate: str
+    config: PretrainConfig
+    survey: SurveySpec
+
+    @property
+    def title(self) -> str:
+        c = self.config
+        return f"{self.candidate}, {c.encoder}, {c.n_train:,} galaxies, {self.survey.size} px, seed {c.seed}"
+
+    @property
+    def key(self) -> str:
+        """Of what defines the run, as in the run store; a candidate's name is not part of it."""
+        return content_hash([config_dict(self.config), survey_fingerprint(self.survey)])[:16]
+
+
+def candidates(encoder: str, n: int) -> dict[str, Recipe]:
+    """The recipes that were chosen from: the study's, and what it could have been."""
+    study = study_recipe(encoder, n)
+    present = replace(study, optimizer="adamw")
+    cosine = replace(present, schedule="cosine", spacing=0.0, patience=0, evaluations=1)
+    return {
+        "study": study,
+        "constant rate": present,
+        "constant rate, running average": replace(present, average=10.0),
+        "no dropout": replace(study, dropout=0.0),
+        **{f"cosine over {epochs} epochs": replace(cosine, epochs=epochs) for epochs in (16.0, 32.0, 64.0, 128.0)},
+    }
+
+
+def comparison() -> Iterator[Cell]:
+    for n in (500, 1_000, 4_000):
+        for encoder in ("resnet_w8", "resnet_w16"):
+            for name, recipe in candidates(encoder, n).items():
+                yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), SurveySpec(SOURCE, size=SIZE))
+
+
+def convergence() -> Iterator[Cell]:
+    """Whether the study's runs had come to their end: twice the budget, half and twice the rate."""
+    pairs = [("resnet_w4", (500, 16_000)), ("resnet_w44", (500, 16_000))]
+    for encoder, sizes in pairs:
+        for n in sizes:
+            study = study_recipe(encoder, n)
+            longer = replace(study, epochs=2 * study.epochs, patience=2 * study.patience)
+            changed = {
+                "study": study,
+                "twice the budget": longer,
+                "half the rate": replace(study, learning_rate=study.learning_rate / 2),
+                "twice the rate": replace(study, learning_rate=study.learning_rate * 2),
+            }
+            for name, recipe in changed.items():
+                yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), SurveySpec(SOURCE, size=SIZE))
+
+
+def atlas() -> Iterator[Cell]:
+    """How much of an exponent is the recipe's: many reasonable recipes on one small encoder."""
+    encoder = "resnet_w8"
+    for n in (500, 2_000, 8_000):
+        study = study_recipe(encoder, n)
+        changed = {"study": study}
+        for factor in (0.25, 0.5, 2.0, 4.0):
+            changed[f"rate x {factor:g}"] = replace(study, learning_rate=study.learning_rate * factor)
+        for decay in (0.0, 0.01, 0.2, 0.5):
+            changed[f"weight decay {decay:g}"] = replace(study, weight_decay=decay)
+        for rate in (0.0, 0.2, 0.35, 0.7):
+            changed[f"dropout {rate:g}"] = replace(study, dropout=rate)
+        for rate in (0.1, 0.3):
+            changed[f"stochastic depth {rate:g}"] = replace(study, drop_path=rate)
+        for batch in (32, 128, 256):
+            changed[f"batches of {batch}"] = replace(study, batch_size=batch)
+        present = replace(study, optimizer="adamw")
+        for average in (0.0, 3.0, 10.0):
+            changed[f"AdamW, average {average:g}"] = replace(present, average=average)
+        for patience in (1, 4):
+            changed[f"patience {patience}"] = replace(study, patience=patience)
+        cosine = replace(present, schedule="cosine", spacing=0.0, patience=0, evaluations=10)
+        for epochs in (8.0, 16.0, 32.0, 64.0, 128.0):
+            changed[f"cosine over {epochs:g} epochs"] = replace(cosine, epochs=epochs)
+        views = study.augment
+        changed |= {
+            "no rotation": replace(study, augment=replace(views, rotate=False)),
+            "no augmentation": replace(study, augment=Augment(rotate=False, zoom=(1.0, 1.0), shift=0.0, flip=False)),
+            "zoom to 1.5": replace(study, augment=replace(views, zoom=(0.9, 1.5))),
+            "erasing": replace(study, augment=replace(views, erase=5)),
+            "clip 1": replace(study, clip=1.0),
+        }
+        for name, recipe in changed.items():
+            yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), SurveySpec(SOURCE, size=SIZE))
+        for size in (32, 64):
+            yield Cell(f"{size} px", PretrainConfig(encoder, n, recipe=study), SurveySpec(SOURCE, size=size))
+
+
+COMPARISONS = {"comparison": comparison, "convergence": convergence, "atlas": atlas}
+
+
+def measure(cell: Cell) -> dict:
+    """Make the run of a cell."""
+    began, used = time.perf_counter(), time.process_time()
+    metrics, _, _ = pretrain(cell.config, cell.survey, device=torch.device("cpu"))
+    end = metrics["end"]
+    return {
+        "key": cell.key,
+        "candidate": cell.candidate,
+        "encoder": cell.config.encoder,
+        "n_train": cell.config.n_train,
+        "seed": cell.config.seed,
+        "size": cell.survey.size,
+        "n_params": metrics["n_params"],
+        "loss": round(metrics["loss"], 4),
+        "loss_se": round(metrics["loss_se"], 4),
+        "floor": round(metrics["floor"]["loss"], 4),
+        "val_loss": round(min(metrics["history"]["val_loss"]), 4),
+        "epochs": end["examples"] / cell.config.n_train,
+        "best_epoch": end["best"] / cell.config.n_train,
+        "why": end["why"],
+        "processor_seconds": round(time.process_time() - used, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+        "recipe": asdict(cell.config.recipe),
+    }
+
+
+def carry_out(name: str, *, only: str = "") -> list[dict]:
+    """The results of a comparison's cells, those that are missing made and kept one by one."""
+    file = STORE / ("recipe-cells.json" if name == "comparison" else f"recipe-{name}.json")
+    kept = json.loads(file.read_text()) if file.is_file() else {"machine": machine(), "cells": []}
+    done = {result["key"]: result for result in kept["cells"]}
+    results = []
+    for cell in COMPARISONS[name]():
+        if only not in cell.title:
+            continue
+        if cell.key not in done:
+            done[cell.key] = measure(cell)
+            kept["cells"].append(done[cell.key])
+            replace_file(file, json.dumps(kept, indent=1) + "\n")
+        results.append(done[cell.key] | {"candidate": cell.candidate})
+        r = results[-1]
+        print(
+            f"{cell.title}: {r['loss']:.3f} after {r['epochs']:.0f} epochs, {r['processor_seconds']:.0f} s", flush=True
+        )
+    return results
+
+
+def rows() -> list[dict]:
+    """One row a candidate: its mean excess test loss over the best candidate of each cell, and its processor time."""
+    results = carry_out("comparison")
+    cells = sorted({(r["encoder"], r["n_train"]) for r in results})
+    best = {cell: min(r["loss"] for r in results if (r["encoder"], r["n_train"]) == cell) for cell in cells}
+    out = []
+    for name in dict.fromkeys(r["candidate"] for r in results):
+        own = [r for r in results if r["candidate"] == name]
+        excess = np.mean([r["loss"] - best[r["encoder"], r["n_train"]] for r in own])
+        seconds = sum(r["processor_seconds"] for r in own)
+        epochs = ", ".join(f"{r['epochs']:.0f}" for r in own)
+        detail = f"{len(own)} cells, {seconds:.0f} processor seconds, epochs {epochs}"
+        out.append(row(f"recipe.{name}", float(excess), "nats above the best", detail=detail, cells=own))
+    return out
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=COMPARISONS)
+    parser.add_argument("--only", default="", metavar="TEXT")
+    torch.set_num_threads(1)
+    carry_out(**vars(parser.parse_args()))

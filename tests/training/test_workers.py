@@ -1,0 +1,109 @@
+"""Sweeps in several processes: they share the work, come to the same results, and leave nobody behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from gzlib import paths
+from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.errors import UserError
+from gzlib.training import workers
+from gzlib.training.sweeps import sweep
+
+SURVEY = SurveySpec("sim:gz2:160", size=32)
+quiet = lambda line: None  # noqa: E731
+
+
+def jobs(n, *, examples):
+    recipe = Recipe(examples=examples, batch_size=32, evaluations=1)
+    return [(PretrainConfig("resnet_w4", 60, seed=seed, recipe=recipe), SURVEY) for seed in range(n)]
+
+
+def helpers_of(pid: int) -> list[psutil.Process]:
+    return [p for p in psutil.Process(pid).children() if "gzlib.training.workers" in p.cmdline()]
+
+
+def until(condition, *, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store, monkeypatch):
+    listed, seen = jobs(3, examples=32 * 600), []
+    assert len(sweep(jobs(1, examples=32), report=quiet)) == 1  # the survey is there
+    threads = torch.get_num_threads()
+    records = sweep(listed, workers=2, report=seen.append)
+    assert torch.get_num_threads() == threads and not helpers_of(os.getpid())
+    assert any("is left for the end" in line for line in seen)  # what the helper was making
+    monkeypatch.setattr(paths, "STORE", store / "one")
+    alone = sweep(listed, workers=1, report=quiet)
+    assert [r["metrics"] for r in records] == [r["metrics"] for r in alone]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_helpers_end_with_the_sweep_that_asked_for_them(store, how):
+    sweep(jobs(1, examples=32), report=quiet)
+    code = f"""
+from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.training import sweep
+recipe = Recipe(examples=10**7, batch_size=32, evaluations=1)
+sweep([(PretrainConfig("resnet_w4", 60, seed=seed, recipe=recipe), {SURVEY!r}) for seed in range(2)], workers=2)
+"""
+    places = {"GZLIB_STORE": str(paths.STORE), "GZLIB_SURVEYS": str(paths.SURVEYS)}
+    sweeping = subprocess.Popen([sys.executable, "-c", code], env=os.environ | places, stderr=subprocess.DEVNULL)
+    helper = until(lambda: helpers_of(sweeping.pid))[0]
+    until(lambda: len(list(paths.STORE.glob("*/progress.jsonl"))) == 3)  # both are training now
+    sweeping.send_signal(how)
+    sweeping.wait(30)
+    helper.wait(30)
+    kept = 2 if how == signal.SIGTERM else 1  # the killed one wrote none, its helper did
+    assert len(list(paths.STORE.glob("*/checkpoint.pt"))) == kept
+
+
+def test_as_many_workers_as_cores_but_not_more_than_runs(monkeypatch):
+    monkeypatch.delenv(workers.VARIABLE)
+    monkeypatch.setattr(workers, "cores", lambda: 4)
+    assert [workers.worker_count(runs, device="cpu") for runs in (0, 1, 3, 9)] == [1, 1, 3, 4]
+    monkeypatch.setattr(workers, "choose_device", lambda name: torch.device("cuda"))
+    assert workers.worker_count(9, device="auto") == 1
+    monkeypatch.setenv(workers.VARIABLE, "2")
+    assert workers.worker_count(9, device="auto") == 2
+    monkeypatch.setenv(workers.VARIABLE, "many")
+    with pytest.raises(UserError, match="GZLIB_WORKERS must be a number of processes, 1 or more, not 'many'"):
+        workers.worker_count(9, device="cpu")
+
+
+def test_a_run_whose_threads_wait_for_others_gives_them_up(monkeypatch):
+    clock = {"wall": 0.0, "used": 0.0}
+    monkeypatch.setattr(workers.time, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(workers.time, "process_time", lambda: clock["used"])
+    set_to, said = [], []
+    monkeypatch.setattr(workers.torch, "get_num_threads", lambda: (set_to or [2])[-1])
+    monkeypatch.setattr(workers.torch, "set_num_threads", set_to.append)
+
+    def seconds(n, share):
+        for _ in range(n * 10):
+            clock["wall"] += 0.1
+            clock["used"] += 0.1 * 2 * share
+            pace.step()
+
+    pace = workers.Pace(torch.device("cpu"), said.append)
+    seconds(5, 0.95)
+    seconds(1, 0.4)  # a checkpoint
+    seconds(5, 0.95)
+    assert set_to == said == []
+    seconds(3, 0.66)
+    seconds(5, 0.5)  # with one thread: nothing more to give up
+    assert set_to == [1]
+    assert said == ["Other programs are busy: the run goes on with one thread instead of 2."]
+    pace.close()
+    assert set_to == [1, 2]
