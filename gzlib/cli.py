@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from gzlib.config import PRESETS
+from gzlib.config import PRESETS, SPLIT_MODES
 from gzlib.errors import UserError
 
 # Which modules, one of which a command may miss, each extra of the package brings.
@@ -22,6 +22,9 @@ EXTRAS = {
     "bench": "zoobot galaxy_datasets lightning pytorch_lightning",
 }
 EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules.split()}
+
+
+SPLIT_HELP = "'source' keeps a published test set, 'published' also the validation set"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="the survey's folder (default: one of its own)")
     sub.add_argument("--size", type=int, default=64, help="side of the images in px (default: %(default)s)")
     sub.add_argument("--limit", type=int, help="read at most so many galaxies")
-    sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
+    sub.add_argument("--split", choices=SPLIT_MODES, default="hash", help=SPLIT_HELP)
     sub.add_argument("--schema", help="decision tree to read (default: recognised by its columns)")
     sub.add_argument("--seed", type=int, default=0, help="of the simulated sky")
 
@@ -186,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
 def _training_arguments(sub: argparse.ArgumentParser, *, encoder: str, weights: str):
     sub.add_argument("--survey", help="a curated survey's folder, or a source to curate first")
     sub.add_argument("--size", type=int, default=64, help="side of the images in px, if curated first")
-    sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
+    sub.add_argument("--split", choices=SPLIT_MODES, default="hash", help=SPLIT_HELP)
     sub.add_argument("--encoder", default=encoder, help="convnext_w<width> or a timm name (%(default)s)")
     sub.add_argument("--weights", default=weights, help="random, imagenet or a run's key (default: %(default)s)")
     sub.add_argument("--n-train", type=int, help="training galaxies (default: all)")
@@ -411,9 +414,9 @@ def _list_runs(records: list[dict], args):
 
 def _sweep(args):
     from gzlib.study import preset_jobs, recipe_rule
-    from gzlib.training import plan_table, read_plan, sweep, sweep_on
+    from gzlib.training import plan_notes, plan_table, read_plan, sweep, sweep_on
 
-    conduct = _conduct(args)
+    conduct = _conduct(args) | {"noted": plan_notes(args.plan)}
     jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.dry_run:
         import pandas as pd

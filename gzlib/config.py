@@ -22,7 +22,7 @@ IN_EVERY_KEY = {
     "PretrainConfig": "encoder n_train seed weights recipe objective",
     "FinetuneConfig": "task encoder n_train label seed weights mode recipe",
 }
-SPLIT_MODES = ("hash", "source")
+SPLIT_MODES = ("hash", "source", "published")
 OPTIMIZERS = ("adamw", "schedule-free")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
@@ -41,7 +41,8 @@ class SurveySpec:
     limit : int, optional
         Read at most so many galaxies, spread over the source's parts.
     split : str
-        ``hash`` (70 / 10 / 20 % by the hash of the id) or ``source`` (keep the published test set).
+        ``hash`` (70 / 10 / 20 % by the hash of the id), ``source`` (keep the published test set, and a fifth of the
+        rest to validate on) or ``published`` (keep the published training, validation and test set).
     seed : int
         Of the simulated sky.
     schema : str, optional

@@ -134,7 +134,7 @@ def curate(
         return folder
     refuse_foreign(folder, text, parameters)
     opened = source if given else open_source(text, schema=schema, seed=seed)
-    if split == "source" and not opened.has_published_split:
+    if split != "hash" and not opened.has_published_split:
         raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
     with building_place(folder, is_done) as place:
         report = {"source": text, "parameters": parameters, "input": signature}

@@ -34,7 +34,8 @@ def assign_split(id_str: str, published: str, mode: str) -> str:
     """``train``, ``val`` or ``test`` for one galaxy.
 
     With mode ``hash`` 70 / 10 / 20 % by the hash of the id. With ``source`` a galaxy that its authors test or validate
-    on stays there, and the hash gives 20 % of the others to ``val``.
+    on stays there, and the hash gives 20 % of the others to ``val``; with ``published`` all stay where they are, and
+    one without a side trains.
     """
     fraction = hash_fraction(id_str)
     if mode == "hash":
@@ -42,6 +43,8 @@ def assign_split(id_str: str, published: str, mode: str) -> str:
     side = PUBLISHED.get(published.lower(), "")
     if side in ("test", "val"):
         return side
+    if mode == "published":
+        return "train"
     return "val" if fraction < VAL_OF_REST else "train"
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gzlib import paths
 from gzlib.errors import UserError
+from gzlib.sky import sky_identity
 from gzlib.trace import input_files
 from gzlib.training import stored_records
 
@@ -64,7 +65,7 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
         ) from error
 
 
-_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS"}
+_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS", "sdss": "SDSS, never looked at"}
 
 
 def reports(name: str) -> list[dict]:

@@ -43,6 +43,7 @@ def run(
     compile: bool = False,
     log: str | None = None,
     checkpoint_seconds: float = 120.0,
+    noted: dict[str, str] | None = None,
 ) -> dict:
     """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
 
@@ -58,6 +59,8 @@ def run(
         Take lines that stay, and how things stand; without ``report`` both go to standard error.
     compile, log, checkpoint_seconds
         See :func:`gzlib.training.loop.fit`.
+    noted : dict, optional
+        What else the record's provenance is to say, such as which rules its plan has.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def run(
         key, record = _by_first(look)
         if record is None:
             conduct = {"compile": compile, "log": log, "checkpoint_seconds": checkpoint_seconds}
-            record = _train(key, config, survey, device=device, report=report, live=live, **conduct)
+            record = _train(key, config, survey, device=device, report=report, live=live, noted=noted or {}, **conduct)
             _by_first(lambda: _tidy(paths.STORE / key))
         return record
 
@@ -114,7 +117,7 @@ def _stored(key: str, need_weights: bool) -> dict | None:
     return read_run(key)
 
 
-def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callable, **conduct) -> dict:
+def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callable, noted: dict, **conduct) -> dict:
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.STORE / key
     try:
@@ -124,7 +127,7 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
         checkpoint = folder / "checkpoint.pt"
         train = TRAIN[type(config)]
         outcome = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
-        where = provenance(chosen, started, time.monotonic() - began, processes=world())
+        where = provenance(chosen, started, time.monotonic() - began, processes=world()) | noted
         return _by_first(lambda: _store(key, config, survey, outcome, where))
     except NotWritten:
         raise
