@@ -170,6 +170,7 @@ def transfer_table() -> pd.DataFrame:
                 "both joined": detail["joined"],
                 "errors removed": record["value"],
                 "standard error": detail["standard_error"],
+                "version": "this" if detail.get("sky") == sky_identity() else "before",
             }
     rows = rows or {("all", "any"): {"errors removed": "not measured"}}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["real set", "start"])
@@ -180,10 +181,14 @@ def transfer_words(table: pd.DataFrame) -> str:
     starts = table.index.get_level_values("start")
     if "imagenet" not in starts:
         return "For the present version of the sky this has not been measured."
-    removed = table[starts == "imagenet"]["errors removed"]
+    measured = table[starts == "imagenet"]
+    removed = measured["errors removed"]
+    before = (
+        " This was measured with the sky's version before this one." if "before" in set(measured["version"]) else ""
+    )
     return (
         f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
-        f" ImageNet's errors vanish, on average over the {len(removed)} sets."
+        f" ImageNet's errors vanish, on average over the {len(removed)} sets.{before}"
     )
 
 
