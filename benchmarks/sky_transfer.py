@@ -1,10 +1,10 @@
 """Does the simulated sky help on real galaxies? Features before and after pretraining on it, probed on real classes.
 
-    python benchmarks/sky_transfer.py [--start imagenet|random] [--galaxies 12000] [--images 38000] [--size 96] [--write]
+    python benchmarks/sky_transfer.py [--start imagenet|random] [--galaxies N] [--images N] [--size 96] [--write]
 
 EfficientNet-Lite0, from ImageNet weights or from random ones, sees so many images of simulated galaxies and learns
-their known structure and their votes (``sky_lessons``). Then a logistic regression on frozen features is cross-validated
-(five folds over all rows at hand, repeated with other shuffles for a small set; its regularisation is
+their known structure and their votes (``sky_lessons``). Then a logistic regression on frozen features is
+cross-validated (five folds over all rows at hand, repeated with other shuffles for a small set; its regularisation is
 chosen inside each training part) on the three real class sets of ``../shared/data/real``: on ImageNet's features, on
 those after the sky, and on both joined. The goal is a fifth fewer errors with the joined features than with
 ImageNet's, on average over the sets. ``--write`` keeps the result in ``data/benchmarks/sky_transfer.json``.
