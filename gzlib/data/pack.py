@@ -1,95 +1,43 @@
-"""Images decoded and resized, and a curated survey's arrays and tables written piece by piece."""
+"""A curated survey's arrays and tables, written piece by piece."""
 
-import hashlib
-import io
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
-
-GREY_OR_PALETTE = ("L", "P", "1")  # becoming RGB loses nothing
-BANDS = 3
-
-
-class Unusable(Exception):
-    """A picture that cannot be used: ``reason`` is counted, ``detail`` says what was found."""
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-def load_picture(picture: bytes | Path | None, size: int) -> tuple[np.ndarray, bytes]:
-    """Decode a picture and resize it to (size, size, 3) uint8; also its sha256 over the encoded bytes.
-
-    Grey pictures are repeated in three bands. Nothing is cropped, stretched or enlarged: a picture that is not square,
-    has other bands, or is smaller than ``size`` is refused. The resampling is Lanczos; a JPEG much larger than needed
-    is first scaled by its own decoder to no less than twice the size, which is as faithful and twice as fast.
-
-    Raises
-    ------
-    Unusable
-        With the reason and what was found.
-    """
-    raw = _raw_bytes(picture)
-    digest = hashlib.sha256(raw).digest()
-    try:
-        with Image.open(io.BytesIO(raw)) as image:
-            _refuse_shape(image, size)
-            image.draft(None, (2 * size, 2 * size))
-            image.load()
-            rgb = image if image.mode == "RGB" else image.convert("RGB")
-            if rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.LANCZOS)
-            return np.asarray(rgb), digest
-    except UnidentifiedImageError:
-        raise Unusable("unreadable picture", f"{len(raw)} bytes in no format that Pillow knows") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unusable("unreadable picture", str(error)[:200]) from None
-
-
-def _raw_bytes(picture: bytes | Path | None) -> bytes:
-    if isinstance(picture, bytes):
-        return picture
-    if picture is None:
-        raise Unusable("missing picture", "the table names no picture")
-    try:
-        return Path(picture).read_bytes()
-    except OSError as error:
-        raise Unusable("missing picture", f"{Path(picture).name}: {error.strerror or error}") from None
-
-
-def _refuse_shape(image: Image.Image, size: int):
-    width, height = image.size
-    if image.mode != "RGB" and image.mode not in GREY_OR_PALETTE:
-        raise Unusable("wrong shape", f"{image.mode}: {len(image.getbands())} band(s) instead of {BANDS} of 8 bits")
-    if width != height:
-        raise Unusable("wrong shape", f"{width} x {height} px is not square")
-    if width < size:
-        raise Unusable("wrong shape", f"{width} px is smaller than the survey's {size} px")
-
+from pydantic import BaseModel, ValidationError
 
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 ROWS_PER_GROUP = 16384
 
 
-class PictureFile:
-    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis.
+class ImageFile:
+    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis; what is there already can be kept.
 
     NumPy pads a header so that the first axis can grow without moving the data; the true length is written last.
     """
 
     def __init__(self, path: Path, size: int):
-        self.file, self.shape, self.n = open(path, "wb"), (size, size, 3), 0
+        self.file, self.shape, self.n = open(path, "r+b" if path.exists() else "w+b"), (size, size, 3), 0
         self._write_header()
         self.data_start = self.file.tell()
 
+    def again(self, n: int, crc: int) -> np.ndarray | None:
+        """The next ``n`` images of an earlier attempt, which stay; None if they are not what they were then."""
+        place = self.file.tell()
+        images = np.fromfile(self.file, np.uint8, n * int(np.prod(self.shape)))
+        if images.size != n * np.prod(self.shape) or zlib.crc32(images) != crc:
+            self.file.seek(place)
+            return None
+        self.n += n
+        return images.reshape(n, *self.shape)
+
     def append(self, images: np.ndarray):
         self.file.write(np.ascontiguousarray(images, np.uint8).data)
+        self.file.flush()
         self.n += len(images)
 
     def __enter__(self):
@@ -98,6 +46,7 @@ class PictureFile:
     def __exit__(self, failure, *_):
         with self.file:
             if failure is None:
+                self.file.truncate()
                 self.file.seek(0)
                 self._write_header()
                 if self.file.tell() != self.data_start:
@@ -108,6 +57,47 @@ class PictureFile:
     def _write_header(self):
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self.shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class Decoded(BaseModel):
+    """What a batch of files gave: hashes, problems by row, conversions, and how many images entered the survey."""
+
+    digests: list[str | None]
+    problems: dict[int, tuple[str, str]]
+    conversions: list[str]
+    images: int
+    crc: int
+
+
+class Journal:
+    """One line a batch that has been decoded, so that a curation that was interrupted need not decode it again."""
+
+    def __init__(self, path: Path):
+        self.file = open(path, "r+b" if path.exists() else "w+b")
+
+    def again(self, images: ImageFile) -> tuple[Decoded, np.ndarray] | None:
+        """The next batch of an earlier attempt with its images; None if there are no more, or either is damaged."""
+        place, line = self.file.tell(), self.file.readline()
+        try:
+            decoded = Decoded.model_validate_json(line)
+            ready = images.again(decoded.images, decoded.crc)
+        except ValidationError:
+            ready = None
+        if ready is None:
+            self.file.seek(place)
+            return None
+        return decoded, ready
+
+    def add(self, decoded: Decoded):
+        self.file.truncate()
+        self.file.write(decoded.model_dump_json().encode() + b"\n")
+        self.file.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
 
 
 class TableFile:
