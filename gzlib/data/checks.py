@@ -72,7 +72,8 @@ def whole_votes(votes: np.ndarray, schema: Schema) -> np.ndarray:
         unasked = blank[:, question.columns].all(axis=1)
         votes[unasked, question.columns] = 0
     near = np.rint(votes)
-    return np.where(np.abs(votes - near) <= DUST * np.maximum(1, np.abs(near)), near, votes)
+    with np.errstate(invalid="ignore"):  # infinite votes are judged later
+        return np.where(np.abs(votes - near) <= DUST * np.maximum(1, np.abs(near)), near, votes)
 
 
 def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Problem]:
@@ -86,7 +87,8 @@ def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Pr
             partly = " while other answers of its question are not"
             _note(problems, "missing votes", np.isnan(votes), votes, schema, "is blank" + partly)
             _note(problems, "impossible votes", np.abs(votes) > np.iinfo(np.int32).max, votes, schema)
-            _note(problems, "fractional votes", votes != np.rint(votes), votes, schema)
+            counts = "; votes must be counts"
+            _note(problems, "fractional votes", votes != np.rint(votes), votes, schema, and_so=counts)
     _note(problems, "negative votes", votes < 0, votes, schema)
     child = np.flatnonzero(schema.parent_answer >= 0)
     totals, parents = schema.question_totals(votes)[:, child], votes[:, schema.parent_answer[child]]
@@ -99,10 +101,14 @@ def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Pr
     return problems
 
 
-def _note(problems: dict[int, Problem], reason: str, wrong: np.ndarray, votes: np.ndarray, schema: Schema, said=""):
+def _note(
+    problems: dict[int, Problem], reason: str, wrong: np.ndarray, votes: np.ndarray, schema: Schema, said="", and_so=""
+):
     for row in np.flatnonzero(wrong.any(axis=1)):
         col = int(np.argmax(wrong[row]))
-        problems.setdefault(int(row), (reason, f"{schema.label_cols[col]} {said or f'is {votes[row, col]:.10g}'}"))
+        problems.setdefault(
+            int(row), (reason, f"{schema.label_cols[col]} {said or f'is {votes[row, col]:.10g}'}{and_so}")
+        )
 
 
 class LabelCheck:

@@ -101,9 +101,9 @@ def _bytes_of(image: bytes | Path | None) -> int:
         try:
             status = os.stat(image)
         except (OSError, ValueError) as error:  # a path with a null byte in it is a ValueError
-            raise Unusable("missing image", f"{image}: {getattr(error, 'strerror', None) or error}") from None
+            raise Unusable("missing image", f"{_full(image)}: {getattr(error, 'strerror', None) or error}") from None
         if not stat.S_ISREG(status.st_mode):
-            raise Unusable("missing image", f"{image}: not a regular file")
+            raise Unusable("missing image", f"{_full(image)}: not a regular file")
         n_bytes = status.st_size
     if n_bytes > MAX_BYTES:
         raise Unusable("oversized image", f"{n_bytes:,} bytes; at most {MAX_BYTES:,} are read")
@@ -118,7 +118,12 @@ def _raw_bytes(image: bytes | Path) -> bytes:
         with open(os.open(image, flags), "rb") as file:  # never waits, should the path be a named pipe by now
             return file.read(MAX_BYTES)
     except OSError as error:
-        raise Unusable("missing image", f"{image}: {error.strerror or error}") from None
+        raise Unusable("missing image", f"{_full(image)}: {error.strerror or error}") from None
+
+
+def _full(path: Path) -> str:
+    """A path as it was looked up, so that whoever expected it elsewhere sees where that was."""
+    return os.path.abspath(path)
 
 
 def _what_it_is(raw: bytes) -> str:

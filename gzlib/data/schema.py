@@ -162,7 +162,7 @@ class _Record(BaseModel):
     asked_after: str | None
 
 
-_RECORDS = TypeAdapter(list[_Record])
+_RECORDS = TypeAdapter(Annotated[list[_Record], Field(min_length=1)])
 
 
 def schema_from_records(name: str, records: list[dict]) -> Schema:

@@ -135,7 +135,9 @@ def task_target(data, column: str) -> Target:
     else:
         n_classes, names = len(different), tuple(f"{value:.0f}" for value in different)
         classes[known] = np.searchsorted(different, numbers)
-    return Target(classes, known, n_classes, names, f"{len(different)} classes{unlabelled}")
+    said = [names[int(value)] if names and n_classes > value else f"{value:g}" for value in different[:12]]
+    shown = f"{len(different)} classes ({', '.join(said)}{', …' if len(different) > 12 else ''})"
+    return Target(classes, known, n_classes, names, shown + unlabelled)
 
 
 def _class_names(data, column: str, classes: np.ndarray, known: np.ndarray) -> tuple[str, ...]:

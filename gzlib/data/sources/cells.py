@@ -9,7 +9,7 @@ import json
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class Facts:
     @property
     def is_number(self) -> bool:
         return self.kind in ("int64", "float64")
+
+    @property
+    def holds_no_word(self) -> bool:
+        """Whether a column of text has no cell but blanks and words for "no number"."""
+        return self.kind == "string" and self.word is None and not self.any_number
 
 
 class _TextScan:
@@ -287,7 +292,7 @@ class Table:
         for name in columns:
             kind, type_name = type_kind(self.types[name]), "text" if self.is_csv else str(self.types[name])
             if kind in ("string", "binary"):
-                scans[name] = _TextScan(type_name, self.separator != ",")
+                scans[name] = _TextScan(type_name, self.is_csv and self.separator != ",")
             elif kind in ("int64", "float64"):
                 scans[name] = _NumberScan(type_name, kind)
             else:
@@ -429,14 +434,19 @@ def _parsed(cells: pa.Array) -> np.ndarray:
     return known.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def merged(facts: Facts, other: Facts) -> Facts | None:
-    """Facts about two files together; None where they disagree: text and numbers, or classes and fractions."""
+def merged(facts: Facts, other: Facts, *, any_numbers: bool) -> Facts | None:
+    """Facts about two files together; None where they disagree: text and numbers, or classes and fractions.
+
+    ``any_numbers`` is for columns that hold no classes: whole numbers in one file agree with fractions in another.
+    """
     if "empty" in (facts.kind, other.kind):
-        known, empty = (other, facts) if facts.kind == "empty" else (facts, other)
-        return _summed(known, empty, known.kind)
+        return _summed(facts, other, other.kind if facts.kind == "empty" else facts.kind)
     if facts.is_number and other.is_number:
-        mixed = facts.kind != other.kind and not (facts.whole and other.whole)
+        mixed = facts.kind != other.kind and not (any_numbers or (facts.whole and other.whole))
         return None if mixed else _summed(facts, other, facts.kind if facts.kind == other.kind else "float64")
+    for words, numbers in ((facts, other), (other, facts)):
+        if numbers.is_number and words.holds_no_word:  # nothing but NA and the like
+            return _summed(numbers, replace(words, values=set(), missing=words.n), numbers.kind)
     return _summed(facts, other, facts.kind) if facts.kind == other.kind else None
 
 

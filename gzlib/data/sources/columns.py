@@ -17,6 +17,7 @@ IMAGE_COLUMNS = ("image", "file_loc", "filename", "file_name")  # the first that
 ROLES = ("id_str", "dataset_name", "ra", "dec", "split", "subfolder", *IMAGE_COLUMNS)
 DERIVED = ("_fraction", "_total-votes")  # Galaxy Zoo Evo computes them from the votes
 NAMED_LABELS = ("label_name", "summary")  # text that is a label wherever it stands: class sets, Galaxy Zoo Evo
+TEXT_COLUMNS = ("id_str", "dataset_name", "split", "subfolder", *IMAGE_COLUMNS, *NAMED_LABELS)  # text, digits or not
 RESERVED = ("images", "votes", "galaxy", "answer", "band", "y", "x", "published_split")  # names of the survey's own
 PLACEHOLDERS = (-9.0, -99.0, -999.0, -9999.0, -99.99, -999.99)  # stand for "not measured" in many catalogues
 OWN_TREE = (
@@ -164,7 +165,7 @@ def _refuse_ids(found: Facts, where: str):
 
 
 def _refuse_words(found: Facts, column: str, where: str, wanted: str):
-    if found.is_number or found.kind == "empty":
+    if found.is_number or found.kind == "empty" or found.holds_no_word:
         return
     example = f", e.g. '{found.word[1]}' in row {found.word[0]}" if found.word else ""
     raise UserError(f"Column '{column}' of '{where}' holds {found.type}{example}; it must hold {wanted}.")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gzlib.data.sources.cells import Facts, Table, as_numbers, as_words, merged,
 from gzlib.data.sources.columns import (
     IMAGE_COLUMNS,
     ROLES,
+    TEXT_COLUMNS,
     Columns,
     is_derived,
     read_splits,
@@ -136,18 +138,19 @@ def _facts(tables: list[Table], columns: list[str], votes: set[str]) -> dict[str
     """Facts about columns over all files; numbers of votes in parquet are checked when they are read."""
     whole: dict[str, Facts] = {}
     for table in tables:
-        known = {
-            c: Facts(kind=type_kind(table.types[c]), type=str(table.types[c]), values=None)
-            for c in columns
-            if c in votes and not table.is_csv and type_kind(table.types[c]) in ("int64", "float64")
-        }
-        scanned = table.scan([c for c in columns if c not in known])
+        kinds = {column: type_kind(table.types[column]) for column in columns}
+        known = {c for c in votes if not table.is_csv and kinds.get(c) in ("int64", "float64")}
+        scanned = table.scan([column for column in columns if column not in known])
         for column in columns:
-            these = known.get(column) or scanned[column]
+            these = scanned.get(column) or Facts(kind=kinds[column], type=str(table.types[column]), values=None)
+            digits = column == "id_str" and kinds[column] == "int64" and not pa.types.is_boolean(table.types[column])
+            if column in TEXT_COLUMNS and these.kind != "empty" and (kinds[column] in ("string", "binary") or digits):
+                no_text = kinds[column] == "binary" and these.kind == "other"
+                these = these if no_text else replace(these, kind="string")
             if column not in whole:
                 whole[column] = these
                 continue
-            both = merged(whole[column], these)
+            both = merged(whole[column], these, any_numbers=column in votes or column in ("ra", "dec"))
             if both is None:
                 raise UserError(
                     f"'{table.path}' and '{tables[0].path}' disagree about column '{column}':"
@@ -192,7 +195,8 @@ def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) 
     inside = None
     if from_hub or column == "image":
         # The hub's client keeps files in its cache, beside the folder of links to them that is the data set.
-        inside = root.resolve().parents[1] if from_hub and len(root.parents) > 1 else root.resolve()
+        cached = from_hub and root.resolve().parent.name == "snapshots"
+        inside = os.path.realpath(root.resolve().parents[1] if cached else root)
     if column != "image":
         paths = as_words(cells)
         if column != "file_loc" and "subfolder" in record.schema.names:
@@ -211,22 +215,24 @@ def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) 
     return found
 
 
-def _file(path: str, root: Path, inside: Path | None) -> Path | Unusable | None:
+def _file(path: str, root: Path, inside: str | None) -> Path | Unusable | None:
     """The image file that a cell names; relative paths start at the table's folder."""
     if not path:
         return None
     if "\0" in path:
         return Unusable("missing image", "its path holds a null character")
     candidates = [root / path, root / "images" / path, root / "data" / path]
-    if inside is not None:
-        written = [c for c in candidates if Path(os.path.normpath(c)).is_relative_to(os.path.normpath(root))]
-        candidates = [c for c in written if c.resolve().is_relative_to(inside)]
-        if not candidates:
-            return Unusable("missing image", f"'{path}' lies outside the table's folder, where no image is opened")
-    first = candidates[0]
-    if os.path.lexists(first):
-        return first
-    return next((candidate for candidate in candidates[1:] if candidate.is_file()), first)
+    allowed = candidates if inside is None else [c for c in candidates if _lies_in(c, root, inside)]
+    found = next((candidate for candidate in allowed if os.path.lexists(candidate)), None)
+    if found is None and candidates[0] not in allowed:
+        return Unusable("missing image", f"'{path}' lies outside the table's folder, where no image is opened")
+    return found or candidates[0]
+
+
+def _lies_in(path: Path, root: Path, inside: str) -> bool:
+    """Whether a path stays in the folder ``root`` as it is written, and in ``inside`` once its links are followed."""
+    written = Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root))
+    return written and Path(os.path.realpath(path)).is_relative_to(inside)
 
 
 def _files(tables: list[Table], column: str, root: Path, from_hub: bool) -> Iterator[Path]:

@@ -24,7 +24,7 @@ from gzlib.data.sources.columns import split_of_name
 from gzlib.data.sources.readers import folder_source, table_source
 from gzlib.errors import UserError
 
-CATALOGUES = ("catalog.csv", "catalog.parquet", "catalogue.csv", "catalogue.parquet")
+CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
 READING_VERSION = 2  # raised when the same files are read otherwise, so that surveys made before are made again
 NO_OPTIONS = {"schema": None, "labels": None, "dataset_name": None}
