@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from survey_inputs import gz2_votes, jpeg
 
+from gzlib.data import curate
 from gzlib.data.schema import load_schema
 
 N = 12
@@ -230,3 +231,30 @@ def jpeg_of(width: int, height: int) -> bytes:
     frame = raw.index(b"\xff\xc0")
     raw[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(raw)
+
+
+def opened(source, out, **options):
+    """Curate a source, whatever share of it is rejected."""
+    options = {"size": 16, "keep_going": True, "progress": False} | options
+    return curate(str(source), out=out, **options)
+
+
+def one_sentence(error) -> str:
+    text = str(error.value)
+    assert "\n" not in text and len(text) < 1200, text
+    return text
+
+
+def catalogue(folder, locations, column="file_loc", **others):
+    images = [jpeg(i, side=24) for i in range(len(locations))]
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        (folder / "images" / f"{i}.jpg").write_bytes(image)
+    n = len(locations)
+    columns = {"id_str": [f"J{i}" for i in range(n)], "label": [i % 2 for i in range(n)], column: locations, **others}
+    (folder / "catalog.csv").write_text("\n".join(",".join(map(str, row)) for row in table_rows(columns)) + "\n")
+    return folder
+
+
+def table_rows(columns):
+    return [columns, *zip(*columns.values(), strict=True)]
