@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from gzlib.data.schema import Schema
+from gzlib.data.schema import MATCH_RADIUS, Schema
 
 # Votes that a question may have beyond its parent answer. Measured: raw Galaxy Zoo 2 counts (19,761 galaxies of
 # Stripe 82) exceed by 1 or 2 in 568 galaxies; 649 galaxies with counts rebuilt from published fractions by at most 1.
@@ -50,6 +50,26 @@ class Rejects:
     def commonest(self) -> str:
         """The three commonest reasons with their counts."""
         return ", ".join(f"{reason} ({n:,})" for reason, n in self.counts.most_common(3))
+
+    def why_none(self, text: str) -> str:
+        """The sentence for a source of which no galaxy is left."""
+        if not self.counts:
+            return f"'{text}' holds no galaxies."
+        first = self.examples[0]
+        return (
+            f"Every galaxy of '{text}' was rejected: {self.commonest()}; the first is '{first['id_str']}':"
+            f" {first['detail']}."
+        )
+
+    def why_too_many(self, text: str, read: int) -> str:
+        """The sentence for a source of which too many of the ``read`` galaxies were rejected."""
+        reason = next(r for r, _ in self.counts.most_common() if not r.startswith("duplicate"))
+        first = next(example for example in self.examples if example["reason"] == reason)
+        return (
+            f"{self.faulty:,} of {read:,} galaxies of '{text}' were rejected ({self.faulty / read:.0%}):"
+            f" {self.commonest()}; the first '{reason}' is '{first['id_str']}': {first['detail']}; all are in"
+            f" '{self.path}'. Fix them, or make the survey without them with --keep-going."
+        )
 
     def __enter__(self):
         self.path.unlink(missing_ok=True)  # of a curation that was interrupted
@@ -282,6 +302,25 @@ def has_position(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return known & ~np.isin(ra, NO_POSITION) & ~np.isin(dec, NO_POSITION)
 
 
+def own_radius(votes: np.ndarray, radii: np.ndarray, given: float | None) -> np.ndarray:
+    """(galaxies,) arcsec within which each galaxy is the same as another one: the campaigns' that it has votes of."""
+    if given is not None or not votes.shape[1]:
+        return np.full(len(votes), radii[0] if given is None else given)
+    own = np.where(votes > 0, radii, np.inf).min(axis=1)
+    return np.where(np.isfinite(own), own, radii.min())
+
+
+def radius_note(tree: str, radii: np.ndarray, given: float | None) -> str:
+    shown = " or ".join(f"{value:.3g}" for value in ([given] if given is not None else sorted(set(radii.tolist()))))
+    if given is not None:
+        why = "as asked for"
+    elif radii.min() < min(MATCH_RADIUS.values()):
+        why = "by default 1, but less where galaxies are so dense that neighbours are common"
+    else:
+        why = f"by the decision tree {tree}" if tree else "by default"
+    return f"galaxies of one data set within {shown} arcsec of one another count as one ({why}; see --match-radius)"
+
+
 def crowded_radius(ra: np.ndarray, dec: np.ndarray) -> float:
     """Arcsec within which one galaxy in a thousand has a neighbour by chance, from these positions [deg]; inf if few.
 
@@ -299,6 +338,15 @@ def impossible_positions(ra: np.ndarray, dec: np.ndarray) -> dict[int, Problem]:
     """Rows whose position is none on the sky, with the reason."""
     wrong = has_position(ra, dec) & ((np.abs(dec) > 90) | (np.abs(ra) > 360))
     return {int(row): ("impossible position", f"ra {ra[row]:g}, dec {dec[row]:g}") for row in np.flatnonzero(wrong)}
+
+
+def table_problems(
+    catalog: pd.DataFrame, votes: np.ndarray, labels: pd.DataFrame, schema: Schema | None, slack: int, check: LabelCheck
+) -> dict[int, Problem]:
+    """Rows of a batch that its table alone makes unusable, with the reason."""
+    wrong = vote_problems(votes, schema, slack) if schema else {}
+    ra, dec = (catalog[axis].to_numpy(dtype=float) for axis in ("ra", "dec"))
+    return impossible_positions(ra, dec) | check.problems(labels) | wrong
 
 
 def _key(data: bytes) -> int:

@@ -9,9 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import time
-import zlib
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -30,39 +27,46 @@ from gzlib.data.checks import (
     Rejects,
     Seen,
     crowded_radius,
-    impossible_positions,
-    vote_problems,
+    own_radius,
+    radius_note,
+    table_problems,
     whole_votes,
 )
-from gzlib.data.images import ASPECTS, CONVERSIONS, Unusable, load_image
-from gzlib.data.pack import Decoded, ImageFile, Journal, TableFile, arrow_schema, catalog_schema, catalog_table
-from gzlib.data.schema import MATCH_RADIUS, UNKNOWN_MATCH_RADIUS, Schema, is_tree_file, load_schema, match_radii
+from gzlib.data.images import ASPECTS, CONVERSIONS, Unusable, load_all
+from gzlib.data.pack import (
+    ImageFile,
+    Journal,
+    TableFile,
+    TooManyRejected,
+    arrow_schema,
+    building_place,
+    catalog_schema,
+    catalog_table,
+    refuse_foreign,
+    refuse_full_disk,
+)
+from gzlib.data.schema import UNKNOWN_MATCH_RADIUS, is_tree_file, load_schema, match_radii
 from gzlib.data.sources.base import Batch, Source, with_columns
 from gzlib.data.sources.registry import find_path, has_prefix, input_signature, is_generated, open_source, split_text
 from gzlib.data.survey import (
     SPLITS,
-    TooManyRejected,
     assign_split,
-    building_place,
     file_states,
     is_current,
     is_survey,
     labelled,
     open_survey,
     read_report,
-    refuse_foreign,
     tree_hash,
 )
-from gzlib.errors import NotWritten, UserError
+from gzlib.errors import UserError
 from gzlib.files import replace_file
 from gzlib.identity import CURATION_VERSION, canonical_json, content_hash, file_hash
-from gzlib.progress import Live, Progress, duration
+from gzlib.progress import Live, Progress
 from gzlib.trace import note
 
 TOLERATED = 0.05  # share of rejected galaxies, duplicates apart, above which something is wrong with the whole table
 EARLY = 1000  # rejected galaxies after which that is said at once, rather than when all have been looked at
-BYTES_PER_ROW = 400  # of a catalogue with 88 questions, compressed
-ANNOUNCED, SAMPLE = 10_000, 256  # generated galaxies from which on the time is told first, and how many are timed
 
 
 def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
@@ -180,17 +184,14 @@ def curate(
     if split == "source":
         _refuse_split(opened, text)
     state = {"source": text, "parameters": parameters, "input": signature}
-    with building_place(folder, None if given else state, tell=_line if progress else None) as place:
+    tell = Live().line if progress else None
+    with building_place(folder, None if given else state, tell=tell) as place:
         if is_done() and not force:  # another process has made it meanwhile
             return folder
-        _refuse_full_disk(opened, place, size, limit, progress)
+        refuse_full_disk(opened, place, size, limit, tell)
         report = state | assemble(opened, place, parameters, progress, keep_going)
         replace_file(place / "survey.json", json.dumps(report, indent=1, ensure_ascii=False))
     return folder
-
-
-def _line(text: str):
-    Live().line(text)
 
 
 def _refuse_split(source: Source, text: str):
@@ -198,28 +199,6 @@ def _refuse_split(source: Source, text: str):
         raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
     if source.check_split is not None:
         source.check_split()
-
-
-def _refuse_full_disk(source: Source, place: Path, size: int, limit: int | None, progress: bool):
-    """Refuse what does not fit on the disk; say how large a generated survey becomes, and how long that takes."""
-    total = min(source.galaxies, limit or source.galaxies)
-    needed, free = total * (size**2 * 3 + BYTES_PER_ROW), shutil.disk_usage(place).free
-    if needed > free:
-        raise NotWritten(
-            f"A survey of {total:,} galaxies at {size} px takes {needed / 1e9:,.1f} GB, and '{place.parent}' has"
-            f" {free / 1e9:,.1f} GB free; choose fewer galaxies, a smaller size or another folder."
-        )
-    if not (progress and source.simulated and total >= ANNOUNCED):
-        return
-    seconds = 0.0
-    for _ in range(2):  # the first one loads libraries
-        began = time.monotonic()
-        sample = sum(len(batch.catalog) for batch in source.batches(size, SAMPLE))
-        seconds = time.monotonic() - began
-    took = duration(seconds * total / sample)
-    _line(
-        f"{source.text}: {total:,} galaxies at {size} px take {needed / 1e9:,.1f} GB and about {took} on this machine"
-    )
 
 
 def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None):
@@ -277,10 +256,10 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     seen, label_check, conversions = Seen(), LabelCheck(source.labels), set()
     splits, data_sets = Counter(), Counter()
     total, read, without_votes = min(source.galaxies, limit or source.galaxies), 0, 0
-    unknown = UNKNOWN_MATCH_RADIUS
-    if source.positions is not None and parameters.get("match_radius") is None:
-        unknown = min(unknown, crowded_radius(*source.positions()))
-    radii = match_radii(source.schema, unknown) if source.schema else np.array([unknown])
+    radii = match_radii(source.schema) if source.schema else np.array([UNKNOWN_MATCH_RADIUS])
+    if UNKNOWN_MATCH_RADIUS in radii and source.positions is not None and parameters.get("match_radius") is None:
+        crowded = crowded_radius(*source.positions())
+        radii = np.where(radii == UNKNOWN_MATCH_RADIUS, np.minimum(radii, crowded), radii)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         Rejects(place / "rejected.csv") as rejects,
@@ -294,8 +273,11 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
             simulated = isinstance(batch.pictures, np.ndarray)
             if schema and not simulated:
                 batch = replace(batch, votes=whole_votes(batch.votes, schema))
-            problems = {} if simulated else _table_problems(batch, schema, parameters["vote_slack"], label_check)
-            radius = _radius(batch.votes, radii, parameters.get("match_radius"))
+            problems = {}
+            if not simulated:
+                parts = (batch.catalog, batch.votes, batch.labels)
+                problems = table_problems(*parts, schema, parameters["vote_slack"], label_check)
+            radius = own_radius(batch.votes, radii, parameters.get("match_radius"))
 
             ready = None
             if simulated:
@@ -307,23 +289,15 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
                 conversions.update(done.conversions)
             else:
                 faults = set(problems)
-                decoded, digests, used = _load_all(batch, size, problems, pool, parameters.get("aspect"))
+                decoded, digests, used = _decode(batch, size, problems, pool, parameters.get("aspect"))
                 conversions.update(used)
             rows, sides = _admit(batch, digests, problems, radius, seen, rejects, mode)
             if ready is None:
-                ready = batch.pictures[rows] if simulated else _stacked([decoded[row] for row in rows], size)
+                ready = batch.pictures[rows] if simulated else np.array([decoded[row] for row in rows], np.uint8)
                 images.append(ready)
                 if not simulated:
                     found = {row: problem for row, problem in problems.items() if row not in faults}
-                    journal.add(
-                        Decoded(
-                            digests=[digest and digest.hex() for digest in digests],
-                            problems=found,
-                            conversions=sorted(used),
-                            images=len(ready),
-                            crc=zlib.crc32(ready),
-                        )
-                    )
+                    journal.add(digests, found, used, ready)
             bar.update(len(batch.catalog))
             read += len(batch.catalog)
             if not keep_going and rejects.faulty > max(TOLERATED * total, EARLY):
@@ -342,9 +316,9 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
                 without_votes += int((batch.votes[rows].sum(axis=1) == 0).sum()) if schema else 0
                 _hash_galaxies(fingerprint, table, [digests[row] for row in rows])
     if not images.n:
-        raise UserError(_nothing_left(source, rejects))
+        raise UserError(rejects.why_none(source.text))
     if not keep_going and rejects.faulty > TOLERATED * read:
-        raise TooManyRejected(_too_many(source, rejects, read))
+        raise TooManyRejected(rejects.why_too_many(source.text, read))
     for leftover in ("journal.jsonl", "state.json"):
         (place / leftover).unlink(missing_ok=True)
     tree = {}
@@ -354,7 +328,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     notes = [*source.notes]
     if not source.simulated:
         if seen.row_of_place:
-            notes.append(_radius_note(source, radii, parameters.get("match_radius")))
+            notes.append(radius_note(source.schema, radii, parameters.get("match_radius")))
         notes += [CONVERSIONS[kind] for kind in sorted(conversions)]
         notes += [f"images that are not square: {parameters['aspect']}"] if parameters.get("aspect") else []
         notes += [f"galaxies without any votes, kept for prediction: {without_votes:,}"] if without_votes else []
@@ -385,53 +359,17 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     }
 
 
-def _table_problems(batch: Batch, schema: Schema | None, slack: int, label_check: LabelCheck) -> dict[int, Problem]:
-    votes = vote_problems(batch.votes, schema, slack) if schema else {}
-    ra, dec = (batch.catalog[axis].to_numpy(dtype=float) for axis in ("ra", "dec"))
-    return impossible_positions(ra, dec) | label_check.problems(batch.labels) | votes
-
-
-def _radius(votes: np.ndarray, radii: np.ndarray, given: float | None) -> np.ndarray:
-    """(galaxies,) arcsec within which each galaxy is the same as another one: the campaigns' that it has votes of."""
-    if given is not None or not votes.shape[1]:
-        return np.full(len(votes), radii[0] if given is None else given)
-    own = np.where(votes > 0, radii, np.inf).min(axis=1)
-    return np.where(np.isfinite(own), own, radii.min())
-
-
-def _radius_note(source: Source, radii: np.ndarray, given: float | None) -> str:
-    shown = " or ".join(f"{value:.3g}" for value in ([given] if given is not None else sorted(set(radii.tolist()))))
-    if given is not None:
-        why = "as asked for"
-    elif radii.min() < min(MATCH_RADIUS.values()):
-        why = "by default 1, but less where galaxies are so dense that neighbours are common"
-    else:
-        why = f"by the decision tree {source.schema}" if source.schema else "by default"
-    return f"galaxies of one data set within {shown} arcsec of one another count as one ({why}; see --match-radius)"
-
-
-def _load_all(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None):
-    """Decode a batch's images in threads (Pillow lets go of the interpreter); failures join ``problems``."""
+def _decode(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None):
+    """A batch's images by row, their hashes, and which conversions they needed; failures join ``problems``."""
     images, digests, conversions = [None] * len(batch.catalog), [None] * len(batch.catalog), set()
-
-    def load(row: int):
-        try:
-            return load_image(batch.pictures[row], size, aspect)
-        except Unusable as unusable:
-            return unusable
-
     rows = [row for row in range(len(batch.catalog)) if row not in problems]
-    for row, result in zip(rows, pool.map(load, rows), strict=True):
+    for row, result in zip(rows, load_all(batch.pictures, rows, size, aspect, pool), strict=True):
         if isinstance(result, Unusable):
             problems[row] = result.reason, result.detail
         else:
             images[row], digests[row] = result.pixels, result.digest
             conversions |= {result.conversion} - {""}
     return images, digests, conversions
-
-
-def _stacked(images: list[np.ndarray], size: int) -> np.ndarray:
-    return np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8)
 
 
 def _admit(batch: Batch, digests: list, problems: dict[int, Problem], radius, seen: Seen, rejects: Rejects, mode: str):
@@ -466,23 +404,3 @@ def _hash_galaxies(fingerprint, table, digests: list[bytes]):
     for record, digest in zip(table.to_pylist(), digests, strict=True):
         fingerprint.update(digest)
         fingerprint.update(json.dumps(list(record.values())).encode())
-
-
-def _nothing_left(source: Source, rejects: Rejects) -> str:
-    if not rejects.counts:
-        return f"'{source.text}' holds no galaxies."
-    first = rejects.examples[0]
-    return (
-        f"Every galaxy of '{source.text}' was rejected: {rejects.commonest()}; the first is '{first['id_str']}':"
-        f" {first['detail']}."
-    )
-
-
-def _too_many(source: Source, rejects: Rejects, read: int) -> str:
-    reason = next(r for r, _ in rejects.counts.most_common() if not r.startswith("duplicate"))
-    first = next(example for example in rejects.examples if example["reason"] == reason)
-    return (
-        f"{rejects.faulty:,} of {read:,} galaxies of '{source.text}' were rejected ({rejects.faulty / read:.0%}):"
-        f" {rejects.commonest()}; the first '{reason}' is '{first['id_str']}': {first['detail']}; all are in"
-        f" '{rejects.path}'. Fix them, or make the survey without them with --keep-going."
-    )

@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 import warnings
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,18 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
             raise Unusable("unreadable image", str(error)[:200]) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise Unusable("oversized image", f"more than {MAX_PIXELS:,} pixels") from None
+
+
+def load_all(images: list, rows: list[int], size: int, aspect: str | None, pool: Executor) -> list[Loaded | Unusable]:
+    """What :func:`load_image` makes of some of the images, in threads: Pillow lets go of the interpreter."""
+
+    def load(row: int) -> Loaded | Unusable:
+        try:
+            return load_image(images[row], size, aspect)
+        except Unusable as unusable:
+            return unusable
+
+    return list(pool.map(load, rows))
 
 
 def _bytes_of(image: bytes | Path | None) -> int:

@@ -1,7 +1,12 @@
-"""A curated survey's arrays and tables, written piece by piece."""
+"""A survey while it is built: its folder, its arrays and tables piece by piece, and what is done so far."""
 
+import json
 import os
+import shutil
+import time
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
+from gzlib.data.sources.base import Source
+from gzlib.data.survey import is_survey, read_report
+from gzlib.errors import NotWritten, UserError
+from gzlib.files import held, not_written, replace_file
+from gzlib.progress import duration
+
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 ROWS_PER_GROUP = 16384
+STATE = "state.json"  # what a survey that is being built is made of
+ANNOUNCED, SAMPLE = 10_000, 256  # generated galaxies from which on the time is told first, and how many are timed
+BYTES_PER_ROW = 400  # of a catalogue with 88 questions, compressed
 
 
 class ImageFile:
@@ -88,7 +102,14 @@ class Journal:
             return None
         return decoded, ready
 
-    def add(self, decoded: Decoded):
+    def add(self, digests: list, problems: dict, conversions: set[str], images: np.ndarray):
+        decoded = Decoded(
+            digests=[digest and digest.hex() for digest in digests],
+            problems=problems,
+            conversions=sorted(conversions),
+            images=len(images),
+            crc=zlib.crc32(images),
+        )
         self.file.truncate()
         self.file.write(decoded.model_dump_json().encode() + b"\n")
         self.file.flush()
@@ -154,3 +175,91 @@ def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, l
         else:
             columns.append(pa.array(values.to_numpy(dtype=field.type.to_pandas_dtype())))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def refuse_foreign(folder: Path, text: str, parameters: dict):
+    """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
+    if not folder.exists():
+        return
+    if not is_survey(folder):
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise UserError(f"'{folder}' holds something else than a curated survey; choose another folder.")
+        return
+    report = read_report(folder)
+    if report["source"] != text or report["parameters"] != parameters:
+        raise UserError(
+            f"'{folder}' holds another survey (of '{report['source']}', {report['parameters']['size']} px);"
+            " delete it or choose another folder."
+        )
+
+
+class TooManyRejected(UserError):
+    """More galaxies were rejected than a sound table has."""
+
+
+@contextmanager
+def building_place(folder: Path, state: dict | None, tell: Callable[[str], None] | None = None) -> Iterator[Path]:
+    """A folder to build a survey in; on success it becomes ``folder``.
+
+    Of an interrupted curation it stays, and is given again for the same ``state``; bad input empties it. A second
+    process that builds the same survey waits for the first one.
+
+    Parameters
+    ----------
+    state : dict or None
+        What the survey is made of; None for what can't be resumed.
+    tell : callable, optional
+        Takes the sentence that another process is waited for.
+
+    Raises
+    ------
+    NotWritten
+        If the operating system refuses; what was built so far stays.
+    """
+    place, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    with held(folder.with_name(f".{folder.name}.lock"), f"Survey '{folder}'", wait=tell or (lambda _: None)):
+        try:
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)  # a process was killed between the two steps of replacing it
+            shutil.rmtree(old, ignore_errors=True)
+            content = None if state is None else json.dumps(state, sort_keys=True)
+            if content is None or not (place / STATE).is_file() or (place / STATE).read_text() != content:
+                shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(exist_ok=True)
+            if content is not None:
+                replace_file(place / STATE, content)
+            yield place
+            if is_survey(place):
+                if folder.exists():
+                    os.replace(folder, old)
+                os.replace(place, folder)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                shutil.rmtree(place, ignore_errors=True)
+        except (TooManyRejected, NotWritten):
+            raise
+        except UserError:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        except OSError as error:
+            raise not_written(folder, error) from None
+
+
+def refuse_full_disk(source: Source, place: Path, size: int, limit: int | None, tell: Callable[[str], None] | None):
+    """Refuse what does not fit on the disk; say how large a generated survey becomes, and how long that takes."""
+    total = min(source.galaxies, limit or source.galaxies)
+    needed, free = total * (size**2 * 3 + BYTES_PER_ROW), shutil.disk_usage(place).free
+    if needed > free:
+        raise NotWritten(
+            f"A survey of {total:,} galaxies at {size} px takes {needed / 1e9:,.1f} GB, and '{place.parent}' has"
+            f" {free / 1e9:,.1f} GB free; choose fewer galaxies, a smaller size or another folder."
+        )
+    if not (tell and source.simulated and total >= ANNOUNCED):
+        return
+    seconds = 0.0
+    for _ in range(2):  # the first one loads libraries
+        began = time.monotonic()
+        sample = sum(len(batch.catalog) for batch in source.batches(size, SAMPLE))
+        seconds = time.monotonic() - began
+    took = duration(seconds * total / sample)
+    tell(f"{source.text}: {total:,} galaxies at {size} px take {needed / 1e9:,.1f} GB and about {took}")

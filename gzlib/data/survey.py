@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from gzlib.data.schema import load_schema
 from gzlib.errors import NotWritten, UserError
-from gzlib.files import held, not_written, replace_file
+from gzlib.files import replace_file
 from gzlib.identity import content_hash, file_hash
 
-STATE, VERIFIED = "state.json", "verified.json"
+VERIFIED = "verified.json"  # states of files that were compared with their checksums
 SPLITS = ("train", "val", "test")
 TEST, VAL = 0.2, 0.1  # of all galaxies; the rest trains
 VAL_OF_REST = 0.2  # of the galaxies outside a published test set, as Galaxy Zoo Evo's baselines do
@@ -143,74 +140,6 @@ def describe_galaxies(parts: list[dict]) -> str:
     words = ["simulated galaxies"] if len(parts) > len([p for p in parts if not p["simulated"]]) else []
     words += [f"galaxies of {', '.join(real)}"] if real else []
     return " and ".join(words)
-
-
-def refuse_foreign(folder: Path, text: str, parameters: dict):
-    """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
-    if not folder.exists():
-        return
-    if not is_survey(folder):
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UserError(f"'{folder}' holds something else than a curated survey; choose another folder.")
-        return
-    report = read_report(folder)
-    if report["source"] != text or report["parameters"] != parameters:
-        raise UserError(
-            f"'{folder}' holds another survey (of '{report['source']}', {report['parameters']['size']} px);"
-            " delete it or choose another folder."
-        )
-
-
-class TooManyRejected(UserError):
-    """More galaxies were rejected than a sound table has."""
-
-
-@contextmanager
-def building_place(folder: Path, state: dict | None, tell: Callable[[str], None] | None = None) -> Iterator[Path]:
-    """A folder to build a survey in; on success it becomes ``folder``.
-
-    Of an interrupted curation it stays, and is given again for the same ``state``; bad input empties it. A second
-    process that builds the same survey waits for the first one.
-
-    Parameters
-    ----------
-    state : dict or None
-        What the survey is made of; None for what can't be resumed.
-    tell : callable, optional
-        Takes the sentence that another process is waited for.
-
-    Raises
-    ------
-    NotWritten
-        If the operating system refuses; what was built so far stays.
-    """
-    place, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
-    with held(folder.with_name(f".{folder.name}.lock"), f"Survey '{folder}'", wait=tell or (lambda _: None)):
-        try:
-            if old.exists() and not folder.exists():
-                os.replace(old, folder)  # a process was killed between the two steps of replacing it
-            shutil.rmtree(old, ignore_errors=True)
-            content = None if state is None else json.dumps(state, sort_keys=True)
-            if content is None or not (place / STATE).is_file() or (place / STATE).read_text() != content:
-                shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(exist_ok=True)
-            if content is not None:
-                replace_file(place / STATE, content)
-            yield place
-            if is_survey(place):
-                if folder.exists():
-                    os.replace(folder, old)
-                os.replace(place, folder)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                shutil.rmtree(place, ignore_errors=True)
-        except (TooManyRejected, NotWritten):
-            raise
-        except UserError:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
-        except OSError as error:
-            raise not_written(folder, error) from None
 
 
 ARRAYS = ("images.npy", "catalog.parquet", "truth.parquet")  # files whose content a survey's checksums cover

@@ -281,7 +281,7 @@ def test_an_interrupted_curation_leaves_no_survey_and_is_resumed(tmp_path, monke
 
     whole, expected = made(folder, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("gzlib.data.curation.load_image", lambda *a: counted(*a, stop=11))
+        patch.setattr("gzlib.data.images.load_image", lambda *a: counted(*a, stop=11))
         with pytest.raises(KeyboardInterrupt):
             made(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -289,7 +289,7 @@ def test_an_interrupted_curation_leaves_no_survey_and_is_resumed(tmp_path, monke
         open_survey(tmp_path / ".out.partial")
     decoded.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("gzlib.data.curation.load_image", counted)
+        patch.setattr("gzlib.data.images.load_image", counted)
         resumed, report = made(folder, tmp_path / "out")
     assert len(decoded) == 20 - 8  # two whole batches were done
     assert report["fingerprint"] == expected["fingerprint"] and report["sha256"] == expected["sha256"]
@@ -314,7 +314,7 @@ def test_what_is_left_of_another_input_or_damaged_is_not_resumed(tmp_path, monke
             return load_image(image, size, aspect)
 
         with monkeypatch.context() as patch:
-            patch.setattr("gzlib.data.curation.load_image", stopping)
+            patch.setattr("gzlib.data.images.load_image", stopping)
             with pytest.raises(KeyboardInterrupt):
                 made(folder, tmp_path / "out")
 

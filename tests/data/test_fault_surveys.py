@@ -227,7 +227,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_done_is_kept(tmp_path, monkeyp
 
 
 def test_a_simulated_survey_says_its_size_and_time_first(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gzlib.data.curation.ANNOUNCED", 20)
+    monkeypatch.setattr("gzlib.data.pack.ANNOUNCED", 20)
     opened("sim:gz2:30", tmp_path / "out", progress=True)
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith("sim:gz2:30: 30 galaxies at 16 px take") and "about" in first

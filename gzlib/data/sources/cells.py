@@ -5,20 +5,17 @@ cell. Everything stays in Arrow's arrays: pandas would turn an index into no col
 """
 
 import csv
-import json
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
 
 from gzlib.errors import UserError
 
@@ -230,8 +227,8 @@ class Table:
         own spelling (``RA`` is ``ra``).
     index : list of str
         Columns that are an index of pandas.
-    class_names : list of str
-        Of the column ``label``, where the ``datasets`` library wrote them into the file's footer.
+    metadata : dict of bytes to bytes
+        Of a parquet file's footer.
     rows : int or None
         None for a CSV that was not scanned yet.
 
@@ -250,7 +247,7 @@ class Table:
         else:
             arrow, self.rows = _footer(path)
             self.separator = ""
-        self.class_names = _class_names(arrow)
+        self.metadata = arrow.metadata or {}
         self._raw, self.index, self.types = {}, [], {}
         exact = {name.strip() for name in arrow.names}
         for column in arrow:
@@ -360,25 +357,6 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
         raise UserError(_not_readable(path, error)) from None
 
 
-class _Feature(BaseModel):
-    names: list[str] = []
-
-
-class _Footer(BaseModel):
-    """What the ``datasets`` library writes into a parquet file, as far as it is needed here."""
-
-    info: dict[str, dict[str, Any]] = {}
-
-
-def _class_names(arrow: pa.Schema) -> list[str]:
-    try:
-        footer = _Footer.model_validate(json.loads((arrow.metadata or {}).get(b"huggingface", b"{}")))
-        feature = footer.info.get("features", {}).get("label", {})
-        return _Feature.model_validate(feature).names
-    except (ValidationError, ValueError):
-        return []  # not written by that library: there are no names to be had
-
-
 def plain_text(array: pa.Array) -> pa.Array:
     """A text, dictionary, number or binary column as ``string``; exact, with nulls kept.
 
@@ -394,11 +372,6 @@ def plain_text(array: pa.Array) -> pa.Array:
     return array if pa.types.is_string(array.type) else array.cast(pa.string())
 
 
-def as_words(array: pa.Array) -> list[str]:
-    """Text cells without outer blanks, "" where there is none."""
-    return pc.utf8_trim_whitespace(plain_text(array)).fill_null("").to_pylist()
-
-
 def as_numbers(array: pa.Array, facts: Facts) -> np.ndarray:
     """A column's numbers as float64, NaN where it holds none; ``facts`` say how it is written."""
     if pa.types.is_dictionary(array.type):
@@ -409,20 +382,10 @@ def as_numbers(array: pa.Array, facts: Facts) -> np.ndarray:
     cells = pc.utf8_trim_whitespace(plain_text(array))
     if facts.comma:
         cells = pc.replace_substring(cells, ",", ".")
-    return _parsed(_true_as_one(cells))
+    return _parsed(true_as_one(cells))
 
 
-def as_whole(array: pa.Array) -> np.ndarray:
-    """A complete column of whole numbers as int64, every digit kept."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if type_kind(array.type) == "string":
-        cells = _true_as_one(pc.utf8_trim_whitespace(plain_text(array)))
-        array = pc.replace_substring_regex(cells, r"^\+", "")
-    return array.cast(pa.int64()).to_numpy(zero_copy_only=False)
-
-
-def _true_as_one(cells: pa.Array) -> pa.Array:
+def true_as_one(cells: pa.Array) -> pa.Array:
     lower = pc.utf8_lower(cells)
     return pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", cells))
 
@@ -432,41 +395,3 @@ def _parsed(cells: pa.Array) -> np.ndarray:
     without_sign = pc.replace_substring_regex(cells, r"^\+", "")
     known = pc.if_else(number, without_sign, pa.scalar(None, pa.string()))
     return known.cast(pa.float64()).to_numpy(zero_copy_only=False)
-
-
-def merged(facts: Facts, other: Facts, *, any_numbers: bool) -> Facts | None:
-    """Facts about two files together; None where they disagree: text and numbers, or classes and fractions.
-
-    ``any_numbers`` is for columns that hold no classes: whole numbers in one file agree with fractions in another.
-    """
-    if "empty" in (facts.kind, other.kind):
-        return _summed(facts, other, other.kind if facts.kind == "empty" else facts.kind)
-    if facts.is_number and other.is_number:
-        mixed = facts.kind != other.kind and not (any_numbers or (facts.whole and other.whole))
-        return None if mixed else _summed(facts, other, facts.kind if facts.kind == other.kind else "float64")
-    for words, numbers in ((facts, other), (other, facts)):
-        if numbers.is_number and words.holds_no_word:  # nothing but NA and the like
-            return _summed(numbers, replace(words, values=set(), missing=words.n), numbers.kind)
-    return _summed(facts, other, facts.kind) if facts.kind == other.kind else None
-
-
-def _summed(facts: Facts, other: Facts, kind: str) -> Facts:
-    values = None if facts.values is None or other.values is None else facts.values | other.values
-    ends = [v for f in (facts, other) for v in (f.low, f.high) if v is not None]
-    return Facts(
-        kind=kind,
-        type=facts.type,
-        n=facts.n + other.n,
-        missing=facts.missing + other.missing,
-        values=values if values is None or len(values) <= MOST_VALUES else None,
-        low=min(ends, default=None),
-        high=max(ends, default=None),
-        whole=facts.whole and other.whole,
-        word=facts.word or other.word,
-        exponent=facts.exponent or other.exponent,
-        any_number=facts.any_number or other.any_number,
-        all_numbers=facts.all_numbers and other.all_numbers,
-        any_point=facts.any_point or other.any_point,
-        comma=facts.comma or other.comma,
-        commas=facts.commas or other.commas,
-    )

@@ -6,10 +6,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gzlib.data.schema import available_schemas, is_one_tree, load_schema
 from gzlib.data.sources.base import Batch
-from gzlib.data.sources.cells import EXACT_IN_FLOAT, MOST_VALUES, Facts, as_numbers, as_whole, as_words
+from gzlib.data.sources.cells import (
+    EXACT_IN_FLOAT,
+    MOST_VALUES,
+    Facts,
+    as_numbers,
+    plain_text,
+    true_as_one,
+    type_kind,
+)
 from gzlib.data.survey import SPLIT_WORDS
 from gzlib.errors import UserError
 
@@ -320,6 +329,21 @@ def _label(array: pa.Array, column: str, kind: str, found: Facts):
         return as_whole(array)
     values = as_numbers(array, found)
     return np.where(values == -1, np.nan, values) if _marks_unlabelled(column, found) else values
+
+
+def as_words(array: pa.Array) -> list[str]:
+    """Text cells without outer blanks, "" where there is none."""
+    return pc.utf8_trim_whitespace(plain_text(array)).fill_null("").to_pylist()
+
+
+def as_whole(array: pa.Array) -> np.ndarray:
+    """A complete column of whole numbers as int64, every digit kept."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if type_kind(array.type) == "string":
+        cells = true_as_one(pc.utf8_trim_whitespace(plain_text(array)))
+        array = pc.replace_substring_regex(cells, r"^\+", "")
+    return array.cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def split_of_name(name: str) -> str:

@@ -1,23 +1,27 @@
 """Tables of galaxies, with embedded images or with the paths of image files, and folders of images without a table."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pydantic import BaseModel, ValidationError
 
 from gzlib.data.images import SUFFIXES, Unusable
 from gzlib.data.sources.base import Batch, Source, shares
-from gzlib.data.sources.cells import Facts, Table, as_numbers, as_words, merged, type_kind
+from gzlib.data.sources.cells import MOST_VALUES, Facts, Table, as_numbers, type_kind
 from gzlib.data.sources.columns import (
     IMAGE_COLUMNS,
     ROLES,
     TEXT_COLUMNS,
     Columns,
+    as_words,
     is_derived,
     read_splits,
     refuse_unknown_splits,
@@ -66,7 +70,7 @@ def table_source(
     tree = vote_columns(list(first.types), schema)[0]
     used = [c for c in first.types if c != image_column and (c in (labels or []) or not is_derived(c, tree))]
     facts = _facts(tables, used, votes)
-    class_names = next((table.class_names for table in tables if table.class_names), [])
+    class_names = next(filter(None, map(_class_names, tables)), [])
     if class_names and "label_name" not in facts and "label" in facts and facts["label"].is_number:
         facts["label_name"] = Facts(kind="string", type="text", n=facts["label"].n, values=set(class_names))
     else:
@@ -98,6 +102,26 @@ def table_source(
         positions=partial(_positions, tables, facts) if {"ra", "dec"} <= set(facts) else None,
         files=partial(_files, tables, image_column, root, from_hub),
     )
+
+
+class _Feature(BaseModel):
+    names: list[str] = []
+
+
+class _Footer(BaseModel):
+    """What the ``datasets`` library writes into a parquet file, as far as it is needed here."""
+
+    info: dict[str, dict[str, Any]] = {}
+
+
+def _class_names(table: Table) -> list[str]:
+    """Names of the classes of ``label``, where the ``datasets`` library wrote them."""
+    try:
+        footer = _Footer.model_validate(json.loads(table.metadata.get(b"huggingface", b"{}")))
+        feature = footer.info.get("features", {}).get("label", {})
+        return _Feature.model_validate(feature).names
+    except (ValidationError, ValueError):
+        return []  # not written by that library: there are no names to be had
 
 
 def _refuse_other_columns(tables: list[Table]):
@@ -150,7 +174,7 @@ def _facts(tables: list[Table], columns: list[str], votes: set[str]) -> dict[str
             if column not in whole:
                 whole[column] = these
                 continue
-            both = merged(whole[column], these, any_numbers=column in votes or column in ("ra", "dec"))
+            both = _merged(whole[column], these, any_numbers=column in votes or column in ("ra", "dec"))
             if both is None:
                 raise UserError(
                     f"'{table.path}' and '{tables[0].path}' disagree about column '{column}':"
@@ -158,6 +182,44 @@ def _facts(tables: list[Table], columns: list[str], votes: set[str]) -> dict[str
                 )
             whole[column] = both
     return whole
+
+
+def _merged(facts: Facts, other: Facts, *, any_numbers: bool) -> Facts | None:
+    """Facts about two files together; None where they disagree: text and numbers, or classes and fractions.
+
+    ``any_numbers`` is for columns that hold no classes: whole numbers in one file agree with fractions in another.
+    """
+    if "empty" in (facts.kind, other.kind):
+        return _summed(facts, other, other.kind if facts.kind == "empty" else facts.kind)
+    if facts.is_number and other.is_number:
+        mixed = facts.kind != other.kind and not (any_numbers or (facts.whole and other.whole))
+        return None if mixed else _summed(facts, other, facts.kind if facts.kind == other.kind else "float64")
+    for words, numbers in ((facts, other), (other, facts)):
+        if numbers.is_number and words.holds_no_word:  # nothing but NA and the like
+            return _summed(numbers, replace(words, values=set(), missing=words.n), numbers.kind)
+    return _summed(facts, other, facts.kind) if facts.kind == other.kind else None
+
+
+def _summed(facts: Facts, other: Facts, kind: str) -> Facts:
+    values = None if facts.values is None or other.values is None else facts.values | other.values
+    ends = [v for f in (facts, other) for v in (f.low, f.high) if v is not None]
+    return Facts(
+        kind=kind,
+        type=facts.type,
+        n=facts.n + other.n,
+        missing=facts.missing + other.missing,
+        values=values if values is None or len(values) <= MOST_VALUES else None,
+        low=min(ends, default=None),
+        high=max(ends, default=None),
+        whole=facts.whole and other.whole,
+        word=facts.word or other.word,
+        exponent=facts.exponent or other.exponent,
+        any_number=facts.any_number or other.any_number,
+        all_numbers=facts.all_numbers and other.all_numbers,
+        any_point=facts.any_point or other.any_point,
+        comma=facts.comma or other.comma,
+        commas=facts.commas or other.commas,
+    )
 
 
 def _said(found: Facts) -> str:
