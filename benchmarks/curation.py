@@ -1,6 +1,6 @@
 """How fast sources are curated, and the memory that a million galaxies take beyond their images.
 
-Run in processes of their own, so that memory is the curation's alone. The million is of small images (16 px), as what
+Run in processes of their own on Linux, so that memory is the curation's alone. The million is of small images (16 px), as what
 is measured is the rest: tables, votes, ids, positions.
 """
 
@@ -25,12 +25,12 @@ FITS, FITS_SIDE = 500, 128
 MILLION, MILLION_SHARD, MILLION_SIDE = 1_000_000, 50_000, 16
 MEMORY_GOAL = 1.0  # GB beyond the images
 SCRIPT = """
-import json, resource, sys, time
+import json, re, sys, time
 from gzlib.data import curate, read_report
 began = time.monotonic()
 folder = curate(sys.argv[1], out=sys.argv[2], size=int(sys.argv[3]), progress=False)
 seconds = time.monotonic() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])  # rusage would count the parent's too
 print(json.dumps({"seconds": seconds, "peak": peak * 1024, "counts": read_report(folder)["counts"]}))
 """
 
@@ -45,8 +45,8 @@ def rows():
         with tempfile.TemporaryDirectory(prefix="gzlib-bench-") as scratch:
             made = curated(make(Path(scratch) / name), Path(scratch) / "survey", size)
             n = made["counts"]["galaxies"]
-            assert not made["counts"]["rejected"], made["counts"]
-            out.append(row(f"curation.{name}", n / made["seconds"], "images/s", detail=f"{n:,} {detail}"))
+            seconds = made["seconds"]
+            out.append(row(f"curation.{name}", n / seconds, "images/s", detail=f"{n:,}: {detail}"))
             if name == "million":
                 memory = made["peak"] / 1e9
                 goal, what = f"<= {MEMORY_GOAL:g}", "largest resident memory of the process; images go to the disk"
