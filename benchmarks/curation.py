@@ -1,7 +1,7 @@
 """How fast sources are curated, and the memory that a million galaxies take beyond their images.
 
-Run in processes of their own on Linux, so that memory is the curation's alone. The million is of small images (16 px), as what
-is measured is the rest: tables, votes, ids, positions.
+Run in processes of their own on Linux, so that memory is the curation's alone. The million is of small images (16 px),
+as what is measured is the rest: tables, votes, ids, positions.
 """
 
 import io

@@ -382,3 +382,29 @@ def test_hidden_files_of_macos_are_no_tables(tmp_path, hub, reader):
     for file in list((tmp_path / "in").rglob("*.*")):
         file.with_name(f"._{file.name}").write_bytes(b"Mac OS X")
     assert read_report(opened(source, tmp_path / "out"))["counts"]["galaxies"] == N
+
+
+@pytest.mark.fault("a folder of images without a table", "refused in one sentence")
+@pytest.mark.parametrize("name", ["metadata.csv", "mine.parquet", "labels.tsv"])
+def test_a_table_of_another_name_beside_images_is_not_passed_over(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.jpg").write_bytes(jpeg(0))
+    (tmp_path / "in" / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=f"'{name}'|parquet") as error:
+        opened(tmp_path / "in", tmp_path / "out")
+    one_sentence(error)
+
+
+@pytest.mark.fault("images: FITS", "read")
+@pytest.mark.parametrize("named", ["a folder", "a table"])
+def test_fits_files_are_curated_and_the_stretch_is_said(tmp_path, named):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        (folder / f"{i}.fits").write_bytes(fits_of(rng.normal(100, 5, (24, 24)).astype(np.float32)))
+    if named == "a table":
+        lines = ["id_str,file_loc,label", *(f"{i},{i}.fits,{i % 2}" for i in range(6))]
+        (folder / "catalog.csv").write_text("\n".join(lines))
+    report = read_report(opened(folder, tmp_path / "out"))
+    assert report["counts"]["galaxies"] == 6 and any("asinh stretch" in note for note in report["notes"])

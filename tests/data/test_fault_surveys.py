@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from survey_inputs import gz2_votes, jpeg
 
 from gzlib.cli import main
 from gzlib.data import open_survey, read_report, verify_survey
+from gzlib.data.images import load_all
 from gzlib.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -231,3 +234,20 @@ def test_a_simulated_survey_says_its_size_and_time_first(tmp_path, capsys, monke
     opened("sim:gz2:30", tmp_path / "out", progress=True)
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith("sim:gz2:30: 30 galaxies at 16 px take") and "about" in first
+
+
+def test_two_processes_that_curate_the_same_make_it_once(tmp_path, monkeypatch):
+    """Threads stand for processes: the lock is of the file."""
+    source = catalogue(tmp_path / "in", [f"images/{i}.jpg" for i in range(8)])
+    calls = []
+
+    def slow(images, rows, size, aspect, pool):
+        calls.append(len(rows))
+        time.sleep(0.3)
+        return load_all(images, rows, size, aspect, pool)
+
+    monkeypatch.setattr("gzlib.data.curation.load_all", slow)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: opened(source, tmp_path / "out"), range(3)))
+    assert calls == [8] and len(set(made)) == 1 and open_survey(made[0]).sizes["galaxy"] == 8
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", "out"}

@@ -24,7 +24,7 @@ from fault_inputs import (
     vote_rows,
     write_table,
 )
-from survey_inputs import gz2_votes
+from survey_inputs import gz2_votes, jpeg
 
 from gzlib.data import open_survey, read_report
 from gzlib.data.schema import load_schema
@@ -471,6 +471,20 @@ FAULTS = [
         "labels: no labels", "only-comments", with_label(comment=[f"text {i}" for i in range(N)]), refused="no labels"
     ),
     Fault(
+        "labels: numbers and words",
+        "a-question-mark-among-classes",
+        lambda: with_label(ring=["?", *(str(i % 2) for i in range(N - 1))])(),
+        refused=r"numbers but for '\?' in row|disagree about column 'ring'",
+        readers=(*TEXT, "parquet", "shards", "embedded", "hub"),
+    ),
+    Fault(
+        "labels: numbers and words",
+        "a-number-among-names",
+        lambda: rows(kind=["2", *["Sa", "Sb"] * 5, "Sa"]),
+        holds=label("kind", ["2", *["Sa", "Sb"] * 5, "Sa"]),
+        readers=(*TEXT, "parquet", "shards", "embedded", "hub"),
+    ),
+    Fault(
         "labels: files that disagree",
         "classes-then-fractions",
         lambda: {
@@ -643,6 +657,70 @@ def test_a_text_that_is_no_table_is_refused(tmp_path, name, suffix):
     with pytest.raises(UserError, match=said) as error:
         opened(file, tmp_path / "out")
     assert "catalog" in one_sentence(error)
+
+
+HALVES = {
+    "label-whole-then-fractions": ("label", [0, 1], [0.25, 0.5], "disagree about column 'label'"),
+    "label-fractions-then-whole": ("label", [0.25, 0.5], [0, 1], "disagree about column 'label'"),
+    "label-numbers-then-text": ("label", [0, 1], ["E", "S"], "disagree about column 'label'"),
+    "label-numbers-then-lists": ("label", [0, 1], [[0], [1]], "disagree about column 'label'"),
+    "label-whole-then-whole-with-a-point": ("label", [0, 1], [1.0, None], [0, 1, 1, np.nan]),
+    "label-of-other-widths": ("label", pa.array([0, 1], pa.int8()), pa.array([1, 0], pa.int64()), [0, 1, 1, 0]),
+    "label-none-in-one-file": ("label", [0, 1], [None, None], [0, 1, np.nan, np.nan]),
+    "label-true-then-1": ("label", [False, True], [1, 0], [0, 1, 1, 0]),
+    "ids-text-then-numbers": ("id_str", ["7", "8"], [9, 10], ["7", "8", "9", "10"]),
+    "ids-text-then-fractions": ("id_str", ["7", "8"], [9.0, 10.0], "id_str"),
+    "ids-text-then-bytes": ("id_str", ["a", "b"], [b"c", b"d"], ["a", "b", "c", "d"]),
+    "positions-whole-then-fractions": ("ra", [10, 20], [30.5, 40.5], [10, 20, 30.5, 40.5]),
+    "positions-of-32-bits": ("ra", pa.array([10.0, 20.0], pa.float32()), [30.5, None], [10, 20, 30.5, np.nan]),
+    "positions-then-text": ("ra", [10.5, 20.5], ["10:24:00", "x"], "'ra'"),
+    "split-text-then-categories": ("split", ["train", "test"], pa.array(["test", "train"]).dictionary_encode(), None),
+    "split-text-then-numbers": ("split", ["train", "test"], [0, 1], "split"),
+    "a-column-in-one-file": ("extra", [1, 2], None, "differ in column 'extra'"),
+    "images-then-numbers": ("image", None, [1, 2], "'image'"),
+    "images-then-lists": ("image", None, [[1], [2]], "'image'"),
+}
+
+
+def halves():
+    for name, (*_, expected) in HALVES.items():
+        outcome = "refused in one sentence" if isinstance(expected, str) else "read"
+        yield pytest.param(name, marks=pytest.mark.fault("files of one table that differ in type", outcome))
+
+
+@pytest.mark.parametrize("name", list(halves()))
+@pytest.mark.parametrize("layout", ["embedded", "catalogue", "hub"])
+def test_files_of_one_table_agree_or_are_refused(tmp_path, hub, name, layout):
+    column, first, second, expected = HALVES[name]
+    if column == "image" and layout == "catalogue":
+        pytest.skip("a catalogue embeds no images")
+    folder = tmp_path / "in"
+    (folder / "data").mkdir(parents=True)
+    for part, values in enumerate((first, second)):
+        images = [jpeg(2 * part + i, side=24) for i in range(2)]
+        columns = {"id_str": [f"J{part}{i}" for i in range(2)], "label": [0, 1], "ra": [1.0 + part, 5.0 + part]}
+        columns |= {"dec": [0.5, 0.5], "split": ["train", "test"]}
+        if layout == "catalogue":
+            columns["file_loc"] = [f"{part}{i}.jpg" for i in range(2)]
+            for i, image in enumerate(images):
+                (folder / f"{part}{i}.jpg").write_bytes(image)
+        else:
+            columns["image"] = [{"bytes": image, "path": None} for image in images]
+        if values is not None:
+            columns[column] = values
+        pq.write_table(pa.table(columns), folder / "data" / f"train-0000{part}-of-00002.parquet")
+    hub(folder)
+    source, options = "hub:owner/name" if layout == "hub" else folder, {"split": "source"}
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected) as error:
+            opened(source, tmp_path / "out", **options)
+        assert "train-0000" in one_sentence(error) or column in ("image", "split", "ra", "id_str")
+        return
+    survey = open_survey(opened(source, tmp_path / "out", **options))
+    if expected is None:
+        assert survey.split.values.tolist().count("test") == 2
+    else:
+        np.testing.assert_array_equal(survey[column].values, expected)
 
 
 def parquet_bytes():

@@ -54,7 +54,7 @@ class Facts:
         The first cell, with its row counted from 1, that keeps a column of text from being one of numbers.
     exponent : (int, str) or None
         The first cell that is a long number in exponential notation.
-    any_number, all_numbers, any_point : bool
+    any_number, most_numbers, all_numbers, any_point : bool
         Of a column of text: whether cells that are not :data:`NO_NUMBER` are numbers, some with a decimal point.
     comma, commas : bool
         Whether commas are read as decimal points; whether some cells are numbers but for a comma, and all others are
@@ -72,6 +72,7 @@ class Facts:
     word: tuple[int, str] | None = None
     exponent: tuple[int, str] | None = None
     any_number: bool = False
+    most_numbers: bool = False
     all_numbers: bool = True
     any_point: bool = False
     comma: bool = False
@@ -123,6 +124,7 @@ class _TextScan:
     def finish(self) -> Facts:
         facts, words = self.facts, self.facts.n - self.blank - self.no_number
         facts.any_number, facts.all_numbers = self.number > 0, self.number == words
+        facts.most_numbers = self.number > words / 2
         facts.commas = self.comma > 0 and self.number + self.comma == words
         facts.comma = facts.commas and self.decimal_commas
         if self.blank == facts.n:
@@ -306,6 +308,9 @@ class Table:
                     scans[name] = _OtherScan(type_name=str(decoded.type), kind="other")
         if self.is_csv:
             self.rows = rows
+        for scan in scans.values():
+            if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells nobody looked at
+                scan.facts.n = scan.facts.missing = self.rows
         return {name: scan.finish() for name, scan in scans.items()}
 
 

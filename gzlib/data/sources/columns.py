@@ -195,6 +195,9 @@ def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
         return None
     if found.commas:
         return f"numbers with commas, e.g. '{found.word[1]}'; write a decimal point and no thousands separators"
+    if found.most_numbers and found.word is not None:
+        row, text = found.word
+        return f"numbers but for '{text}' in row {row} and maybe more; leave blank what is unknown"
     if found.values is None:
         return f"text with more than {MOST_VALUES} different values"
     if len(found.values) < 2:

@@ -215,6 +215,7 @@ def _summed(facts: Facts, other: Facts, kind: str) -> Facts:
         word=facts.word or other.word,
         exponent=facts.exponent or other.exponent,
         any_number=facts.any_number or other.any_number,
+        most_numbers=facts.most_numbers or other.most_numbers,
         all_numbers=facts.all_numbers and other.all_numbers,
         any_point=facts.any_point or other.any_point,
         comma=facts.comma or other.comma,
@@ -239,7 +240,7 @@ def _read(
                 record = record.append_column("label_name", _named(record["label"], class_names))
             pictures = find(record)
             yield table_to_batch(record, columns, pictures, dataset_name=dataset_name, file_split=split)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(f"'{table.path}' holds a cell that cannot be read: {error}.") from None
         n -= len(record)
         if n == 0:

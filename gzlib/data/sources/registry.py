@@ -145,6 +145,11 @@ def _open_path(text: str, path: Path, files: tuple[Path, ...], state: str, label
     name = path.resolve().name
     if files:
         return table_source(list(files), name, root=path, text=text, **options)
+    if unknown := [file for file in _visible(path, "*") if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]:
+        raise UserError(
+            f"Folder '{text}' holds the table '{unknown[0].name}', which is not called catalog.csv (or .parquet), nor"
+            " train.csv, test.csv and so on; name that file itself, or move it out of the images' folder."
+        )
     return folder_source(path, name, text=text, **options)
 
 
