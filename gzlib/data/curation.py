@@ -42,6 +42,7 @@ from gzlib.data.pack import (
     building_place,
     catalog_schema,
     catalog_table,
+    hash_galaxies,
     refuse_foreign,
     refuse_full_disk,
 )
@@ -314,7 +315,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
                 truth.append(pa.Table.from_pandas(known, truth.schema, preserve_index=False).replace_schema_metadata())
             if not simulated:
                 without_votes += int((batch.votes[rows].sum(axis=1) == 0).sum()) if schema else 0
-                _hash_galaxies(fingerprint, table, [digests[row] for row in rows])
+                hash_galaxies(fingerprint, table, [digests[row] for row in rows])
     if not images.n:
         raise UserError(rejects.why_none(source.text))
     if not keep_going and rejects.faulty > TOLERATED * read:
@@ -397,10 +398,3 @@ def _admit(batch: Batch, digests: list, problems: dict[int, Problem], radius, se
         rows.append(row)
         sides.append(side)
     return rows, sides
-
-
-def _hash_galaxies(fingerprint, table, digests: list[bytes]):
-    """Add real galaxies: everything in the catalogue, and their encoded images."""
-    for record, digest in zip(table.to_pylist(), digests, strict=True):
-        fingerprint.update(digest)
-        fingerprint.update(json.dumps(list(record.values())).encode())

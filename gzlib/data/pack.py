@@ -177,6 +177,13 @@ def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, l
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def hash_galaxies(fingerprint, table, digests: list[bytes]):
+    """Add real galaxies: everything in the catalogue, and their encoded images."""
+    for record, digest in zip(table.to_pylist(), digests, strict=True):
+        fingerprint.update(digest)
+        fingerprint.update(json.dumps(list(record.values())).encode())
+
+
 def refuse_foreign(folder: Path, text: str, parameters: dict):
     """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
     if not folder.exists():

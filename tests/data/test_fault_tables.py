@@ -659,6 +659,16 @@ def test_a_text_that_is_no_table_is_refused(tmp_path, name, suffix):
     assert "catalog" in one_sentence(error)
 
 
+@pytest.mark.fault("labels: sources that disagree", "refused in one sentence")
+@pytest.mark.parametrize("reader", ["csv", "embedded", "split files"])
+def test_joined_sources_agree_about_a_label(tmp_path, reader):
+    text = write_table(tmp_path / "text", reader, rows(label=["E", "S"] * 6))
+    numbers = write_table(tmp_path / "numbers", reader, rows(id_str=[f"K{i}" for i in range(N)]))
+    with pytest.raises(UserError, match="'label' is text in .*text' and numbers in .*numbers'") as error:
+        opened(f"{text},{numbers}", tmp_path / "out")
+    one_sentence(error)
+
+
 HALVES = {
     "label-whole-then-fractions": ("label", [0, 1], [0.25, 0.5], "disagree about column 'label'"),
     "label-fractions-then-whole": ("label", [0.25, 0.5], [0, 1], "disagree about column 'label'"),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gzlib.data.images import Unusable
 from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
+from gzlib.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,20 @@ def join_sources(sources: list[Source]) -> Source:
     """One source out of several; votes of questions that a source does not ask are zero.
 
     A whole-number label that not every source has becomes ``float64`` with NaN for the others.
+
+    Raises
+    ------
+    UserError
+        If a label is text in one source and numbers in another, or two ask the same question in different ways.
     """
     if len(sources) == 1:
         return sources[0]
+    for column in {column for s in sources for column in s.labels}:
+        is_text = {s.labels[column] == "string": s.text for s in sources if column in s.labels}
+        if len(is_text) > 1:
+            raise UserError(
+                f"Label '{column}' is text in '{is_text[True]}' and numbers in '{is_text[False]}'; write both alike."
+            )
     schema = join_schemas([s.schema for s in sources if s.schema])
     labels = join_kinds([s.labels for s in sources])
 

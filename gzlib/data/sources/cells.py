@@ -29,7 +29,6 @@ WHOLE, NUMBER = r"^[+-]?\d+$", r"(?i)^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][
 DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
 EXPONENT = r"^[+-]?\d(\.\d+)?[eE]\+\d{2,}$"  # as Excel and pandas write a long number: 5.88E+17
 INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+(_level_\d+)?|")  # an index that pandas wrote as a column
-EXACT_IN_FLOAT = 2**53
 
 
 @dataclass
@@ -345,13 +344,9 @@ def _csv_header(path: Path) -> tuple[str, list[str]]:
         raise UserError(f"'{path}' cannot be read as a table: its first line, for the columns' names, is empty.")
     if len(line) == HEADER_BYTES:
         raise UserError(f"'{path}' cannot be read as a table: its first line has no end within {HEADER_BYTES:,} bytes.")
-    separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=lambda c: _outside_quotes(text).count(c))
+    separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=re.sub(r'"[^"]*"', "", text).count)
     names = next(csv.reader([text.rstrip("\r\n")], delimiter=separator))
     return separator, names
-
-
-def _outside_quotes(text: str) -> str:
-    return re.sub(r'"[^"]*"', "", text)
 
 
 def _footer(path: Path) -> tuple[pa.Schema, int]:

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from gzlib.data.schema import available_schemas, is_one_tree, load_schema
 from gzlib.data.sources.base import Batch
 from gzlib.data.sources.cells import (
-    EXACT_IN_FLOAT,
     MOST_VALUES,
     Facts,
     as_numbers,
@@ -27,6 +26,8 @@ ROLES = ("id_str", "dataset_name", "ra", "dec", "split", "subfolder", *IMAGE_COL
 DERIVED = ("_fraction", "_total-votes")  # Galaxy Zoo Evo computes them from the votes
 NAMED_LABELS = ("label_name", "summary")  # text that is a label wherever it stands: class sets, Galaxy Zoo Evo
 TEXT_COLUMNS = ("id_str", "dataset_name", "split", "subfolder", *IMAGE_COLUMNS, *NAMED_LABELS)  # text, digits or not
+EXACT_IN_FLOAT = 2**53
+FEW_VALUES = 10  # of a column of text that are classes in a short table too
 RESERVED = ("images", "votes", "galaxy", "answer", "band", "y", "x", "published_split")  # names of the survey's own
 PLACEHOLDERS = (-9.0, -99.0, -999.0, -9999.0, -99.99, -999.99)  # stand for "not measured" in many catalogues
 OWN_TREE = (
@@ -202,8 +203,11 @@ def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
         return f"text with more than {MOST_VALUES} different values"
     if len(found.values) < 2:
         return "the same text everywhere"
-    if len(found.values) == found.n - found.missing:
-        return "text that differs in every row"
+    if (
+        len(found.values) > max(FEW_VALUES, (found.n - found.missing) / 2)
+        or len(found.values) == found.n - found.missing
+    ):
+        return "text that differs in nearly every row"
     return None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from gzlib.data.images import SUFFIXES, Unusable
@@ -310,13 +311,17 @@ def _files(tables: list[Table], column: str, root: Path, from_hub: bool) -> Iter
 
 
 def _may_name_files(table: Table) -> bool:
-    """Whether the cells of ``image`` hold paths without bytes, as the first one tells."""
-    if type_kind(table.types["image"]) == "string":
+    """Whether cells of ``image`` may hold a path without bytes, as the footer's counts tell; a footer may have none."""
+    if table.is_csv or type_kind(table.types["image"]) == "string":
         return True
-    for record in table.slices(["image"], 1):
-        cell = record["image"][0].as_py()
-        return isinstance(cell, dict) and not cell.get("bytes") and bool(cell.get("path"))
-    return False
+    if not pa.types.is_struct(table.types["image"]):
+        return False
+    metadata = pq.read_metadata(table.path)
+    chunks = (
+        metadata.row_group(i).column(j) for i in range(metadata.num_row_groups) for j in range(metadata.num_columns)
+    )
+    counts = [chunk.statistics for chunk in chunks if chunk.path_in_schema.strip() == "image.bytes"]
+    return not counts or any(found is None or not found.has_null_count or found.null_count for found in counts)
 
 
 def _check_split(tables: list[Table], splits: list[str], text: str):
