@@ -46,7 +46,11 @@ class SurveySpec:
     seed : int
         Of the simulated sky.
     schema : str, optional
-        Decision tree to read; recognised by its columns if not given.
+        Decision tree to read, or a JSON file with one; recognised by its columns if not given.
+    aspect : {None, "pad", "crop"}
+        Images that are not square are rejected, get equal black margins, or keep their central square.
+    match_radius : float, optional
+        Arcsec within which two galaxies of one data set are the same; by default the decision tree's.
     """
 
     source: str
@@ -55,6 +59,8 @@ class SurveySpec:
     split: str = "hash"
     seed: int = 0
     schema: str | None = None
+    aspect: str | None = None
+    match_radius: float | None = None
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ class FinetuningStudy:
             (FinetuneConfig(task, self.encoder, n, self.tasks[task][1], seed, weights, mode, self.recipe), survey)
             for mode, sizes in (("linear", self.n_linear), ("full", self.n_full))
             for task, survey in surveys.items()
-            for n in _label_counts(survey, sizes)
+            for n in _label_counts(survey, self.tasks[task][1], sizes)
             for weights in arms.values()
             for seed in self.seeds
         ]
@@ -181,10 +181,10 @@ def _split(source: str) -> str:
     return "source" if open_source(source).has_published_split else "hash"
 
 
-def _label_counts(survey: SurveySpec, wanted: tuple[int, ...]) -> list[int]:
+def _label_counts(survey: SurveySpec, label: str, wanted: tuple[int, ...]) -> list[int]:
     if is_generated(survey.source):
         return list(wanted)  # a preset's own tasks are made large enough
-    available = training_galaxies(survey)
+    available = training_galaxies(survey, label)
     return [n for n in wanted if n < available] + [available]
 
 

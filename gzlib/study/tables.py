@@ -2,6 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -219,3 +223,37 @@ def provenance(records: list[dict]) -> pd.DataFrame:
         row["result"] = record["metrics"]["loss" if record["kind"] == "pretrain" else "error"]
         rows.append(row | {"survey": record["survey"]["fingerprint"][:8], "git": (made["git"] or "")[:7]})
     return pd.DataFrame(rows, columns=list(PROVENANCE))
+
+
+FAULTS = "data/faults.json"  # what the tests marked `fault` found, by kind of input and outcome
+
+
+def fault_table() -> pd.DataFrame:
+    """Inputs as people have them: kind, outcome, and how many cases there are and passed.
+
+    Raises
+    ------
+    UserError
+        If the stored results are not of the tests that there are now.
+    """
+    input_files("tests/**/*fault*.py")  # whoever changes them makes the table stale
+    stored = pd.DataFrame(json.loads(input_files(FAULTS)[0].read_text(encoding="utf-8")))
+    columns = ["kind", "outcome", "cases"]
+    found = pd.DataFrame(collected_faults(), columns=[*columns, "passed", "skipped"])
+    if stored[columns].values.tolist() != found[columns].values.tolist():
+        raise UserError(
+            f"'{FAULTS}' is not of the tests that there are now; run: python -m pytest -m fault --faults {FAULTS}"
+        )
+    return stored
+
+
+def collected_faults() -> list[dict]:
+    """What the marks of the tests say, without running a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "faults.json"
+        command = [sys.executable, "-m", "pytest", "-m", "fault", "--collect-only", "-q", "--faults", str(file)]
+        done = subprocess.run(command, cwd=paths.project(), capture_output=True, text=True, check=False)
+        if done.returncode or not file.is_file():
+            lines = (done.stderr or done.stdout).strip().splitlines()
+            raise UserError(f"The tests could not be collected ({lines[-1] if lines else 'no reason given'}).")
+        return json.loads(file.read_text(encoding="utf-8"))

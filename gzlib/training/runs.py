@@ -121,7 +121,7 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.STORE / key
     try:
-        _by_first(lambda: _make_survey(survey, report))
+        _by_first(lambda: _make_survey(config, survey, report))
         began, started = time.monotonic(), datetime.now(UTC)  # the survey serves many runs: its making is no run's cost
         chosen = choose_device(device)
         checkpoint = folder / "checkpoint.pt"
@@ -138,11 +138,18 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
         raise
 
 
-def _make_survey(survey: SurveySpec, report: Callable):
-    """Make the survey while no other process of this store does."""
+def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
+    """Make the survey while no other process of this store does, and see that it can measure the run."""
     lock = paths.STORE / f".survey-{survey_fingerprint(survey)[:16]}.lock"
     with held(lock, f"Survey '{survey.source}'", wait=report):
-        make_survey(survey)
+        splits = read_report(make_survey(survey))["counts"]["splits"]
+    needed = ("val", "test") if isinstance(config, PretrainConfig) else ("test",)
+    if absent := [name for name in needed if not splits[name]]:
+        counts = ", ".join(f"{n} {name}" for name, n in splits.items())
+        raise UserError(
+            f"The survey of '{survey.source}' has no {' and no '.join(absent)} galaxies ({counts}), so nothing could"
+            " be measured; add some, or leave out --split source."
+        )
 
 
 def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) -> dict:
