@@ -354,6 +354,9 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
         with pq.ParquetFile(path) as parquet:
             return parquet.schema_arrow, parquet.metadata.num_rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        with open(path, "rb") as file:
+            if file.read(40).startswith(b"version https://git-lfs"):
+                raise UserError(f"'{path}' is a Git LFS pointer; fetch the table with `git lfs pull`.") from None
         raise UserError(_not_readable(path, error)) from None
 
 
