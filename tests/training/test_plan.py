@@ -13,7 +13,7 @@ from gzlib.files import held
 from gzlib.study import preset_jobs, recipe_rule, study_recipe
 from gzlib.study.presets import pretraining_study
 from gzlib.training.runs import LOCK, key_of
-from gzlib.training.sweeps import jobs_of, plan_table, read_plan, state_of
+from gzlib.training.sweeps import jobs_of, plan_notes, plan_table, read_plan, state_of, sweep
 
 PLAN = """
 [survey]
@@ -209,3 +209,34 @@ def test_a_grid_of_pairs():
         {"zoom": [1.0, 1.5], "flip": False},
     ]
     assert len(grid({"zoom": [[1.0, 1.5], [1.0, 2.0]]}, augment)) == 2
+
+
+def test_runs_keep_the_hash_of_the_rules_that_their_plan_names(tmp_path, store):
+    (tmp_path / "rules.toml").write_text("size = 'encoders are the units'\n")
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'rules = "rules.toml"\n[survey]\nsource = "sim:200"\nsize = 16\n[[pretrain]]\nencoder = "resnet_w4"\n'
+        "n_train = 40\nrecipe = { examples = 80, batch_size = 20 }\n"
+    )
+    noted = plan_notes(plan)
+    (record,) = sweep(read_plan(plan), workers=1, report=lambda line: None, noted=noted)
+    assert len(noted["rules"]) == 16 and record["provenance"]["rules"] == noted["rules"]
+    (tmp_path / "rules.toml").write_text("size = 'seeds are the units'\n")
+    assert plan_notes(plan) != noted
+
+
+def test_a_plan_whose_rules_are_missing_is_refused(tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text('rules = "rules.toml"\n')
+    with pytest.raises(UserError, match=r"plan.toml: its rules 'rules.toml' cannot be read"):
+        plan_notes(plan)
+
+
+def test_the_study_s_plan_reads_and_its_beginnings_are_studies():
+    path = paths.ROOT / "data" / "plans" / "study.toml"
+    jobs = read_plan(path, rule=recipe_rule)
+    assert plan_notes(path)["rules"] and len({repr(job) for job in jobs}) == len(jobs)
+    first = jobs[:12]
+    assert len({config.encoder for config, _ in first}) == 3 and len({config.n_train for config, _ in first}) == 4
+    assert all(survey.split == "published" and survey.size == 48 for _, survey in jobs)
+    assert max(config.n_train for config, _ in jobs) == 64_000
