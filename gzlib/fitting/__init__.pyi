@@ -1,6 +1,7 @@
 """Scaling-law analysis: laws, fits, intervals, forecasts and plans; xarray in, xarray out, lmfit underneath."""
 
 from .claims import encoder_effect as encoder_effect  # does size help, with encoders as units
+from .claims import false_discovery as false_discovery  # p-values adjusted for a rate of false discoveries
 from .claims import holm as holm  # p-values adjusted for the number of tests
 from .claims import random_effects as random_effects  # one mean for estimates that differ
 from .claims import size_verdict as size_verdict  # what the effect of size says of each question

@@ -67,6 +67,19 @@ def holm(p):
     return p.copy(data=adjusted) if isinstance(p, xr.DataArray) else adjusted
 
 
+def false_discovery(p):
+    """p-values adjusted so that those below a level have a false discovery rate of it (Benjamini & Hochberg 1995).
+
+    ``p`` is an array or DataArray of any shape; NaN (not tested) stays NaN and does not count as a test.
+    """
+    values = np.asarray(p, float)
+    adjusted = np.full(values.shape, np.nan)
+    tested = np.isfinite(values)
+    if tested.any():
+        adjusted[tested] = stats.false_discovery_control(values[tested], method="bh")
+    return p.copy(data=adjusted) if isinstance(p, xr.DataArray) else adjusted
+
+
 def encoder_effect(excess, *, parameters, family=None, x="n_train", encoder="encoder", replicate="seed", level=0.95):
     """How ln(excess loss) changes when an encoder has ten times the parameters, with encoders as the units.
 
@@ -150,12 +163,13 @@ def _line_of_encoders(cells: np.ndarray, log_size: np.ndarray, family: np.ndarra
 def size_verdict(effect, *, bound, level=0.95):
     """What :func:`encoder_effect` says of each question: ``helps``, ``helps by less``, ``undecided`` or ``not tested``.
 
-    ``helps``: the slope is negative and its p-value, adjusted for all questions (:func:`holm`), is below ``1 - level``.
+    ``helps``: the slope is negative and its p-value, adjusted over all questions (:func:`false_discovery`), is below
+    ``1 - level``.
     ``helps by less``: the inner interval lies within ``bound`` (a change of the excess, for ten times the parameters)
     on both sides of no effect. What is both, a sure but small gain, counts as ``helps by less``.
     """
     edge = np.log1p(bound)
-    adjusted = holm(effect.p)
+    adjusted = false_discovery(effect.p)
     small = (effect.inner_low > -edge) & (effect.inner_high < edge)
     helps = (effect.slope < 0) & (adjusted < 1 - level)
     words = xr.where(helps, "helps", "undecided")

@@ -4,7 +4,7 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.errors import UserError
-from gzlib.fitting.claims import encoder_effect, holm, random_effects, size_verdict, slope_test
+from gzlib.fitting.claims import encoder_effect, false_discovery, holm, random_effects, size_verdict, slope_test
 from gzlib.study.tables import in_words
 
 
@@ -146,3 +146,9 @@ def test_random_effects_of_equal_estimates_have_no_spread():
     found = random_effects([0.3, 0.3, 0.3, np.nan], [0.01, 0.02, 0.03, 0.01])
     assert found["mean"] == pytest.approx(0.3) and found["spread"] == 0 and found["estimates"] == 3
     assert np.isnan(random_effects([0.3], [0.1])["mean"])
+
+
+def test_false_discoveries_are_counted_among_tests_alone():
+    p = np.array([0.01, np.nan, 0.02, 0.03, 0.5])
+    np.testing.assert_allclose(false_discovery(p), [0.04, np.nan, 0.04, 0.04, 0.5])
+    assert np.isnan(false_discovery(np.array([np.nan]))).all()
