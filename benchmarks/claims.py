@@ -1,0 +1,94 @@
+"""How often the claims' tests cry wolf, and what they can see: simulated studies of the plan's design.
+
+    python benchmarks/claims.py [--draws 2000] [--write]
+
+No effect of size: encoders scatter by half, one and two standard deviations of a seed, which is the null of claim 2
+with encoders as the units. Power: the share of questions that a given effect of ten times the parameters is found on, and
+the bound within which no effect is shown. Encoders, sizes and seeds are those of ``data/plans/study.toml`` from 8,000
+galaxies on. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
+"""
+
+import argparse
+import json
+
+import numpy as np
+import xarray as xr
+
+from gzlib import paths
+from gzlib.files import replace_file
+from gzlib.fitting import encoder_effect
+from gzlib.models import count_parameters, load_encoder
+from gzlib.study import recipe_rule
+from gzlib.training import read_plan
+
+OUT = paths.ROOT / "data" / "benchmarks" / "claims.json"
+LEAST = 8_000
+SEED_SD = 0.02  # of ln(excess); the ratio to the encoders' scatter is what matters
+
+
+def design() -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Which runs there are (encoder, n_train, seed), each encoder's parameters and family."""
+    jobs = read_plan(paths.ROOT / "data" / "plans" / "study.toml", rule=recipe_rule)
+    made = {(c.encoder, c.n_train, c.seed) for c, _ in jobs if c.n_train >= LEAST}
+    encoders, sizes, seeds = (sorted({place[i] for place in made}) for i in range(3))
+    present = [[[(e, n, s) in made for s in seeds] for n in sizes] for e in encoders]
+    coords = {"encoder": encoders, "n_train": sizes, "seed": seeds}
+    count = [count_parameters(load_encoder(e, "random")) for e in encoders]
+    family = [e.split("_")[0] for e in encoders]
+    at = {"encoder": encoders}
+    return xr.DataArray(present, coords), xr.DataArray(np.array(count, float), at), xr.DataArray(family, at)
+
+
+def effects(rng, draws: int, *, slope: float, scatter: float) -> xr.Dataset:
+    """:func:`gzlib.fitting.encoder_effect` of so many made-up questions."""
+    present, parameters, family = design()
+    n = present.sizes
+    size = np.log10(parameters.values / 1e5)[None, :, None, None]
+    own = scatter * SEED_SD * rng.standard_normal((draws, n["encoder"], 1, 1))
+    noise = SEED_SD * rng.standard_normal((draws, n["encoder"], n["n_train"], n["seed"]))
+    fall = -0.25 * np.log(present.n_train.values)[None, None, :, None]
+    excess = xr.DataArray(np.exp(own + noise + fall + slope * size), coords=present.coords | {"question": range(draws)},
+                          dims=["question", *present.dims])  # fmt: skip
+    return encoder_effect(excess.where(present), parameters=parameters, family=family)
+
+
+def record(name: str, value: float, unit: str, goal, ok: bool, **detail) -> dict:
+    return {"name": name, "value": round(value, 4), "unit": unit, "goal": goal, "ok": bool(ok), "detail": detail}
+
+
+def records(draws: int) -> list[dict]:
+    rng, out = np.random.default_rng(0), []
+    for scatter in (0.5, 1.0, 2.0):
+        found = effects(rng, draws, slope=0.0, scatter=scatter)
+        rate = float((found.p < 0.05).mean())
+        covered = float(((found.low < 0) & (found.high > 0)).mean())
+        detail = {"draws": draws, "encoder_scatter": scatter, "covered_95": round(covered, 4), "dof": int(found.dof[0])}
+        out.append(
+            record(
+                f"claims.null.{scatter}", rate, "found at 5 % without an effect", 0.05, 0.03 <= rate <= 0.07, **detail
+            )
+        )
+        bound = float(np.quantile(np.maximum(abs(found.inner_low), abs(found.inner_high)), 0.8))
+        out.append(
+            record(f"claims.bound.{scatter}", bound, "change of ln(excess) for ten times the parameters that four in"
+                   " five null questions exclude", None, True, **detail)
+        )  # fmt: skip
+        for slope in (-0.02, -0.05, -0.1):
+            power = float((effects(rng, draws, slope=slope, scatter=scatter).p < 0.05).mean())
+            out.append(
+                record(f"claims.power.{scatter}.{-slope:g}", power, "found at 5 %, one question by itself", None, True,
+                       **detail, slope=slope)
+            )  # fmt: skip
+    return out
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--write", action="store_true", help=f"keep the records in {OUT.relative_to(paths.ROOT)}")
+    options = parser.parse_args()
+    results = records(options.draws)
+    for result in results:
+        print(json.dumps(result))
+    if options.write:
+        replace_file(OUT, json.dumps(results, indent=1) + "\n")
