@@ -3,9 +3,9 @@
     python benchmarks/claims.py [--draws 2000] [--write]
 
 No effect of size: encoders scatter by half, one and two standard deviations of a seed, which is the null of claim 2
-with encoders as the units. Power: the share of questions on which a given effect of ten times the parameters is found,
-and the bound within which no effect is shown. Encoders, sizes and seeds are those of ``data/plans/study.toml`` from 8,000
-galaxies on. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
+with encoders as the units. Power: the share of questions on which a given effect of ten times the parameters is
+found, and the bound within which no effect is shown. Encoders, sizes and seeds are those of
+``data/plans/study.toml`` from 8,000 galaxies on. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
 """
 
 import argparse
