@@ -218,7 +218,10 @@ def _use_store(folder: Path | None):
     from gzlib import paths
 
     if folder:
-        paths.STORE = folder.expanduser().resolve()
+        try:
+            paths.STORE = folder.expanduser().resolve()
+        except (ValueError, OSError, RuntimeError) as error:  # NUL, a loop of links, no such user
+            raise UserError(f"{str(folder)!r} is not a path ({error}); name another folder with --store.") from None
     if paths.STORE.exists() and not paths.STORE.is_dir():
         raise UserError(f"'{paths.STORE}' is a file; runs are kept in a folder: name another with --store.")
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from gzlib import paths
 from gzlib.data.hub import hub_reachable, offline_unless
 from gzlib.errors import UserError
+from gzlib.files import is_name
 from gzlib.identity import file_hash
 from gzlib.models.encoders import Encoder, build_encoder
 
@@ -76,10 +77,10 @@ def _hash_of(file: Path, changed: int) -> str:
 
 def run_weights(key: str) -> Path:
     """File of a run's weights; UserError if it is not on this machine."""
-    files = [store / key / "weights.safetensors" for store in paths.stores()]
+    files = [store / key / "weights.safetensors" for store in paths.stores() if is_name(key)]
     if file := next((file for file in files if file.is_file()), None):
         return file
-    if (paths.run_folder(key) / "run.json").is_file():
+    if is_name(key) and (paths.run_folder(key) / "run.json").is_file():
         raise UserError(
             f"Run '{key}' is recorded but its weights are not on this machine (they are never committed):"
             f" make them again with 'gzlib rerun {key}'."

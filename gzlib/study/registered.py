@@ -9,6 +9,7 @@ import xarray as xr
 
 from gzlib import paths
 from gzlib.errors import UserError
+from gzlib.files import checked_name
 from gzlib.fitting import forecast, judge_forecast, load_forecast, store_forecast
 from gzlib.identity import canonical_json
 from gzlib.study.presets import pretraining_study
@@ -125,7 +126,7 @@ def pilot_losses(content):
 
 
 def _path(name) -> Path:
-    return paths.project() / "data" / "forecasts" / f"{name}.json"
+    return paths.project() / "data" / "forecasts" / f"{checked_name(name, 'a forecast')}.json"
 
 
 def _jobs(choice, sizes):

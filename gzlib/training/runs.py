@@ -20,10 +20,9 @@ from gzlib.progress import Live
 from gzlib.training.distributed import choose_device, is_main, share, world
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
-from gzlib.training.store import find_key, provenance, read_run, run_key, write_run
+from gzlib.training.store import LOCK, find_key, provenance, read_run, run_key, write_run
 
 TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetune}
-LOCK = ".lock"  # in the folder of a run, while it is being made
 
 
 def key_of(config: RunConfig, survey: SurveySpec) -> str:

@@ -9,7 +9,6 @@ import base64
 import json
 import math
 import re
-import shutil
 import tempfile
 import zlib
 from datetime import UTC, datetime
@@ -21,8 +20,8 @@ import xarray as xr
 
 from gzlib import paths, trace
 from gzlib.config import KINDS, RunConfig, config_dict, kind_of
-from gzlib.errors import UserError
-from gzlib.files import replace_file, write_whole
+from gzlib.errors import Busy, UserError
+from gzlib.files import check_replaceable, is_held, remove_folder, replace_file, write_whole
 from gzlib.identity import TRAINING_VERSION, content_hash
 from gzlib.machine import device_name, versions
 
@@ -41,6 +40,7 @@ FIELDS = {
     "provenance": (dict, ("seconds", "device")),
 }
 KEY = re.compile(r"[0-9a-f]{16}")
+LOCK = ".lock"  # in the folder of a run, while it is being made
 
 
 def run_key(config: RunConfig, survey_fingerprint: str, weights: dict | None) -> str:
@@ -235,7 +235,8 @@ def remove_runs(keys: list[str]):
     Raises
     ------
     UserError
-        If a key is not one of the store's, or the store is the book's; nothing is deleted then.
+        If a key is not one of the store's, the store is the book's, or a run's folder holds a file that making a run
+        does not leave there; nothing is deleted then.
     """
     keys = list(dict.fromkeys(keys))
     if paths.STORE == paths.BOOK_RUNS:
@@ -243,11 +244,11 @@ def remove_runs(keys: list[str]):
     for key in keys:
         if not KEY.fullmatch(key) or not (paths.STORE / key).is_dir():
             raise UserError(f"There is no run '{key}' in '{paths.STORE}'; list them with 'gzlib runs ls'.")
-    for key in keys:
-        record = paths.STORE / key / "run.json"
-        if record.is_file():
-            record.unlink()  # first: a deletion that is cut off leaves an unfinished run
-        shutil.rmtree(paths.STORE / key)
+        if is_held(paths.STORE / key / LOCK):
+            raise Busy(f"Run {key} is being made by another process; stop that one first.")
+    for act in (check_replaceable, remove_folder):  # first all are looked at
+        for key in keys:
+            act(paths.STORE / key, "a run", keep=(paths.ROOT,), own=lambda _, name: paths.is_run_file(name))
 
 
 def runs_table(records: list[dict]) -> list[dict]:

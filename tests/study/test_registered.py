@@ -85,3 +85,11 @@ def test_an_outcome_of_another_sky_is_not_made(store, monkeypatch):
     monkeypatch.setattr(registered, "key_of", lambda config, survey: f"other{config.seed}")
     with pytest.raises(UserError, match="can't be made any more"):
         registered.run_outcome("ahead")
+
+
+@pytest.mark.parametrize("name", ["../up", "/up", "a/b", "a\0b", "", "..", ".hidden", "a\n", "n" * 300])
+def test_the_name_of_a_forecast_is_no_path(store, name):
+    for act in (lambda: registered.register_forecast(name, **ASKED), lambda: registered.run_outcome(name)):
+        with pytest.raises(UserError, match="is not a name for a forecast: use letters, digits"):
+            act()
+    assert not list(store.iterdir())

@@ -14,19 +14,22 @@ from gzlib import paths
 from gzlib.cli import main
 from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data import make_survey, open_survey
-from gzlib.errors import UserError
+from gzlib.errors import Busy, UserError
+from gzlib.files import held
+from gzlib.models.weights import load_encoder
 from gzlib.training import (
     export_runs,
     find_key,
     per_galaxy,
     read_run,
     remove_runs,
+    rerun,
     run,
     runs_table,
     stored_records,
     unfinished_runs,
 )
-from gzlib.training.store import pack_per_galaxy
+from gzlib.training.store import LOCK, pack_per_galaxy
 
 RECIPE = Recipe(examples=64, batch_size=32, evaluations=1)
 SURVEY, TASK = SurveySpec("sim:gz2:160", size=32), SurveySpec("sim:galaxy10:120", size=32)
@@ -139,6 +142,35 @@ def test_only_runs_of_the_users_store_are_removed(made, monkeypatch):
     monkeypatch.setattr(paths, "BOOK_RUNS", paths.STORE)
     with pytest.raises(UserError, match="the book's own runs"):
         remove_runs(keys[2:])
+
+
+@pytest.mark.parametrize("place", ["notes.md", "tensorboard/notes.md", "weights.safetensors.mine"])
+def test_a_run_is_not_removed_with_a_file_of_the_users(made, place):
+    keys = [record["key"] for record in made.values()]
+    note = paths.STORE / keys[1] / place
+    note.parent.mkdir(exist_ok=True)
+    note.write_text("years of work")
+    with pytest.raises(UserError, match=re.escape(f"holds '{place}'")):
+        remove_runs(keys)
+    assert note.is_file() and len(stored_records()) == 3
+
+
+def test_a_run_that_is_being_made_is_not_removed(made):
+    key = made["rings"]["key"]
+    with held(paths.STORE / key / LOCK, "It"), pytest.raises(Busy, match=f"Run {key} is being made"):
+        remove_runs([key])
+    assert len(stored_records()) == 3
+
+
+@pytest.mark.parametrize("key", ["../up", "/up", "a/b", "a\0b", "", "..", ".hidden", "a\n", "k" * 300])
+def test_a_key_is_no_path(own_store, key):
+    with pytest.raises(UserError, match="is not a name for a run"):
+        read_run(key)
+    with pytest.raises(UserError, match="Unknown weights"):
+        load_encoder("resnet_w4", key)
+    for act in (find_key, rerun, lambda key: remove_runs([key])):
+        with pytest.raises(UserError, match="There is no run"):
+            act(key)
 
 
 def test_a_key_may_be_given_by_its_first_digits(made):
