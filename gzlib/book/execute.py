@@ -157,6 +157,8 @@ def _plain_result(output):
     output.metadata = type(output)({"image/png": sizes} if sizes else {})
     if len(output.data) > 1:
         output.data.pop("text/plain", None)  # the poor cousin of the picture or table beside it
+    if "text/markdown" in output.data:
+        output.data["text/markdown"] = trace.inert(output.data["text/markdown"])
     if "image/png" in output.data:
         png = base64.b64decode(output.data["image/png"])
         output.data["image/png"] = base64.b64encode(strip_png(png)).decode()
