@@ -1,7 +1,5 @@
 """What ``sky_transfer.py`` teaches an encoder about the simulated sky, and how."""
 
-import time
-
 import numpy as np
 import torch
 from torch import nn
@@ -66,8 +64,8 @@ def varied(pictures: torch.Tensor, known: torch.Tensor, generator) -> tuple[torc
     return x * 2 - 1, known
 
 
-def pretrain(model, lesson: tuple, minutes: float, *, rate: float = 6e-4, batch: int = 48) -> int:
-    """Train in place for so many processor minutes; the number of pictures seen.
+def pretrain(model, lesson: tuple, images: int, *, rate: float = 6e-4, batch: int = 48) -> int:
+    """Train in place on so many images, counting each time that one is shown; how many it were, in whole batches.
 
     The loss is the mean squared error on the known structure plus the cross-entropy of the votes.
     """
@@ -80,9 +78,9 @@ def pretrain(model, lesson: tuple, minutes: float, *, rate: float = 6e-4, batch:
         [{"params": part.parameters(), "lr": rate} for part, rate in zip((model, head), rates, strict=True)],
         weight_decay=0.02,
     )
-    generator, start, step = torch.Generator().manual_seed(0), time.process_time(), 0
+    generator, step = torch.Generator().manual_seed(0), 0
     model.train()
-    while (spent := (time.process_time() - start) / 60 / minutes) < 1:
+    while (spent := step * batch / images) < 1:
         rows = torch.randint(len(pictures), (batch,), generator=generator)
         x, wanted = varied(pictures[rows], known[rows], generator)
         out = head(model.forward_head(model.forward_features(x), pre_logits=True))

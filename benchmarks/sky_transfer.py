@@ -1,9 +1,9 @@
 """Does the simulated sky help on real galaxies? Features before and after pretraining on it, probed on real classes.
 
-    python benchmarks/sky_transfer.py [--start imagenet|random] [--galaxies 12000] [--minutes 10] [--size 96] [--write]
+    python benchmarks/sky_transfer.py [--start imagenet|random] [--galaxies N] [--images N] [--size 96] [--write]
 
-EfficientNet-Lite0, from ImageNet weights or from random ones, learns for so many processor minutes the known structure
-of simulated galaxies and their votes (``sky_lessons``). Then a logistic regression on frozen features is
+EfficientNet-Lite0, from ImageNet weights or from random ones, sees so many images of simulated galaxies and learns
+their known structure and their votes (``sky_lessons``). Then a logistic regression on frozen features is
 cross-validated (five folds over all rows at hand, repeated with other shuffles for a small set; its regularisation is
 chosen inside each training part) on the three real class sets of ``../shared/data/real``: on ImageNet's features, on
 those after the sky, and on both joined. The goal is a fifth fewer errors with the joined features than with
@@ -28,6 +28,7 @@ from sky_realism import REAL, features, imagenet_encoder
 
 from gzlib import paths
 from gzlib.files import replace_file
+from gzlib.sky import sky_identity
 
 SETS = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2)  # inverse regularisation, chosen inside each training part
@@ -84,7 +85,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
     parser.add_argument("--galaxies", type=int, default=12000)
-    parser.add_argument("--minutes", type=float, default=10, help="processor minutes of pretraining")
+    parser.add_argument("--images", type=int, default=38_000, help="images that the pretraining sees")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--weights", help="file for the weights after the sky")
     parser.add_argument("--write", action="store_true", help=f"add to {RESULTS.relative_to(paths.ROOT)}")
@@ -96,7 +97,7 @@ if __name__ == "__main__":
     if options.start == "random":
         model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     lesson = lessons(options.galaxies, options.size)
-    seen = pretrain(model, lesson, options.minutes, rate=2e-3 if options.start == "random" else 6e-4)
+    seen = pretrain(model, lesson, options.images, rate=2e-3 if options.start == "random" else 6e-4)
     if options.weights:
         torch.save(model.state_dict(), options.weights)
     records = []
@@ -104,11 +105,11 @@ if __name__ == "__main__":
         after = features(model, x)
         kinds = {"imagenet": before[name], "sky": after, "joined": np.hstack([before[name], after])}
         records.append(compare(name, labels, kinds))
-        records[-1]["detail"]["start"] = options.start
+        records[-1]["detail"] |= {"start": options.start, "sky": sky_identity()}
         print(json.dumps(records[-1]), flush=True)
     mean = round(float(np.mean([r["value"] for r in records])), 4)
     record = {"name": "sky.transfer", "value": mean, "unit": "share of the ImageNet errors removed", "goal": 0.2}
-    detail = {"pictures_seen": seen, "size": options.size, "minutes": options.minutes, "start": options.start}
+    detail = {"pictures_seen": seen, "size": options.size, "start": options.start, "sky": sky_identity()}
     records.append(record | {"ok": mean >= 0.2, "detail": detail})
     print(json.dumps(records[-1]))
     if options.write:

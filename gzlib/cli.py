@@ -9,12 +9,13 @@ import os
 import sys
 from pathlib import Path
 
-from gzlib.config import PRESETS
+from gzlib.config import PRESETS, SPLIT_MODES
 from gzlib.errors import UserError
 
 # Which modules, one of which a command may miss, each extra of the package brings.
 EXTRAS = {
-    "train": "torch torchvision timm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py",
+    "train": "torch torchvision timm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py pydantic",
+    "fits": "astropy",
     "book": "papermill nbformat nbclient nbconvert jupyter_client ipykernel pypandoc yaml matplotlib IPython",
     "cluster": "dask distributed",
     "mcmc": "emcee",
@@ -22,6 +23,9 @@ EXTRAS = {
     "bench": "zoobot galaxy_datasets lightning pytorch_lightning",
 }
 EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules.split()}
+
+
+SPLIT_HELP = "'source' keeps a published test set, 'published' also the validation set"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,13 +105,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="the folder for the pages (default: _book)")
 
     sub = command("curate", "check, split, resize and pack galaxies into a survey")
-    sub.add_argument("source", help="sim:N, a folder or catalogue of images, or hub:OWNER/NAME")
+    sub.add_argument("source", help="sim:N, a folder or catalogue of images, or hub:OWNER/NAME; several with commas")
     sub.add_argument("--out", type=Path, help="the survey's folder (default: one of its own)")
-    sub.add_argument("--size", type=int, default=64, help="side of the images in px (default: %(default)s)")
+    _source_arguments(sub)
     sub.add_argument("--limit", type=int, help="read at most so many galaxies")
-    sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
-    sub.add_argument("--schema", help="decision tree to read (default: recognised by its columns)")
     sub.add_argument("--seed", type=int, default=0, help="of the simulated sky")
+    sub.add_argument("--keep-going", action="store_true", help="make the survey although more than 5 %% are rejected")
+    sub.add_argument("--force", action="store_true", help="curate even if the same input has been curated")
+
+    sub = command("verify", "compare every byte of a curated survey with its checksums")
+    sub.add_argument("survey", type=Path, help="a curated survey's folder")
 
     sub = command("pretrain", "train an encoder on a survey's votes")
     _training_arguments(sub, encoder="convnext_w10", weights="random")
@@ -183,10 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _source_arguments(sub: argparse.ArgumentParser):
+    """How the galaxies of a source become a survey; a survey already curated is as it is."""
+    sub.add_argument("--size", type=int, default=64, help="side of the images in px (default: %(default)s)")
+    sub.add_argument("--split", choices=SPLIT_MODES, default="hash", help=SPLIT_HELP)
+    sub.add_argument("--schema", help="decision tree of the votes, or a JSON file with one (default: recognised)")
+    sub.add_argument("--aspect", choices=("pad", "crop"), help="of images that are not square (default: reject them)")
+    sub.add_argument(
+        "--match-radius", type=float, metavar="ARCSEC", help="two galaxies so near are one (default: the schema's)"
+    )
+
+
 def _training_arguments(sub: argparse.ArgumentParser, *, encoder: str, weights: str):
     sub.add_argument("--survey", help="a curated survey's folder, or a source to curate first")
-    sub.add_argument("--size", type=int, default=64, help="side of the images in px, if curated first")
-    sub.add_argument("--split", choices=("hash", "source"), default="hash", help="'source' keeps a published test set")
+    _source_arguments(sub)
     sub.add_argument("--encoder", default=encoder, help="convnext_w<width> or a timm name (%(default)s)")
     sub.add_argument("--weights", default=weights, help="random, imagenet or a run's key (default: %(default)s)")
     sub.add_argument("--n-train", type=int, help="training galaxies (default: all)")
@@ -259,30 +276,37 @@ def _preview(args):
 def _curate(args):
     from gzlib.data import curate, read_report
 
-    folder = curate(
-        args.source,
-        out=args.out,
-        size=args.size,
-        limit=args.limit,
-        split=args.split,
-        schema=args.schema,
-        seed=args.seed,
-    )
-    counts = read_report(folder)["counts"]
+    names = ("out", "size", "limit", "split", "schema", "seed", "aspect", "match_radius", "keep_going", "force")
+    folder = curate(args.source, **{name: getattr(args, name) for name in names})
+    report = read_report(folder)
+    counts = report["counts"]
+    for sentence in report["notes"]:
+        print(sentence)
+    if reasons := report["rejected"]["reasons"]:
+        said = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
+        print(f"rejected: {said}; all are in {folder / 'rejected.csv'}")
     splits = ", ".join(f"{n:,} {name}" for name, n in counts["splits"].items())
     print(f"{folder}: {counts['galaxies']:,} galaxies ({splits}), {counts['rejected']:,} rejected")
 
 
-def _survey(args) -> tuple:
-    """The survey that the arguments name, and how many of its galaxies to train on."""
+def _verify(args):
+    from gzlib.data import verify_survey
+
+    report = verify_survey(args.survey)
+    print(f"{args.survey}: {report['counts']['galaxies']:,} galaxies, every byte as it was curated")
+
+
+def _survey(args, label: str | None = None) -> tuple:
+    """The survey that the arguments name, and how many of its galaxies (that have a label) to train on."""
     from gzlib.config import SurveySpec
     from gzlib.data import training_galaxies
     from gzlib.training.distributed import made_once
 
     if not args.survey:
         raise UserError("Name the survey with --survey: a curated folder, sim:N, or a source of real galaxies.")
-    spec = SurveySpec(args.survey, size=args.size, split=args.split)
-    return spec, made_once(lambda: training_galaxies(spec)) if args.n_train is None else args.n_train
+    names = ("size", "split", "schema", "aspect", "match_radius")
+    spec = SurveySpec(args.survey, **{name: getattr(args, name) for name in names})
+    return spec, made_once(lambda: training_galaxies(spec, label)) if args.n_train is None else args.n_train
 
 
 def _configured(args, default):
@@ -313,7 +337,7 @@ def _finetune(args):
 
     conduct = _conduct(args)
     with joined():
-        survey, n_train = _survey(args)
+        survey, n_train = _survey(args, args.label)
         start = {"label": args.label, "seed": args.seed, "weights": args.weights, "mode": args.mode}
         config = FinetuneConfig(args.task, args.encoder, n_train, **start)
         _tell_run(run(_configured(args, config), survey, need_weights=args.mode == "full", **conduct))
@@ -335,7 +359,8 @@ def _tell_run(record: dict):
     if record["kind"] == "pretrain":
         found = f"test loss {m['loss']:.4f} +- {m['loss_se'] or 0:.4f} (mean answers: {m['baseline']:.4f})"
     else:
-        found = f"test error {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
+        what = "test error" if m["n_classes"] else "test error (root mean square)"
+        found = f"{what} {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
     if is_main():
         print(
             f"run {record['key']}: {found}{'' if _in_store(record['key']) else ' (from the book: gzlib runs --book)'}"
@@ -414,9 +439,9 @@ def _list_runs(records: list[dict], args):
 
 def _sweep(args):
     from gzlib.study import preset_jobs, recipe_rule
-    from gzlib.training import plan_table, read_plan, sweep, sweep_on
+    from gzlib.training import plan_notes, plan_table, read_plan, sweep, sweep_on
 
-    conduct = _conduct(args)
+    conduct = _conduct(args) | {"noted": plan_notes(args.plan)}
     jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.dry_run:
         import pandas as pd

@@ -22,7 +22,7 @@ IN_EVERY_KEY = {
     "PretrainConfig": "encoder n_train seed weights recipe objective",
     "FinetuneConfig": "task encoder n_train label seed weights mode recipe",
 }
-SPLIT_MODES = ("hash", "source")
+SPLIT_MODES = ("hash", "source", "published")
 OPTIMIZERS = ("adamw", "schedule-free")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
@@ -41,11 +41,16 @@ class SurveySpec:
     limit : int, optional
         Read at most so many galaxies, spread over the source's parts.
     split : str
-        ``hash`` (70 / 10 / 20 % by the hash of the id) or ``source`` (keep the published test set).
+        ``hash`` (70 / 10 / 20 % by the hash of the id), ``source`` (keep the published test set, and a fifth of the
+        rest to validate on) or ``published`` (keep the published training, validation and test set).
     seed : int
         Of the simulated sky.
     schema : str, optional
-        Decision tree to read; recognised by its columns if not given.
+        Decision tree to read, or a JSON file with one; recognised by its columns if not given.
+    aspect : {None, "pad", "crop"}
+        Images that are not square are rejected, get equal black margins, or keep their central square.
+    match_radius : float, optional
+        Arcsec within which two galaxies of one data set are the same; by default the decision tree's.
     """
 
     source: str
@@ -54,6 +59,8 @@ class SurveySpec:
     split: str = "hash"
     seed: int = 0
     schema: str | None = None
+    aspect: str | None = None
+    match_radius: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,45 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GZLIB_WORKERS", "1")  # a helper of a sweep takes longer to start than a test's runs take
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # last, so that none hides a package
+
+FAULTS = pytest.StashKey[dict]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", metavar="FILE", help="write how many tests marked `fault` there are, and passed")
+
+
+def pytest_collection_finish(session):
+    """Count the marks by kind of input and outcome; chapter 93 shows the table."""
+    session.config.stash[FAULTS] = counts = {}
+    for item in session.items:
+        if mark := item.get_closest_marker("fault"):
+            kind, outcome = mark.args
+            row = counts.setdefault((kind, outcome), {"kind": kind, "outcome": outcome, "cases": 0})
+            row["cases"] += 1
+            item.user_properties.append(("fault", (kind, outcome)))
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" or report.skipped:
+        _REPORTS.extend((key, report.outcome) for name, key in report.user_properties if name == "fault")
+
+
+_REPORTS = []
+
+
+def pytest_sessionfinish(session):
+    file = session.config.getoption("--faults")
+    if not file:
+        return
+    rows = session.config.stash[FAULTS]
+    for row in rows.values():
+        row |= {"passed": 0, "skipped": 0}
+    for key, outcome in _REPORTS:
+        if outcome in ("passed", "skipped"):
+            rows[key][outcome] += 1
+    Path(file).write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1, ensure_ascii=False) + "\n")
+
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -62,3 +102,13 @@ def book_style():
     figures.use_style()
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What is downloaded from the hub lies in a folder of the test's."""
+
+    def downloads(folder):
+        monkeypatch.setattr("gzlib.data.sources.registry.download", lambda *a: sorted((folder / "data").glob("*")))
+
+    return downloads

@@ -228,3 +228,35 @@ def test_every_command_line_of_the_readme_parses():
     assert len(lines) > 10
     for line in lines:
         _parser().parse_args(shlex.split(line))
+
+
+def test_a_source_is_described_alike_wherever_it_is_named(own_store, capsys):
+    """An own tree, oblong images and a radius, for curate and for training; the survey that both name is one."""
+    from fault_inputs import saved, write_table
+    from PIL import Image
+
+    images = [saved(Image.effect_noise((40, 32), 50 + i), "PNG") for i in range(60)]
+    votes = {"ring_yes": list(range(60)), "ring_no": [5] * 60, "bar_yes": [2] * 60, "bar_no": [1] * 60}
+    columns = {"id_str": [f"J{i}" for i in range(60)], **votes, "ra": [10.0 + i for i in range(60)], "dec": [1.0] * 60}
+    source = write_table(own_store / "in", "csv", columns, images)
+    tree = own_store / "tree.json"
+    tree.write_text(
+        '[{"question": "ring", "answers": ["_yes", "_no"], "asked_after": null},'
+        ' {"question": "bar", "answers": ["_yes", "_no"], "asked_after": null}]'
+    )
+    how = ["--size", "32", "--schema", str(tree), "--aspect", "crop", "--match-radius", "5"]
+    assert main(["curate", str(source), *how]) == 0
+    printed = capsys.readouterr().out
+    for said in (
+        f"{tree}, as asked for: 4 of its 4 vote columns",
+        "not square: crop",
+        "within 5 arcsec",
+        "as asked for",
+    ):
+        assert said in printed
+    command = ["pretrain", "--survey", str(source), *how, "--encoder", "resnet_w4", "--examples", "64"]
+    assert main([*command, "--set", "recipe.evaluations=1"]) == 0
+    assert "test loss" in capsys.readouterr().out
+    assert len(list((own_store / "surveys").iterdir())) == 1
+    assert main(["curate", str(source), "--size", "32"]) == 2
+    assert "--schema" in capsys.readouterr().err

@@ -25,7 +25,9 @@ from .sources import is_generated as is_generated  # whether a source makes its 
 from .sources import open_source as open_source  # where galaxies come from, by one text
 from .sources import register_source as register_source  # make a kind of source known
 from .survey import describe_galaxies as describe_galaxies  # what a survey's galaxies are, in words
+from .survey import labelled as labelled  # which galaxies have a label in a column
 from .survey import open_survey as open_survey  # a curated survey as an xarray.Dataset
 from .survey import open_truth as open_truth  # what simulated galaxies really are
 from .survey import read_report as read_report  # a curated survey's survey.json
 from .survey import training_subset as training_subset  # nested subsets of the training split
+from .survey import verify_survey as verify_survey  # every byte of a curated survey against its checksums

@@ -1,28 +1,33 @@
 """What a galaxy must pass to enter a survey: sound votes and labels, and not being there already."""
 
+import csv
 import hashlib
 from array import array
 from collections import Counter
-from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 
-from gzlib.data.schema import Schema
+from gzlib.data.schema import MATCH_RADIUS, Schema
 
 # Votes that a question may have beyond its parent answer. Measured: raw Galaxy Zoo 2 counts (19,761 galaxies of
 # Stripe 82) exceed by 1 or 2 in 568 galaxies; 649 galaxies with counts rebuilt from published fractions by at most 1.
 # Rounding each answer of a six-answer question (spiral-arm-count) can add 3, and Hubble and CANDELS are rebuilt so.
 VOTE_SLACK = 3
+# Relative distance from a whole number that is taken for rounding: of 32-bit fractions times a total, with room.
+DUST = 1e-5
 EXAMPLES = 300  # rejected galaxies listed one by one; beyond that only counted
 
 Problem = tuple[str, str]  # reason, detail
 
 
 class Rejects:
-    """How many galaxies were rejected, why, and the first few hundred of them."""
+    """How many galaxies were rejected, why, all of them in a CSV file, and the first few hundred for the report."""
 
-    def __init__(self):
+    def __init__(self, path: Path):
+        self.path, self.file, self.writer = path, None, None
         self.counts: Counter[str] = Counter()
         self.examples: list[dict] = []
 
@@ -31,6 +36,64 @@ class Rejects:
         self.counts[reason] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append({"id_str": id_str, "reason": reason, "detail": detail})
+        if self.writer is None:
+            self.file = open(self.path, "w", newline="", encoding="utf-8")
+            self.writer = csv.writer(self.file)
+            self.writer.writerow(("id_str", "reason", "detail"))
+        self.writer.writerow((id_str, reason, detail))
+
+    @property
+    def faulty(self) -> int:
+        """How many were rejected for another reason than being in the survey already."""
+        return sum(n for reason, n in self.counts.items() if not reason.startswith("duplicate"))
+
+    def commonest(self) -> str:
+        """The three commonest reasons with their counts."""
+        return ", ".join(f"{reason} ({n:,})" for reason, n in self.counts.most_common(3))
+
+    def why_none(self, text: str) -> str:
+        """The sentence for a source of which no galaxy is left."""
+        if not self.counts:
+            return f"'{text}' holds no galaxies."
+        first = self.examples[0]
+        return (
+            f"Every galaxy of '{text}' was rejected: {self.commonest()}; the first is '{first['id_str']}':"
+            f" {first['detail']}."
+        )
+
+    def why_too_many(self, text: str, read: int) -> str:
+        """The sentence for a source of which too many of the ``read`` galaxies were rejected."""
+        reason = next(r for r, _ in self.counts.most_common() if not r.startswith("duplicate"))
+        first = next(example for example in self.examples if example["reason"] == reason)
+        return (
+            f"{self.faulty:,} of {read:,} galaxies of '{text}' were rejected ({self.faulty / read:.0%}):"
+            f" {self.commonest()}; the first '{reason}' is '{first['id_str']}': {first['detail']}; all are in"
+            f" '{self.path}'. Fix them, or make the survey without them with --keep-going."
+        )
+
+    def __enter__(self):
+        self.path.unlink(missing_ok=True)  # of a curation that was interrupted
+        return self
+
+    def __exit__(self, *_):
+        if self.file is not None:
+            self.file.close()
+
+
+def whole_votes(votes: np.ndarray, schema: Schema) -> np.ndarray:
+    """Votes of which each question left blank is one not asked, and rounding dust is gone; NaN where partly blank.
+
+    Counts that were computed as fraction times total in floating point miss whole numbers by some 1e-6.
+    """
+    if np.issubdtype(votes.dtype, np.integer):
+        return votes
+    blank = np.isnan(votes)
+    for question in schema.questions if blank.any() else ():
+        unasked = blank[:, question.columns].all(axis=1)
+        votes[unasked, question.columns] = 0
+    near = np.rint(votes)
+    with np.errstate(invalid="ignore"):  # infinite votes are judged later
+        return np.where(np.abs(votes - near) <= DUST * np.maximum(1, np.abs(near)), near, votes)
 
 
 def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Problem]:
@@ -41,9 +104,11 @@ def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Pr
     problems: dict[int, Problem] = {}
     if not np.issubdtype(votes.dtype, np.integer):
         with np.errstate(invalid="ignore"):
-            _note(problems, "missing votes", ~np.isfinite(votes), votes, schema)
-            _note(problems, "fractional votes", votes != np.rint(votes), votes, schema)
-            _note(problems, "impossible votes", votes > np.iinfo(np.int32).max, votes, schema)
+            partly = " while other answers of its question are not"
+            _note(problems, "missing votes", np.isnan(votes), votes, schema, "is blank" + partly)
+            _note(problems, "impossible votes", np.abs(votes) > np.iinfo(np.int32).max, votes, schema)
+            counts = "; votes must be counts"
+            _note(problems, "fractional votes", votes != np.rint(votes), votes, schema, and_so=counts)
     _note(problems, "negative votes", votes < 0, votes, schema)
     child = np.flatnonzero(schema.parent_answer >= 0)
     totals, parents = schema.question_totals(votes)[:, child], votes[:, schema.parent_answer[child]]
@@ -56,132 +121,232 @@ def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Pr
     return problems
 
 
-def _note(problems: dict[int, Problem], reason: str, wrong: np.ndarray, votes: np.ndarray, schema: Schema):
+def _note(
+    problems: dict[int, Problem], reason: str, wrong: np.ndarray, votes: np.ndarray, schema: Schema, said="", and_so=""
+):
     for row in np.flatnonzero(wrong.any(axis=1)):
         col = int(np.argmax(wrong[row]))
-        problems.setdefault(int(row), (reason, f"{schema.label_cols[col]} is {votes[row, col]:g}"))
+        problems.setdefault(
+            int(row), (reason, f"{schema.label_cols[col]} {said or f'is {votes[row, col]:.10g}'}{and_so}")
+        )
 
 
 class LabelCheck:
-    """Whole-number labels are there, classes count from 0, and each class keeps one name through the whole survey."""
+    """Classes count from 0, and each class keeps one name through the whole survey."""
 
     def __init__(self, kinds: dict[str, str]):
-        self.whole = [column for column, kind in kinds.items() if kind == "int64"]
-        self.has_classes = kinds.get("label") == "int64"
-        self.named = self.has_classes and kinds.get("label_name") == "string"
-        self.names: dict[int, str] = {}
-        self.classes: dict[str, int] = {}
+        self.has_label = kinds.get("label") in ("int64", "float64")
+        self.named = self.has_label and kinds.get("label_name") == "string"
+        self.names: dict[float, str] = {}
+        self.classes: dict[str, float] = {}
 
     def problems(self, labels: pd.DataFrame) -> dict[int, Problem]:
-        """Rows of a batch whose labels cannot be used, with the reason."""
+        """Rows of a batch whose labels contradict one another, with the reason; a galaxy without a label has none."""
         problems: dict[int, Problem] = {}
-        for column in self.whole:
-            for row in np.flatnonzero(labels[column].isna()):
-                problems.setdefault(int(row), ("missing label", f"{column} is empty"))
-        if self.has_classes:
-            for row in np.flatnonzero(labels["label"].fillna(0).to_numpy(dtype=float) < 0):
-                problems.setdefault(int(row), ("missing label", f"label is {labels['label'].iloc[row]:g}"))
-        if self.named:
-            for row, (label, name) in enumerate(zip(labels["label"], labels["label_name"], strict=True)):
-                if row not in problems and not self._agrees(int(label), name):
-                    detail = f"'{name}' is label {label:g}, but label {label:g} was '{self.names.get(int(label))}'"
-                    if name in self.classes:
-                        detail += f" and '{name}' was label {self.classes[name]}"
-                    problems[row] = ("inconsistent label", detail)
+        if not self.named:
+            return problems
+        for row, (label, name) in enumerate(zip(labels["label"], labels["label_name"], strict=True)):
+            if pd.isna(label) or pd.isna(name) or name == "":
+                continue
+            if label < 0:
+                problems[row] = "missing label", f"label is {label:g}"
+            elif not self._agrees(float(label), name):
+                detail = f"'{name}' is label {label:g}, but label {label:g} was '{self.names.get(label)}'"
+                if name in self.classes:
+                    detail += f" and '{name}' was label {self.classes[name]:g}"
+                problems[row] = ("inconsistent label", detail)
         return problems
 
-    def _agrees(self, label: int, name: str) -> bool:
+    def _agrees(self, label: float, name: str) -> bool:
         if label not in self.names and name not in self.classes:
             self.names[label], self.classes[name] = name, label
         return self.names.get(label) == name
 
 
-SAME_PLACE_ARCSEC = 20.0  # within which Galaxy Zoo DESI counts two entries as one galaxy
-AROUND = tuple(product((-1, 0, 1), repeat=3))
+NO_POSITION = (-99.0, -999.0, -9999.0, 999.0, 9999.0)  # what catalogues write where they know none
+
+
+# Of points without order, half have their fifth neighbour within the area in which one expects 4.67 points.
+FIFTH, MEDIAN_FIFTH, CHANCE = 5, 4.67, 1e-3
 
 
 class Seen:
-    """Ids, pictures and places of the galaxies accepted so far; about 350 bytes for each of them.
-
-    Places are unit vectors in a grid whose cells are as wide as the radius, so that a neighbour lies in one of 27
-    cells, at the poles and at right ascension 0 as anywhere else.
+    """Ids, images and positions of the galaxies accepted so far; about 350 bytes for each of them.
 
     Attributes
     ----------
     sky_pairs, straddling_pairs : int
-        Pairs of accepted galaxies of different data sets at the same place, and how many of them have one galaxy, but
-        not the other, in the test split.
+        Pairs of accepted galaxies of different data sets at the same position, and how many of them have one galaxy,
+        but not the other, in the test split.
     """
 
     def __init__(self):
         self.ids: set[int] = set()
-        self.pictures: dict[int, int] = {}
-        self.cells: dict[int, list[int] | int] = {}
-        self.xyz, self.row_of_place = array("d"), array("q")
+        self.images: dict[int, int] = {}
+        self.places = _Places()
         self.data_sets: dict[str, int] = {}
-        self.data_set_of_place, self.in_test = array("h"), array("b")
+        self.row_of_place, self.data_set_of_place, self.in_test = array("q"), array("l"), array("b")
         self.accepted = self.sky_pairs = self.straddling_pairs = 0
-        self.cell_width = 2 * np.sin(np.radians(SAME_PLACE_ARCSEC / 3600) / 2)
 
-    def duplicate(self, id_str: str, picture: bytes | None, dataset_name: str, ra: float, dec: float) -> Problem | None:
-        """Why this galaxy is one that the survey already has, or None."""
+    def neighbours(self, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray) -> "Neighbours":
+        """The positions of a batch, (galaxies,) in degrees, and who is near them within ``radius`` [arcsec]."""
+        return Neighbours(self, ra, dec, radius)
+
+    def duplicate(self, id_str: str, image: bytes | None, dataset_name: str, near: list[tuple[int, float]]):
+        """Why this galaxy is one that the survey already has, or None; ``near`` as :class:`Neighbours` gives it."""
         if _key(id_str.encode()) in self.ids:
             return "duplicate id", "an earlier galaxy has the same id"
-        same = None if picture is None else self.pictures.get(_key(picture))
+        same = None if image is None else self.images.get(_key(image))
         if same is not None:
-            return "duplicate picture", f"the same file as galaxy {same} of the survey"
-        if not (np.isfinite(ra) and np.isfinite(dec)):
-            return None
-        if abs(dec) > 90 or abs(ra) > 360:
-            return "impossible position", f"ra {ra:g}, dec {dec:g}"
+            return "duplicate image", f"the same file as galaxy {same} of the survey"
         own = self.data_sets.get(dataset_name)
-        for place, distance in self._near(ra, dec):
+        for place, distance in near:
             if self.data_set_of_place[place] == own:
                 row = self.row_of_place[place]
                 return "duplicate position", f"{distance:.1f} arcsec from galaxy {row} of the survey"
         return None
 
-    def add(self, id_str: str, picture: bytes | None, dataset_name: str, ra: float, dec: float, split: str):
-        """Remember an accepted galaxy, and count the galaxies of other data sets at its place."""
+    def add(self, id_str: str, image: bytes | None, dataset_name: str, split: str, near: list[tuple[int, float]]):
+        """Remember an accepted galaxy but for its position, and count the galaxies of other data sets there."""
         self.ids.add(_key(id_str.encode()))
-        if picture is not None:
-            self.pictures[_key(picture)] = self.accepted
-        if np.isfinite(ra) and np.isfinite(dec):
-            own = self.data_sets.setdefault(dataset_name, len(self.data_sets))
-            for place, _ in self._near(ra, dec):
-                if self.data_set_of_place[place] != own:
-                    self.sky_pairs += 1
-                    self.straddling_pairs += self.in_test[place] != (split == "test")
-            self._remember_place(ra, dec, own, split == "test")
+        if image is not None:
+            self.images[_key(image)] = self.accepted
+        own = self.data_sets.setdefault(dataset_name, len(self.data_sets))
+        for place, _ in near:
+            if self.data_set_of_place[place] != own:
+                self.sky_pairs += 1
+                self.straddling_pairs += self.in_test[place] != (split == "test")
         self.accepted += 1
 
-    def _remember_place(self, ra: float, dec: float, data_set: int, in_test: bool):
-        place, vector = len(self.row_of_place), _unit_vector(ra, dec)
+    def remember_place(self, vector: np.ndarray, dataset_name: str, split: str) -> int:
+        """Remember the position of the galaxy that was added last; its number among all positions."""
+        self.row_of_place.append(self.accepted - 1)
+        self.data_set_of_place.append(self.data_sets[dataset_name])
+        self.in_test.append(split == "test")
+        return self.places.add(vector)
+
+
+class Neighbours:
+    """Who is near the galaxies of one batch, whose positions are looked up together.
+
+    Attributes
+    ----------
+    known : (galaxies,) bool
+        Which have a position: both coordinates are finite and no placeholder (0 and 0, -99, ...).
+    """
+
+    def __init__(self, seen: Seen, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray):
+        self.seen, self.radius = seen, radius
+        self.known = has_position(ra, dec)
+        self.vectors = _unit_vectors(np.where(self.known, ra, 0.0), np.where(self.known, dec, 0.0))
+        rows = np.flatnonzero(self.known)
+        self.before: list[list[tuple[int, float]]] = [[] for _ in ra]
+        for row, found in zip(rows, seen.places.near(self.vectors[rows], radius[rows]), strict=True):
+            self.before[row] = found
+        pairs = cKDTree(self.vectors[rows]).query_pairs(_chord(radius[rows].max())) if len(rows) > 1 else ()
+        self.within: dict[int, list[int]] = {}
+        for i, j in pairs:
+            self.within.setdefault(int(rows[max(i, j)]), []).append(int(rows[min(i, j)]))
+        self.place_of: dict[int, int] = {}
+
+    def of(self, row: int) -> list[tuple[int, float]]:
+        """Number and distance [arcsec] of each remembered position near galaxy ``row``, in the order of entry."""
+        near = self.before[row]
+        for other in sorted(self.within.get(row, ())):
+            distance = _arcsec(np.linalg.norm(self.vectors[row] - self.vectors[other]))
+            if other in self.place_of and distance <= self.radius[row]:
+                near = [*near, (self.place_of[other], distance)]
+        return near
+
+    def remember(self, row: int, dataset_name: str, split: str):
+        """Galaxy ``row`` was added to :class:`Seen`; remember its position if it has one."""
+        if self.known[row]:
+            self.place_of[row] = self.seen.remember_place(self.vectors[row], dataset_name, split)
+
+
+class _Places:
+    """Unit vectors that grow in number, in trees each about as large as all the smaller ones together."""
+
+    def __init__(self):
+        self.xyz = array("d")
+        self.trees: list[tuple[int, cKDTree]] = []  # where each begins among the vectors; the largest first
+
+    def add(self, vector: np.ndarray) -> int:
         self.xyz.extend(vector)
-        self.row_of_place.append(self.accepted)
-        self.data_set_of_place.append(data_set)
-        self.in_test.append(in_test)
-        cell = _pack(self._cell(vector))
-        there = self.cells.get(cell)
-        if there is None:
-            self.cells[cell] = place  # nearly every cell holds one galaxy: no list, which saves half the memory
-        else:
-            self.cells[cell] = [*there, place] if isinstance(there, list) else [there, place]
+        return len(self.xyz) // 3 - 1
 
-    def _near(self, ra: float, dec: float):
-        """Yield (place, distance in arcsec) of all remembered places within the radius."""
-        vector = _unit_vector(ra, dec)
-        i, j, k = self._cell(vector)
-        for di, dj, dk in AROUND:
-            there = self.cells.get(_pack((i + di, j + dj, k + dk)), ())
-            for place in there if not isinstance(there, int) else (there,):
-                x, y, z = self.xyz[3 * place : 3 * place + 3]
-                chord = ((x - vector[0]) ** 2 + (y - vector[1]) ** 2 + (z - vector[2]) ** 2) ** 0.5
-                if chord <= self.cell_width:
-                    yield place, float(np.degrees(2 * np.arcsin(chord / 2)) * 3600)
+    def near(self, vectors: np.ndarray, radius: np.ndarray) -> list[list[tuple[int, float]]]:
+        """For each vector the numbers of remembered ones within its radius [arcsec], and their distances."""
+        self._grow()
+        found: list[list[tuple[int, float]]] = [[] for _ in vectors]
+        for start, tree in self.trees if len(vectors) else ():
+            for row, hits in enumerate(tree.query_ball_point(vectors, _chord(radius), return_sorted=True)):
+                for hit in hits:
+                    found[row].append((start + hit, _arcsec(np.linalg.norm(tree.data[hit] - vectors[row]))))
+        return found
 
-    def _cell(self, vector: tuple[float, float, float]) -> tuple[int, int, int]:
-        return tuple(int(np.floor(v / self.cell_width)) for v in vector)
+    def _grow(self):
+        total = len(self.xyz) // 3
+        done = self.trees[-1][0] + self.trees[-1][1].n if self.trees else 0
+        if total == done:
+            return
+        start = done
+        while self.trees and self.trees[-1][1].n <= total - start:
+            start = self.trees.pop()[0]
+        self.trees.append((start, cKDTree(np.array(self.xyz[3 * start :]).reshape(-1, 3))))
+
+
+def has_position(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """(galaxies,) bool: which coordinates [deg] are a position, rather than missing or a placeholder for that."""
+    known = np.isfinite(ra) & np.isfinite(dec) & ~((ra == 0) & (dec == 0))
+    return known & ~np.isin(ra, NO_POSITION) & ~np.isin(dec, NO_POSITION)
+
+
+def own_radius(votes: np.ndarray, radii: np.ndarray, given: float | None) -> np.ndarray:
+    """(galaxies,) arcsec within which each galaxy is the same as another one: the campaigns' that it has votes of."""
+    if given is not None or not votes.shape[1]:
+        return np.full(len(votes), radii[0] if given is None else given)
+    own = np.where(votes > 0, radii, np.inf).min(axis=1)
+    return np.where(np.isfinite(own), own, radii.min())
+
+
+def radius_note(tree: str, radii: np.ndarray, given: float | None) -> str:
+    shown = " or ".join(f"{value:.3g}" for value in ([given] if given is not None else sorted(set(radii.tolist()))))
+    if given is not None:
+        why = "as asked for"
+    elif radii.min() < min(MATCH_RADIUS.values()):
+        why = "by default 1, but less where galaxies are so dense that neighbours are common"
+    else:
+        why = f"by the decision tree {tree}" if tree else "by default"
+    return f"galaxies of one data set within {shown} arcsec of one another count as one ({why}; see --match-radius)"
+
+
+def crowded_radius(ra: np.ndarray, dec: np.ndarray) -> float:
+    """Arcsec within which one galaxy in a thousand has a neighbour by chance, from these positions [deg]; inf if few.
+
+    The density is that of the fifth neighbours, which entries that stand twice or three times do not change much.
+    """
+    known = has_position(ra, dec)
+    vectors = _unit_vectors(ra[known], dec[known])
+    if len(vectors) <= FIFTH:
+        return np.inf
+    chord = cKDTree(vectors).query(vectors, k=FIFTH + 1)[0][:, FIFTH]
+    return _arcsec(float(np.median(chord))) * (CHANCE / MEDIAN_FIFTH) ** 0.5
+
+
+def impossible_positions(ra: np.ndarray, dec: np.ndarray) -> dict[int, Problem]:
+    """Rows whose position is none on the sky, with the reason."""
+    wrong = has_position(ra, dec) & ((np.abs(dec) > 90) | (np.abs(ra) > 360))
+    return {int(row): ("impossible position", f"ra {ra[row]:g}, dec {dec[row]:g}") for row in np.flatnonzero(wrong)}
+
+
+def table_problems(
+    catalog: pd.DataFrame, votes: np.ndarray, labels: pd.DataFrame, schema: Schema | None, slack: int, check: LabelCheck
+) -> dict[int, Problem]:
+    """Rows of a batch that its table alone makes unusable, with the reason."""
+    wrong = vote_problems(votes, schema, slack) if schema else {}
+    ra, dec = (catalog[axis].to_numpy(dtype=float) for axis in ("ra", "dec"))
+    return impossible_positions(ra, dec) | check.problems(labels) | wrong
 
 
 def _key(data: bytes) -> int:
@@ -189,11 +354,14 @@ def _key(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _pack(cell: tuple[int, int, int]) -> int:
-    offset = 1 << 20  # cells run from -10,314 to 10,313
-    return ((cell[0] + offset) << 42) | ((cell[1] + offset) << 21) | (cell[2] + offset)
-
-
-def _unit_vector(ra: float, dec: float) -> tuple[float, float, float]:
+def _unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     a, d = np.radians(ra), np.radians(dec)
-    return float(np.cos(d) * np.cos(a)), float(np.cos(d) * np.sin(a)), float(np.sin(d))
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+
+
+def _chord(arcsec):
+    return 2 * np.sin(np.radians(arcsec / 3600) / 2)
+
+
+def _arcsec(chord: float) -> float:
+    return float(np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) * 3600)

@@ -1,7 +1,8 @@
 """From a source to a curated survey: checked, split, resized, packed, and reported.
 
 A curated survey is a folder: ``images.npy`` (galaxy, y, x, band) uint8, ``catalog.parquet``, for simulated galaxies
-``truth.parquet``, and ``survey.json``, which is written last. It is built beside its place and moved there whole.
+``truth.parquet``, ``rejected.csv`` if there is any, and ``survey.json``, which is written last. It is built beside its
+place and moved there whole.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import os
 import re
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +19,55 @@ import pyarrow as pa
 
 from gzlib import paths
 from gzlib.config import SPLIT_MODES, SurveySpec, config_dict
-from gzlib.data.checks import SAME_PLACE_ARCSEC, VOTE_SLACK, LabelCheck, Problem, Rejects, Seen, vote_problems
-from gzlib.data.pack import PictureFile, TableFile, Unusable, arrow_schema, catalog_schema, catalog_table, load_picture
-from gzlib.data.schema import Schema, load_schema
+from gzlib.data.checks import (
+    VOTE_SLACK,
+    LabelCheck,
+    Neighbours,
+    Problem,
+    Rejects,
+    Seen,
+    crowded_radius,
+    own_radius,
+    radius_note,
+    table_problems,
+    whole_votes,
+)
+from gzlib.data.images import ASPECTS, CONVERSIONS, Unusable, load_all
+from gzlib.data.pack import (
+    ImageFile,
+    Journal,
+    TableFile,
+    TooManyRejected,
+    arrow_schema,
+    building_place,
+    catalog_schema,
+    catalog_table,
+    hash_galaxies,
+    refuse_foreign,
+    refuse_full_disk,
+)
+from gzlib.data.schema import UNKNOWN_MATCH_RADIUS, is_tree_file, load_schema, match_radii
 from gzlib.data.sources.base import Batch, Source, with_columns
 from gzlib.data.sources.registry import find_path, has_prefix, input_signature, is_generated, open_source, split_text
 from gzlib.data.survey import (
     SPLITS,
     assign_split,
-    building_place,
+    file_states,
     is_current,
     is_survey,
+    labelled,
     open_survey,
     read_report,
-    refuse_foreign,
     tree_hash,
 )
 from gzlib.errors import UserError
 from gzlib.files import replace_file
 from gzlib.identity import CURATION_VERSION, canonical_json, content_hash, file_hash
-from gzlib.progress import Progress
+from gzlib.progress import Live, Progress
 from gzlib.trace import note
+
+TOLERATED = 0.05  # share of rejected galaxies, duplicates apart, above which something is wrong with the whole table
+EARLY = 1000  # rejected galaxies after which that is said at once, rather than when all have been looked at
 
 
 def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
@@ -69,9 +98,11 @@ def _is_generated(spec: SurveySpec) -> bool:
     return generated
 
 
-def training_galaxies(spec: SurveySpec) -> int:
-    """How many galaxies a survey has to train on; curates it if need be."""
-    return int((open_survey(make_survey(spec)).split == "train").sum())
+def training_galaxies(spec: SurveySpec, label: str | None = None) -> int:
+    """How many galaxies a survey has to train on, in ``label`` too if that is named; curates it if need be."""
+    survey = open_survey(make_survey(spec))
+    train = survey.split.values == "train"
+    return int((train & labelled(survey, label)).sum() if label else train.sum())
 
 
 def is_survey_source(text: str) -> bool:
@@ -88,10 +119,17 @@ def curate(
     split="hash",
     schema=None,
     seed=0,
+    aspect=None,
+    match_radius=None,
     vote_slack=VOTE_SLACK,
+    keep_going=False,
+    force=False,
     progress=True,
 ) -> Path:
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
+
+    A curation that was interrupted is resumed: images decoded before are not decoded again. (Simulated galaxies, which
+    have no files, are drawn anew.)
 
     Parameters
     ----------
@@ -99,21 +137,29 @@ def curate(
         See :func:`gzlib.data.sources.open_source`; a source opened with options of its own is always curated anew.
     out : path, optional
         The survey's folder; by default one of its own in the folder of surveys.
-    size, limit, split, schema, seed
+    size, limit, split, schema, seed, aspect, match_radius
         See :class:`gzlib.config.SurveySpec`.
     vote_slack : int
         Votes that a question may have beyond its parent answer (see ``gzlib.data.checks.VOTE_SLACK``).
+    keep_going : bool
+        Make the survey even if more than 5 % of the galaxies are rejected, duplicates apart.
+    force : bool
+        Curate even if the same input has been curated.
     progress : bool
         Say on standard error how far it is.
 
     Raises
     ------
     UserError
-        If the source is unusable, every galaxy is rejected, or ``out`` holds something else.
+        If the source is unusable, too many galaxies are rejected, or ``out`` holds something else.
+    NotWritten
+        If the disk has too little space, or the folder cannot be written.
     """
-    _refuse_parameters(size, limit, split)
+    _refuse_parameters(size, limit, split, aspect, match_radius)
     parameters = {"size": size, "limit": limit, "split": split, "schema": schema, "seed": seed}
     parameters |= {"vote_slack": vote_slack, "curation": CURATION_VERSION}
+    chosen = {"aspect": aspect, "match_radius": match_radius}
+    parameters |= {name: value for name, value in chosen.items() if value is not None}
     given = isinstance(source, Source)
     text = source.text if given else str(source)
     if given:
@@ -122,34 +168,51 @@ def curate(
         if out is not None:
             raise UserError(f"'{text}' is a curated survey already; open it, or name the source that it was made from.")
         return find_path(text)
-    signature = None if given else input_signature(text)
+    signature = None if given else input_signature(text, schema=schema)
+    if signature is not None and is_tree_file(schema):
+        signature.append(["tree", tree_hash(schema)])
     folder = Path(out).expanduser() if out else _default_folder(text, parameters)
 
     def is_done() -> bool:
         report = read_report(folder) if is_survey(folder) else {}
         same = report.get("parameters") == parameters and report.get("source") == text
-        return same and signature is not None and report["input"] == signature and is_current(report)
+        return same and signature is not None and report["input"] == signature and is_current(report, folder)
 
-    if is_done():
+    if is_done() and not force:
         return folder
     refuse_foreign(folder, text, parameters)
     opened = source if given else open_source(text, schema=schema, seed=seed)
-    if split == "source" and not opened.has_published_split:
-        raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
-    with building_place(folder, is_done) as place:
-        report = {"source": text, "parameters": parameters, "input": signature}
-        report |= assemble(opened, place, parameters, progress)
+    if split != "hash":
+        _refuse_split(opened, text)
+    state = {"source": text, "parameters": parameters, "input": signature}
+    tell = Live().line if progress else None
+    with building_place(folder, None if given else state, tell=tell) as place:
+        if is_done() and not force:  # another process has made it meanwhile
+            return folder
+        refuse_full_disk(opened, place, size, limit, tell)
+        report = state | assemble(opened, place, parameters, progress, keep_going)
         replace_file(place / "survey.json", json.dumps(report, indent=1, ensure_ascii=False))
     return folder
 
 
-def _refuse_parameters(size: int, limit: int | None, split: str):
+def _refuse_split(source: Source, text: str):
+    if not source.has_published_split:
+        raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
+    if source.check_split is not None:
+        source.check_split()
+
+
+def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None):
     if not isinstance(size, int) or size < 8:
         raise UserError(f"size={size!r} is no picture size; give a whole number of pixels, 8 or more.")
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit!r} leaves no galaxies; give a number above 0, or None for all.")
     if split not in SPLIT_MODES:
         raise UserError(f"Unknown split '{split}'; choose 'hash' or 'source'.")
+    if aspect not in (None, *ASPECTS):
+        raise UserError(f"Unknown aspect '{aspect}'; choose 'pad' or 'crop', or leave it out to refuse oblong images.")
+    if match_radius is not None and not 0 <= match_radius <= 3600:
+        raise UserError(f"match_radius={match_radius!r} is no angle in arcsec; give one from 0 to 3600.")
 
 
 def _default_folder(text: str, parameters: dict) -> Path:
@@ -174,7 +237,7 @@ def fingerprint_start(source: Source, size: int, limit: int | None, split: str):
     return hashlib.sha256(canonical_json(start).encode())
 
 
-def assemble(source: Source, place: Path, parameters: dict, progress: bool) -> dict:
+def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep_going: bool = False) -> dict:
     """Write a survey's arrays and tables into the folder ``place``; return what its report says of them.
 
     A batch is in memory at a time, beside :class:`~gzlib.data.checks.Seen`.
@@ -182,131 +245,156 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool) -> d
     Raises
     ------
     UserError
-        If no galaxy passes.
+        If no galaxy passes, or more than 5 % are rejected and ``keep_going`` is false.
     """
     size, limit, mode = parameters["size"], parameters["limit"], parameters["split"]
     schema = load_schema(source.schema) if source.schema else None
     columns = catalog_schema(schema.label_cols if schema else [], source.labels)
     truth_kinds = source.truth_kinds() if source.simulated else {}
     fingerprint, pixels = fingerprint_start(source, size, limit, mode), hashlib.sha256()
-    rejects, seen, label_check = Rejects(), Seen(), LabelCheck(source.labels)
+    if parameters.get("aspect") and not source.simulated:
+        fingerprint.update(parameters["aspect"].encode())
+    seen, label_check, conversions = Seen(), LabelCheck(source.labels), set()
     splits, data_sets = Counter(), Counter()
-    total = min(source.galaxies, limit or source.galaxies)
+    total, read, without_votes = min(source.galaxies, limit or source.galaxies), 0, 0
+    radii = match_radii(source.schema) if source.schema else np.array([UNKNOWN_MATCH_RADIUS])
+    if UNKNOWN_MATCH_RADIUS in radii and source.positions is not None and parameters.get("match_radius") is None:
+        crowded = crowded_radius(*source.positions())
+        radii = np.where(radii == UNKNOWN_MATCH_RADIUS, np.minimum(radii, crowded), radii)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        PictureFile(place / "images.npy", size) as pictures,
+        Rejects(place / "rejected.csv") as rejects,
+        ImageFile(place / "images.npy", size) as images,
+        Journal(place / "journal.jsonl") as journal,
         TableFile(place / "catalog.parquet", columns) as catalog,
         TableFile(place / "truth.parquet", arrow_schema(truth_kinds)) as truth,
         Progress(f"curating {source.name}", total, "galaxies", progress) as bar,
     ):
         for batch in source.batches(size, limit):
             simulated = isinstance(batch.pictures, np.ndarray)
-            problems = {} if simulated else _label_problems(batch, schema, parameters["vote_slack"], label_check)
-            images, digests = _load_all(batch, size, problems, pool)
-            rows, sides = _admit(batch, digests, problems, seen, rejects, mode)
+            if schema and not simulated:
+                batch = replace(batch, votes=whole_votes(batch.votes, schema))
+            problems = {}
+            if not simulated:
+                parts = (batch.catalog, batch.votes, batch.labels)
+                problems = table_problems(*parts, schema, parameters["vote_slack"], label_check)
+            radius = own_radius(batch.votes, radii, parameters.get("match_radius"))
+
+            ready = None
+            if simulated:
+                digests = [None] * len(batch.catalog)
+            elif again := journal.again(images):
+                done, ready = again
+                digests = [bytes.fromhex(digest) if digest else None for digest in done.digests]
+                problems |= done.problems
+                conversions.update(done.conversions)
+            else:
+                faults = set(problems)
+                decoded, digests, used = _decode(batch, size, problems, pool, parameters.get("aspect"))
+                conversions.update(used)
+            rows, sides = _admit(batch, digests, problems, radius, seen, rejects, mode)
+            if ready is None:
+                ready = batch.pictures[rows] if simulated else np.array([decoded[row] for row in rows], np.uint8)
+                images.append(ready)
+                if not simulated:
+                    found = {row: problem for row, problem in problems.items() if row not in faults}
+                    journal.add(digests, found, used, ready)
             bar.update(len(batch.catalog))
+            read += len(batch.catalog)
+            if not keep_going and rejects.faulty > max(TOLERATED * total, EARLY):
+                break
             if not rows:
                 continue
-            kept = images[rows] if simulated else np.stack([images[row] for row in rows])
             table = catalog_table(batch.catalog.iloc[rows], sides, batch.votes[rows], batch.labels.iloc[rows], columns)
-            pictures.append(kept)
             catalog.append(table)
-            pixels.update(kept.data)
+            pixels.update(np.ascontiguousarray(ready).data)
             splits.update(sides)
             data_sets.update(table["dataset_name"].to_pylist())
             if source.simulated:
                 known = with_columns(batch.truth.iloc[rows], truth_kinds)
                 truth.append(pa.Table.from_pandas(known, truth.schema, preserve_index=False).replace_schema_metadata())
             if not simulated:
-                _hash_galaxies(fingerprint, table, [digests[row] for row in rows])
-    if not pictures.n:
-        raise UserError(_nothing_left(source, rejects))
+                without_votes += int((batch.votes[rows].sum(axis=1) == 0).sum()) if schema else 0
+                hash_galaxies(fingerprint, table, [digests[row] for row in rows])
+    if not images.n:
+        raise UserError(rejects.why_none(source.text))
+    if not keep_going and rejects.faulty > TOLERATED * read:
+        raise TooManyRejected(rejects.why_too_many(source.text, read))
+    for leftover in ("journal.jsonl", "state.json"):
+        (place / leftover).unlink(missing_ok=True)
+    tree = {}
+    if is_tree_file(source.schema):  # the tree travels with the votes that follow it
+        replace_file(place / "tree.json", json.dumps(schema.records(), indent=1))
+        tree = {"tree": "tree.json"}
+    notes = [*source.notes]
+    if not source.simulated:
+        if seen.row_of_place:
+            notes.append(radius_note(source.schema, radii, parameters.get("match_radius")))
+        notes += [CONVERSIONS[kind] for kind in sorted(conversions)]
+        notes += [f"images that are not square: {parameters['aspect']}"] if parameters.get("aspect") else []
+        notes += [f"galaxies without any votes, kept for prediction: {without_votes:,}"] if without_votes else []
+    files = ["images.npy", "catalog.parquet", *(["truth.parquet"] if source.simulated else [])]
     return {
         "fingerprint": fingerprint.hexdigest(),
         "simulated": source.simulated,
         "parts": [{"source": text, "simulated": simulated} for text, simulated in source.parts],
         "schema": source.schema,
+        **tree,
         "tree_sha256": tree_hash(source.schema),
         "labels": source.labels,
         "counts": {
-            "galaxies": pictures.n,
+            "galaxies": images.n,
             "splits": {side: splits[side] for side in SPLITS},
             "data_sets": dict(data_sets),
             "rejected": sum(rejects.counts.values()),
         },
         "sky_pairs": {
-            "within_arcsec": SAME_PLACE_ARCSEC,
+            "within_arcsec": parameters.get("match_radius", float(radii.max())),
             "between_data_sets": seen.sky_pairs,
             "of_which_one_in_test": seen.straddling_pairs,
         },
-        "notes": list(source.notes),
-        "sha256": {"pixels": pixels.hexdigest(), "catalog.parquet": file_hash(place / "catalog.parquet")},
+        "notes": notes,
+        "sha256": {"pixels": pixels.hexdigest()} | {name: file_hash(place / name) for name in files[1:]},
+        "files": file_states(place),
         "rejected": {"reasons": dict(rejects.counts), "examples": rejects.examples},
     }
 
 
-def _label_problems(batch: Batch, schema: Schema | None, slack: int, label_check: LabelCheck) -> dict[int, Problem]:
-    problems = vote_problems(batch.votes, schema, slack) if schema else {}
-    return label_check.problems(batch.labels) | problems
-
-
-def _load_all(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor):
-    """Decode a batch's pictures in threads (Pillow lets go of the interpreter); failures join ``problems``."""
-    images, digests = [None] * len(batch.catalog), [None] * len(batch.catalog)
-    if isinstance(batch.pictures, np.ndarray):
-        return batch.pictures, digests
-
-    def load(row: int):
-        try:
-            return load_picture(batch.pictures[row], size)
-        except Unusable as unusable:
-            return unusable
-
+def _decode(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None):
+    """A batch's images by row, their hashes, and which conversions they needed; failures join ``problems``."""
+    images, digests, conversions = [None] * len(batch.catalog), [None] * len(batch.catalog), set()
     rows = [row for row in range(len(batch.catalog)) if row not in problems]
-    for row, result in zip(rows, pool.map(load, rows), strict=True):
+    for row, result in zip(rows, load_all(batch.pictures, rows, size, aspect, pool), strict=True):
         if isinstance(result, Unusable):
             problems[row] = result.reason, result.detail
         else:
-            images[row], digests[row] = result
-    return images, digests
+            images[row], digests[row] = result.pixels, result.digest
+            conversions |= {result.conversion} - {""}
+    return images, digests, conversions
 
 
-def _admit(batch: Batch, digests: list, problems: dict[int, Problem], seen: Seen, rejects: Rejects, mode: str):
+def _admit(batch: Batch, digests: list, problems: dict[int, Problem], radius, seen: Seen, rejects: Rejects, mode: str):
     """Rows that enter the survey and their splits, in order; of two galaxies that are one, the earlier enters.
 
     Simulated galaxies are what they were asked to be: nothing but their ids is checked.
     """
     simulated, rows, sides = isinstance(batch.pictures, np.ndarray), [], []
-    places = zip(*(batch.catalog[c] for c in ("id_str", "dataset_name", "ra", "dec", "published_split")), strict=True)
-    for row, (id_str, dataset_name, ra, dec, published) in enumerate(places):
+    ra, dec = (batch.catalog[axis].to_numpy(dtype=float) for axis in ("ra", "dec"))
+    neighbours = Neighbours(seen, ra, dec, radius)
+    who = zip(*(batch.catalog[c] for c in ("id_str", "dataset_name", "published_split")), strict=True)
+    for row, (id_str, dataset_name, published) in enumerate(who):
         problem = problems.get(row)
         if problem is None and not id_str:
-            problem = "missing id", f"the picture's row has no id_str (data set '{dataset_name}')"
+            problem = "missing id", f"the image's row has no id_str (data set '{dataset_name}')"
+        near = neighbours.of(row) if problem is None else []
         if problem is None:
-            place = (np.nan, np.nan) if simulated else (ra, dec)
-            problem = seen.duplicate(id_str, digests[row], dataset_name, *place)
+            problem = seen.duplicate(id_str, digests[row], dataset_name, [] if simulated else near)
         if problem is not None:
             rejects.add(id_str, problem)
             continue
         side = assign_split(id_str, published, mode)
-        seen.add(id_str, digests[row], dataset_name, ra, dec, side)
+        seen.add(id_str, digests[row], dataset_name, side, near)
+        neighbours.remember(row, dataset_name, side)
         rows.append(row)
         sides.append(side)
     return rows, sides
-
-
-def _hash_galaxies(fingerprint, table, digests: list[bytes]):
-    """Add real galaxies: everything in the catalogue, and their encoded pictures."""
-    for record, digest in zip(table.to_pylist(), digests, strict=True):
-        fingerprint.update(digest)
-        fingerprint.update(json.dumps(list(record.values())).encode())
-
-
-def _nothing_left(source: Source, rejects: Rejects) -> str:
-    if not rejects.counts:
-        return f"'{source.text}' holds no galaxies."
-    reasons = ", ".join(f"{reason} ({n})" for reason, n in rejects.counts.most_common(3))
-    first = rejects.examples[0]
-    return (
-        f"Every galaxy of '{source.text}' was rejected: {reasons}; the first is '{first['id_str']}': {first['detail']}."
-    )

@@ -1,95 +1,57 @@
-"""Images decoded and resized, and a curated survey's arrays and tables written piece by piece."""
+"""A survey while it is built: its folder, its arrays and tables piece by piece, and what is done so far."""
 
-import hashlib
-import io
+import json
 import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ValidationError
 
-GREY_OR_PALETTE = ("L", "P", "1")  # becoming RGB loses nothing
-BANDS = 3
-
-
-class Unusable(Exception):
-    """A picture that cannot be used: ``reason`` is counted, ``detail`` says what was found."""
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-def load_picture(picture: bytes | Path | None, size: int) -> tuple[np.ndarray, bytes]:
-    """Decode a picture and resize it to (size, size, 3) uint8; also its sha256 over the encoded bytes.
-
-    Grey pictures are repeated in three bands. Nothing is cropped, stretched or enlarged: a picture that is not square,
-    has other bands, or is smaller than ``size`` is refused. The resampling is Lanczos; a JPEG much larger than needed
-    is first scaled by its own decoder to no less than twice the size, which is as faithful and twice as fast.
-
-    Raises
-    ------
-    Unusable
-        With the reason and what was found.
-    """
-    raw = _raw_bytes(picture)
-    digest = hashlib.sha256(raw).digest()
-    try:
-        with Image.open(io.BytesIO(raw)) as image:
-            _refuse_shape(image, size)
-            image.draft(None, (2 * size, 2 * size))
-            image.load()
-            rgb = image if image.mode == "RGB" else image.convert("RGB")
-            if rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.LANCZOS)
-            return np.asarray(rgb), digest
-    except UnidentifiedImageError:
-        raise Unusable("unreadable picture", f"{len(raw)} bytes in no format that Pillow knows") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unusable("unreadable picture", str(error)[:200]) from None
-
-
-def _raw_bytes(picture: bytes | Path | None) -> bytes:
-    if isinstance(picture, bytes):
-        return picture
-    if picture is None:
-        raise Unusable("missing picture", "the table names no picture")
-    try:
-        return Path(picture).read_bytes()
-    except OSError as error:
-        raise Unusable("missing picture", f"{Path(picture).name}: {error.strerror or error}") from None
-
-
-def _refuse_shape(image: Image.Image, size: int):
-    width, height = image.size
-    if image.mode != "RGB" and image.mode not in GREY_OR_PALETTE:
-        raise Unusable("wrong shape", f"{image.mode}: {len(image.getbands())} band(s) instead of {BANDS} of 8 bits")
-    if width != height:
-        raise Unusable("wrong shape", f"{width} x {height} px is not square")
-    if width < size:
-        raise Unusable("wrong shape", f"{width} px is smaller than the survey's {size} px")
-
+from gzlib.data.sources.base import Source
+from gzlib.data.survey import is_survey, read_report
+from gzlib.errors import NotWritten, UserError
+from gzlib.files import held, not_written, replace_file
+from gzlib.progress import duration
 
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 ROWS_PER_GROUP = 16384
+STATE = "state.json"  # what a survey that is being built is made of
+ANNOUNCED, SAMPLE = 10_000, 256  # generated galaxies from which on the time is told first, and how many are timed
+BYTES_PER_ROW = 400  # of a catalogue with 88 questions, compressed
 
 
-class PictureFile:
-    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis.
+class ImageFile:
+    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis; what is there already can be kept.
 
     NumPy pads a header so that the first axis can grow without moving the data; the true length is written last.
     """
 
     def __init__(self, path: Path, size: int):
-        self.file, self.shape, self.n = open(path, "wb"), (size, size, 3), 0
+        self.file, self.shape, self.n = open(path, "r+b" if path.exists() else "w+b"), (size, size, 3), 0
         self._write_header()
         self.data_start = self.file.tell()
 
+    def again(self, n: int, crc: int) -> np.ndarray | None:
+        """The next ``n`` images of an earlier attempt, which stay; None if they are not what they were then."""
+        place = self.file.tell()
+        images = np.fromfile(self.file, np.uint8, n * int(np.prod(self.shape)))
+        if images.size != n * np.prod(self.shape) or zlib.crc32(images) != crc:
+            self.file.seek(place)
+            return None
+        self.n += n
+        return images.reshape(n, *self.shape)
+
     def append(self, images: np.ndarray):
         self.file.write(np.ascontiguousarray(images, np.uint8).data)
+        self.file.flush()
         self.n += len(images)
 
     def __enter__(self):
@@ -98,6 +60,7 @@ class PictureFile:
     def __exit__(self, failure, *_):
         with self.file:
             if failure is None:
+                self.file.truncate()
                 self.file.seek(0)
                 self._write_header()
                 if self.file.tell() != self.data_start:
@@ -108,6 +71,54 @@ class PictureFile:
     def _write_header(self):
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self.shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class Decoded(BaseModel):
+    """What a batch of files gave: hashes, problems by row, conversions, and how many images entered the survey."""
+
+    digests: list[str | None]
+    problems: dict[int, tuple[str, str]]
+    conversions: list[str]
+    images: int
+    crc: int
+
+
+class Journal:
+    """One line a batch that has been decoded, so that a curation that was interrupted need not decode it again."""
+
+    def __init__(self, path: Path):
+        self.file = open(path, "r+b" if path.exists() else "w+b")
+
+    def again(self, images: ImageFile) -> tuple[Decoded, np.ndarray] | None:
+        """The next batch of an earlier attempt with its images; None if there are no more, or either is damaged."""
+        place, line = self.file.tell(), self.file.readline()
+        try:
+            decoded = Decoded.model_validate_json(line)
+            ready = images.again(decoded.images, decoded.crc)
+        except ValidationError:
+            ready = None
+        if ready is None:
+            self.file.seek(place)
+            return None
+        return decoded, ready
+
+    def add(self, digests: list, problems: dict, conversions: set[str], images: np.ndarray):
+        decoded = Decoded(
+            digests=[digest and digest.hex() for digest in digests],
+            problems=problems,
+            conversions=sorted(conversions),
+            images=len(images),
+            crc=zlib.crc32(images),
+        )
+        self.file.truncate()
+        self.file.write(decoded.model_dump_json().encode() + b"\n")
+        self.file.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
 
 
 class TableFile:
@@ -164,3 +175,98 @@ def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, l
         else:
             columns.append(pa.array(values.to_numpy(dtype=field.type.to_pandas_dtype())))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def hash_galaxies(fingerprint, table, digests: list[bytes]):
+    """Add real galaxies: everything in the catalogue, and their encoded images."""
+    for record, digest in zip(table.to_pylist(), digests, strict=True):
+        fingerprint.update(digest)
+        fingerprint.update(json.dumps(list(record.values())).encode())
+
+
+def refuse_foreign(folder: Path, text: str, parameters: dict):
+    """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
+    if not folder.exists():
+        return
+    if not is_survey(folder):
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise UserError(f"'{folder}' holds something else than a curated survey; choose another folder.")
+        return
+    report = read_report(folder)
+    if report["source"] != text or report["parameters"] != parameters:
+        raise UserError(
+            f"'{folder}' holds another survey (of '{report['source']}', {report['parameters']['size']} px);"
+            " delete it or choose another folder."
+        )
+
+
+class TooManyRejected(UserError):
+    """More galaxies were rejected than a sound table has."""
+
+
+@contextmanager
+def building_place(folder: Path, state: dict | None, tell: Callable[[str], None] | None = None) -> Iterator[Path]:
+    """A folder to build a survey in; on success it becomes ``folder``.
+
+    Of an interrupted curation it stays, and is given again for the same ``state``; bad input empties it. A second
+    process that builds the same survey waits for the first one.
+
+    Parameters
+    ----------
+    state : dict or None
+        What the survey is made of; None for what can't be resumed.
+    tell : callable, optional
+        Takes the sentence that another process is waited for.
+
+    Raises
+    ------
+    NotWritten
+        If the operating system refuses; what was built so far stays.
+    """
+    place, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    with held(folder.with_name(f".{folder.name}.lock"), f"Survey '{folder}'", wait=tell or (lambda _: None)):
+        try:
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)  # a process was killed between the two steps of replacing it
+            shutil.rmtree(old, ignore_errors=True)
+            content = None if state is None else json.dumps(state, sort_keys=True)
+            if content is None or not (place / STATE).is_file() or (place / STATE).read_text() != content:
+                shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(exist_ok=True)
+            if content is not None:
+                replace_file(place / STATE, content)
+            yield place
+            if is_survey(place):
+                if folder.exists():
+                    os.replace(folder, old)
+                os.replace(place, folder)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                shutil.rmtree(place, ignore_errors=True)
+        except (TooManyRejected, NotWritten):
+            raise
+        except UserError:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        except OSError as error:
+            raise not_written(folder, error) from None
+
+
+def refuse_full_disk(source: Source, place: Path, size: int, limit: int | None, tell: Callable[[str], None] | None):
+    """Refuse what does not fit on the disk; say how large a generated survey becomes, and how long that takes."""
+    total = min(source.galaxies, limit or source.galaxies)
+    needed, free = total * (size**2 * 3 + BYTES_PER_ROW), shutil.disk_usage(place).free
+    if needed > free:
+        raise NotWritten(
+            f"A survey of {total:,} galaxies at {size} px takes {needed / 1e9:,.1f} GB, and '{place.parent}' has"
+            f" {free / 1e9:,.1f} GB free; choose fewer galaxies, a smaller size or another folder."
+        )
+    if not (tell and source.simulated and total >= ANNOUNCED):
+        return
+    seconds = 0.0
+    for _ in range(2):  # the first one loads libraries
+        began = time.monotonic()
+        sample = sum(len(batch.catalog) for batch in source.batches(size, SAMPLE))
+        seconds = time.monotonic() - began
+    took = duration(seconds * total / sample)
+    tell(f"{source.text}: {total:,} galaxies at {size} px take {needed / 1e9:,.1f} GB and about {took}")

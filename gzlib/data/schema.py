@@ -4,12 +4,23 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gzlib.errors import UserError
 
 SCHEMAS = Path(__file__).with_name("schemas")  # one file a campaign, and unions.json
+
+
+# Arcsec within which two entries of one campaign are one galaxy. Galaxy Zoo DESI uses 20 for its ground-based images;
+# in deep fields, galaxies are nearer to one another than that.
+MATCH_RADIUS = {
+    **dict.fromkeys(("gz2", "cd", "dr5", "dr8", "dr12", "desi", "rings"), 20.0),
+    **dict.fromkeys(("candels", "hubble", "hubble_v2", "jwst", "jwst_cosmos"), 0.5),
+}
+UNKNOWN_MATCH_RADIUS = 1.0
 
 
 @dataclass(frozen=True)
@@ -141,18 +152,41 @@ def _refuse_malformed(schema: Schema):
             seen.add(ancestor.name)
 
 
+class _Record(BaseModel):
+    """One question in a schema file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    question: str = Field(min_length=1)
+    answers: list[Annotated[str, Field(min_length=1)]]
+    asked_after: str | None
+
+
+_RECORDS = TypeAdapter(Annotated[list[_Record], Field(min_length=1)])
+
+
 def schema_from_records(name: str, records: list[dict]) -> Schema:
-    """Build a schema from ``[{"question", "answers", "asked_after"}, ...]`` (the layout of ``schemas/*.json``)."""
+    """Build a schema from ``[{"question", "answers", "asked_after"}, ...]`` (the layout of ``schemas/*.json``).
+
+    Raises
+    ------
+    UserError
+        If a record lacks one of the three, has another entry or a value of another type.
+    """
+    try:
+        checked = _RECORDS.validate_python(records)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(f"{part}" for part in first["loc"]) or "the whole"
+        raise UserError(
+            f"Schema '{name}' must be a list of questions, each with 'question', 'answers' and 'asked_after' (a column,"
+            f" or null): {where}: {first['msg']}."
+        ) from None
     questions, start = [], 0
-    for record in records:
-        try:
-            answers, after = tuple(record["answers"]), record["asked_after"]
-            questions.append(Question(record["question"], answers, after, slice(start, start + len(answers))))
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"Schema '{name}': {record!r} must have 'question', 'answers' and 'asked_after' ({error!r})."
-            ) from None
-        start += len(answers)
+    for record in checked:
+        stop = start + len(record.answers)
+        questions.append(Question(record.question, tuple(record.answers), record.asked_after, slice(start, stop)))
+        start = stop
     return Schema(name, tuple(questions))
 
 
@@ -165,6 +199,30 @@ def available_schemas() -> list[str]:
 def is_one_tree(name: str) -> bool:
     """Whether a schema has a file of its own, rather than being a union of several."""
     return (SCHEMAS / f"{name}.json").is_file()
+
+
+def is_tree_file(name: str | Path | None) -> bool:
+    """Whether a schema is named by somebody's JSON file rather than by its campaigns."""
+    return str(name or "").endswith(".json")
+
+
+def match_radii(name: str, unknown: float = UNKNOWN_MATCH_RADIUS) -> np.ndarray:
+    """(answers,) float: arcsec within which two galaxies with votes for that answer are the same one.
+
+    ``unknown`` is that of a campaign which :data:`MATCH_RADIUS` does not name.
+    """
+    columns = load_schema(name).label_cols
+    radius = {}
+    for campaign in _campaigns(str(name)):
+        if is_one_tree(campaign):
+            own = MATCH_RADIUS.get(campaign, unknown)
+            radius |= {col: min(own, radius.get(col, own)) for col in load_schema(campaign).label_cols}
+    return np.array([radius.get(col, unknown) for col in columns])
+
+
+def _campaigns(name: str) -> list[str]:
+    unions = json.loads((SCHEMAS / "unions.json").read_text())
+    return unions[name]["campaigns"] if name in unions else name.split("+")
 
 
 def load_schema(name: str | Path) -> Schema:
@@ -183,12 +241,12 @@ def load_schema(name: str | Path) -> Schema:
         If the name is unknown or the schema is malformed.
     """
     path = Path(name)
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise UserError(f"There is no schema file '{path}'.")
+    if is_tree_file(name):
         try:
-            return schema_from_records(path.stem, json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
+            return schema_from_records(path.stem, json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise UserError(f"There is no schema file '{path}'.") from None
+        except (OSError, ValueError) as error:
             raise UserError(f"Schema file '{path}' is not JSON: {error}.") from None
     unions = json.loads((SCHEMAS / "unions.json").read_text())
     union = unions.get(str(name), {"campaigns": str(name).split("+"), "without": []})

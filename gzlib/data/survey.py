@@ -2,27 +2,35 @@
 
 import hashlib
 import json
-import os
-import shutil
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import xarray as xr
+from pydantic import BaseModel, Field, ValidationError
 
 from gzlib.data.schema import load_schema
-from gzlib.errors import UserError
-from gzlib.identity import content_hash
+from gzlib.errors import NotWritten, UserError
+from gzlib.files import replace_file
+from gzlib.identity import content_hash, file_hash
 
+VERIFIED = "verified.json"  # states of files that were compared with their checksums
 SPLITS = ("train", "val", "test")
 TEST, VAL = 0.2, 0.1  # of all galaxies; the rest trains
 VAL_OF_REST = 0.2  # of the galaxies outside a published test set, as Galaxy Zoo Evo's baselines do
-PUBLISHED = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+}
 
 
 def hash_fraction(id_str: str, salt: str = "") -> float:
@@ -34,14 +42,17 @@ def assign_split(id_str: str, published: str, mode: str) -> str:
     """``train``, ``val`` or ``test`` for one galaxy.
 
     With mode ``hash`` 70 / 10 / 20 % by the hash of the id. With ``source`` a galaxy that its authors test or validate
-    on stays there, and the hash gives 20 % of the others to ``val``.
+    on stays there, and the hash gives 20 % of the others to ``val``; with ``published`` all stay where they are, and
+    one without a side trains.
     """
     fraction = hash_fraction(id_str)
     if mode == "hash":
         return "test" if fraction < TEST else "val" if fraction < TEST + VAL else "train"
-    side = PUBLISHED.get(published.lower(), "")
+    side = SPLIT_WORDS.get(published.strip().lower(), "")
     if side in ("test", "val"):
         return side
+    if mode == "published":
+        return "train"
     return "val" if fraction < VAL_OF_REST else "train"
 
 
@@ -60,6 +71,25 @@ def is_survey(folder: Path) -> bool:
     return (folder / "survey.json").is_file()
 
 
+class _Counts(BaseModel):
+    galaxies: int
+    splits: dict[str, int] = {}
+
+
+class _Report(BaseModel):
+    """What the code relies on in ``survey.json``; what else it holds is for reading."""
+
+    fingerprint: str
+    source: str
+    parameters: dict[str, Any]
+    simulated: bool
+    parts: list[dict[str, Any]]
+    tree: str = Field(alias="schema")
+    labels: dict[str, str]
+    counts: _Counts
+    sha256: dict[str, str]
+
+
 def read_report(folder: Path) -> dict:
     """A survey's ``survey.json``.
 
@@ -74,9 +104,16 @@ def read_report(folder: Path) -> dict:
             " `python -m gzlib curate SOURCE --out DIR --size 64`."
         )
     try:
-        return json.loads((folder / "survey.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        report = json.loads((folder / "survey.json").read_text(encoding="utf-8"))
+        if not isinstance(report, dict) or "parts" in report:  # else it is an earlier version's
+            _Report.model_validate(report)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = f"{'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg']}"
+        raise UserError(f"Survey '{folder}' has a damaged survey.json ({said}); delete it and curate again.") from None
+    except ValueError as error:
         raise UserError(f"Survey '{folder}' has a damaged survey.json ({error}); delete it and curate again.") from None
+    return report
 
 
 def tree_hash(schema: str) -> str | None:
@@ -84,9 +121,14 @@ def tree_hash(schema: str) -> str | None:
     return content_hash(load_schema(schema).records()) if schema else None
 
 
-def is_current(report: dict) -> bool:
+def is_current(report: dict, folder: Path) -> bool:
     """Whether a survey was curated by this version, with the decision tree that its votes still follow."""
-    return "parts" in report and report.get("tree_sha256") == tree_hash(report["schema"])
+    return "parts" in report and report.get("tree_sha256") == tree_hash(_schema(report, folder))
+
+
+def _schema(report: dict, folder: Path) -> str:
+    """What names a survey's decision tree to :func:`load_schema`: its own copy of somebody's file, or campaigns."""
+    return str(folder / report["tree"]) if "tree" in report else report["schema"]
 
 
 def describe_galaxies(parts: list[dict]) -> str:
@@ -103,60 +145,59 @@ def describe_galaxies(parts: list[dict]) -> str:
     return " and ".join(words)
 
 
-def refuse_foreign(folder: Path, text: str, parameters: dict):
-    """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
-    if not folder.exists():
-        return
-    if not is_survey(folder):
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UserError(f"'{folder}' holds something else than a curated survey; choose another folder.")
-        return
-    report = read_report(folder)
-    if report["source"] != text or report["parameters"] != parameters:
-        raise UserError(
-            f"'{folder}' holds another survey (of '{report['source']}', {report['parameters']['size']} px);"
-            " delete it or choose another folder."
-        )
+ARRAYS = ("images.npy", "catalog.parquet", "truth.parquet")  # files whose content a survey's checksums cover
 
 
-@contextmanager
-def building_place(folder: Path, is_current: Callable[[], bool]) -> Iterator[Path]:
-    """A folder to build a survey in; on success it becomes ``folder``, on failure it vanishes.
+def file_states(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of each of a survey's files."""
+    found = {name: (folder / name).stat() for name in ARRAYS if (folder / name).is_file()}
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
-    Two processes that build the same survey do not disturb each other: the one that ends later keeps the other's.
+
+def verify_survey(folder) -> dict:
+    """Compare every byte of a curated survey with its checksums; its report.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or was changed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _clean_up(folder)
-    place = _beside(folder, "building")
-    place.mkdir()
+    folder = Path(folder)
+    report = read_report(folder)
+    for name, expected in report["sha256"].items():
+        file = folder / ("images.npy" if name == "pixels" else name)
+        try:
+            actual = _pixel_hash(file) if name == "pixels" else file_hash(file)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"Survey '{folder}' is damaged ({error}); curate it again with --force.") from None
+        if actual != expected:
+            raise UserError(
+                f"Survey '{folder}' is damaged: {file.name} is not what was curated (its SHA-256 differs); curate it"
+                " again with --force."
+            )
+    with suppress(OSError, NotWritten):  # a read-only place: it is verified again next time
+        replace_file(folder / VERIFIED, json.dumps(file_states(folder)))
+    return report
+
+
+def _pixel_hash(file: Path) -> str:
+    images, pixels = np.load(file, mmap_mode="r", allow_pickle=False), hashlib.sha256()
+    for start in range(0, len(images), 4096):
+        pixels.update(np.ascontiguousarray(images[start : start + 4096]).data)
+    return pixels.hexdigest()
+
+
+def _verify_changed(folder: Path, report: dict):
+    """Verify a survey whose files have another size or time than when they were made or verified last."""
+    now = file_states(folder)
+    if now == report.get("files"):
+        return
     try:
-        yield place
-        if not is_current():
-            _replace(place, folder)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}-{socket.gethostname()}-{os.getpid()}")
-
-
-def _replace(place: Path, folder: Path):
-    old = _beside(folder, "old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(place, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _clean_up(folder: Path):
-    """Remove what processes of this machine left behind when they were killed."""
-    start = f".{folder.name}."
-    for leftover in folder.parent.glob(f"{start}*-{socket.gethostname()}-*"):
-        pid = leftover.name.rsplit("-", 1)[-1]
-        ours = leftover.name.startswith(start) and pid.isdigit()
-        if ours and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-            shutil.rmtree(leftover, ignore_errors=True)
+        verified = json.loads((folder / VERIFIED).read_text())
+    except (OSError, ValueError):
+        verified = None
+    if now != verified:
+        verify_survey(folder)
 
 
 WHO_AND_WHERE = ("id_str", "dataset_name", "ra", "dec", "split")
@@ -196,16 +237,17 @@ def open_survey(folder) -> xr.Dataset:
             f"Survey '{folder}' is damaged: {len(images)} pictures, {len(table)} catalogue rows,"
             f" {report['counts']['galaxies']} reported galaxies; delete it and curate again."
         )
-    if not is_current(report):
+    if not is_current(report, folder):
         raise UserError(
             f"Survey '{folder}' was curated by an earlier version, or with another decision tree"
             f" '{report['schema']}' than there is now; curate it again."
         )
+    _verify_changed(folder, report)
     coords = {name: ("galaxy", _values(table, name)) for name in WHO_AND_WHERE}
     coords["band"] = ["red", "green", "blue"]
     variables = {"images": (("galaxy", "y", "x", "band"), images)}
     if report["schema"]:
-        answers = load_schema(report["schema"]).label_cols
+        answers = load_schema(_schema(report, folder)).label_cols
         votes = np.empty((len(table), len(answers)), np.int32)
         for position, answer in enumerate(answers):
             votes[:, position] = _values(table, answer)
@@ -213,7 +255,7 @@ def open_survey(folder) -> xr.Dataset:
         coords["answer"] = answers
     for column in report["labels"]:
         variables[column] = ("galaxy", _values(table, column))
-    attrs = {name: report[name] for name in ("fingerprint", "schema", "source")}
+    attrs = {name: report[name] for name in ("fingerprint", "source")} | {"schema": _schema(report, folder)}
     attrs |= {"simulated": int(report["simulated"]), "kind": describe_galaxies(report["parts"])}
     return xr.Dataset(variables, coords, attrs)
 
@@ -237,10 +279,47 @@ def open_truth(folder) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def training_subset(survey: xr.Dataset, n: int, *, seed: int) -> np.ndarray:
+def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
+    """(galaxies,) labels of a survey: a column, or ANSWER_fraction, the share of its question's votes that it has.
+
+    Galaxies without a label hold NaN, or "" in a column of text; so does a fraction where the question was not asked.
+
+    Raises
+    ------
+    UserError
+        If there is no such column.
+    """
+    if column in survey and survey[column].dims == ("galaxy",):
+        return survey[column].values
+    answer = column.removesuffix("_fraction")
+    if answer != column and "answer" in survey.coords and answer in survey.answer.values:
+        schema = load_schema(survey.attrs["schema"])
+        place = schema.label_cols.index(answer)
+        question = schema.questions[schema.question_of_answer[place]]
+        votes = survey.votes.values
+        with np.errstate(invalid="ignore"):
+            return votes[:, place] / votes[:, question.columns].sum(axis=1).astype(float)
+    known = [name for name in survey.data_vars if survey[name].dims == ("galaxy",)]
+    if "votes" in survey:
+        known.append(f"{survey.answer.values[0]}_fraction and so on")
+    raise UserError(f"The survey has no label column '{column}'; it has {known}.")
+
+
+def labelled(survey: xr.Dataset, column: str) -> np.ndarray:
+    """(galaxies,) bool: which galaxies have a label, see :func:`label_values`."""
+    values = label_values(survey, column)
+    return values != "" if values.dtype.kind in "UO" else ~np.isnan(values)
+
+
+def training_subset(survey: xr.Dataset, n: int, *, seed: int, among: np.ndarray | None = None) -> np.ndarray:
     """Indices of ``n`` training galaxies: the beginning of one seeded permutation of the ``train`` split.
 
     A smaller subset is part of every larger one with the same seed; the permutation sorts by a hash of id and seed.
+
+    Parameters
+    ----------
+    among : (galaxies,) bool, optional
+        Which galaxies can be trained on, such as those with a label.
 
     Returns
     -------
@@ -251,10 +330,11 @@ def training_subset(survey: xr.Dataset, n: int, *, seed: int) -> np.ndarray:
     UserError
         If the survey has fewer training galaxies.
     """
-    train = np.flatnonzero(survey["split"].values == "train")
+    train = np.flatnonzero((survey["split"].values == "train") & (True if among is None else among))
     if not 0 < n <= len(train):
         raise UserError(
-            f"{n} training galaxies are wanted, but the survey of '{survey.attrs['source']}' has {len(train)};"
+            f"{n} training galaxies are wanted, but the survey of '{survey.attrs['source']}' has {len(train)}"
+            f"{'' if among is None or among.all() else ' with a label'};"
             " choose fewer or curate more."
         )
     return train[seeded_order(survey["id_str"].values[train], seed)[:n]]

@@ -1,14 +1,17 @@
 """Scaling-law analysis: laws, fits, intervals, forecasts and plans; xarray in, xarray out, lmfit underneath."""
 
+from .claims import encoder_effect as encoder_effect  # does size help, with encoders as units
+from .claims import holm as holm  # p-values adjusted for the number of tests
+from .claims import random_effects as random_effects  # one mean for estimates that differ
+from .claims import size_verdict as size_verdict  # what the effect of size says of each question
+from .claims import slope_test as slope_test  # does the loss fall with a size
 from .compare import CHOICES as CHOICES  # what the sensitivity atlas varies
 from .compare import choice_ranges as choice_ranges  # how an answer moves with each choice of the atlas
 from .compare import compare_laws as compare_laws  # information criteria of several laws
-from .compare import holm as holm  # p-values adjusted for the number of tests
 from .compare import information as information  # AICc and BIC of a fit
 from .compare import nested_test as nested_test  # p-value of the smaller of two nested laws
 from .compare import sensitivity as sensitivity  # one curve fitted in every defensible way
 from .compare import shared_exponent as shared_exponent  # one exponent for all curves, or one each
-from .compare import slope_test as slope_test  # does the loss fall with a size
 from .curves import describe_design as describe_design  # what a design can identify, before any fit
 from .curves import judge_design as judge_design  # the verdict on one design
 from .curves import read_curves as read_curves  # learning curves from a CSV file

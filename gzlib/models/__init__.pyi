@@ -9,6 +9,7 @@ from .encoders import forward_flops as forward_flops  # operations of one forwar
 from .heads import ClassHead as ClassHead  # logits
 from .heads import DirichletHead as DirichletHead  # vote concentrations
 from .heads import GalaxyModel as GalaxyModel  # an encoder with its head
+from .heads import NumberHead as NumberHead  # a number on any scale, in its own units
 from .heads import RegressionHead as RegressionHead  # a number in 0..1
 from .weights import PACKAGED as PACKAGED  # encoders whose ImageNet weights come from a Python package
 from .weights import imagenet_file as imagenet_file  # the file with an encoder's ImageNet weights

@@ -1,4 +1,4 @@
-"""Heads on top of an encoder: vote concentrations, classes, a number in 0..1."""
+"""Heads on top of an encoder: vote concentrations, classes, a number."""
 
 import numpy as np
 import torch
@@ -73,6 +73,33 @@ class RegressionHead(nn.Module):
         """Set the bias so that an untrained network predicts this fraction for every galaxy."""
         self.linear.bias.fill_(float(np.log(fraction / (1 - fraction))))
         self.linear.weight.mul_(0.1)
+
+
+class NumberHead(nn.Module):
+    """One number on any scale, such as a magnitude, in its own units.
+
+    Parameters
+    ----------
+    mean, spread : float
+        Of the training labels: an untrained network predicts the mean, and learns in units of the spread.
+    """
+
+    def __init__(self, n_features: int, *, mean: float, spread: float, dropout: float = 0.0):
+        super().__init__()
+        self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(n_features, 1)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("spread", torch.tensor(spread, dtype=torch.float32))
+        with torch.no_grad():
+            self.linear.bias.zero_()
+            self.linear.weight.mul_(0.1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, n_features) -> (n,)."""
+        return self.linear(self.dropout(features)).float().squeeze(-1) * self.spread + self.mean
+
+    def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean square error in units of the spread."""
+        return ((prediction - target) / self.spread).square().mean()
 
 
 class GalaxyModel(nn.Module):

@@ -12,10 +12,9 @@ from gzlib.sky import volunteers
 from gzlib.sky.detector import expose, stretch
 from gzlib.sky.population import Draws, draw_population, draw_structure
 from gzlib.sky.render import alike, chunk_galaxies, light, plan_arrays, to_device
-from gzlib.sky.scene import plan_blobs, plan_scene
+from gzlib.sky.scene import plan_blobs, plan_scene, visible
 from gzlib.sky.tasks import TASKS, task_labels, task_recipe
 from gzlib.sky.telescopes import CAMPAIGNS, TELESCOPES, Telescope
-from gzlib.sky.visible import visible
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,26 @@ from gzlib.errors import UserError
 from gzlib.identity import code_hash, content_hash
 
 DEFAULT_CAMPAIGNS = "gz2+dr5"
+STUDY = "study"
+# Labelled galaxies of each campaign in Galaxy Zoo Evo, in thousands (rows of its public data sets; DECaLS by its
+# papers), which is how the paper's training set divides.
+STUDY_SHARES = {
+    "gz2": 191, "dr12": 82, "dr5": 225, "dr8": 94, "candels": 48, "hubble": 96, "cd": 45, "ukidss": 71,
+}  # fmt: skip
+# Of each campaign; their numbers begin beyond any training galaxy's, so that the training set can grow.
+STUDY_HELD = {"val": (1_000, 10_000_000), "test": (2_000, 20_000_000)}
 PIXELS = 1 << 22  # of one batch: 1,024 galaxies at 64 px, 12 MB
 KNOWN = Path(__file__).with_name("identity.json")
-USAGE = "write sim:20000, sim:gz2:5000, sim:gz2+dr5:20000 or sim:TASK:2000"
+USAGE = "write sim:20000, sim:gz2:5000, sim:gz2+dr5:20000, sim:study:16000 or sim:TASK:2000"
 
 
 def simulated_source(text: str, *, seed: int = 0, schema: str | None = None, labels=None, dataset_name=None) -> Source:
-    """Simulated galaxies from ``sim:N``, ``sim:CAMPAIGNS:N`` or ``sim:TASK[:N]``.
+    """Simulated galaxies from ``sim:N``, ``sim:CAMPAIGNS:N``, ``sim:study:N`` or ``sim:TASK[:N]``.
 
     Several campaigns, joined by ``+``, share ``N`` as evenly as they can. A galaxy depends on its campaign or task,
-    its index and the seed alone, so a longer survey begins with the galaxies of a shorter one.
+    its index and the seed alone, so a longer survey begins with the galaxies of a shorter one. ``sim:study:N`` has all
+    campaigns and publishes a split: ``N`` training galaxies, divided as the paper's are, 1,000 validation galaxies and
+    2,000 test galaxies of each campaign.
 
     Raises
     ------
@@ -35,41 +45,56 @@ def simulated_source(text: str, *, seed: int = 0, schema: str | None = None, lab
     """
     what, n = _parse(text, sky.CAMPAIGNS, sky.TASKS, sky.TASK_SIZES)
     is_task = what in sky.TASKS
-    own = "" if is_task else what
+    parts = [what] if is_task else list(sky.CAMPAIGNS) if what == STUDY else what.split("+")
+    own = "" if is_task else "+".join(parts)
     if schema not in (None, own):
         raise UserError(f"'{text}' has schema '{own}', not '{schema}'; name its campaigns.")
-    parts = [what] if is_task else what.split("+")
     simulate = sky.simulate_task if is_task else sky.simulate
     kinds = _sample(what, sky.sky_identity())[0] if is_task else {}
+    blocks = _blocks(what, n, parts)
+    counts = [count for _, _, count, _ in blocks]
 
     def batches(size: int, limit: int | None) -> Iterator[Batch]:
-        device, total = _device(), n if limit is None else min(n, limit)
-        answers = [] if is_task else load_schema(what).label_cols
-        for part, count in zip(parts, shares(total, [n] * len(parts)), strict=True):
+        device, total = _device(), sum(counts) if limit is None else min(sum(counts), limit)
+        answers = [] if is_task else load_schema(own).label_cols
+        for (part, first, _, side), count in zip(blocks, shares(total, counts), strict=True):
             rows = max(PIXELS // size**2, 1)
-            for start in range(0, count, rows):
-                index = np.arange(start, min(start + rows, count))
+            for start in range(first, first + count, rows):
+                index = np.arange(start, min(start + rows, first + count))
                 made = simulate(part, index, seed=seed, size=size, device=device)
                 votes = np.zeros((len(index), len(answers)), np.int32)
                 if not is_task:
                     votes[:, _answer_positions(part, answers)] = made.votes
                 catalog = made.catalog[["id_str", "ra", "dec"]].reset_index(drop=True)
-                catalog = catalog.assign(dataset_name=f"sim-{part}", published_split="")
+                catalog = catalog.assign(dataset_name=f"sim-{part}", published_split=side)
                 own_labels = pd.DataFrame(index=range(len(index))) if not is_task else made.labels
                 yield Batch(catalog, votes, own_labels.reset_index(drop=True), made.images, made.truth)
 
     identity = {"sky": sky.sky_identity(), "parts": parts, "galaxies": n, "seed": seed}
+    if what == STUDY:
+        identity["blocks"] = [list(block) for block in blocks]
     return Source(
         f"sim-{what}-{n}",
         text,
         own,
         kinds,
-        n,
+        sum(counts),
         batches,
         identity=(identity,),
         parts=((text, True),),
         truth_kinds=lambda: join_kinds([_sample(part, sky.sky_identity())[1] for part in parts]),
+        has_published_split=what == STUDY,
     )
+
+
+def _blocks(what: str, n: int, parts: list[str]) -> list[tuple[str, int, int, str]]:
+    """(campaign or task, first galaxy, galaxies, published side) of everything that a survey is made of."""
+    if what != STUDY:
+        return [(part, 0, count, "") for part, count in zip(parts, shares(n, [n] * len(parts)), strict=True)]
+    # Shares of many more galaxies than there are, so that their order decides nothing but the rounding.
+    training = shares(n, [STUDY_SHARES[part] * n for part in parts])
+    blocks = [(part, 0, count, "train") for part, count in zip(parts, training, strict=True)]
+    return blocks + [(part, first, count, side) for side, (count, first) in STUDY_HELD.items() for part in parts]
 
 
 def sky_content() -> str:
@@ -103,11 +128,11 @@ def _parse(text: str, campaigns, tasks, sizes: dict) -> tuple[str, int]:
     if len(words) != 2 or not words[1].isdigit() or int(words[1]) == 0:
         raise UserError(f"'{text}' is no simulated survey: {USAGE}, with a whole number of galaxies above 0.")
     what, n = words[0], int(words[1])
-    for part in [] if what in tasks else what.split("+"):
+    for part in [] if what in tasks or what == STUDY else what.split("+"):
         if part not in campaigns:
             raise UserError(
                 f"'{text}': the simulated sky has no campaign or task '{part}'; it has campaigns"
-                f" {', '.join(campaigns)} and tasks {', '.join(tasks)}."
+                f" {', '.join(campaigns)}, tasks {', '.join(tasks)}, and all campaigns together as '{STUDY}'."
             )
     if len(set(what.split("+"))) != len(what.split("+")):
         raise UserError(f"'{text}' names a campaign twice.")

@@ -10,8 +10,8 @@ from .presets import PRETRAINING as PRETRAINING  # pretraining studies by preset
 from .presets import finetuning_study as finetuning_study  # a preset's comparison, changed where something is given
 from .presets import preset_jobs as preset_jobs  # all runs of a preset
 from .presets import pretraining_study as pretraining_study  # a preset's study, changed where something is given
-from .recipes import recipe_rule as recipe_rule  # a rule for recipes by the name that plans use
-from .recipes import study_recipe as study_recipe  # the recipe of the study's runs
+from .presets import recipe_rule as recipe_rule  # a rule for recipes by the name that plans use
+from .presets import study_recipe as study_recipe  # the recipe of the study's runs
 from .registered import judge_registered as judge_registered  # a stored forecast beside its outcome
 from .registered import pilot_losses as pilot_losses  # the losses that a stored forecast was made from
 from .registered import register_forecast as register_forecast  # store a forecast before its runs

@@ -3,7 +3,11 @@
 import json
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +15,7 @@ from tabulate import tabulate
 
 from gzlib import paths
 from gzlib.errors import UserError
+from gzlib.sky import sky_identity
 from gzlib.trace import input_files
 from gzlib.training import stored_records
 
@@ -130,7 +135,7 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
         ) from error
 
 
-_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS"}
+_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS", "sdss": "SDSS, never looked at"}
 
 
 def reports(name: str) -> list[dict]:
@@ -235,6 +240,7 @@ def transfer_table() -> pd.DataFrame:
                 "both joined": detail["joined"],
                 "errors removed": record["value"],
                 "standard error": detail["standard_error"],
+                "version": "this" if detail.get("sky") == sky_identity() else "before",
             }
     rows = rows or {("all", "any"): {"errors removed": "not measured"}}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["real set", "start"])
@@ -245,10 +251,14 @@ def transfer_words(table: pd.DataFrame) -> str:
     starts = table.index.get_level_values("start")
     if "imagenet" not in starts:
         return "For the present version of the sky this has not been measured."
-    removed = table[starts == "imagenet"]["errors removed"]
+    measured = table[starts == "imagenet"]
+    removed = measured["errors removed"]
+    before = (
+        " This was measured with the sky's version before this one." if "before" in set(measured["version"]) else ""
+    )
     return (
         f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
-        f" ImageNet's errors vanish, on average over the {len(removed)} sets."
+        f" ImageNet's errors vanish, on average over the {len(removed)} sets.{before}"
     )
 
 
@@ -280,3 +290,37 @@ def provenance(records: list[dict]) -> pd.DataFrame:
         row["result"] = record["metrics"]["loss" if record["kind"] == "pretrain" else "error"]
         rows.append(row | {"survey": record["survey"]["fingerprint"][:8], "git": (made.get("git") or "")[:7]})
     return pd.DataFrame(rows, columns=list(PROVENANCE))
+
+
+FAULTS = "data/faults.json"  # what the tests marked `fault` found, by kind of input and outcome
+
+
+def fault_table() -> pd.DataFrame:
+    """Inputs as people have them: kind, outcome, and how many cases there are and passed.
+
+    Raises
+    ------
+    UserError
+        If the stored results are not of the tests that there are now.
+    """
+    input_files("tests/**/*fault*.py")  # whoever changes them makes the table stale
+    stored = pd.DataFrame(json.loads(input_files(FAULTS)[0].read_text(encoding="utf-8")))
+    columns = ["kind", "outcome", "cases"]
+    found = pd.DataFrame(collected_faults(), columns=[*columns, "passed", "skipped"])
+    if stored[columns].values.tolist() != found[columns].values.tolist():
+        raise UserError(
+            f"'{FAULTS}' is not of the tests that there are now; run: python -m pytest -m fault --faults {FAULTS}"
+        )
+    return stored
+
+
+def collected_faults() -> list[dict]:
+    """What the marks of the tests say, without running a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "faults.json"
+        command = [sys.executable, "-m", "pytest", "-m", "fault", "--collect-only", "-q", "--faults", str(file)]
+        done = subprocess.run(command, cwd=paths.project(), capture_output=True, text=True, check=False)
+        if done.returncode or not file.is_file():
+            lines = (done.stderr or done.stdout).strip().splitlines()
+            raise UserError(f"The tests could not be collected ({lines[-1] if lines else 'no reason given'}).")
+        return json.loads(file.read_text(encoding="utf-8"))

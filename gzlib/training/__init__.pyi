@@ -20,6 +20,7 @@ from .store import stored_records as stored_records  # every finished run of a s
 from .store import unfinished_runs as unfinished_runs  # keys of runs that failed or were cut off
 from .sweeps import Job as Job  # a configuration and its survey
 from .sweeps import missing as missing  # jobs without a finished run
+from .sweeps import plan_notes as plan_notes  # what a plan's runs keep in their provenance
 from .sweeps import plan_table as plan_table  # one row a job of a plan, with its state
 from .sweeps import read_plan as read_plan  # the runs that a TOML file names
 from .sweeps import sweep as sweep  # many runs, those that are missing made

@@ -42,6 +42,7 @@ def run(
     compile: bool = False,
     log: str | None = None,
     checkpoint_seconds: float = 120.0,
+    noted: dict[str, str] | None = None,
 ) -> dict:
     """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
 
@@ -57,6 +58,8 @@ def run(
         Take lines that stay, and how things stand; without ``report`` both go to standard error.
     compile, log, checkpoint_seconds
         See :func:`gzlib.training.loop.fit`.
+    noted : dict, optional
+        What else the record's provenance is to say, such as which rules its plan has.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def run(
         key, record = _by_first(look)
         if record is None:
             conduct = {"compile": compile, "log": log, "checkpoint_seconds": checkpoint_seconds}
-            record = _train(key, config, survey, device=device, report=report, live=live, **conduct)
+            record = _train(key, config, survey, device=device, report=report, live=live, noted=noted or {}, **conduct)
             _by_first(lambda: _tidy(paths.STORE / key))
         return record
 
@@ -113,17 +116,17 @@ def _stored(key: str, need_weights: bool) -> dict | None:
     return read_run(key)
 
 
-def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callable, **conduct) -> dict:
+def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callable, noted: dict, **conduct) -> dict:
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.STORE / key
     try:
-        _by_first(lambda: _make_survey(survey, report))
+        _by_first(lambda: _make_survey(config, survey, report))
         began, started = time.monotonic(), datetime.now(UTC)  # the survey serves many runs: its making is no run's cost
         chosen = choose_device(device)
         checkpoint = folder / "checkpoint.pt"
         train = TRAIN[type(config)]
         outcome = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
-        where = provenance(chosen, started, time.monotonic() - began, processes=world())
+        where = provenance(chosen, started, time.monotonic() - began, processes=world()) | noted
         return _by_first(lambda: _store(key, config, survey, outcome, where))
     except NotWritten:
         raise
@@ -134,11 +137,18 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
         raise
 
 
-def _make_survey(survey: SurveySpec, report: Callable):
-    """Make the survey while no other process of this store does."""
+def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
+    """Make the survey while no other process of this store does, and see that it can measure the run."""
     lock = paths.STORE / f".survey-{survey_fingerprint(survey)[:16]}.lock"
     with held(lock, f"Survey '{survey.source}'", wait=report):
-        make_survey(survey)
+        splits = read_report(make_survey(survey))["counts"]["splits"]
+    needed = ("val", "test") if isinstance(config, PretrainConfig) else ("test",)
+    if absent := [name for name in needed if not splits[name]]:
+        counts = ", ".join(f"{n} {name}" for name, n in splits.items())
+        raise UserError(
+            f"The survey of '{survey.source}' has no {' and no '.join(absent)} galaxies ({counts}), so nothing could"
+            " be measured; add some, or leave out --split source."
+        )
 
 
 def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) -> dict:

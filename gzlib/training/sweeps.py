@@ -31,6 +31,7 @@ pretrain table the recipe that the study has for its encoder and its number of g
 and of the tables' own recipes change it.
 """
 
+import hashlib
 import time
 import tomllib
 from collections.abc import Callable, Iterable
@@ -137,7 +138,7 @@ def sweep(
     report : callable, optional
         Takes one line at a time; by default standard error, with a live line below where that is a terminal.
     **conduct
-        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.runs.run`.
+        ``compile``, ``log``, ``checkpoint_seconds`` and ``noted`` of :func:`gzlib.training.runs.run`.
 
     Raises
     ------
@@ -205,7 +206,7 @@ def is_stored(key: str) -> bool:
     return (paths.run_folder(key) / "run.json").is_file()
 
 
-TABLES = ("preset", "survey", "recipe", "pretrain", "finetune")
+TABLES = ("preset", "rules", "survey", "recipe", "pretrain", "finetune")
 
 
 Rule = Callable[[str, int], Recipe]
@@ -230,14 +231,35 @@ def read_plan(
     UserError
         If the file is missing or no TOML, a key is unknown, or a value is not what its field takes.
     """
-    path = Path(path)
+    return jobs_of(_read_toml(path), Path(path).name, preset=preset, rule=rule)
+
+
+def plan_notes(path: Path) -> dict[str, str]:
+    """What every run of a plan is to keep in its provenance: the hash of the file that it names as ``rules``.
+
+    Raises
+    ------
+    UserError
+        If the plan cannot be read, or the file that it names is not there.
+    """
+    rules = _read_toml(path).get("rules")
+    if rules is None:
+        return {}
     try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {"rules": hashlib.sha256((Path(path).parent / str(rules)).read_bytes()).hexdigest()[:16]}
+    except OSError as error:
+        raise UserError(
+            f"{Path(path).name}: its rules '{rules}' cannot be read ({error}); name a file beside it."
+        ) from None
+
+
+def _read_toml(path: Path) -> dict:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The plan '{path}' is no TOML: {error}.") from None
-    return jobs_of(plan, path.name, preset=preset, rule=rule)
 
 
 def jobs_of(

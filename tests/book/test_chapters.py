@@ -74,7 +74,7 @@ def test_committed_chapters_follow_from_the_committed_code_and_runs():
 def test_the_committed_book_renders_and_every_link_and_picture_is_there(tmp_path):
     page = preview(paths.ROOT, tmp_path / "book")
     pages = sorted(page.parent.rglob("*.html"))
-    assert len(pages) == 8
+    assert len(pages) == 9
     for file in pages:
         text = file.read_text(encoding="utf-8")
         for target in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text):

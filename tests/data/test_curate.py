@@ -1,5 +1,6 @@
 """Curation keeps what is sound, says why it drops the rest, and never leaves half a survey."""
 
+import io
 import json
 import shutil
 import tracemalloc
@@ -9,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from survey_inputs import REAL, gz2_table, gz2_votes, jpeg, stub_sky, write_catalogue, write_evo
 
 from gzlib import paths
 from gzlib.config import SurveySpec
-from gzlib.data.checks import VOTE_SLACK, Seen, vote_problems
+from gzlib.data.checks import VOTE_SLACK, Neighbours, Seen, vote_problems
 from gzlib.data.curation import curate, make_survey, survey_fingerprint
-from gzlib.data.pack import PictureFile, Unusable, load_picture
+from gzlib.data.images import Unusable, load_image
+from gzlib.data.pack import ImageFile
 from gzlib.data.schema import load_schema
 from gzlib.data.sources.base import Batch, Source
 from gzlib.data.sources.registry import open_source
@@ -38,7 +41,8 @@ def surveys(monkeypatch, tmp_path):
 
 
 def made(source, out, **options):
-    folder = curate(str(source), out=out, size=options.pop("size", 16), progress=False, **options)
+    options = {"size": 16, "keep_going": True, "progress": False} | options
+    folder = curate(str(source), out=out, **options)
     return folder, json.loads((folder / "survey.json").read_text())
 
 
@@ -54,7 +58,7 @@ def test_a_sound_set_passes_whole(tmp_path):
     survey = open_survey(folder)
     assert survey.images.shape == (30, 16, 16, 3) and survey.images.dtype == np.uint8
     np.testing.assert_array_equal(survey.votes, table[load_schema("gz2").label_cols])
-    expected, _ = load_picture(table["image"][7]["bytes"], 16)
+    expected, *_ = load_image(table["image"][7]["bytes"], 16)
     np.testing.assert_array_equal(survey.images[7], expected)
 
 
@@ -78,13 +82,13 @@ def test_each_kind_of_bad_galaxy_is_rejected_with_its_reason(tmp_path):
     spoil(3, root + "smooth", np.nan, "missing votes")
     spoil(4, root + "smooth", 1e12, "impossible votes")
     spoil(5, "disk-edge-on-gz2_yes", 200, "more votes than the parent answer")
-    spoil(6, "image", {"bytes": jpeg(6)[:300], "path": None}, "unreadable picture")
-    spoil(7, "image", {"bytes": b"no picture", "path": None}, "unreadable picture")
-    spoil(8, "image", {"bytes": None, "path": "lost.jpg"}, "missing picture")
+    spoil(6, "image", {"bytes": jpeg(6)[:300], "path": None}, "unreadable image")
+    spoil(7, "image", {"bytes": b"no picture", "path": None}, "unreadable image")
+    spoil(8, "image", {"bytes": None, "path": "lost.jpg"}, "missing image")
     spoil(9, "image", picture(side=12), "wrong shape")
     spoil(10, "image", {"bytes": oblong(), "path": None}, "wrong shape")
-    spoil(11, "image", picture(mode="RGBA", kind="PNG"), "wrong shape")
-    spoil(12, "image", table["image"][0], "duplicate picture")
+    spoil(11, "image", {"bytes": seen_through(), "path": None}, "transparent image")
+    spoil(12, "image", table["image"][0], "duplicate image")
     spoil(13, "ra", table["ra"][0] + 19 / 3600, "duplicate position")
     spoil(14, "dec", 91.0, "impossible position")
     table.at[15, "ra"] = table["ra"][0] + 21 / 3600  # just outside: stays
@@ -95,7 +99,7 @@ def test_each_kind_of_bad_galaxy_is_rejected_with_its_reason(tmp_path):
     assert reasons(report) == bad | {"g0": "duplicate id", "": "missing id"}
     assert report["counts"]["galaxies"] == 20 - len(bad) - 2 and report["counts"]["rejected"] == len(bad) + 2
     details = {e["id_str"]: e["detail"] for e in report["rejected"]["examples"]}
-    assert details["g7"] == "10 bytes in no format that Pillow knows" and details["g6"]
+    assert details["g7"] == "10 bytes in none of the formats PNG, JPEG, WebP, TIFF, GIF, FITS" and details["g6"]
     assert "-1" in details["g1"] and "19.0 arcsec" in details["g13"] and "12 px" in details["g9"]
     survey = open_survey(folder)
     assert set(survey.id_str.values) == {f"g{i}" for i in range(20)} - set(bad) - {"g17", "g18"}
@@ -104,12 +108,15 @@ def test_each_kind_of_bad_galaxy_is_rejected_with_its_reason(tmp_path):
 
 
 def oblong():
-    import io
-
-    from PIL import Image
-
     file = io.BytesIO()
     Image.new("RGB", (40, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+def seen_through():
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 4), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 
@@ -118,15 +125,16 @@ def test_a_missing_file_is_rejected_not_fatal(tmp_path):
     folder = write_catalogue(tmp_path / "in", table)
     (folder / "images" / "b.jpg").unlink()
     _, report = made(folder, tmp_path / "out")
-    assert reasons(report) == {"b": "missing picture"} and "b.jpg" in report["rejected"]["examples"][0]["detail"]
+    assert reasons(report) == {"b": "missing image"} and "b.jpg" in report["rejected"]["examples"][0]["detail"]
 
 
 def test_class_labels_must_be_there_and_keep_their_names(tmp_path):
     table = gz2_table(6)[["image", "id_str"]].assign(label=[0, 1, 1, 0, 2, -1], label_name=list("abbcax"))
     folder, report = made(write_evo(tmp_path / "in", table), tmp_path / "out")
-    assert reasons(report) == {"g3": "inconsistent label", "g4": "inconsistent label", "g5": "missing label"}
-    survey = open_survey(folder)
-    assert list(survey.label.values) == [0, 1, 1] and list(survey.label_name.values) == ["a", "b", "b"]
+    assert reasons(report) == {"g3": "inconsistent label", "g4": "inconsistent label"}
+    survey = open_survey(folder)  # -1 is the datasets library's word for "no label"
+    np.testing.assert_array_equal(survey.label.values, [0, 1, 1, np.nan])
+    assert list(survey.label_name.values) == ["a", "b", "b", "x"]
     assert survey.attrs["schema"] == "" and "votes" not in survey
 
 
@@ -161,11 +169,17 @@ def test_places_near_the_pole_and_at_the_meridian_are_found():
         ((10, -60), (10, -60 + 20.1 * arcsec), False),
     ]:
         seen = Seen()
-        seen.add("a", b"1", "x", ra, dec, "train")
-        problem = seen.duplicate("b", b"2", "x", ra2, dec2)
-        assert (problem is not None) == same, (ra, dec)
-        assert seen.duplicate("b", b"2", "y", ra2, dec2) is None  # another data set may show the same galaxy
-        assert seen.duplicate("b", b"2", "x", np.nan, np.nan) is None
+        add(seen, "a", "x", ra, dec)
+        near = Neighbours(seen, np.array([ra2]), np.array([dec2]), np.array([20.0])).of(0)
+        assert (seen.duplicate("b", b"2", "x", near) is not None) == same, (ra, dec)
+        assert seen.duplicate("b", b"2", "y", near) is None  # another data set may show the same galaxy
+        assert Neighbours(seen, np.array([np.nan]), np.array([dec2]), np.array([20.0])).of(0) == []
+
+
+def add(seen, id_str, data_set, ra, dec, split="train"):
+    near = Neighbours(seen, np.array([ra]), np.array([dec]), np.array([20.0]))
+    seen.add(id_str, None, data_set, split, near.of(0))
+    near.remember(0, data_set, split)
 
 
 def test_neighbours_match_a_brute_force_search():
@@ -173,7 +187,7 @@ def test_neighbours_match_a_brute_force_search():
     ra, dec = 100 + rng.uniform(0, 0.05, 200), 40 + rng.uniform(0, 0.05, 200)
     seen, separation = Seen(), lambda i, j: np.hypot((ra[i] - ra[j]) * np.cos(np.radians(40.025)), dec[i] - dec[j])
     for i in range(200):
-        seen.add(str(i), None, str(i), ra[i], dec[i], "test" if i % 2 else "train")
+        add(seen, str(i), str(i), ra[i], dec[i], "test" if i % 2 else "train")
     pairs = [(i, j) for i in range(200) for j in range(i) if separation(i, j) * 3600 <= 20]
     assert len(pairs) > 100 and abs(seen.sky_pairs - len(pairs)) <= 2  # flat-sky separations differ by 1e-3
     assert abs(seen.straddling_pairs - sum((i + j) % 2 for i, j in pairs)) <= 2
@@ -253,27 +267,67 @@ def test_other_folders_are_never_overwritten(tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-def test_an_interrupted_curation_leaves_no_survey_and_is_cleaned_up(tmp_path, monkeypatch):
-    folder = write_evo(tmp_path / "in", gz2_table(5))
-    with monkeypatch.context() as patch:
+def test_an_interrupted_curation_leaves_no_survey_and_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.readers.PARQUET_ROWS", 4)
+    table = gz2_table(20)
+    table.at[2, "image"] = {"bytes": b"none", "path": None}
+    folder, decoded = write_evo(tmp_path / "in", table), []
 
-        def interrupted(*args):
+    def counted(image, size, aspect, stop=10**9):
+        decoded.append(image)
+        if len(decoded) == stop:
             raise KeyboardInterrupt
+        return load_image(image, size, aspect)
 
-        patch.setattr("gzlib.data.curation._load_all", interrupted)
+    whole, expected = made(folder, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("gzlib.data.images.load_image", lambda *a: counted(*a, stop=11))
         with pytest.raises(KeyboardInterrupt):
-            made(folder, tmp_path / "out" / "survey")
-    assert list((tmp_path / "out").iterdir()) == []
-    with monkeypatch.context() as patch:  # killed: nothing is tidied
-        patch.setattr("gzlib.data.survey.shutil.rmtree", lambda *a, **k: None)
-        patch.setattr("gzlib.data.curation._load_all", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            made(folder, tmp_path / "out" / "survey")
-    (leftover,) = (tmp_path / "out").iterdir()
+            made(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="no curated survey"):
-        open_survey(leftover)
-    made(folder, tmp_path / "out" / "survey")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["survey"]
+        open_survey(tmp_path / ".out.partial")
+    decoded.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("gzlib.data.images.load_image", counted)
+        resumed, report = made(folder, tmp_path / "out")
+    assert len(decoded) == 20 - 8  # two whole batches were done
+    assert report["fingerprint"] == expected["fingerprint"] and report["sha256"] == expected["sha256"]
+    assert reasons(report) == {"g2": "unreadable image"}
+    np.testing.assert_array_equal(open_survey(resumed).images, open_survey(whole).images)
+    assert (resumed / "rejected.csv").read_text() == (whole / "rejected.csv").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "whole", "out"}
+
+
+def test_what_is_left_of_another_input_or_damaged_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.readers.PARQUET_ROWS", 4)
+    folder = write_evo(tmp_path / "in", gz2_table(12))
+    expected = made(folder, tmp_path / "whole")[1]["sha256"]
+
+    def interrupt():
+        calls = []
+
+        def stopping(image, size, aspect):
+            calls.append(1)
+            if len(calls) > 9:
+                raise KeyboardInterrupt
+            return load_image(image, size, aspect)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("gzlib.data.images.load_image", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                made(folder, tmp_path / "out")
+
+    interrupt()
+    partial = tmp_path / ".out.partial" / "images.npy"
+    content = bytearray(partial.read_bytes())
+    content[200] ^= 1  # a pixel of the first batch
+    partial.write_bytes(bytes(content))
+    assert made(folder, tmp_path / "out")[1]["sha256"] == expected
+    interrupted = write_evo(folder, gz2_table(12, start=50))
+    interrupt()
+    write_evo(folder, gz2_table(12))
+    assert made(interrupted, tmp_path / "out")[1]["sha256"] == expected
 
 
 def test_simulated_fingerprint_needs_no_rendering_and_tells_surveys_apart(sky):
@@ -366,24 +420,20 @@ def test_impossible_parameters_are_refused(sky, options, says):
 
 def test_pictures_grow_into_one_readable_array(tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
-    with PictureFile(tmp_path / "images.npy", 8) as file:
+    with ImageFile(tmp_path / "images.npy", 8) as file:
         for start, stop in pairwise([0, 1, 120, 300]):
             file.append(rows[start:stop])
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), rows)
 
 
 def test_resizing_keeps_the_light_and_does_not_alias():
-    import io
-
-    from PIL import Image
-
     y, x = np.mgrid[:256, :256]
     galaxy = 200 * np.exp(-((x - 127.5) ** 2 + (y - 127.5) ** 2) / (2 * 30**2)) + 20
     stripes = 128 + 100 * (-1.0) ** x  # the finest pattern there is: it must become grey, not a coarser pattern
     for pixels, kind, tolerance in ((galaxy, "PNG", 2.0), (galaxy, "JPEG", 2.0), (stripes, "PNG", 1.0)):
         file = io.BytesIO()
         Image.fromarray(np.repeat(pixels[..., None], 3, 2).round().astype(np.uint8)).save(file, kind, quality=98)
-        small, _ = load_picture(file.getvalue(), 32)
+        small, *_ = load_image(file.getvalue(), 32)
         expected = pixels.reshape(32, 8, 32, 8).mean((1, 3))
         assert np.abs(small[..., 0].astype(float) - expected)[2:-2, 2:-2].max() <= tolerance
         np.testing.assert_allclose(small.mean(), pixels.mean(), rtol=0.01)
@@ -392,10 +442,10 @@ def test_resizing_keeps_the_light_and_does_not_alias():
 def test_pictures_are_never_enlarged_or_cropped():
     for size, usable in ((48, True), (49, False)):
         if usable:
-            assert load_picture(jpeg(1, side=48), size)[0].shape == (size, size, 3)
+            assert load_image(jpeg(1, side=48), size)[0].shape == (size, size, 3)
         else:
             with pytest.raises(Unusable, match="smaller"):
-                load_picture(jpeg(1, side=48), size)
+                load_image(jpeg(1, side=48), size)
 
 
 def test_memory_does_not_grow_with_the_survey(tmp_path):

@@ -4,7 +4,7 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.errors import UserError
-from gzlib.fitting.compare import holm, slope_test
+from gzlib.fitting.claims import encoder_effect, holm, random_effects, size_verdict, slope_test
 from gzlib.study.tables import in_words
 
 
@@ -71,3 +71,78 @@ def test_outcome_in_words():
     assert in_words([True, False], "questions") == "in part: 1 of 2 questions"
     assert in_words(np.zeros((2, 2), bool), "curves") == "no: none of 4 curves"
     assert in_words([], "tasks") == "not tested: there are no tasks"
+
+
+WIDTHS = xr.DataArray([1e4, 1e5, 1e6, 5e6, 2e5, 2e6], dims="encoder", coords={"encoder": [*"abcdef"]})
+FAMILY = xr.DataArray([*"rrrrcc"], dims="encoder", coords={"encoder": [*"abcdef"]})
+
+
+def study(rng, *, slope=0.0, scatter=0.02, seeds=0.02, questions=1, sizes=4):
+    """(question, encoder, n_train, seed) excess losses with a random effect of each encoder on each question."""
+    own = scatter * rng.standard_normal((questions, 6, 1, 1)) + slope * np.log10(WIDTHS.values)[:, None, None]
+    fall = -0.3 * np.log(2.0) * np.arange(sizes)[:, None] + 0.4 * (FAMILY.values == "c")[:, None, None]
+    values = np.exp(own + fall + seeds * rng.standard_normal((questions, 6, sizes, 2)))
+    coords = {"encoder": WIDTHS.encoder, "n_train": 1000 * 2 ** np.arange(sizes), "seed": [0, 1]}
+    return xr.DataArray(values, dims=["question", "encoder", "n_train", "seed"], coords=coords)
+
+
+def test_an_effect_of_size_is_found_beside_families_and_training_sets():
+    rng = np.random.default_rng(0)
+    found = encoder_effect(study(rng, slope=-0.2, questions=40), parameters=WIDTHS, family=FAMILY)
+    assert found.slope.mean() == pytest.approx(-0.2, abs=0.01) and (found.dof == 3).all()
+    assert (found.encoders == 6).all() and (found.p < 0.05).mean() > 0.9
+
+
+@pytest.mark.parametrize("scatter", [0.01, 0.02, 0.04])
+def test_encoders_that_merely_scatter_are_no_effect_of_size(scatter):
+    """What took seeds for encoders found an effect in most of these."""
+    rng = np.random.default_rng(1)
+    found = encoder_effect(study(rng, scatter=scatter, questions=3000), parameters=WIDTHS, family=FAMILY)
+    assert (found.p < 0.05).mean().item() == pytest.approx(0.05, abs=0.015)
+    covered = (found.low < 0) & (found.high > 0)
+    assert covered.mean().item() == pytest.approx(0.95, abs=0.015)
+
+
+def test_missing_runs_leave_the_others_as_they_are():
+    rng = np.random.default_rng(2)
+    whole = study(rng, slope=-0.2, scatter=0.0, seeds=0.0)
+    holes = whole.where(~((whole.encoder == "d") & (whole.n_train > 1000)))
+    holes = holes.where(~((holes.encoder == "a") & (holes.seed == 1)))
+    found = encoder_effect(holes, parameters=WIDTHS, family=FAMILY)
+    assert found.slope.item() == pytest.approx(-0.2, abs=1e-9)
+
+
+def test_too_few_encoders_are_not_tested():
+    few = study(np.random.default_rng(3)).isel(encoder=[0, 1])
+    found = encoder_effect(few, parameters=WIDTHS)
+    assert np.isnan(found.slope).all() and (found.encoders == 2).all()
+    assert (size_verdict(found, bound=0.02) == "not tested").all()
+    alone = study(np.random.default_rng(3)).isel(encoder=[0, 4])  # two families of one encoder each
+    assert np.isnan(encoder_effect(alone, parameters=WIDTHS, family=FAMILY).slope).all()
+    with pytest.raises(UserError, match="above zero"):
+        encoder_effect(few, parameters=WIDTHS * 0)
+
+
+def test_verdicts_tell_a_gain_from_a_gain_too_small_to_matter():
+    rng = np.random.default_rng(4)
+    parts = [study(rng, slope=slope, scatter=scatter) for slope, scatter in ((-0.3, 0.02), (0.0, 0.001), (0.0, 0.5))]
+    found = encoder_effect(xr.concat(parts, "question"), parameters=WIDTHS, family=FAMILY)
+    assert size_verdict(found, bound=0.02).values.tolist() == ["helps", "helps by less", "undecided"]
+
+
+def test_random_effects_give_mean_and_spread_back_and_cover_them():
+    rng = np.random.default_rng(5)
+    held, spread_held = [], []
+    for _ in range(800):
+        stderr = rng.uniform(0.01, 0.03, 7)
+        value = 0.3 + 0.03 * rng.standard_normal(7) + stderr * rng.standard_normal(7)
+        found = random_effects(value, stderr)
+        held.append(found["low"] < 0.3 < found["high"])
+        spread_held.append(found["spread_low"] <= 0.03 <= found["spread_high"])
+    assert np.mean(held) == pytest.approx(0.95, abs=0.025) and np.mean(spread_held) == pytest.approx(0.95, abs=0.025)
+
+
+def test_random_effects_of_equal_estimates_have_no_spread():
+    found = random_effects([0.3, 0.3, 0.3, np.nan], [0.01, 0.02, 0.03, 0.01])
+    assert found["mean"] == pytest.approx(0.3) and found["spread"] == 0 and found["estimates"] == 3
+    assert np.isnan(random_effects([0.3], [0.1])["mean"])

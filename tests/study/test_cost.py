@@ -35,7 +35,7 @@ def test_seconds_a_picture(growth):
 
 
 def test_hours_and_the_largest_study(growth):
-    study = pretraining_study("laptop", encoders=["resnet_w6", "resnet_w24"], n_train=[1000, 4000], seeds=[0])
+    study = pretraining_study("laptop", size=64, encoders=["resnet_w6", "resnet_w24"], n_train=[1000, 4000], seeds=[0])
     jobs = study.jobs()
     shown = [c.recipe.examples for c, _ in jobs]  # two encoders at 1,000 galaxies, then at 4,000
     expected = (shown[0] * 0.02 + shown[1] * 0.2 + shown[2] * 0.02 + shown[3] * 0.2) / 3600

@@ -6,6 +6,7 @@ import pytest
 
 from gzlib import paths
 from gzlib.errors import UserError
+from gzlib.sky import sky_identity
 from gzlib.study import tables
 
 
@@ -30,17 +31,28 @@ def test_votes_table_has_a_row_for_each_question(project):
 
 def test_pictures_table_shows_every_view_and_the_yardstick(project):
     detail = {"auc": {"full": 0.9, "grey_blurred": 0.8}, "auc_real_half_against_half": 0.51}
+    detail |= {"sky": sky_identity(), "auc_fresh_encoder": [0.8, 0.86]}
+    structure = {measure: {"real": [2.0, 1, 3], "simulated": [2.5, 1, 4]} for measure in tables._MEASURES}
     project(
         "sky_realism",
         [
             {"name": "sky.realism.gz2.matched", "value": 0.9, "detail": detail},
+            {"name": "sky.structure.gz2", "value": 0.7, "detail": {"sky": sky_identity(), "measures": structure}},
             {"name": "sky.realism.yardstick", "value": 0.97, "detail": {"size": 64}},
+            {"name": "sky.realism.gz2.matched", "value": 0.95, "detail": detail | {"sky": "another"}},
         ],
     )
     table = tables.pictures_table()
-    assert table.loc["GZ2: real against simulated (matched)"].to_dict() == {"full": 0.9, "grey blurred": 0.8}
-    assert table["full"].tolist() == [0.9, 0.51, 0.97]
+    assert table.loc["GZ2: real against simulated (matched)"].to_dict() == {
+        "full": 0.9,
+        "grey blurred": 0.8,
+        "fresh encoder": 0.83,
+    }
+    assert "GZ2: real against simulated (matched; version before)" in table.index
+    assert table["full"].tolist() == [0.9, 0.9, 0.51, 0.97]
     assert table["grey blurred"].isna().sum() == 2
+    found = tables.structure_table()
+    assert found.loc[("GZ2", "neighbours")].tolist() == [2.0, 2.5] and list(found.columns) == ["real", "simulated"]
 
 
 def test_transfer_table_keeps_both_starts_and_leaves_the_mean_out(project):
@@ -55,7 +67,8 @@ def test_transfer_table_keeps_both_starts_and_leaves_the_mean_out(project):
     )
     table = tables.transfer_table()
     assert table.xs("imagenet", level="start")["errors removed"].tolist() == [0.33] and len(table) == 2
-    assert "33 % of ImageNet's errors vanish, on average over the 1 sets" in tables.transfer_words(table)
+    words = tables.transfer_words(table)
+    assert "33 % of ImageNet's errors vanish, on average over the 1 sets" in words and "version before" in words
 
 
 def test_a_transfer_that_was_not_measured_says_so(project):

@@ -35,8 +35,17 @@ def test_every_committed_key_follows_from_its_record():
         assert run_key(config, record["survey"]["fingerprint"], record["weights"]) == record["key"] == key
 
 
+def of_forecasts() -> set[str]:
+    """Runs that stored forecasts were made from or are about: they stay, whatever becomes of the sky."""
+    forecasts = [json.loads(file.read_text()) for file in (paths.ROOT / "data" / "forecasts").glob("*.json")]
+    return {key for content in forecasts for key in json.loads(content["data_key"])} | {
+        run["key"] for content in forecasts for run in content["expected"]
+    }
+
+
 def test_every_committed_survey_is_what_this_code_would_make():
-    surveys = {json.dumps(record["survey"], sort_keys=True) for record in RECORDS.values()}
+    kept = of_forecasts()
+    surveys = {json.dumps(record["survey"], sort_keys=True) for key, record in RECORDS.items() if key not in kept}
     for survey in map(json.loads, surveys):
         spec = {name: value for name, value in survey.items() if name not in ("fingerprint", "parts")}
         assert survey_fingerprint(SurveySpec(**spec)) == survey["fingerprint"], survey["source"]

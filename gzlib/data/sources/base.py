@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gzlib.data.images import Unusable
 from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
+from gzlib.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Batch:
     labels : DataFrame
         The source's other label columns.
     pictures : list or (galaxies, y, x, band) uint8 array
-        Encoded bytes, a file's path or None (missing) for each galaxy; an array is already at the survey's size.
+        Encoded bytes, a file's path, None (missing) or :class:`~gzlib.data.images.Unusable` for each galaxy; an array
+        is already at the survey's size.
     truth : DataFrame or None
         What a simulated galaxy really is.
     """
@@ -32,7 +35,7 @@ class Batch:
     catalog: pd.DataFrame
     votes: np.ndarray
     labels: pd.DataFrame
-    pictures: list[bytes | Path | None] | np.ndarray
+    pictures: list[bytes | Path | Unusable | None] | np.ndarray
     truth: pd.DataFrame | None = None
 
 
@@ -63,7 +66,13 @@ class Source:
     has_published_split : bool
         Whether the source says which galaxies its authors test on.
     notes : tuple of str
-        What was left out of the source, for the survey's report.
+        What was recognised and what was left out, for the survey's report.
+    check_split : function or None
+        Refuses a published split whose words are not all known; called before it is used.
+    positions : function or None
+        ``(ra, dec)`` [deg] of all galaxies at once, as far as the source knows them.
+    files : function or None
+        Yields the image files that the source names, so that a change of one is noticed.
     """
 
     name: str
@@ -77,6 +86,9 @@ class Source:
     truth_kinds: Callable[[], dict[str, str]] | None = None
     has_published_split: bool = False
     notes: tuple[str, ...] = ()
+    check_split: Callable[[], None] | None = None
+    positions: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    files: Callable[[], Iterator[Path]] | None = None
 
     def __post_init__(self):
         if not self.parts:
@@ -118,9 +130,20 @@ def join_sources(sources: list[Source]) -> Source:
     """One source out of several; votes of questions that a source does not ask are zero.
 
     A whole-number label that not every source has becomes ``float64`` with NaN for the others.
+
+    Raises
+    ------
+    UserError
+        If a label is text in one source and numbers in another, or two ask the same question in different ways.
     """
     if len(sources) == 1:
         return sources[0]
+    for column in {column for s in sources for column in s.labels}:
+        is_text = {s.labels[column] == "string": s.text for s in sources if column in s.labels}
+        if len(is_text) > 1:
+            raise UserError(
+                f"Label '{column}' is text in '{is_text[True]}' and numbers in '{is_text[False]}'; write both alike."
+            )
     schema = join_schemas([s.schema for s in sources if s.schema])
     labels = join_kinds([s.labels for s in sources])
 
@@ -149,7 +172,15 @@ def join_sources(sources: list[Source]) -> Source:
         truth_kinds=(lambda: join_kinds([s.truth_kinds() for s in sources])) if simulated else None,
         has_published_split=all(s.has_published_split for s in sources),
         notes=tuple(note for s in sources for note in s.notes),
+        check_split=lambda: [s.check_split() for s in sources if s.check_split] and None,
+        positions=(lambda: _joined_positions(sources)) if any(s.positions for s in sources) else None,
+        files=lambda: (file for s in sources if s.files for file in s.files()),
     )
+
+
+def _joined_positions(sources: list[Source]) -> tuple[np.ndarray, np.ndarray]:
+    ra, dec = zip(*(s.positions() for s in sources if s.positions), strict=True)
+    return np.concatenate(ra), np.concatenate(dec)
 
 
 def join_schemas(names: list[str]) -> str:

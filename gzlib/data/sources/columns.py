@@ -1,28 +1,61 @@
-"""Which columns of somebody's table are votes, which are other labels, and which are neither."""
+"""Which columns of somebody's table are ids, positions, images, votes or labels, and their values under that role."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gzlib.data.schema import available_schemas, is_one_tree, load_schema
 from gzlib.data.sources.base import Batch
+from gzlib.data.sources.cells import (
+    MOST_VALUES,
+    Facts,
+    as_numbers,
+    plain_text,
+    true_as_one,
+    type_kind,
+)
+from gzlib.data.survey import SPLIT_WORDS
 from gzlib.errors import UserError
 
-BOOKKEEPING = ("image", "id_str", "file_loc", "dataset_name", "ra", "dec", "split")
+IMAGE_COLUMNS = ("image", "file_loc", "filename", "file_name")  # the first that a table has names its images
+ROLES = ("id_str", "dataset_name", "ra", "dec", "split", "subfolder", *IMAGE_COLUMNS)
 DERIVED = ("_fraction", "_total-votes")  # Galaxy Zoo Evo computes them from the votes
 NAMED_LABELS = ("label_name", "summary")  # text that is a label wherever it stands: class sets, Galaxy Zoo Evo
+TEXT_COLUMNS = ("id_str", "dataset_name", "split", "subfolder", *IMAGE_COLUMNS, *NAMED_LABELS)  # text, digits or not
+EXACT_IN_FLOAT = 2**53
+FEW_VALUES = 10  # of a column of text that are classes in a short table too
 RESERVED = ("images", "votes", "galaxy", "answer", "band", "y", "x", "published_split")  # names of the survey's own
+PLACEHOLDERS = (-9.0, -99.0, -999.0, -9999.0, -99.99, -999.99)  # stand for "not measured" in many catalogues
+OWN_TREE = (
+    'describe its tree in a JSON file, such as [{"question": "bar", "answers": ["_yes", "_no"], "asked_after": null}]'
+    " for the columns bar_yes and bar_no, and name that file with --schema"
+)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A table's columns sorted by their meaning; ``labels`` maps a column to ``int64``, ``float64`` or ``string``."""
+    """A table's columns sorted by their meaning.
+
+    Attributes
+    ----------
+    schema : str
+        Name of the decision tree that the votes follow; "" if there are none.
+    labels : dict
+        Column to ``int64``, ``float64`` or ``string``.
+    notes : tuple of str
+        What was recognised, and what was left out, for the survey's report.
+    facts : dict
+        Column to :class:`~gzlib.data.sources.cells.Facts`.
+    """
 
     schema: str
     labels: dict[str, str]
     notes: tuple[str, ...]
+    facts: dict[str, Facts] = field(default_factory=dict)
 
 
 def detect_schema(columns: list[str]) -> str:
@@ -52,87 +85,278 @@ def detect_schema(columns: list[str]) -> str:
     return "+".join(sorted(chosen))
 
 
-def sort_columns(kinds: dict[str, str], where: str, *, schema: str | None, labels: list[str] | None) -> Columns:
+def vote_columns(columns: list[str], schema: str | None) -> tuple[str, set[str]]:
+    """The decision tree of a table, named or recognised, and the vote columns of it that the table has."""
+    name = detect_schema(columns) if schema is None else str(schema)
+    return name, set(load_schema(name).label_cols) & set(columns) if name else set()
+
+
+def is_derived(column: str, schema: str) -> bool:
+    """Whether a column is computed from the votes of a decision tree that the table has."""
+    questions = tuple(q.name for q in load_schema(schema).questions) if schema else ()
+    return column.endswith(DERIVED) and column.startswith(questions)
+
+
+def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, labels: list[str] | None) -> Columns:
     """Sort a table's columns into votes, other labels and the rest.
 
     Parameters
     ----------
-    kinds : dict
-        Column name to ``int64``, ``float64``, ``string`` or ``other``.
+    facts : dict
+        Column name to what it holds.
     where : str
         The table, for messages.
     schema : str or None
         Decision tree to read; None to recognise it.
     labels : list of str or None
-        Label columns beside the votes; None for all numbers that are not bookkeeping.
+        Label columns beside the votes; None for all numbers, and all text in classes, that are not bookkeeping.
 
     Raises
     ------
     UserError
-        If a column that was asked for is missing, ids are not exact, or there is nothing to learn from.
+        If a column that was asked for is missing or unusable, ids are not exact, positions or votes are no numbers,
+        or there is nothing to learn from.
     """
-    if kinds.get("id_str") == "float64":
-        raise UserError(f"'{where}' has fractional numbers as id_str, which lose digits; write ids as text.")
-    name = detect_schema(list(kinds)) if schema is None else schema
-    votes = set(load_schema(name).label_cols) if name else set()
-    if schema and votes.isdisjoint(kinds):
-        raise UserError(f"'{where}' has none of the vote columns of schema '{schema}', e.g. '{sorted(votes)[0]}'.")
-    questions = tuple(q.name for q in load_schema(name).questions) if name else ()
-    chosen, left_out = {}, []
-    for column, kind in kinds.items():
-        if column in votes or column in BOOKKEEPING:
+    _refuse_ids(facts["id_str"], where)
+    for axis in ("ra", "dec"):
+        if axis in facts:
+            _refuse_words(facts[axis], axis, where, "degrees as numbers, such as 184.9512")
+    name, votes = vote_columns(list(facts), schema)
+    if schema and not votes:
+        wanted = load_schema(name).label_cols[0]
+        raise UserError(f"'{where}' has none of the vote columns of schema '{schema}', e.g. '{wanted}'.")
+    for column in sorted(votes):
+        _refuse_words(facts[column], column, where, "counts of votes")
+    chosen, ignored = {}, []
+    for column, found in facts.items():
+        if column in votes or column in ROLES:
             continue
-        derived = column.endswith(DERIVED) and column.startswith(questions)
-        wanted = column in labels if labels is not None else kind in ("int64", "float64") or column in NAMED_LABELS
-        if wanted and not derived and kind != "other" and column not in RESERVED:
-            chosen[column] = kind
-        elif not derived:
-            left_out.append(column)
+        if is_derived(column, name) and column not in (labels or []):
+            continue
+        unfit = _unfit(column, found, asked=labels is not None and column in labels)
+        if labels is not None and column not in labels:
+            unfit = "not asked for"
+        if unfit is None:
+            chosen[column] = _label_kind(column, found)
+        else:
+            ignored.append(f"{column} ({unfit})")
     missing = [column for column in labels or [] if column not in chosen]
     if missing:
-        raise UserError(f"'{where}' has no usable label column '{missing[0]}'; it has {', '.join(sorted(kinds))}.")
+        why = next((f" ({i.split(' (', 1)[1]}" for i in ignored if i.startswith(f"{missing[0]} (")), "")
+        raise UserError(f"'{where}' has no usable label column '{missing[0]}'{why}; it has {', '.join(sorted(facts))}.")
+    if labels is None and "label" in facts and "label" not in chosen and facts["label"].kind != "empty":
+        unfit = _unfit("label", facts["label"], asked=False)
+        raise UserError(f"'{where}': column 'label' can't be used: {unfit}; write numbers or the names of classes.")
     if not votes and not chosen:
+        columns = ", ".join(ignored) or ", ".join(sorted(facts))
         raise UserError(
-            f"'{where}' has no labels: neither the vote columns of a known campaign nor a column of numbers;"
-            f" its columns are {', '.join(sorted(kinds))}."
+            f"'{where}' has no labels: neither the vote columns of a known campaign nor a column of numbers or classes;"
+            f" its columns are {columns}. For votes of another tree, {OWN_TREE}; for prediction alone, name the folder"
+            " of the images."
         )
-    not_there = [col for col in load_schema(name).label_cols if col not in kinds] if name else []
-    notes = [f"columns of '{where}' not used: {', '.join(left_out)}"] if left_out else []
-    notes += [f"columns that '{where}' lacks, taken as no votes: {', '.join(not_there)}"] if not_there else []
-    return Columns(name, chosen, tuple(notes))
+    if schema is None and name:
+        _refuse_half_a_tree(name, votes, chosen, where)
+    notes = _notes(where, name, schema, votes, facts, chosen, ignored)
+    return Columns(name, chosen, tuple(notes), facts)
 
 
-def table_to_batch(table: pd.DataFrame, columns: Columns, pictures: list, *, dataset_name: str, published_split: str):
+def _refuse_ids(found: Facts, where: str):
+    write = "write ids as text or whole numbers, from the table that has them in full (in pandas: dtype=str)"
+    if found.exponent is not None:
+        row, text = found.exponent
+        raise UserError(f"'{where}' has id_str '{text}' in row {row}: a long number that has lost its digits; {write}.")
+    numbers = found.kind == "string" and found.any_number and found.all_numbers
+    if found.kind == "float64" or (numbers and found.any_point):
+        raise UserError(f"'{where}' has fractional numbers as id_str, which lose digits; {write}.")
+    if found.kind == "empty":
+        raise UserError(f"'{where}' has a column 'id_str' without a single id; give every image an id of its own.")
+    if found.kind == "other":
+        raise UserError(f"'{where}' has {found.type} as id_str; {write}.")
+
+
+def _refuse_words(found: Facts, column: str, where: str, wanted: str):
+    if found.is_number or found.kind == "empty" or found.holds_no_word:
+        return
+    example = f", e.g. '{found.word[1]}' in row {found.word[0]}" if found.word else ""
+    raise UserError(f"Column '{column}' of '{where}' holds {found.type}{example}; it must hold {wanted}.")
+
+
+def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
+    """Why a column can't be a label; None if it can."""
+    if column in RESERVED:
+        return "the survey has something else of this name"
+    if found.kind == "empty":
+        return "empty"
+    if found.kind == "other":
+        return found.type  # a list, a struct, a date, or what is wrong with its numbers
+    if found.is_number:
+        too_long = found.kind == "int64" and found.missing and max(-found.low, found.high) > EXACT_IN_FLOAT
+        return "blanks among whole numbers of more than 15 digits" if too_long else None
+    if column in NAMED_LABELS or asked:
+        return None
+    if found.commas:
+        return f"numbers with commas, e.g. '{found.word[1]}'; write a decimal point and no thousands separators"
+    if found.most_numbers and found.word is not None:
+        row, text = found.word
+        return f"numbers but for '{text}' in row {row} and maybe more; leave blank what is unknown"
+    if found.values is None:
+        return f"text with more than {MOST_VALUES} different values"
+    if len(found.values) < 2:
+        return "the same text everywhere"
+    if (
+        len(found.values) > max(FEW_VALUES, (found.n - found.missing) / 2)
+        or len(found.values) == found.n - found.missing
+    ):
+        return "text that differs in nearly every row"
+    return None
+
+
+def _label_kind(column: str, found: Facts) -> str:
+    if found.kind == "int64" and (found.missing or _marks_unlabelled(column, found)):
+        return "float64"  # a whole number cannot be missing
+    return found.kind
+
+
+def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], where: str):
+    """A campaign without a suffix of its own, such as ``ring``, may be one question of somebody's own tree."""
+    if any("-" in question.name for question in load_schema(name).questions):
+        return
+    questions = {}
+    for column, kind in chosen.items():
+        question, underscore, answer = column.rpartition("_")
+        if underscore and question and answer and kind == "int64":
+            questions.setdefault(question, []).append(column)
+    others = [column for columns in questions.values() if len(columns) > 1 for column in columns]
+    if others:
+        raise UserError(
+            f"'{where}' has the votes of schema '{name}' ({', '.join(sorted(votes))}), but {', '.join(others)} look"
+            f" like votes of further questions. If they are, {OWN_TREE}; if they are labels, give --schema {name}."
+        )
+
+
+def _notes(where: str, name: str, schema: str | None, votes: set[str], facts, chosen, ignored) -> list[str]:
+    notes = []
+    if name:
+        tree = load_schema(name)
+        how = "as asked for" if schema is not None else f"recognised by its vote columns, e.g. {sorted(votes)[0]}"
+        notes.append(
+            f"decision tree of '{where}': {name}, {how}: {len(votes)} of its {len(tree.label_cols)} vote columns,"
+            f" {len(tree.questions)} questions"
+        )
+        if absent := [col for col in tree.label_cols if col not in facts]:
+            notes.append(f"columns that '{where}' lacks, taken as no votes: {', '.join(absent)}")
+    else:
+        notes.append(f"decision tree of '{where}': none, as it has the vote columns of no known campaign")
+    if chosen:
+        notes.append(f"labels of '{where}': " + "; ".join(f"{c}: {describe(facts[c], c)}" for c in chosen))
+    if ignored:
+        notes.append(f"columns of '{where}' not used: {', '.join(ignored)}")
+    return notes
+
+
+def holds_classes(values: set | None, whole: bool) -> bool:
+    """Whether a label's distinct values are classes: text, or whole numbers from 0 of which there are few."""
+    if values is None or not values:
+        return False
+    if all(isinstance(value, str) for value in values):
+        return True
+    return whole and min(values) >= 0 and len(values) <= MOST_VALUES
+
+
+def describe(found: Facts, column: str = "") -> str:
+    """A label in words: ``2 classes (0, 1), written as fractions; 20 of 200 galaxies unlabelled``."""
+    values, missing = found.values, found.missing
+    if _marks_unlabelled(column, found):
+        values = values and values - {-1, -1.0}
+        missing = f"{missing} or more"
+    if holds_classes(values, found.whole):
+        names = sorted(values)
+        shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in names[:12])
+        written = ", written with a decimal point" if found.kind == "float64" and not found.missing else ""
+        said = f"{len(names)} classes ({shown}{', …' if len(names) > 12 else ''}){written}"
+    elif found.kind == "string":
+        said = f"text with more than {MOST_VALUES} different values"
+    else:
+        said = f"numbers from {found.low:g} to {found.high:g}"
+    return f"{said}; {missing} of {found.n} rows unlabelled" if missing else said
+
+
+def _marks_unlabelled(column: str, found: Facts) -> bool:
+    """Whether -1 stands for "no label", as it does in the ``datasets`` library."""
+    return column == "label" and found.is_number and found.whole and found.low == -1
+
+
+def read_splits(array: pa.Array, file_split: str) -> list[str]:
+    """``train``, ``val`` or ``test`` of each row; other words stay, for :func:`refuse_unknown_splits`."""
+    words = as_words(array)
+    return [SPLIT_WORDS.get(word.lower(), word) if word else file_split for word in words]
+
+
+def refuse_unknown_splits(splits: list[str], where: str):
+    """Refuse whatever is not ``train``, ``val`` or ``test``, where the published split is to be kept.
+
+    Raises
+    ------
+    UserError
+        Naming the first unknown word.
+    """
+    for split in splits:
+        if split not in ("train", "val", "test"):
+            what = f"says '{split}', which is no known split" if split else "is blank in some rows"
+            raise UserError(
+                f"The split of '{where}' {what}; write train, val (or validation) or test, or leave out --split source."
+            )
+
+
+def table_to_batch(
+    record: pa.RecordBatch, columns: Columns, pictures: list, *, dataset_name: str, file_split: str
+) -> Batch:
     """One :class:`Batch` from a slice of somebody's table, whichever of the expected columns it has."""
-    ids = table["id_str"].astype(object).where(table["id_str"].notna(), "")
-    catalog = pd.DataFrame({"id_str": [str(i).strip() for i in ids]}, dtype=object)
-    named = table["dataset_name"].fillna(dataset_name) if "dataset_name" in table else dataset_name
-    catalog["dataset_name"] = named if isinstance(named, str) else named.to_numpy(dtype=object)
+    names, facts, n = set(record.schema.names), columns.facts, len(record)
+    catalog = pd.DataFrame({"id_str": as_words(record["id_str"])}, dtype=object)
+    named = as_words(record["dataset_name"]) if "dataset_name" in names else [""] * n
+    catalog["dataset_name"] = pd.Series([word or dataset_name for word in named], dtype=object)
     for axis in ("ra", "dec"):
-        catalog[axis] = _floats(table[axis]) if axis in table else np.nan
-    split = table["split"].fillna("").to_numpy(dtype=object) if "split" in table else published_split
-    catalog["published_split"] = split
+        catalog[axis] = as_numbers(record[axis], facts[axis]) if axis in names else np.nan
+    splits = read_splits(record["split"], file_split) if "split" in names else [file_split] * n
+    catalog["published_split"] = pd.Series(splits, dtype=object)
     cols = load_schema(columns.schema).label_cols if columns.schema else []
-    votes = np.zeros((len(table), len(cols)))
+    votes = np.zeros((n, len(cols)))
     for position, col in enumerate(cols):
-        if col in table:
-            votes[:, position] = _floats(table[col])
-    labels = table[list(columns.labels)].reset_index(drop=True)
-    return Batch(catalog, votes, labels, pictures)
+        if col in names:
+            votes[:, position] = as_numbers(record[col], facts[col])
+    labels = {column: _label(record[column], column, kind, facts[column]) for column, kind in columns.labels.items()}
+    return Batch(catalog, votes, pd.DataFrame(labels, index=range(n)), pictures)
 
 
-def _floats(values: pd.Series) -> np.ndarray:
-    """A column's numbers; NaN where it holds none."""
-    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+def _label(array: pa.Array, column: str, kind: str, found: Facts):
+    if kind == "string":
+        return pd.Series(as_words(array), dtype=object)
+    if kind == "int64":
+        return as_whole(array)
+    values = as_numbers(array, found)
+    return np.where(values == -1, np.nan, values) if _marks_unlabelled(column, found) else values
 
 
-def arrow_kind(kind: pa.DataType) -> str:
-    """``int64``, ``float64``, ``string`` or ``other``: what a parquet column can be used as."""
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return "int64"
-    if pa.types.is_floating(kind):
-        return "float64"
-    return "string" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "other"
+def as_words(array: pa.Array) -> list[str]:
+    """Text cells without outer blanks, "" where there is none."""
+    return pc.utf8_trim_whitespace(plain_text(array)).fill_null("").to_pylist()
+
+
+def as_whole(array: pa.Array) -> np.ndarray:
+    """A complete column of whole numbers as int64, every digit kept."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if type_kind(array.type) == "string":
+        cells = true_as_one(pc.utf8_trim_whitespace(plain_text(array)))
+        array = pc.replace_substring_regex(cells, r"^\+", "")
+    return array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def split_of_name(name: str) -> str:
+    """The split that a file's name begins with: ``train.parquet``, ``validation-00000-of-00001.parquet``."""
+    word = re.match(r"[a-z]+", name.lower())
+    return SPLIT_WORDS.get(word[0], "") if word else ""
 
 
 def column_kind(values: pd.Series) -> str:

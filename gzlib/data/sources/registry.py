@@ -5,21 +5,29 @@ A folder or catalogue of galaxies and the hub are read here. Everything else reg
 ``gzlib.sources``, whose entry ``NAME`` is imported when a text begins with ``NAME:``.
 """
 
+import hashlib
 import importlib
+import json
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from gzlib import paths
 from gzlib.data.hub import download
 from gzlib.data.sources.base import Source, join_sources
-from gzlib.data.sources.readers import catalogue_source, parquet_source
+from gzlib.data.sources.cells import TABLE_SUFFIXES
+from gzlib.data.sources.columns import split_of_name
+from gzlib.data.sources.readers import folder_source, table_source
 from gzlib.errors import UserError
 
-CATALOGUES = ("catalog.csv", "catalog.parquet", "catalogue.csv", "catalogue.parquet")
+CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
+READING_VERSION = 2  # raised when the same files are read otherwise, so that surveys made before are made again
+NO_OPTIONS = {"schema": None, "labels": None, "dataset_name": None}
 ENTRY_POINTS = "gzlib.sources"
 REGISTERED_BY = {"sim": "gzlib.sky.source"}  # named, not imported: this package does without the sky
 
@@ -79,15 +87,16 @@ def open_source(text, *, schema=None, seed=0, labels=None, dataset_name=None) ->
     ----------
     text : str
         ``sim:20000``, ``sim:gz2+dr5:20000`` or ``sim:TASK:2000`` (simulated sky); ``hub:OWNER/NAME[:CONFIG]``; a folder
-        of Galaxy Zoo Evo or class-label parquet; a catalogue (.csv, .parquet) with ``id_str`` and ``file_loc``, or the
-        folder of a ``catalog.csv``; or what a registered kind of source takes. Several, joined by commas, make one
-        survey. Paths start at the working directory or at the project's root.
+        of Galaxy Zoo Evo or class-label parquet; a catalogue (.csv, .tsv, .parquet) with ``id_str`` and ``file_loc``,
+        or the folder of a ``catalog.csv``; a folder of images without a table, for prediction; or what a registered
+        kind of source takes. Several, joined by commas, make one survey. Paths start at the working directory or at
+        the project's root.
     schema : str, optional
         Decision tree to read; by default it is recognised by the vote columns.
     seed : int
         Of generated galaxies.
     labels : list of str, optional
-        Label columns beside votes; by default every column of numbers that is not bookkeeping.
+        Label columns beside votes; by default all numbers, and all text in classes, that are not bookkeeping.
     dataset_name : str, optional
         For galaxies whose table does not give one; by default the folder's or file's name.
 
@@ -112,33 +121,36 @@ def split_text(text: str) -> list[str]:
 
 def _open_one(text: str, seed: int, options: dict) -> Source:
     if opener := _opener(text):
-        return opener.open(text, seed=seed, **options)
-    path = find_path(text)
-    if path.is_file():
-        return _open_file(path, text, options)
-    catalogues = _catalogues(path)
-    if catalogues:
-        return catalogue_source(catalogues[0], path.resolve().name, text=text, **options)
-    files = parquet_files(path)
-    if not files:
-        raise UserError(f"Folder '{text}' holds neither parquet files (*.parquet, data/*.parquet) nor a catalog.csv.")
-    return parquet_source(files, path.resolve().name, text=text, **options)
-
-
-def _open_file(path: Path, text: str, options: dict) -> Source:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"'{text}' is neither a folder nor a .csv or .parquet file.")
-    if path.suffix == ".parquet":
         try:
-            has_images = "image" in pq.read_schema(path).names
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"'{text}' cannot be read as parquet: {error}.") from None
-        if has_images:
-            return parquet_source([path], path.stem, text=text, **options)
-    return catalogue_source(path, path.stem, text=text, **options)
+            return opener.open(text, seed=seed, **options)
+        except UserError:
+            raise
+        except ValueError as error:  # such as digits of another script, which Python's own parsers refuse
+            raise UserError(f"Source '{text}' makes no sense: {error}.") from None
+    path = find_path(text)
+    files = table_files(path) if path.is_dir() else [path]
+    state = json.dumps([[str(file), *_state(file)] for file in files])
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return _open_path(text, path, tuple(files), state, **chosen)
+
+
+@lru_cache(maxsize=16)  # a study asks for one survey many times, and a long table takes a while to look through
+def _open_path(text: str, path: Path, files: tuple[Path, ...], state: str, labels=None, **options) -> Source:
+    options["labels"] = None if labels is None else list(labels)
+    if not path.is_dir():
+        if path.suffix.lower() not in TABLE_SUFFIXES:
+            hint = "; save the table as .csv" if path.suffix.lower() in OTHER_TABLES else ""
+            raise UserError(f"'{text}' is neither a folder nor a .csv, .tsv or .parquet file{hint}.")
+        return table_source([path], path.stem, root=path.parent, text=text, **options)
+    name = path.resolve().name
+    if files:
+        return table_source(list(files), name, root=path, text=text, **options)
+    if unknown := [file for file in _visible(path, "*") if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]:
+        raise UserError(
+            f"Folder '{text}' holds the table '{unknown[0].name}', which is not called catalog.csv (or .parquet), nor"
+            " train.csv, test.csv and so on; name that file itself, or move it out of the images' folder."
+        )
+    return folder_source(path, name, text=text, **options)
 
 
 def _open_hub(text: str, *, seed: int, **options) -> Source:
@@ -146,7 +158,8 @@ def _open_hub(text: str, *, seed: int, **options) -> Source:
     if repository.count("/") != 1:
         raise UserError(f"'{text}' is no hub data set; write hub:OWNER/NAME or hub:OWNER/NAME:CONFIG.")
     files = download(repository, config or None)
-    return parquet_source(files, repository.split("/")[1], text=text, **options)
+    root = files[0].parent.parent if not config or files[0].parent.name == config else files[0].parent
+    return table_source(files, repository.split("/")[1], root=root, text=text, from_hub=True, **options)
 
 
 # Described by its name alone: so a curated survey opens without the hub.
@@ -181,30 +194,54 @@ def find_path(text: str) -> Path:
     return path
 
 
-def _catalogues(folder: Path) -> list[Path]:
-    return [folder / name for name in CATALOGUES if (folder / name).is_file()]
+def table_files(folder: Path) -> list[Path]:
+    """The files of a folder's table: its ``catalog.csv``, or parquet in Galaxy Zoo Evo's layout, or ``train.csv`` etc.
 
-
-def parquet_files(folder: Path) -> list[Path]:
-    """Parquet files of a folder in Galaxy Zoo Evo's layout: in ``data/``, or else directly in the folder."""
-    return sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("*.parquet"))
-
-
-def input_signature(text: str) -> list:
-    """Cheap description of a source's files (name, size, time of change), to see whether they are still the same.
-
-    Images that a catalogue names are not looked at one by one; folders beside the catalogue show that files came or
-    went.
+    Parquet lies in ``data/`` or directly in the folder, or there in folders called ``train``, ``test`` and so on.
+    Hidden files, such as the ``._*`` that macOS adds to archives, are no tables.
     """
-    signature = []
+    named = {file.name.lower(): file for file in sorted(folder.iterdir()) if file.is_file()}
+    if catalogue := next((named[name] for name in CATALOGUES if name in named), None):
+        return [catalogue]
+    for place in (folder / "data", folder):
+        splits = [f for f in _visible(place, "*/*.parquet") if split_of_name(f.parent.name)]
+        if files := _visible(place, "*.parquet") or splits:
+            return files
+    return [file for file in _visible(folder, "*.[ct]sv") if split_of_name(file.name)]
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith((".", "_")))
+
+
+def input_signature(text: str, **options) -> list:
+    """Names, sizes and times of a source's files and of the images that they name, to see whether they are the same.
+
+    Parameters
+    ----------
+    text : str
+        As :func:`open_source` takes it, which takes the ``options`` too.
+    """
+    signature: list = []
     for part in split_text(text):
         if has_prefix(part):
             signature.append(_opener(part).signature(part))
             continue
         path = find_path(part)
-        files = [path] if path.is_file() else _catalogues(path)[:1] or parquet_files(path)
-        folders = [f for f in files[0].parent.iterdir() if f.is_dir()] if files else []
-        for file in files + sorted(folders):
-            stat = file.stat()
-            signature.append([file.name, stat.st_size if file.is_file() else 0, stat.st_mtime_ns])
+        files = table_files(path) if path.is_dir() else [path]
+        states = [_state(file) for file in files]
+        images = hashlib.sha256()
+        source = _open_one(part, 0, NO_OPTIONS | options)
+        for file in source.files() if source.files else ():
+            images.update(json.dumps(_state(file)).encode())
+        signature += [*states, [READING_VERSION, images.hexdigest()]]
     return signature
+
+
+def _state(file: Path) -> list:
+    """Name, size and times of a file; a file that is missing has a state too."""
+    try:
+        status = file.stat()
+    except OSError:
+        return [str(file), -1, 0, 0]
+    return [file.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

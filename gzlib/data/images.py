@@ -1,0 +1,276 @@
+"""One image: opened if it is one of the known formats, checked, and resized to a survey's pixels."""
+
+import hashlib
+import io
+import os
+import stat
+import threading
+import warnings
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# Pillow knows some forty formats and starts other programs for a few; only these are tried.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".fits", ".fit")
+NO_FORMAT = "in none of the formats PNG, JPEG, WebP, TIFF, GIF, FITS"
+ASPECTS = ("pad", "crop")
+MAX_BYTES = 128 << 20
+MAX_PIXELS = 25_000_000  # 5,000 x 5,000; decoding one takes some 100 MB
+LARGE_BYTES, LARGE_PIXELS = 8 << 20, 4_000_000  # beyond either, one image at a time is decoded
+# An image shows nothing if in every band no more than this share of its pixels is off the median by more than 1 of 255.
+BLANK_SHARE = 1 / 2000
+SCALE_16 = 257.0  # 16-bit values 0 to 65,535 become 0 to 255
+FITS_PERCENTILES, FITS_SOFTENING = (1.0, 99.8), 0.1
+CONVERSIONS = {
+    "16": "16-bit images: 0 to 65,535 becomes 0 to 255",
+    "FITS": f"FITS images: asinh stretch (a = {FITS_SOFTENING}) from percentile {FITS_PERCENTILES[0]:g} to"
+    f" {FITS_PERCENTILES[1]:g} of each image, the last row on top; 8-bit ones as they are",
+}
+
+_one_large, _one_fits = threading.Lock(), threading.Lock()
+# Pillow warns between one and two times its limit; here that is an error too. Set once, as threads share the filters.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class Unusable(Exception):
+    """An image that cannot be used: ``reason`` is counted, ``detail`` says what was found."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Loaded(NamedTuple):
+    """An image at a survey's size."""
+
+    pixels: np.ndarray  # (size, size, 3) uint8
+    digest: bytes  # sha256 of the encoded bytes
+    conversion: str  # key of CONVERSIONS, "" if it had 8 bits already
+
+
+def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | None = None) -> Loaded:
+    """Decode an image and resize it.
+
+    Grey images are repeated in three bands; an alpha channel is dropped where it is opaque. 16-bit and FITS images
+    become 8-bit as :data:`CONVERSIONS` states. Of animations and stacks the first image counts. Nothing is stretched
+    or enlarged. The resampling is Lanczos; a JPEG much larger than needed is first scaled by its own decoder to no
+    less than twice the size, which is as faithful and twice as fast.
+
+    Parameters
+    ----------
+    image : bytes, path, None or Unusable
+        Encoded, or a regular file; None and ``Unusable`` (a table's cell that names no image) are raised.
+    size : int
+        Side of the result [px].
+    aspect : {None, "pad", "crop"}
+        An image that is not square is refused, gets equal black margins, or keeps its central square.
+
+    Raises
+    ------
+    Unusable
+        With the reason and what was found.
+    """
+    if isinstance(image, Unusable):
+        raise image
+    large = _bytes_of(image) > LARGE_BYTES
+    with _one_large if large else nullcontext():
+        raw = _raw_bytes(image)
+        digest = hashlib.sha256(raw).digest()
+        try:
+            pixels, conversion = _decode(raw, size, aspect, alone=large)
+            return Loaded(pixels, digest, conversion)
+        except UnidentifiedImageError:
+            raise Unusable("unreadable image", _what_it_is(raw)) from None
+        except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
+            raise Unusable("unreadable image", str(error)[:200]) from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise Unusable("oversized image", f"more than {MAX_PIXELS:,} pixels") from None
+
+
+def load_all(images: list, rows: list[int], size: int, aspect: str | None, pool: Executor) -> list[Loaded | Unusable]:
+    """What :func:`load_image` makes of some of the images, in threads: Pillow lets go of the interpreter."""
+
+    def load(row: int) -> Loaded | Unusable:
+        try:
+            return load_image(images[row], size, aspect)
+        except Unusable as unusable:
+            return unusable
+
+    return list(pool.map(load, rows))
+
+
+def _bytes_of(image: bytes | Path | None) -> int:
+    """How many bytes there are to read; refuses whatever is no regular file before it is opened."""
+    if isinstance(image, bytes):
+        n_bytes = len(image)
+    elif image is None:
+        raise Unusable("missing image", "the table names no image")
+    else:
+        try:
+            status = os.stat(image)
+        except (OSError, ValueError) as error:  # a path with a null byte in it is a ValueError
+            raise Unusable("missing image", f"{_full(image)}: {getattr(error, 'strerror', None) or error}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise Unusable("missing image", f"{_full(image)}: not a regular file")
+        n_bytes = status.st_size
+    if n_bytes > MAX_BYTES:
+        raise Unusable("oversized image", f"{n_bytes:,} bytes; at most {MAX_BYTES:,} are read")
+    return n_bytes
+
+
+def _raw_bytes(image: bytes | Path) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(image, flags), "rb") as file:  # never waits, should the path be a named pipe by now
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise Unusable("missing image", f"{_full(image)}: {error.strerror or error}") from None
+
+
+def _full(path: Path) -> str:
+    """A path as it was looked up, so that whoever expected it elsewhere sees where that was."""
+    return os.path.abspath(path)
+
+
+def _what_it_is(raw: bytes) -> str:
+    start = raw[:200].lstrip().lower()
+    if not raw:
+        return "an empty file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the image; fetch it with `git lfs pull`"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page instead of an image"
+    return f"{len(raw):,} bytes {NO_FORMAT}"
+
+
+def _decode(raw: bytes, size: int, aspect: str | None, *, alone: bool) -> tuple[np.ndarray, str]:
+    if raw.startswith(b"SIMPLE  ="):
+        with _one_fits:
+            return _resized(_fits_bands(raw, size, aspect), size, aspect), "FITS"
+    if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP":
+        _refuse_size(*_webp_size(raw), size, aspect)  # Pillow reserves the whole canvas before it tells its size
+    with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        _refuse_size(*image.size, size, aspect)
+        large = image.width * image.height > LARGE_PIXELS
+        with _one_large if large and not alone else nullcontext():
+            image.draft(None, (2 * size, 2 * size))
+            image.load()
+            ready = _eight_bits(image)
+            return _resized([ready], size, aspect), "16" if ready.mode == "F" else ""
+
+
+def _webp_size(raw: bytes) -> tuple[int, int]:
+    kind, data = raw[12:16], raw[20:30]
+    if kind == b"VP8X" and len(data) == 10:
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L" and len(data) >= 5:
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(data) == 10:
+        return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
+    raise Unusable("unreadable image", "a WebP file without a size")
+
+
+def _refuse_size(width: int, height: int, size: int, aspect: str | None):
+    if width * height > MAX_PIXELS:
+        raise Unusable("oversized image", f"{width:,} x {height:,} px; at most {MAX_PIXELS:,} pixels are decoded")
+    if width != height and aspect is None:
+        raise Unusable("wrong shape", f"{width} x {height} px is not square; choose --aspect pad or --aspect crop")
+    side = max(width, height) if aspect == "pad" else min(width, height)
+    if side < size:
+        raise Unusable("wrong shape", f"{side} px is smaller than the survey's {size} px")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """RGB with 8 bits a band, or mode F in 0..255 where the file has more than 8."""
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        if image.getextrema()[3] != (255, 255):
+            raise Unusable("transparent image", "some of its pixels are transparent; save it without an alpha channel")
+    elif image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(SCALE_16))
+    elif image.mode not in ("RGB", "L", "P", "1"):  # the last three become RGB without loss
+        detail = f"{image.mode} instead of grey or RGB with 8 or 16 bits; save it as PNG, JPEG or FITS"
+        raise Unusable("wrong shape", detail)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _resized(bands: list[Image.Image], size: int, aspect: str | None) -> np.ndarray:
+    """(size, size, 3) uint8 of one RGB image, or of one or three images in mode F."""
+    shown = [band if band.mode == "RGB" else band.convert("L") for band in bands]
+    if all(_is_blank(band.histogram()[start : start + 256]) for band in shown for start in range(0, 3 * 256, 256)):
+        raise Unusable("blank image", "all pixels are alike, but for a few at most")
+    made = []
+    for band in bands:
+        square = _square(band, aspect)
+        if square.size != (size, size):
+            square = square.resize((size, size), Image.Resampling.LANCZOS)
+        values = np.asarray(square)
+        made.append(values if band.mode == "RGB" else np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    if made[0].ndim == 3:
+        return made[0]
+    return np.stack(made * (3 // len(made)), axis=-1)
+
+
+def _is_blank(histogram: list[int]) -> bool:
+    """Whether the pixels of one band are alike; so is a band that an image does not have."""
+    counts = np.array(histogram)
+    total = counts.sum()
+    if not total:
+        return True
+    median = int(np.searchsorted(counts.cumsum(), total / 2))
+    return total - counts[max(median - 1, 0) : median + 2].sum() <= total * BLANK_SHARE
+
+
+def _square(image: Image.Image, aspect: str | None) -> Image.Image:
+    if image.width == image.height:
+        return image
+    side = max(image.size) if aspect == "pad" else min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))  # what lies outside is black
+
+
+def _fits_bands(raw: bytes, size: int, aspect: str | None) -> list[Image.Image]:
+    """The first image of a FITS file as one or three images in mode F, 0..255."""
+    from astropy.io import fits  # the extra `fits`
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # headers that astropy repairs; several at a time would mix up the filters
+        try:
+            with fits.open(io.BytesIO(raw), memmap=False) as hdus:
+                hdu = next((h for h in hdus if h.is_image and len(h.shape) >= 2), None)
+                if hdu is None:
+                    raise Unusable("unreadable image", "a FITS file without an image")
+                _refuse_size(hdu.shape[-1], hdu.shape[-2], size, aspect)
+                planes = int(np.prod(hdu.shape[:-2]))
+                if planes not in (1, 3):
+                    raise Unusable("wrong shape", f"a FITS cube of {planes} planes instead of 1 or 3")
+                eight_bits = hdu.header.get("BITPIX") == 8 and "BSCALE" not in hdu.header
+                blue_first = str(hdu.header.get("BANDS", "")).strip().lower() in ("grz", "gri", "ugr", "riz")
+                values = np.asarray(hdu.data, np.float32).reshape(planes, *hdu.shape[-2:])
+        except Unusable:
+            raise
+        except Exception as error:  # a parser of files that anybody made: each fault has its own type
+            raise Unusable("unreadable image", f"FITS: {error}"[:200]) from None
+        if not eight_bits:
+            values = _stretch(values)
+    values = values[::-1] if planes == 3 and blue_first else values
+    return [Image.fromarray(np.ascontiguousarray(plane[::-1])) for plane in values]  # FITS counts rows from below
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    from astropy.visualization import AsinhStretch, AsymmetricPercentileInterval
+
+    known = values[np.isfinite(values)]
+    low, high = AsymmetricPercentileInterval(*FITS_PERCENTILES).get_limits(known) if known.size else (0.0, 0.0)
+    if not high > low:
+        raise Unusable("blank image", "its values do not vary, or none is finite")
+    scaled = np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
+    return (AsinhStretch(FITS_SOFTENING)(np.clip(scaled, 0, 1)) * 255).astype(np.float32)

@@ -1,0 +1,400 @@
+"""Somebody's table, CSV or parquet, as typed columns: what each holds over all its rows, and its values exactly.
+
+A CSV has no types and a parquet file's are whatever its writer had, so a column's kind is found by looking at every
+cell. Everything stays in Arrow's arrays: pandas would turn an index into no column, and blanks into fractions.
+"""
+
+import csv
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from gzlib.errors import UserError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+MOST_VALUES = 100  # distinct values of a column that are remembered; one with more holds no classes
+HEADER_BYTES = 1 << 20
+BLOCK_BYTES = 4 << 20
+# Words that mean "no number" in a column whose other cells are numbers. In a column of text they are words.
+NO_NUMBER = ("na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "--", "-")
+WHOLE, NUMBER = r"^[+-]?\d+$", r"(?i)^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)$"
+DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
+EXPONENT = r"^[+-]?\d(\.\d+)?[eE]\+\d{2,}$"  # as Excel and pandas write a long number: 5.88E+17
+INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+(_level_\d+)?|")  # an index that pandas wrote as a column
+
+
+@dataclass
+class Facts:
+    """What one column holds over all rows of one file or several.
+
+    Attributes
+    ----------
+    kind : {"int64", "float64", "string", "empty", "other"}
+        ``empty`` has no value at all; ``other`` are lists, structs, dates, numbers beyond 64 bits.
+    type : str
+        As the file calls it, for messages.
+    n, missing : int
+        Rows, and how many of them hold nothing: null, blank, NaN, or a word such as NA among numbers.
+    values : set or None
+        The distinct values; None if there are more than :data:`MOST_VALUES`.
+    low, high : float or None
+        Of numbers.
+    whole : bool
+        Whether all numbers are whole, however they are written.
+    word : (int, str) or None
+        The first cell, with its row counted from 1, that keeps a column of text from being one of numbers.
+    exponent : (int, str) or None
+        The first cell that is a long number in exponential notation.
+    any_number, most_numbers, all_numbers, any_point : bool
+        Of a column of text: whether cells that are not :data:`NO_NUMBER` are numbers, some with a decimal point.
+    comma, commas : bool
+        Whether commas are read as decimal points; whether some cells are numbers but for a comma, and all others are
+        numbers.
+    """
+
+    kind: str = "empty"
+    type: str = ""
+    n: int = 0
+    missing: int = 0
+    values: set | None = field(default_factory=set)
+    low: float | None = None
+    high: float | None = None
+    whole: bool = True
+    word: tuple[int, str] | None = None
+    exponent: tuple[int, str] | None = None
+    any_number: bool = False
+    most_numbers: bool = False
+    all_numbers: bool = True
+    any_point: bool = False
+    comma: bool = False
+    commas: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind in ("int64", "float64")
+
+    @property
+    def holds_no_word(self) -> bool:
+        """Whether a column of text has no cell but blanks and words for "no number"."""
+        return self.kind == "string" and self.word is None and not self.any_number
+
+
+class _TextScan:
+    """Counts what the cells of a text column look like; the kind follows from all of them."""
+
+    def __init__(self, type_name: str, decimal_commas: bool):
+        self.facts, self.decimal_commas = Facts(type=type_name), decimal_commas
+        self.blank = self.no_number = self.whole = self.number = self.comma = self.boolean = 0
+        self.low, self.high, self.longest = np.inf, -np.inf, 0
+
+    def add(self, array: pa.Array):
+        facts, cells = self.facts, pc.utf8_trim_whitespace(plain_text(array))
+        blank = pc.or_kleene(pc.is_null(cells), pc.equal(cells, "")).fill_null(True)
+        lower = pc.utf8_lower(cells)
+        no_number = pc.is_in(lower, pa.array(NO_NUMBER)).fill_null(False)
+        boolean = pc.is_in(lower, pa.array(("true", "false"))).fill_null(False)
+        number = pc.match_substring_regex(cells, NUMBER).fill_null(False)
+        whole = pc.match_substring_regex(cells, WHOLE).fill_null(False)
+        comma = pc.match_substring_regex(cells, DECIMAL_COMMA).fill_null(False)
+        word = pc.invert(pc.or_(pc.or_(blank, no_number), number))
+        if facts.word is None:
+            facts.word = _first(cells, word, facts.n)
+        if facts.exponent is None:
+            facts.exponent = _first(cells, pc.match_substring_regex(cells, EXPONENT).fill_null(False), facts.n)
+        counts = [("blank", blank), ("no_number", no_number), ("number", number), ("whole", whole), ("comma", comma)]
+        for name, mask in [*counts, ("boolean", boolean)]:
+            setattr(self, name, getattr(self, name) + (pc.sum(mask).as_py() or 0))
+        facts.n += len(cells)
+        if (numbers := _parsed(cells.filter(number))).size:
+            self.low, self.high = min(self.low, numbers.min()), max(self.high, numbers.max())
+            facts.whole &= bool((numbers == np.rint(numbers)).all())
+            facts.any_point |= self.number > self.whole
+        self.longest = max(self.longest, pc.max(pc.utf8_length(cells.filter(whole))).as_py() or 0)
+        _remember(facts, cells.filter(pc.invert(blank)))
+
+    def finish(self) -> Facts:
+        facts, words = self.facts, self.facts.n - self.blank - self.no_number
+        facts.any_number, facts.all_numbers = self.number > 0, self.number == words
+        facts.most_numbers = self.number > words / 2
+        facts.commas = self.comma > 0 and self.number + self.comma == words
+        facts.comma = facts.commas and self.decimal_commas
+        if self.blank == facts.n:
+            facts.kind = "empty"
+        elif words and facts.all_numbers:
+            facts.kind = "int64" if self.whole == words else "float64"
+            facts.low, facts.high = float(self.low), float(self.high)
+            if facts.kind == "int64" and self.longest > 18 and max(-self.low, self.high) >= 2**63:
+                facts.kind, facts.type = "other", "whole numbers beyond 64 bits"
+        elif words and facts.comma:
+            facts.kind, facts.whole = "float64", False
+        elif words and self.boolean == words:
+            facts.kind, facts.low, facts.high = "int64", 0.0, 1.0
+        else:
+            facts.kind = "string"
+        facts.missing = self.blank + (self.no_number if facts.is_number else 0)
+        if facts.is_number and facts.values is not None:
+            found = pa.array([v for v in facts.values if v.lower() not in NO_NUMBER], pa.string())
+            facts.values = set(as_numbers(found, facts).tolist())
+            facts.low, facts.high = (min(facts.values), max(facts.values)) if facts.values else (None, None)
+        return facts
+
+
+def _first(cells: pa.Array, mask: pa.Array, before: int) -> tuple[int, str] | None:
+    place = pc.index(mask, True).as_py()
+    return None if place < 0 else (before + place + 1, cells[place].as_py())
+
+
+def _remember(facts: Facts, values: pa.Array):
+    if facts.values is not None:
+        facts.values.update(pc.unique(values).to_pylist())
+        facts.values = facts.values if len(facts.values) <= MOST_VALUES else None
+
+
+class _NumberScan:
+    def __init__(self, type_name: str, kind: str):
+        self.facts = Facts(kind=kind, type=type_name)
+
+    def add(self, array: pa.Array):
+        facts = self.facts
+        facts.n += len(array)
+        known = array.drop_null()
+        if pa.types.is_boolean(array.type):
+            known = known.cast(pa.int64())
+        if pa.types.is_decimal(array.type):
+            known = known.cast(pa.float64())
+        if facts.kind == "float64":
+            known = known.cast(pa.float64()).filter(pc.invert(pc.is_nan(known.cast(pa.float64()))))
+        facts.missing += len(array) - len(known)
+        if not len(known):
+            return
+        ends = pc.min_max(known).as_py()
+        facts.low = min(ends["min"], ends["min"] if facts.low is None else facts.low)
+        facts.high = max(ends["max"], ends["max"] if facts.high is None else facts.high)
+        if facts.kind == "float64":
+            facts.whole &= bool(pc.all(pc.equal(known, pc.round(known))).as_py())
+        _remember(facts, known)
+
+    def finish(self) -> Facts:
+        facts = self.facts
+        if facts.kind == "int64" and facts.high is not None and facts.high >= 2**63:
+            facts.kind, facts.type = "other", "whole numbers beyond 64 bits"
+        elif facts.missing == facts.n:
+            facts.kind = "empty"
+        return facts
+
+
+class _OtherScan:
+    def __init__(self, type_name: str, kind: str):
+        self.facts = Facts(kind=kind, type=type_name, values=None)
+
+    def add(self, array: pa.Array):
+        self.facts.n += len(array)
+        self.facts.missing += array.null_count
+
+    def finish(self) -> Facts:
+        return self.facts
+
+
+def type_kind(kind: pa.DataType) -> str:
+    """``int64``, ``float64``, ``string``, ``binary``, ``empty`` or ``other``, from a parquet column's type alone."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return "int64"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "float64"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "string"
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return "binary"
+    return "empty" if pa.types.is_null(kind) else "other"
+
+
+class Table:
+    """One file of rows.
+
+    Attributes
+    ----------
+    path : Path
+    types : dict of str to DataType
+        Columns in the file's order, without an index of pandas; names without outer blanks, a role's name in its
+        own spelling (``RA`` is ``ra``).
+    index : list of str
+        Columns that are an index of pandas.
+    metadata : dict of bytes to bytes
+        Of a parquet file's footer.
+    rows : int or None
+        None for a CSV that was not scanned yet.
+
+    Raises
+    ------
+    UserError
+        If the file is no table, or a name stands twice.
+    """
+
+    def __init__(self, path: Path, roles: tuple[str, ...]):
+        self.path, self.is_csv, self.rows = path, path.suffix.lower() in (".csv", ".tsv"), None
+        refuse_irregular(path)
+        if self.is_csv:
+            self.separator, raw = _csv_header(path)
+            arrow = pa.schema([(name, pa.string()) for name in raw])
+        else:
+            arrow, self.rows = _footer(path)
+            self.separator = ""
+        self.metadata = arrow.metadata or {}
+        self._raw, self.index, self.types = {}, [], {}
+        exact = {name.strip() for name in arrow.names}
+        for column in arrow:
+            name = column.name.strip()
+            if INDEX.fullmatch(name):
+                self.index.append(name or "(without a name)")
+                continue
+            if name not in roles and name.lower() in roles and name.lower() not in exact:
+                name = name.lower()
+            if name in self.types:
+                raise UserError(f"'{path}' has two columns '{name}'; rename or remove one.")
+            self._raw[name], self.types[name] = column.name, column.type
+
+    def slices(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows in order, at most ``rows`` at a time; of parquet one row group at most is in memory."""
+        raw = [self._raw[name] for name in columns]
+        try:
+            if self.is_csv:
+                options = pacsv.ConvertOptions(
+                    column_types=dict.fromkeys(self._raw.values(), pa.string()), strings_can_be_null=False
+                )
+                options.include_columns = raw
+                parse = pacsv.ParseOptions(delimiter=self.separator, newlines_in_values=True)
+                reading = pacsv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
+                with pacsv.open_csv(self.path, reading, parse, options) as reader:
+                    for record in reader:
+                        for start in range(0, len(record), rows):
+                            yield record.slice(start, rows).rename_columns(columns)
+            else:
+                with pq.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as parquet:
+                    for record in parquet.iter_batches(batch_size=rows, columns=raw):
+                        yield record.select(raw).rename_columns(columns)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
+            raise UserError(_not_readable(self.path, error)) from None
+
+    def scan(self, columns: list[str]) -> dict[str, Facts]:
+        """Facts about these columns, from all rows; a CSV's rows are counted on the way."""
+        scans = {}
+        for name in columns:
+            kind, type_name = type_kind(self.types[name]), "text" if self.is_csv else str(self.types[name])
+            if kind in ("string", "binary"):
+                scans[name] = _TextScan(type_name, self.is_csv and self.separator != ",")
+            elif kind in ("int64", "float64"):
+                scans[name] = _NumberScan(type_name, kind)
+            else:
+                scans[name] = _OtherScan(type_name, kind)
+        rows = 0
+        looked_at = [name for name, scan in scans.items() if self.is_csv or not isinstance(scan, _OtherScan)]
+        for record in self.slices(looked_at, 1 << 16) if looked_at else ():
+            rows += len(record)
+            for name, array in zip(looked_at, record.columns, strict=True):
+                decoded = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+                try:
+                    scans[name].add(decoded)
+                except pa.ArrowInvalid:  # bytes that are no text
+                    scans[name] = _OtherScan(type_name=str(decoded.type), kind="other")
+        if self.is_csv:
+            self.rows = rows
+        for scan in scans.values():
+            if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells nobody looked at
+                scan.facts.n = scan.facts.missing = self.rows
+        return {name: scan.finish() for name, scan in scans.items()}
+
+
+def refuse_irregular(path: Path):
+    """Refuse pipes and devices, which may have no end."""
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError) as error:
+        raise UserError(_not_readable(path, error)) from None
+    if not regular:
+        raise UserError(f"'{path}' is not a regular file; name a .csv, .tsv or .parquet file, or a folder.")
+
+
+def _not_readable(path: Path, error: Exception) -> str:
+    kind = "parquet" if path.suffix.lower() == ".parquet" else "a table"
+    said = getattr(error, "strerror", None) or str(error).splitlines()[0][:300]
+    hint = "; save it as UTF-8 (in Excel: 'CSV UTF-8')" if "utf8" in said.lower().replace("-", "") else ""
+    return f"'{path}' cannot be read as {kind}: {said.rstrip('.')}{hint}."
+
+
+def _csv_header(path: Path) -> tuple[str, list[str]]:
+    """The separator and the names of a CSV's columns."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(HEADER_BYTES)
+        if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"'{path}' is UTF-16; save it as UTF-8 (in Excel: 'CSV UTF-8').")
+        text = line.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(_not_readable(path, error)) from None
+    if not text.strip():
+        raise UserError(f"'{path}' cannot be read as a table: its first line, for the columns' names, is empty.")
+    if len(line) == HEADER_BYTES:
+        raise UserError(f"'{path}' cannot be read as a table: its first line has no end within {HEADER_BYTES:,} bytes.")
+    separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=re.sub(r'"[^"]*"', "", text).count)
+    names = next(csv.reader([text.rstrip("\r\n")], delimiter=separator))
+    return separator, names
+
+
+def _footer(path: Path) -> tuple[pa.Schema, int]:
+    try:
+        with pq.ParquetFile(path) as parquet:
+            return parquet.schema_arrow, parquet.metadata.num_rows
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        with open(path, "rb") as file:
+            if file.read(40).startswith(b"version https://git-lfs"):
+                raise UserError(f"'{path}' is a Git LFS pointer; fetch the table with `git lfs pull`.") from None
+        raise UserError(_not_readable(path, error)) from None
+
+
+def plain_text(array: pa.Array) -> pa.Array:
+    """A text, dictionary, number or binary column as ``string``; exact, with nulls kept.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If bytes are no text in UTF-8.
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_fixed_size_binary(array.type):
+        array = array.cast(pa.binary())
+    return array if pa.types.is_string(array.type) else array.cast(pa.string())
+
+
+def as_numbers(array: pa.Array, facts: Facts) -> np.ndarray:
+    """A column's numbers as float64, NaN where it holds none; ``facts`` say how it is written."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if not pa.types.is_string(array.type) and type_kind(array.type) != "string":
+        number = array.cast(pa.int64()) if pa.types.is_boolean(array.type) else array
+        return number.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    cells = pc.utf8_trim_whitespace(plain_text(array))
+    if facts.comma:
+        cells = pc.replace_substring(cells, ",", ".")
+    return _parsed(true_as_one(cells))
+
+
+def true_as_one(cells: pa.Array) -> pa.Array:
+    lower = pc.utf8_lower(cells)
+    return pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", cells))
+
+
+def _parsed(cells: pa.Array) -> np.ndarray:
+    number = pc.match_substring_regex(cells, NUMBER)
+    without_sign = pc.replace_substring_regex(cells, r"^\+", "")
+    known = pc.if_else(number, without_sign, pa.scalar(None, pa.string()))
+    return known.cast(pa.float64()).to_numpy(zero_copy_only=False)

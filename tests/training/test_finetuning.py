@@ -1,0 +1,204 @@
+"""What a task's labels are taken for, and that predictions come out in the labels' own terms."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fault_inputs import rows, saved, vote_rows, write_table
+from PIL import Image
+from survey_inputs import gz2_votes, jpeg
+
+from gzlib import paths
+from gzlib.cli import main
+from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.data.curation import curate, make_survey, training_galaxies
+from gzlib.data.schema import load_schema
+from gzlib.data.survey import open_survey
+from gzlib.errors import UserError
+from gzlib.training.finetuning import task_target
+from gzlib.training.runs import run
+
+N = 90
+SHORT = Recipe(examples=512, batch_size=32, evaluations=2, learning_rate=3e-3)
+NAMES = np.array(["E", "Irr", "S"])
+quiet = lambda line: None  # noqa: E731
+
+
+def bright_images():
+    """Noise around a level that grows with the galaxy's number, and that level (0 to 1)."""
+    level = np.arange(N) * 37 % N / N
+    rng = np.random.default_rng(0)
+    pixels = np.clip(rng.normal(30 + 180 * level[:, None, None, None], 10, (N, 32, 32, 3)), 0, 255).astype(np.uint8)
+    images = []
+    for one in pixels:
+        images.append(saved(Image.fromarray(one), "PNG"))
+    return images, level
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A catalogue whose labels follow from its images: text, partly blank, fractions written as classes, magnitudes."""
+    images, level = bright_images()
+    third = np.minimum(level * 3, 2).astype(int)
+    columns = {
+        "id_str": [f"J{i}" for i in range(N)],
+        "morph": NAMES[third].tolist(),
+        "bright": [float(v > 0.5) for v in level],
+        "partly": [None if i % 5 == 0 else int(v > 0.5) for i, v in enumerate(level)],
+        "mag": (-2.5 * level - 20).tolist(),
+        "mjd": (58_000 + 10 * level).tolist(),
+        "codes": (100 * (third + 1)).tolist(),
+        "unknown": [-99.0 if i % 7 == 0 else float(v) for i, v in enumerate(level)],
+        "flag": [-1 if i % 7 == 0 else int(v > 0.5) for i, v in enumerate(level)],
+        "same": [1.5] * N,
+    }
+    return write_table(tmp_path / "in", "embedded", columns, images)
+
+
+@pytest.fixture(autouse=True)
+def telling_features(monkeypatch):
+    """Features in which brightness can be seen, as a small untrained encoder shows it badly."""
+
+    def features(encoder, weights, folder, seed, device):
+        images = open_survey(folder).images.values
+        return images.reshape(len(images), 4, 8, 4, 8, 3).mean((2, 4, 5)).reshape(len(images), 16).astype(np.float32)
+
+    monkeypatch.setattr("gzlib.training.finetuning.survey_features", features)
+
+
+def tuned(source, label, mode="linear", **changes):
+    config = FinetuneConfig("t", "resnet_w4", 40, label=label, mode=mode, recipe=SHORT)
+    return run(replace(config, **changes), SurveySpec(str(source), size=32), report=quiet)
+
+
+@pytest.mark.parametrize("mode", ["linear", "full"])
+def test_text_is_classes_and_their_names_stay(store, source, mode):
+    metrics = tuned(source, "morph", mode)["metrics"]
+    assert metrics["n_classes"] == 3 and metrics["classes"] == ["E", "Irr", "S"]
+    assert metrics["error"] < 0.6 and metrics["n_test"] == (open_survey(survey_of(source)).split == "test").sum()
+
+
+def survey_of(source):
+    return make_survey(SurveySpec(str(source), size=32), progress=False)
+
+
+@pytest.mark.parametrize("mode", ["linear", "full"])
+def test_classes_written_as_fractions_are_classes(store, source, mode):
+    metrics = tuned(source, "bright", mode)["metrics"]
+    assert metrics["n_classes"] == 2 and "classes" not in metrics and metrics["error"] < 0.5
+
+
+@pytest.mark.parametrize("mode", ["linear", "full"])
+def test_unlabelled_galaxies_are_neither_trained_on_nor_tested(store, source, mode):
+    survey = open_survey(survey_of(source))
+    unlabelled = np.isnan(survey.partly.values)
+    target = task_target(survey, "partly")
+    assert unlabelled.sum() == N // 5 and "18 of 90 galaxies unlabelled" in target.words
+    metrics = tuned(source, "partly", mode)["metrics"]
+    assert metrics["n_test"] == ((survey.split.values == "test") & ~unlabelled).sum() and metrics["n_classes"] == 2
+    spec = SurveySpec(str(source), size=32)
+    assert training_galaxies(spec, "partly") == ((survey.split.values == "train") & ~unlabelled).sum()
+    assert training_galaxies(spec) > training_galaxies(spec, "partly")
+    with pytest.raises(UserError, match="with a label"):
+        tuned(source, "partly", n_train=training_galaxies(spec))
+
+
+@pytest.mark.parametrize("mode", ["linear", "full"])
+@pytest.mark.parametrize(("label", "spread"), [("mag", 0.72), ("mjd", 2.9)])
+def test_numbers_on_any_scale_are_predicted_in_their_units(store, source, mode, label, spread):
+    metrics = tuned(source, label, mode)["metrics"]
+    assert metrics["n_classes"] == 0 and 0 < metrics["error"] < 1.3 * spread
+    assert metrics["loss"] == pytest.approx(metrics["error"] ** 2, rel=1e-3)
+    if mode == "linear":
+        assert metrics["error"] < 0.6 * spread
+
+
+def test_the_error_scales_with_the_unit(store, source):
+    """A magnitude and the same number in thousandths, through both kinds of training."""
+    survey = open_survey(survey_of(source))
+    for mode in ("linear", "full"):
+        errors = [tuned(source, "mag", mode)["metrics"]["error"], tuned(source, "mjd", mode)["metrics"]["error"]]
+        assert errors[1] / errors[0] == pytest.approx(float(survey.mjd.std() / survey.mag.std()), rel=0.05)
+
+
+def test_whole_numbers_that_are_no_count_from_0_are_classes_with_names(store, source):
+    metrics = tuned(source, "codes")["metrics"]
+    assert metrics["n_classes"] == 3 and metrics["classes"] == ["100", "200", "300"] and metrics["error"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [("unknown", "-99, which looks like a placeholder"), ("flag", "-1, which looks like"), ("same", "one value only")],
+)
+def test_placeholders_are_no_labels(store, source, label, says):
+    with pytest.raises(UserError, match=says):
+        tuned(source, label)
+
+
+def test_a_fraction_of_the_votes_is_a_label(store, tmp_path):
+    votes = gz2_votes(N)
+    columns = {"id_str": [f"J{i}" for i in range(N)]}
+    columns |= {col: votes[:, i].tolist() for i, col in enumerate(load_schema("gz2").label_cols)}
+    columns |= {"summary": ["smooth" if v > 10 else "featured" for v in votes[:, 0]]}
+    source = write_table(tmp_path / "votes", "csv", columns, [jpeg(i, side=32) for i in range(N)])
+    survey = open_survey(survey_of(source))
+    target = task_target(survey, "has-spiral-arms-gz2_yes_fraction")
+    schema = load_schema("gz2")
+    question = schema["has-spiral-arms-gz2"]
+    total = votes[:, question.columns].sum(axis=1)
+    np.testing.assert_array_equal(target.known, total > 0)
+    expected = votes[total > 0, schema.label_cols.index("has-spiral-arms-gz2_yes")] / total[total > 0]
+    np.testing.assert_allclose(target.values[target.known], expected, rtol=1e-6)
+    metrics = tuned(source, "smooth-or-featured-gz2_smooth_fraction")["metrics"]
+    assert metrics["n_classes"] == 0 and metrics["error"] < 0.6
+    assert tuned(source, "summary")["metrics"]["classes"] == ["featured", "smooth"]
+    with pytest.raises(UserError, match="has no label column 'smooth_fraction'.*gz2_smooth_fraction"):
+        tuned(source, "smooth_fraction")
+
+
+def test_names_of_numbered_classes_stay(store, tmp_path):
+    columns = {"id_str": [f"J{i}" for i in range(N)], "label": [i % 3 for i in range(N)]}
+    columns["label_name"] = ["" if i == 4 else NAMES[i % 3] for i in range(N)]
+    source = write_table(tmp_path / "named", "csv", columns, [jpeg(i, side=32) for i in range(N)])
+    assert tuned(source, "label")["metrics"]["classes"] == ["E", "Irr", "S"]
+
+
+@pytest.mark.parametrize("kind", ["finetune", "pretrain"])
+def test_without_test_galaxies_nothing_is_trained(store, tmp_path, kind):
+    columns = vote_rows(split=["train"] * 12) | {"label": [0, 1] * 6}
+    survey = SurveySpec(str(write_table(tmp_path / "in", "csv", columns)), size=16, split="source")
+    if kind == "finetune":
+        config = FinetuneConfig("t", "resnet_w4", 4, recipe=SHORT)
+    else:
+        config = PretrainConfig("resnet_w4", 4, recipe=SHORT)
+    with pytest.raises(UserError, match="has no.* test galaxies"):
+        run(config, survey, report=quiet)
+    assert not list(paths.STORE.glob("*/run.json"))
+
+
+def test_without_labelled_test_galaxies_nothing_is_trained(store, tmp_path):
+    split = ["train"] * 8 + ["test"] * 4
+    columns = rows(label=[0, 1] * 4 + [None] * 4, split=split)
+    survey = SurveySpec(str(write_table(tmp_path / "in", "csv", columns)), size=16, split="source")
+    with pytest.raises(UserError, match="no test galaxies with a label 'label'"):
+        run(FinetuneConfig("t", "resnet_w4", 4, recipe=SHORT), survey, report=quiet)
+
+
+def test_a_changed_survey_is_not_trained_on(store, source):
+    folder = curate(str(source), out=store / "survey", size=32, progress=False)
+    images = np.load(folder / "images.npy", mmap_mode="r+")
+    images[:] = 0
+    images.flush()
+    with pytest.raises(UserError, match="damaged"):
+        tuned(folder, "morph")
+
+
+def test_the_command_line_says_what_a_label_is(store, source, capsys):
+    command = ["finetune", "--survey", str(source), "--size", "32", "--encoder", "resnet_w4", "--weights", "random"]
+    assert main([*command, "--label", "partly", "--set", "recipe.examples=64"]) == 0
+    captured = capsys.readouterr()
+    assert "partly: 2 classes (0, 1); 18 of 90 galaxies unlabelled, not trained on" in captured.err
+    assert "test error" in captured.out
+    assert main([*command, "--label", "mag"]) == 0
+    captured = capsys.readouterr()
+    assert "root mean square" in captured.out and "numbers from" in captured.err
