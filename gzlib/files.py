@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from gzlib.errors import Busy, NotWritten, UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def not_written(path: Path, error: OSError) -> NotWritten:
@@ -58,6 +61,54 @@ def replace_file(path: Path, text: str) -> bool:
         return False
     write_whole(path, lambda file: file.write(content))
     return True
+
+
+def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) -> dict:
+    """The content of a JSON file that has a shape.
+
+    Parameters
+    ----------
+    file : Path
+    shape : pydantic model
+        What the code relies on; what else the file holds comes with it.
+    what, cure : str
+        What the file should be and what to do if it is not, for the sentence.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is no JSON or has another shape; the sentence says where in the file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{file}' is damaged ({error}); {cure}.") from None
+    except RecursionError:
+        raise UserError(f"'{file}' is damaged (it is nested too deeply); {cure}.") from None
+    if problem := misfit(content, shape):
+        raise UserError(f"'{file}' is not {what} ({problem}); {cure}.")
+    return content
+
+
+def misfit(content, shape: "type[BaseModel]") -> str | None:
+    """Where and how a value from outside differs from the shape that a pydantic model gives; None if it does not."""
+    from pydantic import ValidationError  # slow to load, and few commands read such files
+
+    try:
+        shape.model_validate(content, strict=True)
+        return None
+    except ValidationError as error:
+        first, others = error.errors(include_url=False)[0], error.error_count() - 1
+    place = ".".join(map(str, first["loc"]))
+    if not place:
+        problem = "not a JSON object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+    elif first["type"] == "missing":
+        problem = f"'{place}' is missing"
+    else:
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= 40 else f"{shown[:39]}…"
+        problem = f"'{place}' is {shown}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{problem}, and {others} more" if others else problem
 
 
 NAME = re.compile(r"\w[\w.-]*")
