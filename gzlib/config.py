@@ -466,14 +466,24 @@ def grid(values: dict, default) -> list[dict]:
     combinations = [{}]
     for name, value in values.items():
         held = getattr(default, name, None)
-        if is_dataclass(held) and isinstance(value, dict):
-            choices = grid(value, held)
-        elif isinstance(value, list) and not (isinstance(held, tuple) and not any(isinstance(v, list) for v in value)):
-            choices = value
-        else:
-            choices = [value]
+        choices = grid(value, held) if is_dataclass(held) and isinstance(value, dict) else _choices(value, held)
         combinations = [{**c, name: choice} for c in combinations for choice in choices]
     return combinations
+
+
+def _choices(value, held) -> list:
+    several = isinstance(value, list) and not (isinstance(held, tuple) and not any(isinstance(v, list) for v in value))
+    return value if several else [value]
+
+
+def runs_named(values: dict, default) -> int:
+    """How many combinations :func:`grid` would make."""
+    total = 1
+    for name, value in values.items():
+        held = getattr(default, name, None)
+        nested = is_dataclass(held) and isinstance(value, dict)
+        total *= runs_named(value, held) if nested else len(_choices(value, held))
+    return total
 
 
 def parse_settings(pairs: list[str]) -> dict:

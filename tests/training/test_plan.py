@@ -1,5 +1,6 @@
 """Plans and settings: what a TOML file or ``--set`` says, and the sentences where it says something wrong."""
 
+import datetime
 import math
 import tomllib
 from dataclasses import fields, replace
@@ -29,7 +30,7 @@ from gzlib.files import held
 from gzlib.study import preset_jobs, recipe_rule, study_recipe
 from gzlib.study.presets import pretraining_study
 from gzlib.training.runs import LOCK, key_of
-from gzlib.training.sweeps import jobs_of, plan_table, read_plan, state_of
+from gzlib.training.sweeps import jobs_of, plan_notes, plan_table, read_plan, state_of
 
 PLAN = """
 [survey]
@@ -197,12 +198,81 @@ def test_a_stored_configuration_of_another_shape_is_one_sentence():
             survey_from_dict(config_dict(spec) | change)
 
 
+def places(value, path=()):
+    """Every place in nested tables and lists."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, name))
+
+
+def assert_one_line(sentence):
+    assert "\n" not in sentence
+
+
+WRONG = (
+    5,
+    -1,
+    1.5,
+    math.nan,
+    math.inf,
+    True,
+    "",
+    "x",
+    "../x",
+    "a\0b",
+    [],
+    [[]],
+    [[[1]]],
+    {},
+    {"x": 1},
+    [1, "a", {}],
+    10**30,
+)
+WRONG += (datetime.date(2020, 1, 1), "\ud800", "n" * 10_000)
+
+
+@pytest.mark.parametrize("place", list(places(tomllib.loads(PLAN))), ids=lambda place: ".".join(map(str, place)))
+def test_a_wrong_value_anywhere_in_a_plan_is_one_sentence(own_store, place):
+    for wrong in WRONG:
+        plan = tomllib.loads(PLAN)
+        *outer, last = place
+        inner = plan
+        for name in outer:
+            inner = inner[name]
+        inner[last] = wrong
+        try:
+            made = jobs_of(plan, "plan.toml", preset=preset_jobs)
+        except UserError as told:
+            made = []
+            assert_one_line(str(told))
+        assert all(isinstance(config, PretrainConfig | FinetuneConfig) for config, _ in made)
+
+
+def test_a_plan_of_more_runs_than_anybody_makes_is_refused():
+    text = PLAN.replace("seed = [0, 1]", f"seed = {list(range(60_000))}\nobjective = {{ votes = {[1.0] * 50} }}")
+    with pytest.raises(UserError, match=r"\[\[pretrain\]\] 1: names 24,000,000 runs; at most 1,000,000"):
+        jobs(text)
+
+
+def test_the_rules_of_a_plan_are_a_file(tmp_path):
+    file = tmp_path / "plan.toml"
+    for rules in ("5", "[]", '"nowhere.json"', '"a\\u0000b"', '"."'):
+        file.write_text(f"rules = {rules}\n{PLAN}")
+        with pytest.raises(UserError, match=r"plan\.toml: .*rules"):
+            plan_notes(file)
+
+
 def test_files_that_are_no_plans(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_plan(tmp_path / "none.toml")
     file = tmp_path / "plan.toml"
     file.write_text("preset = laptop")
     with pytest.raises(UserError, match="is no TOML: .*line 1"):
+        read_plan(file, preset=preset_jobs)
+    file.write_text("a = " + "[" * 100_000)
+    with pytest.raises(UserError, match="is no TOML"):
         read_plan(file, preset=preset_jobs)
     file.write_text("")
     with pytest.raises(UserError, match="names no runs"):
