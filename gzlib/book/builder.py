@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -322,7 +323,7 @@ def render(project=None, *, open=False, install=True, say=print):
         pages = project / book_config(project)["project"].get("output-dir", "_book")
         check_replaceable(pages, PAGES, keep=(project, paths.ROOT))
         environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
-        if subprocess.run([quarto, "render"], cwd=project, env=environment, check=False).returncode:
+        if _run_whole([quarto, "render"], cwd=project, env=environment):
             raise UserError("Quarto could not render the book; its message stands above.")
         mark_folder(pages, PAGES)
         page = pages / "index.html"
@@ -353,12 +354,22 @@ def _install_quarto():
     """Try the PyPI package, which downloads Quarto itself while it is built; whether it worked, the caller looks."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--retries", "0"]
     command += ["--disable-pip-version-check", f"quarto-cli>={MINIMUM[0]}.{MINIMUM[1]}"]
-    # A session of its own, so that the build processes which pip starts end with it.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    with suppress(subprocess.TimeoutExpired):
+        _run_whole(command, seconds=INSTALL_SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+GRACE_SECONDS = 4.0  # for a program that is told to stop
+
+
+def _run_whole(command, *, seconds=None, **options) -> int:
+    """The status of a program, in a session of its own, so that whatever it started ends with it."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
     try:
-        process.wait(INSTALL_SECONDS)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
+        return process.wait(seconds)
+    except BaseException:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+        raise

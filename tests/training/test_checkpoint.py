@@ -74,17 +74,18 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("number", "exception", "status"), [(signal.SIGTERM, Stopped, 75), (signal.SIGINT, KeyboardInterrupt, None)]
+    ("number", "exception", "status"),
+    [(signal.SIGTERM, Stopped, 75), (signal.SIGINT, KeyboardInterrupt, None), (signal.SIGHUP, Stopped, 75)],
 )
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, number, exception, status):
     path, undisturbed, lines = tmp_path / "checkpoint.pt", model_of(), []
     expected = train(undisturbed)
-    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     with pytest.raises(exception) as stop:
         train(model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), number), report=lines.append)
     assert lines[-1] == "Stopped after 7 of 10 steps; started again, the run goes on from here."
     assert getattr(stop.value, "code", None) == status
-    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
     assert torch.load(path, weights_only=True)["step"] == 7
     resumed = model_of()
     history = train(resumed, path)
@@ -107,7 +108,7 @@ def test_a_stop_while_the_last_validation_runs_is_not_forgotten(tmp_path, monkey
         train(model_of(), path)
     finished, undisturbed = model_of(), model_of()
     assert train(finished, path).val_loss == train(undisturbed).val_loss
-    assert len(calls) == 4  # the stopped run's two count for it when it goes on
+    assert len(calls) == 5  # the one that was cut short is made again
     assert same(finished, undisturbed)
 
 
