@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from gzlib.config import PRESETS, SPLIT_MODES
-from gzlib.errors import UserError
+from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, stop_at_once
 
 # Which modules, one of which a command may miss, each extra of the package brings.
 EXTRAS = {
@@ -35,10 +35,15 @@ def main(argv: list[str] | None = None) -> int:
     -------
     int
         0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
-        bad, 75 if SIGTERM stopped a training that the same command takes up again, 130 after Ctrl-C.
+        bad, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
     """
     parser = _parser()
     args = parser.parse_args(argv)
+    with handling(stop_at_once):
+        return _run(args)
+
+
+def _run(args) -> int:
     try:
         status = args.call(args) or 0
         sys.stdout.flush()  # here, where a closed pipe is told from other errors
@@ -57,12 +62,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _tell(f"gzlib {args.command}: needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'")
         return 2
-    except SystemExit as stop:
+    except (Stopped, KeyboardInterrupt):
         _tell(f"gzlib {args.command}: stopped; finished work is kept, and the same command resumes from its checkpoint")
-        return stop.code
-    except KeyboardInterrupt:
-        _tell(f"gzlib {args.command}: stopped; finished work is kept")
-        return 130
+        return EXIT_STATUS
 
 
 def _stdout_is_closed() -> bool:
@@ -235,7 +237,10 @@ def _use_store(folder: Path | None):
     from gzlib import paths
 
     if folder:
-        paths.STORE = folder.expanduser().resolve()
+        try:
+            paths.STORE = folder.expanduser().resolve()
+        except (ValueError, OSError, RuntimeError) as error:  # NUL, a loop of links, no such user
+            raise UserError(f"{str(folder)!r} is not a path ({error}); name another folder with --store.") from None
     if paths.STORE.exists() and not paths.STORE.is_dir():
         raise UserError(f"'{paths.STORE}' is a file; runs are kept in a folder: name another with --store.")
 

@@ -6,6 +6,7 @@ field, one added since, enters it only where it is not at its default, so that e
 """
 
 import difflib
+import numbers
 import tomllib
 import types
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -103,15 +104,54 @@ class Augment:
     blur: float = 0.0
 
     def __post_init__(self):
-        if not (len(self.zoom) == 2 and 0 < self.zoom[0] <= self.zoom[1]):
-            raise UserError(f"Augment: 'zoom' must be two magnifications above zero, smaller first, not {self.zoom}.")
+        if not (isinstance(self.zoom, tuple | list) and len(self.zoom) == 2):
+            raise UserError(f"Augment: 'zoom' must be two magnifications, smaller first, not {self.zoom!r}.")
+        for value in self.zoom:
+            check_number("Augment", "zoom", value, 0.01, 100.0)
+        if self.zoom[0] > self.zoom[1]:
+            raise UserError(f"Augment: 'zoom' must be two magnifications, smaller first, not {self.zoom}.")
         for name in ("shift", "colour", "background", "noise"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"Augment: '{name}' must be a fraction, 0 to 1, not {getattr(self, name)}.")
-        if not 0 <= self.blur <= 10:
-            raise UserError(f"Augment: 'blur' must be a width in pixels, 0 to 10, not {self.blur}.")
-        if self.erase != int(self.erase) or self.erase < 0:
-            raise UserError(f"Augment: 'erase' must be a number of rectangles, 0 or more, not {self.erase}.")
+            check_number("Augment", name, getattr(self, name), 0.0, 1.0)
+        check_number("Augment", "blur", self.blur, 0.0, 10.0)
+        check_number("Augment", "erase", self.erase, 0, 1000, whole=True)
+        for name in ("rotate", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"Augment: '{name}' must be true or false, not {getattr(self, name)!r}.")
+
+
+def check_number(where: str, name: str, value, least: float, most: float, *, whole: bool = False):
+    """Refuse a value that is no number, or one outside of bounds; where ``least`` is above zero, zero is told apart.
+
+    Raises
+    ------
+    UserError
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or (whole and value != value // 1):
+        raise UserError(f"{where}: '{name}' must be a {'whole ' if whole else ''}number, not {value!r}.")
+    if not least <= value <= most:  # NaN, too
+        bounds = f"above zero and at most {most:g}" if 0 < least < 1 else f"{least:g} to {most:g}"
+        bounds = "above zero" if least > 0 >= value else bounds
+        raise UserError(f"{where}: '{name}' must be {bounds}, not {value}.")
+
+
+TINY = 1e-12
+# Beyond these nothing trains; they keep slips of the keyboard, infinities and NaN out.
+RECIPE_BOUNDS = (
+    ("examples", 1, 10**12),
+    ("batch_size accumulate", 1, 10**6),
+    ("evaluations", 1, 10**5),
+    ("patience", 0, 10**5),
+    ("learning_rate", TINY, 100.0),
+    ("weight_decay", 0.0, 10.0),
+    ("warmup drop_path dropout", 0.0, 1.0),
+    ("clip", TINY, 1e6),
+    ("layer_decay", TINY, 1.0),
+    ("epochs average", 0.0, 1e6),
+    ("spacing", 0.0, 1e3),
+    ("warmup_examples watch", 0, 10**12),
+)
+RECIPE_COUNTS = ["examples", "batch_size", "accumulate", "evaluations", "patience", "warmup_examples", "watch"]
 
 
 @dataclass(frozen=True)
@@ -188,12 +228,12 @@ class Recipe:
     precision: str = "auto"
 
     def __post_init__(self):
-        for name in ("examples", "batch_size", "accumulate", "evaluations", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"Recipe: '{name}' must be above zero, not {getattr(self, name)}.")
-        for name in ("epochs", "average", "spacing", "warmup_examples", "watch"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"Recipe: '{name}' must be zero or more, not {getattr(self, name)}.")
+        for names, least, most in RECIPE_BOUNDS:
+            for name in names.split():
+                check_number("Recipe", name, getattr(self, name), least, most, whole=name in RECIPE_COUNTS)
+        for name in ("drop_path", "dropout"):
+            if getattr(self, name) == 1:
+                raise UserError(f"Recipe: '{name}' must be below 1, else nothing is left to learn from.")
         if self.optimizer not in OPTIMIZERS:
             raise UserError(f"Recipe: unknown optimizer '{self.optimizer}'; use one of {', '.join(OPTIMIZERS)}.")
         if self.optimizer == "schedule-free" and (self.schedule != "constant" or self.average):
@@ -239,8 +279,7 @@ class Objective:
 
     def __post_init__(self):
         for name in ("votes", "structure"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"Objective: '{name}' must be a weight of zero or more, not {getattr(self, name)}.")
+            check_number("Objective", name, getattr(self, name), 0.0, 1e6)
         if not self.votes:
             raise UserError("Objective: 'votes' must be above zero; votes are what a pretraining run is measured by.")
 
@@ -265,6 +304,9 @@ class PretrainConfig:
     weights: str = "random"
     recipe: Recipe = field(default_factory=Recipe)
     objective: Objective = field(default_factory=Objective)
+
+    def __post_init__(self):
+        check_run(self)
 
 
 @dataclass(frozen=True)
@@ -293,8 +335,20 @@ class FinetuneConfig:
     recipe: Recipe = FINETUNING
 
     def __post_init__(self):
+        check_run(self)
         if self.mode not in ("linear", "full"):
             raise UserError(f"Finetuning mode '{self.mode}' is unknown; use 'linear' or 'full'.")
+
+
+def check_run(config: "RunConfig"):
+    """Refuse counts and seeds of a run that are none; a default of a plan's table may still be without galaxies.
+
+    Raises
+    ------
+    UserError
+    """
+    check_number("Run", "n_train", config.n_train, 0, 10**12, whole=True)
+    check_number("Run", "seed", config.seed, 0, 2**63 - 1, whole=True)
 
 
 RunConfig = PretrainConfig | FinetuneConfig
@@ -312,19 +366,35 @@ def config_from_dict(kind: str, values: dict) -> RunConfig:
     Raises
     ------
     UserError
-        If a field is unknown, as of a run that a newer version made.
+        If a field is unknown, as of a run that a newer version made, or its value is not what it takes.
     """
     return _build(KINDS[kind], values)
 
 
+def survey_from_dict(values: dict) -> SurveySpec:
+    """The specification of a survey that a ``run.json`` records; what else it records of the survey is left out.
+
+    Raises
+    ------
+    UserError
+        As :func:`config_from_dict`.
+    """
+    return _build(SurveySpec, {name: value for name, value in values.items() if name not in ("fingerprint", "parts")})
+
+
 def _build(cls: type, values: dict) -> Any:
-    kinds = get_type_hints(cls)
-    refuse_unknown(values, kinds, f"{cls.__name__} of a stored run")
+    kinds, where = get_type_hints(cls), f"{cls.__name__} of a stored run"
+    refuse_unknown(values, kinds, where)
+    if absent := [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in values]:
+        raise UserError(f"{where}: '{absent[0]}' is missing.")
     made = {}
     for name, value in values.items():
-        if is_dataclass(kinds[name]):
-            value = _build(kinds[name], value)
-        made[name] = tuple(value) if isinstance(value, list) else value
+        if is_dataclass(kinds[name]) and isinstance(value, dict):
+            made[name] = _build(kinds[name], value)
+        elif value is None and type(None) in get_args(kinds[name]):
+            made[name] = None
+        else:
+            made[name] = _value(value, None, kinds[name], name, where)
     return cls(**made)
 
 
@@ -396,14 +466,24 @@ def grid(values: dict, default) -> list[dict]:
     combinations = [{}]
     for name, value in values.items():
         held = getattr(default, name, None)
-        if is_dataclass(held) and isinstance(value, dict):
-            choices = grid(value, held)
-        elif isinstance(value, list) and not (isinstance(held, tuple) and not any(isinstance(v, list) for v in value)):
-            choices = value
-        else:
-            choices = [value]
+        choices = grid(value, held) if is_dataclass(held) and isinstance(value, dict) else _choices(value, held)
         combinations = [{**c, name: choice} for c in combinations for choice in choices]
     return combinations
+
+
+def _choices(value, held) -> list:
+    several = isinstance(value, list) and not (isinstance(held, tuple) and not any(isinstance(v, list) for v in value))
+    return value if several else [value]
+
+
+def runs_named(values: dict, default) -> int:
+    """How many combinations :func:`grid` would make."""
+    total = 1
+    for name, value in values.items():
+        held = getattr(default, name, None)
+        nested = is_dataclass(held) and isinstance(value, dict)
+        total *= runs_named(value, held) if nested else len(_choices(value, held))
+    return total
 
 
 def parse_settings(pairs: list[str]) -> dict:
@@ -444,6 +524,6 @@ def _value(value, held, hint, name: str, where: str):
 def _scalar(value, kind: type, name: str, where: str):
     if kind is float and type(value) is int:
         return float(value)
-    if kind in WORDS and type(value) is not kind:
-        raise UserError(f"{where}: '{name}' must be {WORDS[kind]}, not {value!r}.")
+    if (kind in WORDS and type(value) is not kind) or is_dataclass(kind):
+        raise UserError(f"{where}: '{name}' must be {WORDS.get(kind, 'a table')}, not {value!r}.")
     return value

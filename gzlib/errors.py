@@ -1,4 +1,12 @@
-"""The exceptions that a user is meant to read: one sentence that says what is wrong, where, and what to do."""
+"""The exceptions that a user is meant to read: one sentence that says what is wrong, where, and what to do.
+
+And the one that a signal raises, which asks a program to stop.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -14,3 +22,53 @@ class NotWritten(UserError):
 
 class Busy(UserError):
     """Another process holds a lock; the message says which."""
+
+
+# EX_TEMPFAIL of sysexits.h, 'try again later': the same command resumes from the checkpoint. A batch system can tell it
+# from 143, the status of a program that SIGTERM killed before it could keep anything. torchrun itself leaves with 1 in
+# either case.
+EXIT_STATUS = 75
+# A shell that closes sends SIGHUP, which Windows does not have.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+
+class Stopped(SystemExit):
+    """Raised after SIGTERM or SIGHUP; the program exits with status 75 unless somebody catches it."""
+
+    def __init__(self):
+        super().__init__(EXIT_STATUS)
+
+
+@contextmanager
+def handling(handler, numbers=STOP_SIGNALS) -> Iterator[None]:
+    """Have a function handle signals while the block runs, but for those that somebody wants unheard (``nohup``).
+
+    Outside the main thread, where Python allows no handlers, nothing changes.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            # None means a handler that Python cannot put back.
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def stop_at_once(number: int, frame):
+    """A handler that ends what the program is doing; what it cleans up then is not disturbed by a second signal.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        For SIGINT.
+    Stopped
+        For any other.
+    """
+    for other in STOP_SIGNALS:
+        if other != signal.SIGINT and signal.getsignal(other) is stop_at_once:
+            signal.signal(other, lambda number, frame: None)
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped

@@ -1,14 +1,23 @@
-"""Files that are whole or absent, and locks that end with their holder, however it ends."""
+"""Files that are whole or absent, folders that are replaced, and locks that end with their holder, however it ends."""
 
+import hashlib
+import json
 import os
+import re
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from gzlib.errors import Busy, NotWritten
+from gzlib.errors import Busy, NotWritten, UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def not_written(path: Path, error: OSError) -> NotWritten:
@@ -52,6 +61,238 @@ def replace_file(path: Path, text: str) -> bool:
         return False
     write_whole(path, lambda file: file.write(content))
     return True
+
+
+def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) -> dict:
+    """The content of a JSON file that has a shape.
+
+    Parameters
+    ----------
+    file : Path
+    shape : pydantic model
+        What the code relies on; what else the file holds comes with it.
+    what, cure : str
+        What the file should be and what to do if it is not, for the sentence.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is no JSON or has another shape; the sentence says where in the file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{file}' is damaged ({error}); {cure}.") from None
+    except RecursionError:
+        raise UserError(f"'{file}' is damaged (it is nested too deeply); {cure}.") from None
+    if problem := misfit(content, shape):
+        raise UserError(f"'{file}' is not {what} ({problem}); {cure}.")
+    return content
+
+
+def misfit(content, shape: "type[BaseModel]") -> str | None:
+    """Where and how a value from outside differs from the shape that a pydantic model gives; None if it does not."""
+    from pydantic import ValidationError  # slow to load, and few commands read such files
+
+    try:
+        shape.model_validate(content, strict=True)
+        return None
+    except ValidationError as error:
+        first, others = error.errors(include_url=False)[0], error.error_count() - 1
+    place = ".".join(map(str, first["loc"]))
+    if not place:
+        problem = "not a JSON object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+    elif first["type"] == "missing":
+        problem = f"'{place}' is missing"
+    else:
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= 40 else f"{shown[:39]}…"
+        problem = f"'{place}' is {shown}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{problem}, and {others} more" if others else problem
+
+
+NAME = re.compile(r"\w[\w.-]*")
+NAME_BYTES = 200  # file systems take 255, and some names get endings
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of a file or folder: letters, digits, '.', '_' and '-', so that it is no path."""
+    return isinstance(text, str) and bool(NAME.fullmatch(text)) and len(text.encode("utf-8", "replace")) <= NAME_BYTES
+
+
+def checked_name(text: str, what: str) -> str:
+    """The name of a file or folder that a command is to make.
+
+    Raises
+    ------
+    UserError
+        If it is none, as a path is.
+    """
+    if not is_name(text):
+        raise UserError(
+            f"{str(text)[:80]!r} is not a name for {what}: use letters, digits, '.', '_' and '-', at most"
+            f" {NAME_BYTES} bytes, and begin with a letter or digit."
+        )
+    return text
+
+
+MARKER = ".gzlib.json"  # in a folder that a command made: what it is, and the SHA-256 of every file in it
+NOBODYS = {MARKER, ".DS_Store", "Thumbs.db", "desktop.ini"}  # made by no person
+
+
+def mark_folder(folder: Path, what: str):
+    """Say in a folder that a command made it, with which files, so that a later command may replace it.
+
+    Parameters
+    ----------
+    folder : Path
+    what : str
+        What the folder is; only a folder of the same kind is replaced.
+    """
+    content = {"what": what, "files": {name: _digest(file) for name, file in _files(folder).items()}}
+    replace_file(folder / MARKER, json.dumps(content, indent=0, sort_keys=True) + "\n")
+
+
+def check_replaceable(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Callable | None = None):
+    """Refuse a folder that a command may not replace, because something in it may be somebody's.
+
+    It may be new, empty, or one that :func:`mark_folder` has marked as of this kind and nothing was added to or
+    changed in since. It may not be a root, a home, or a folder that holds the working directory or one to ``keep``.
+
+    Parameters
+    ----------
+    folder : Path
+    what : str
+        What the command puts there.
+    keep : tuple of Path
+        Folders that must not go, such as the project.
+    own : callable, optional
+        ``own(folder, path below it)`` says of a file whether a command made it; in place of the marker.
+
+    Returns
+    -------
+    Path
+        The folder, absolute, without symbolic links.
+
+    Raises
+    ------
+    UserError
+    """
+    try:
+        folder = Path(folder).expanduser().resolve()
+        kept = [folder.anchor, Path.home().resolve(), Path.cwd(), *(Path(place).resolve() for place in keep if place)]
+    except (ValueError, OSError, RuntimeError) as error:  # NUL, a loop of links, no such user
+        raise UserError(f"{str(folder)!r} is not a path for {what} ({error}); choose another folder.") from None
+    if any(Path(place).is_relative_to(folder) for place in kept):
+        raise UserError(f"'{folder}' holds more than {what} can take the place of; choose a folder of its own.")
+    if not os.path.lexists(folder):
+        return folder
+    if not folder.is_dir():
+        raise UserError(f"'{folder}' is a file; choose a folder for {what}.")
+    if os.path.ismount(folder):
+        raise UserError(f"'{folder}' is a mounted disk; choose a folder on it for {what}.")
+    if foreign := foreign_file(folder, marked(folder, what) if own is None else partial(own, folder)):
+        raise UserError(
+            f"'{folder}' holds '{foreign}', which was not made or was changed since by this command; move it away, or"
+            f" choose another folder for {what}."
+        )
+    return folder
+
+
+def foreign_file(folder: Path, own: Callable[[str], bool]) -> str | None:
+    """The first file below a folder, as a path with ``/``, that is not a command's own; None if all are."""
+    return next((name for name, file in _files(folder).items() if file.is_symlink() or not own(name)), None)
+
+
+def marked(folder: Path, what: str) -> Callable[[str], bool]:
+    """Whether a file is as it was when the folder was marked."""
+    try:
+        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        listed = content["files"] if content["what"] == what else {}
+        return lambda name: name in listed and _digest(folder / name) == listed[name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return lambda name: False
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Everything below a folder that is no folder, by its path with ``/``; what systems leave in folders aside."""
+    found = {}
+    for place, folders, names in os.walk(folder, onerror=_cannot_look):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in [*names, *links]:
+            if name not in NOBODYS:
+                file = Path(place, name)
+                found[file.relative_to(folder).as_posix()] = file
+    return dict(sorted(found.items()))
+
+
+def _cannot_look(error: OSError):
+    raise UserError(f"'{error.filename}' cannot be read ({error.strerror}); choose another folder.") from None
+
+
+def _digest(file: Path) -> str | None:
+    if not file.is_file():  # a pipe would never end
+        return None
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def replace_folder(fresh: Path, folder: Path, what: str, *, keep: tuple[Path | None, ...] = ()):
+    """Put a folder that a command has just made in the place of an earlier one; see :func:`check_replaceable`.
+
+    Raises
+    ------
+    UserError
+        If the earlier folder may not be replaced; nothing is changed then.
+    NotWritten
+        If the operating system refuses.
+    """
+    mark_folder(fresh, what)
+    folder = check_replaceable(folder, what, keep=keep)
+    try:
+        doomed = _take_away(folder, what)
+        try:
+            os.replace(fresh, folder)
+        except OSError:
+            if doomed:
+                os.rename(doomed / folder.name, folder)
+            raise
+        if doomed:
+            shutil.rmtree(doomed)
+    except OSError as error:
+        raise not_written(folder, error) from None
+
+
+def remove_folder(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Callable | None = None):
+    """Delete a folder with what is in it, if :func:`check_replaceable` allows that."""
+    folder = check_replaceable(folder, what, keep=keep, own=own)
+    try:
+        if doomed := _take_away(folder, what, own):
+            shutil.rmtree(doomed)
+    except OSError as error:
+        raise not_written(folder, error) from None
+
+
+def _take_away(folder: Path, what: str, own: Callable | None = None) -> Path | None:
+    """Move a folder into a temporary one in one step, so that a crash leaves no half-emptied folder.
+
+    Looked at again there, so that a file that somebody put into it at the last moment comes back with it.
+    """
+    if not os.path.lexists(folder):
+        return None
+    doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
+    try:
+        os.rename(folder, doomed / folder.name)
+        try:
+            check_replaceable(doomed / folder.name, what, own=own)
+        except UserError:
+            os.rename(doomed / folder.name, folder)
+            raise
+    except BaseException:
+        with suppress(OSError):
+            doomed.rmdir()
+        raise
+    return doomed
 
 
 POLL_SECONDS = 0.5

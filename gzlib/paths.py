@@ -5,9 +5,11 @@ folders, and whoever works elsewhere uses the working directory's own.
 """
 
 import os
+import re
 from pathlib import Path
 
 from gzlib.errors import UserError
+from gzlib.files import checked_name
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = Path.cwd()
@@ -53,5 +55,23 @@ def stores() -> list[Path]:
 
 
 def run_folder(key: str) -> Path:
-    """Folder of a run: where its record lies, else where it would be made."""
+    """Folder of a run: where its record lies, else where it would be made.
+
+    Raises
+    ------
+    UserError
+        If the key could not be that of a run, such as a path.
+    """
+    checked_name(key, "a run")
     return next((store / key for store in stores() if (store / key / "run.json").is_file()), STORE / key)
+
+
+_RUN_FILE = re.compile(
+    r"(run|failed)\.json|weights\.safetensors|checkpoint(\.previous)?\.pt|progress\.jsonl|tensorboard/events[^/]*"
+    r"|\.lock|\.[\w.-]+\.tmp-\d+"
+)
+
+
+def is_run_file(name: str) -> bool:
+    """Whether a file, by its path below a run's folder, is one that making a run leaves there."""
+    return bool(_RUN_FILE.fullmatch(name))

@@ -6,6 +6,7 @@ Outside a build nothing is recorded, so library code may call :func:`note` anywh
 import json
 import numbers
 import os
+import re
 from pathlib import Path
 
 from gzlib import paths
@@ -50,7 +51,8 @@ def publish(**values):
     Parameters
     ----------
     **values : str or number
-        A string is shown as it is (Markdown and math work), a number as Python prints it: format it first.
+        A string is shown as it is (Markdown and math work, but see :func:`inert`; words that come from data need
+        :func:`gzlib.study.words`), a number as Python prints it: format it first.
 
     Raises
     ------
@@ -60,7 +62,21 @@ def publish(**values):
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
             raise UserError(f"publish({name}=...) takes text or a number, not {value!r}: format it first.")
-        note("variable", name=name, value=value if isinstance(value, str) else f"{value}")
+        note("variable", name=name, value=inert(value) if isinstance(value, str) else f"{value}")
+
+
+_RAW_BLOCK = re.compile(r"\s*(`{3,}) ?\{=html\}\n.*\n\1\s*", re.DOTALL)
+_ACTIVE = re.compile(r"<(?=[A-Za-z/!?])|(?<=\{\{)[<%]|(?<=[\]`])[(\[:{]|\{(?=\s*=)")
+
+
+def inert(markdown: str) -> str:
+    """Markdown that a chapter computed, without HTML, links, raw parts and shortcodes: its data may have brought them.
+
+    They are shown as they are written. A chapter that wants HTML shows one raw block and nothing else.
+    """
+    if _RAW_BLOCK.fullmatch(markdown):
+        return markdown
+    return _ACTIVE.sub(lambda match: f"&#{ord(match[0])};", markdown)
 
 
 def input_files(pattern: str) -> list[Path]:

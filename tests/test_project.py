@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gzlib import __version__, paths
-from gzlib.training.store import FIELDS
+from gzlib.training.store import Record
 
 PYPROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())
 
@@ -60,6 +60,6 @@ def test_committed_runs_are_whole():
         if name.endswith("run.json"):
             record = json.loads((paths.ROOT / name).read_text())
             assert record["key"] == name.split("/")[2]
-            assert record.keys() == FIELDS.keys()
+            assert record.keys() == Record.model_fields.keys()
             sources = [record["survey"]["source"], *(part["source"] for part in record["survey"]["parts"])]
             assert not any("/" in source for source in sources), "a committed run names a path of somebody's machine"

@@ -7,9 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,11 +28,11 @@ from gzlib.book.chapters import (
 )
 from gzlib.book.execute import execute, labelled, normalise, refusals
 from gzlib.book.fingerprint import fingerprint
-from gzlib.book.html.pages import preview
+from gzlib.book.html.pages import PAGES, preview
 from gzlib.book.variables import write_results
 from gzlib.config import PRESETS
 from gzlib.errors import UserError
-from gzlib.files import replace_file
+from gzlib.files import check_replaceable, checked_name, mark_folder, marked, remove_folder, replace_file
 from gzlib.identity import canonical_json, content_hash
 
 NOT_HERE = "[not in this experiment]"  # a number of a chapter that the experiment did not run
@@ -90,7 +90,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
         _refuse_bare_figures(notebook, page.path)
         known |= read_parameters(notebook, page.path)
     overrides = _overrides(notebooks, preset, parameters, known)
-    if overrides or name:
+    if overrides or name is not None:
         return _experiment(project, notebooks, overrides, name, force, say)
     built = Built()
     for page, notebook in notebooks.items():
@@ -197,11 +197,9 @@ def _experiment(project, notebooks, overrides, name, force, say):
 
 def _experiment_folder(project, overrides, name, force):
     """The experiment's folder, ready for its runs; one that holds another experiment is refused."""
-    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
-        raise UserError(f"{name!r} is no name for an experiment: use letters, digits, '.', '_' and '-'.")
-    folder = project / "experiments" / (name or _slug(overrides))
+    folder = project / "experiments" / checked_name(_slug(overrides) if name is None else name, "an experiment")
     if force:
-        _empty(folder)
+        remove_folder(folder, "an experiment", keep=(project,), own=_is_own)
     record, text = folder / "experiment.json", json.dumps({"parameters": overrides}, indent=1, sort_keys=True) + "\n"
     if record.is_file() and record.read_text(encoding="utf-8") != text:
         raise UserError(
@@ -234,12 +232,21 @@ def _slug(overrides):
     return f"{words}-{content_hash([[k, repr(v)] for k, v in sorted(overrides.items())])[:6]}"
 
 
-def _empty(folder):
-    """Take a folder away in one step, then delete it, so that a crash leaves no half-emptied experiment."""
-    if folder.exists():
-        doomed = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-        folder.rename(doomed / folder.name)
-        shutil.rmtree(doomed)
+# What a build makes in an experiment's folder beside runs, and pages, which have a marker of their own.
+_OWN = re.compile(
+    r"experiment\.json|_variables\.yml|chapters/[^/]+\.ipynb|runs/\.survey-[0-9a-f]+\.lock"
+    r"|surveys/[^/]+/[^/]*\.(npy|parquet|json|csv)|surveys/\..+"
+)
+
+
+def _is_own(folder, name):
+    """Whether a file of an experiment, by its path below the folder, was made by a build."""
+    top, _, rest = name.partition("/")
+    if top == "runs" and "/" in rest:
+        return paths.is_run_file(rest.partition("/")[2])
+    if top == "book":
+        return marked(folder / top, PAGES)(rest)
+    return bool(_OWN.fullmatch(name))
 
 
 def _refuse_bare_figures(notebook, page):
@@ -312,10 +319,14 @@ def render(project=None, *, open=False, install=True, say=print):
         _install_quarto()
         quarto = find_quarto()
     if quarto:
+        # Quarto empties the folder by itself.
+        pages = project / book_config(project)["project"].get("output-dir", "_book")
+        check_replaceable(pages, PAGES, keep=(project, paths.ROOT))
         environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
-        if subprocess.run([quarto, "render"], cwd=project, env=environment, check=False).returncode:
+        if _run_whole([quarto, "render"], cwd=project, env=environment):
             raise UserError("Quarto could not render the book; its message stands above.")
-        page = project / book_config(project)["project"].get("output-dir", "_book") / "index.html"
+        mark_folder(pages, PAGES)
+        page = pages / "index.html"
     else:
         say("No Quarto 1.7 or newer here, so this is the preview: the same pages, without search.")
         page = preview(project)
@@ -343,12 +354,22 @@ def _install_quarto():
     """Try the PyPI package, which downloads Quarto itself while it is built; whether it worked, the caller looks."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--retries", "0"]
     command += ["--disable-pip-version-check", f"quarto-cli>={MINIMUM[0]}.{MINIMUM[1]}"]
-    # A session of its own, so that the build processes which pip starts end with it.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    with suppress(subprocess.TimeoutExpired):
+        _run_whole(command, seconds=INSTALL_SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+GRACE_SECONDS = 4.0  # for a program that is told to stop
+
+
+def _run_whole(command, *, seconds=None, **options) -> int:
+    """The status of a program, in a session of its own, so that whatever it started ends with it."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
     try:
-        process.wait(INSTALL_SECONDS)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
+        return process.wait(seconds)
+    except BaseException:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+        raise

@@ -8,15 +8,17 @@ import base64
 import logging
 import os
 import re
+import signal
 import struct
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from gzlib import trace
 from gzlib.book.chapters import cell_options, where
 from gzlib.book.fingerprint import package_folder
-from gzlib.errors import UserError
+from gzlib.errors import UserError, handling, stop_at_once
 
 
 def execute(notebook, page, *, project, runs, surveys=None):
@@ -67,15 +69,17 @@ def execute(notebook, page, *, project, runs, surveys=None):
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_import_root(project)), os.environ.get("PYTHONPATH")])),
         }
+        kernels = []
         try:
-            executed = papermill.execute_notebook(
-                notebook,
-                None,
-                kernel_name="python3",
-                progress_bar=sys.stderr.isatty(),
-                stderr_file=sys.stderr,
-                kernel_manager_class=_kernel_manager(environment),
-            )
+            with handling(partial(_stop, kernels)):
+                executed = papermill.execute_notebook(
+                    notebook,
+                    None,
+                    kernel_name="python3",
+                    progress_bar=sys.stderr.isatty(),
+                    stderr_file=sys.stderr,
+                    kernel_manager_class=_kernel_manager(environment, kernels),
+                )
         except PapermillExecutionError as error:
             place = where(page, notebook.cells[error.cell_index])
             raise UserError(f"{place} failed: {error.ename}: {error.evalue}") from error
@@ -88,12 +92,27 @@ def _import_root(project):
     return package_folder(project).resolve().parent
 
 
-def _kernel_manager(environment):
-    """A kernel manager class for the running interpreter, whatever kernels named python3 are installed."""
+def _stop(kernels: list, number: int, frame):
+    """Have the kernel stop as after SIGTERM, so that a run in it writes its checkpoint, and end the build."""
+    for kernel in kernels:
+        if process := getattr(kernel.provisioner, "process", None):
+            process.send_signal(signal.SIGTERM)
+    stop_at_once(number, frame)
+
+
+def _kernel_manager(environment, kernels: list):
+    """A kernel manager class for the running interpreter, whatever kernels named python3 are installed.
+
+    Its instances enter themselves into ``kernels``.
+    """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
     class ThisInterpreter(AsyncKernelManager):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            kernels.append(self)
+
         @property
         def kernel_spec(self):
             return KernelSpec(
@@ -157,6 +176,8 @@ def _plain_result(output):
     output.metadata = type(output)({"image/png": sizes} if sizes else {})
     if len(output.data) > 1:
         output.data.pop("text/plain", None)  # the poor cousin of the picture or table beside it
+    if "text/markdown" in output.data:
+        output.data["text/markdown"] = trace.inert(output.data["text/markdown"])
     if "image/png" in output.data:
         png = base64.b64decode(output.data["image/png"])
         output.data["image/png"] = base64.b64encode(strip_png(png)).decode()

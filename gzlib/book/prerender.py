@@ -12,7 +12,7 @@ from pathlib import Path
 def main():
     from gzlib.book.builder import build
     from gzlib.book.chapters import book_inputs
-    from gzlib.errors import UserError
+    from gzlib.errors import UserError, handling, stop_at_once
 
     root = Path.cwd()  # Quarto starts its scripts there
     try:
@@ -20,7 +20,8 @@ def main():
         names = {Path(os.path.relpath(root / line, root)).as_posix() for line in asked}
         chapters = [page.stem for page in book_inputs(root) if page.is_notebook and page.path in names]
         if chapters or not asked:
-            build(only=chapters, project=root)
+            with handling(stop_at_once):
+                build(only=chapters, project=root)
     except UserError as error:
         sys.exit(f"gzlib: {error}")
 

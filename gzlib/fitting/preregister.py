@@ -3,11 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gzlib.errors import UserError
-from gzlib.files import replace_file
+from gzlib.files import read_checked, replace_file
 
 FORMAT = 1
 
@@ -56,17 +58,61 @@ def store_forecast(path, forecast, *, question, data_key, date, **more):
     return digest
 
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Row(BaseModel):
+    """One forecast; the coordinates of its dimensions come with it."""
+
+    model_config = ConfigDict(extra="allow")
+    median: Number | None
+    lower: Number | None
+    upper: Number | None
+    lead: Number | None = None
+
+
+class _Forecast(BaseModel):
+    """What a stored forecast holds, as far as the code relies on it."""
+
+    model_config = ConfigDict(extra="allow")
+    format: Literal[1]
+    sha256: str
+    question: str
+    data_key: str
+    date: str
+    x: str
+    dims: list[str]
+    level: Annotated[float, Field(gt=0, lt=1)]
+    kind: str
+    rows: list[_Row]
+
+    @model_validator(mode="after")
+    def _labelled(self):
+        for number, row in enumerate(self.rows):
+            for dim in self.dims:
+                value = (row.model_extra or {}).get(dim)
+                if isinstance(value, bool) or not isinstance(value, str | int | float):
+                    raise ValueError(f"'rows.{number}.{dim}' is {value!r}: it must be a text or a number")
+        return self
+
+
 def load_forecast(path):
-    """The content of a stored forecast; raises UserError if it was changed since or is no forecast."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        digest = content.pop("sha256")
-    except FileNotFoundError as error:
-        raise UserError(f"There is no stored forecast {path}: store one with store_forecast.") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is not a stored forecast: it is no JSON object with a sha256.") from error
+    """The content of a stored forecast.
+
+    Raises
+    ------
+    UserError
+        If it was changed since, or is no forecast.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"There is no stored forecast '{path}': store one with store_forecast.")
+    content = read_checked(path, _Forecast, what="a stored forecast", cure="restore it from git")
+    digest = content.pop("sha256")
     if digest != _digest(content):
-        raise UserError(f"{path} was changed after it was stored: its content does not match its sha256.")
+        raise UserError(
+            f"'{path}' was changed after it was stored: its content does not match its sha256; restore it from git."
+        )
     return content
 
 
@@ -122,5 +168,5 @@ def _plain(value):
 
 
 def _digest(content):
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,5 +1,6 @@
 """Where an encoder's starting weights come from: random, ImageNet, or an earlier run."""
 
+import hashlib
 import importlib.metadata
 import importlib.util
 from functools import lru_cache
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from gzlib import paths
 from gzlib.data.hub import hub_reachable, offline_unless
 from gzlib.errors import UserError
+from gzlib.files import is_name, write_whole
 from gzlib.identity import file_hash
 from gzlib.models.encoders import Encoder, build_encoder
 
@@ -38,15 +41,70 @@ def load_encoder(name: str, weights: str, *, drop_path: float = 0.0) -> Encoder:
     if weights == "random":
         return encoder
     if weights == "imagenet":
-        encoder.network.load_state_dict(imagenet_state(name), strict=False)
+        state = imagenet_state(name)
+        _refuse_nonfinite(state, f"The ImageNet weights of '{name}'")
+        encoder.network.load_state_dict(state, strict=False)
         return encoder
-    state = load_file(run_weights(weights))
+    state = read_weights(run_weights(weights))
     state = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     try:
         encoder.load_state_dict(state)
     except RuntimeError:
         raise UserError(f"Run '{weights}' holds the weights of another encoder than '{name}'.") from None
     return encoder
+
+
+def write_weights(file: Path, state: dict[str, torch.Tensor]):
+    """Store weights as safetensors, with a checksum of them in the file's metadata.
+
+    Raises
+    ------
+    UserError
+        If one of them is not finite.
+    NotWritten
+        If the file cannot be written.
+    """
+    _refuse_nonfinite(state, "The weights of this run")
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    content = save(state, metadata={"sha256": _state_hash(state)})
+    write_whole(file, lambda target: target.write(content))
+
+
+def read_weights(file: Path) -> dict[str, torch.Tensor]:
+    """Weights that :func:`write_weights` stored, or of any other safetensors file, which then has no checksum.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged or truncated, or a weight is not finite.
+    """
+    damaged = (
+        f"The weights '{file}' are damaged or truncated; delete the file, then make them again with 'gzlib rerun'."
+    )
+    try:
+        with safe_open(file, "pt") as stored:
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, no mapping
+            digest = (stored.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError):
+        raise UserError(damaged) from None
+    if digest not in (None, _state_hash(state)):
+        raise UserError(damaged)
+    _refuse_nonfinite(state, f"The weights '{file}'")
+    return state
+
+
+def _state_hash(state: dict[str, torch.Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _refuse_nonfinite(state: dict[str, torch.Tensor], what: str):
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{what} hold numbers that are not finite, in '{name}'; they can't be used.")
 
 
 def weights_identity(name: str, weights: str) -> dict | None:
@@ -76,10 +134,10 @@ def _hash_of(file: Path, changed: int) -> str:
 
 def run_weights(key: str) -> Path:
     """File of a run's weights; UserError if it is not on this machine."""
-    files = [store / key / "weights.safetensors" for store in paths.stores()]
+    files = [store / key / "weights.safetensors" for store in paths.stores() if is_name(key)]
     if file := next((file for file in files if file.is_file()), None):
         return file
-    if (paths.run_folder(key) / "run.json").is_file():
+    if is_name(key) and (paths.run_folder(key) / "run.json").is_file():
         raise UserError(
             f"Run '{key}' is recorded but its weights are not on this machine (they are never committed):"
             f" make them again with 'gzlib rerun {key}'."

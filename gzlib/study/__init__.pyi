@@ -18,4 +18,7 @@ from .registered import register_forecast as register_forecast  # store a foreca
 from .registered import run_outcome as run_outcome  # make the runs that a stored forecast is about
 from .registered import stored_forecasts as stored_forecasts  # stored forecasts of a study beside their outcomes
 from .tables import in_words as in_words  # what a count says
+from .tables import label_words as label_words  # strangers' words for a figure
+from .tables import markdown_table as markdown_table  # a table whose words are shown as they are
 from .tables import note_table as note_table  # a sentence in place of a table
+from .tables import words as words  # strangers' words for prose

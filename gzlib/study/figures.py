@@ -7,6 +7,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.ticker import LogFormatter, NullFormatter
 
+from gzlib.study.tables import label_words
+
 # Okabe & Ito's palette, told apart by colour-blind readers; order fixed so that a thing keeps its colour in the book.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -38,7 +40,7 @@ def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):
         axis.set_axis_off()
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image, interpolation="nearest")
-        axis.set_title(title, fontsize=6.5, pad=2)
+        axis.set_title(label_words(title), fontsize=6.5, pad=2)
     figure.tight_layout(pad=0.3)
     return figure
 
@@ -51,7 +53,7 @@ def vote_fractions(fractions: dict[str, np.ndarray], *, columns: int = 4):
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, fractions.items(), strict=False):
         axis.hist(values, bins=np.linspace(0, 1, 21), weights=np.full(len(values), 1 / max(len(values), 1)))
-        axis.set_title(name, fontsize=7)
+        axis.set_title(label_words(name), fontsize=7)
         axis.tick_params(labelsize=7)
     figure.supxlabel("fraction of a galaxy's votes", fontsize=8)
     figure.supylabel("fraction of galaxies", fontsize=8)
@@ -63,7 +65,7 @@ def question_bars(values: pd.Series, *, label: str):
     """Horizontal bars, one for each question, in the given order from the top."""
     figure, axis = plt.subplots(figsize=(6.4, 0.22 * len(values) + 0.7))
     axis.barh(range(len(values)), values, height=0.7)
-    axis.set_yticks(range(len(values)), values.index, fontsize=7)
+    axis.set_yticks(range(len(values)), map(label_words, values.index), fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)
@@ -122,7 +124,7 @@ def small_multiples(
         _draw_curves(axis, loss.sel({panel: name}).dropna(hue, how="all").dropna("n_train", how="all"), hue, inside)
         measured = loss.n_train.values
         log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
-        axis.set_title(name, fontsize=7)
+        axis.set_title(label_words(name), fontsize=7)
         axis.tick_params(labelsize=6.5, which="both")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.tight_layout(pad=0.6, rect=(0.02, 0.02, 1, 1 - 0.22 / (height * rows + 0.5)))
@@ -139,7 +141,9 @@ def _draw_curves(axis, loss, hue, band):
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         spread = np.abs(np.stack([curve.min("seed") - mean, curve.max("seed") - mean]))
         line = "none" if band is not None else "-"
-        axis.errorbar(n, mean, spread, color=colour, marker=marker, linestyle=line, elinewidth=1, label=str(name))
+        axis.errorbar(
+            n, mean, spread, color=colour, marker=marker, linestyle=line, elinewidth=1, label=label_words(name)
+        )
         if band is not None and name in band[hue].values:
             fitted = band.sel({hue: name})
             axis.plot(fitted.n_train, fitted["median"], color=colour, linewidth=1)
@@ -192,8 +196,10 @@ def intervals(values: pd.DataFrame, *, label: str, group: str | None = None):
         rows = np.flatnonzero(values[group] == name) if group else np.arange(len(values))
         part = values.iloc[rows]
         errors = np.abs(np.stack([part.estimate - part.low, part.high - part.estimate]))
-        axis.errorbar(part.estimate, rows, xerr=errors, fmt=MARKERS[i], color=COLOURS[i], elinewidth=1, label=name)
-    axis.set_yticks(range(len(values)), values.index, fontsize=7)
+        axis.errorbar(
+            part.estimate, rows, xerr=errors, fmt=MARKERS[i], color=COLOURS[i], elinewidth=1, label=label_words(name)
+        )
+    axis.set_yticks(range(len(values)), map(label_words, values.index), fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel(label)
     if group:
@@ -207,8 +213,10 @@ def histories(panels: dict[str, dict[str, dict]]):
     figure, axes = plt.subplots(1, len(panels), figsize=(7.4, 2.9), sharey=True, squeeze=False)
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
         for i, (label, history) in enumerate(lines.items()):
-            axis.plot(history["examples"], history["val_loss"], color=COLOURS[i], marker=MARKERS[i], label=label)
-        axis.set_title(title, fontsize=8)
+            axis.plot(
+                history["examples"], history["val_loss"], color=COLOURS[i], marker=MARKERS[i], label=label_words(label)
+            )
+        axis.set_title(label_words(title), fontsize=8)
         axis.set_xlabel("galaxies seen")
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -232,7 +240,9 @@ def linear_against_full(errors: pd.DataFrame):
     axis.set_ylabel("test error, full finetuning")
     named = [(COLOURS[i], "o", name) for i, name in enumerate(dict.fromkeys(errors.start))]
     named += [("0.4", MARKERS[i], name) for i, name in enumerate(tasks)]
-    handles = [mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=name) for c, m, name in named]
+    handles = [
+        mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name)) for c, m, name in named
+    ]
     axis.legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
@@ -262,14 +272,21 @@ def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
             place = np.arange(len(rows)) + (i - (len(hues) - 1) / 2) * step
             errors = np.abs(np.stack([one.estimate - one.low, one.high - one.estimate]))
             axis.errorbar(
-                one.estimate, place, xerr=errors, fmt=MARKERS[i], color=COLOURS[i], elinewidth=1, ms=3, label=str(name)
+                one.estimate,
+                place,
+                xerr=errors,
+                fmt=MARKERS[i],
+                color=COLOURS[i],
+                elinewidth=1,
+                ms=3,
+                label=label_words(name),
             )
         for i in range(0, len(rows), 2):
             axis.axhspan(i - 0.5, i + 0.5, color="0.5", alpha=0.08, linewidth=0)
         axis.set_xlabel(label)
         axis.set_xlim(left=min(0, axis.get_xlim()[0]))
         axis.grid(axis="y", visible=False)
-    axes[0, 0].set_yticks(range(len(rows)), rows, fontsize=7)
+    axes[0, 0].set_yticks(range(len(rows)), map(label_words, rows), fontsize=7)
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
     return figure
@@ -300,7 +317,7 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
     for i, name in enumerate(loss.encoder.values):
         flops = cost(N[i], D)
-        money.plot(flops, mean.sel(encoder=name), MARKERS[i], color=COLOURS[i], label=str(name))
+        money.plot(flops, mean.sel(encoder=name), MARKERS[i], color=COLOURS[i], label=label_words(name))
     if frontier is not None:
         near = frontier.where(D[-1] * 4 >= frontier.D)
         inside = near.where(near.bracketed)
@@ -368,7 +385,9 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
         colour, place = COLOURS[i % len(COLOURS)], part.n_train * 1.05**i  # side by side, not one over the other
         if name in pilots:
             curve = pilots[name].dropna("n_train")
-            axis.plot(curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{name}, pilot")
+            axis.plot(
+                curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{label_words(name)}, pilot"
+            )
         errors = np.abs(np.stack([part.forecast - part.lower, part.upper - part.forecast]))
         axis.errorbar(place, part.forecast, errors, fmt="_", ms=10, color=colour, capsize=4, label="forecast")
         if part.outcome.notna().any():

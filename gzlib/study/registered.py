@@ -3,12 +3,15 @@
 import datetime
 import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field
 
 from gzlib import paths
 from gzlib.errors import UserError
+from gzlib.files import checked_name, misfit
 from gzlib.fitting import forecast, judge_forecast, load_forecast, store_forecast
 from gzlib.identity import canonical_json
 from gzlib.study.presets import pretraining_study
@@ -16,6 +19,37 @@ from gzlib.trace import input_files, note
 from gzlib.training import key_of, load_runs, read_run, sweep
 
 PATTERN = "data/forecasts/*.json"  # below the project's root
+
+
+class _Study(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    preset: str
+    source: str
+    encoders: list[str]
+    seeds: list[int]
+    pilot: list[int]
+    targets: list[int]
+
+
+class _Expected(BaseModel):
+    encoder: str
+    n_train: Annotated[int, Field(gt=0)]
+    seed: int
+    key: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+
+class _Registered(BaseModel):
+    """What a registered forecast holds besides."""
+
+    study: _Study
+    expected: Annotated[list[_Expected], Field(min_length=1)]
+
+
+def _registered(path) -> dict:
+    content = load_forecast(path)
+    if problem := misfit(content, _Registered):
+        raise UserError(f"'{path}' is not a registered forecast ({problem}); restore it from git.")
+    return content
 
 
 def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders, seeds=(0, 1, 2), level=0.95):
@@ -65,7 +99,7 @@ def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders
 
 def run_outcome(name):
     """Train the runs that a stored forecast is about; returns their records."""
-    content = load_forecast(_path(name))
+    content = _registered(_path(name))
     choice, targets = content["study"], content["study"]["targets"]
     keys = {run["key"] for run in content["expected"]}
     if keys != {run["key"] for run in _expected(choice, targets)}:
@@ -84,7 +118,7 @@ def judge_registered(path):
     content : dict, the stored forecast
     rows : list of dict
     """
-    content = load_forecast(path)
+    content = _registered(path)
     losses = {}
     for run in content["expected"]:
         note("run", key=run["key"])  # also while it is missing: a chapter is stale once the outcome arrives
@@ -109,7 +143,7 @@ def stored_forecasts(*, preset=None, source=None, encoders=None):
     """
     chosen = []
     for file in input_files(PATTERN):
-        study = load_forecast(file)["study"]
+        study = _registered(file)["study"]
         wanted = preset in (None, study["preset"]) and source in (None, study["source"])
         if wanted and (encoders is None or set(study["encoders"]) <= set(encoders)):
             chosen.append(judge_registered(file))
@@ -118,14 +152,20 @@ def stored_forecasts(*, preset=None, source=None, encoders=None):
 
 def pilot_losses(content):
     """Losses of the pilot of a stored forecast, DataArray (encoder, n_train, seed); None where its runs are gone."""
-    records = [read_run(key) for key in json.loads(content["data_key"])]
+    try:
+        keys = json.loads(content["data_key"])
+    except ValueError:
+        keys = None
+    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        raise UserError(f"The forecast of '{content['question']}' does not name the runs that it was made from.")
+    records = [read_run(key) for key in keys]
     if any(record is None for record in records):
         return None
     return load_runs(records, dims=["encoder", "n_train", "seed"], values={"loss": "loss"}).loss
 
 
 def _path(name) -> Path:
-    return paths.project() / "data" / "forecasts" / f"{name}.json"
+    return paths.project() / "data" / "forecasts" / f"{checked_name(name, 'a forecast')}.json"
 
 
 def _jobs(choice, sizes):

@@ -10,6 +10,7 @@ from IPython.display import Image
 from gzlib.data import Question, load_schema
 from gzlib.errors import UserError
 from gzlib.sky import CAMPAIGNS, look, simulate, volunteers
+from gzlib.study.tables import label_words
 
 
 def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: int = 2):
@@ -31,7 +32,7 @@ def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: 
         axis.set_axis_off()
     for axis, (title, pictures) in zip(axes.flat, images.items(), strict=False):
         axis.imshow(contact_sheet(pictures, columns), interpolation="antialiased")
-        axis.set_title(title, fontsize=8, pad=3)
+        axis.set_title(label_words(title), fontsize=8, pad=3)
     figure.subplots_adjust(0.004, 0.004, 0.996, 1 - 0.22 / height, wspace=0.015, hspace=0.24 * down / height * 1.1)
     return figure
 

@@ -1,14 +1,17 @@
-"""Tables of the chapters: what the stored benchmarks measured, and words for counts."""
+"""Tables of the chapters: what the stored benchmarks measured, words for counts, and strangers' words in pages."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from gzlib import paths
 from gzlib.errors import UserError
@@ -34,6 +37,69 @@ def in_words(yes, noun):
 def note_table(text: str) -> str:
     """A sentence as a table of one cell: what a numbered table shows when there is nothing to tabulate."""
     return f"|   |\n|:--|\n| {text} |"
+
+
+_SPACE = re.compile(r"[ \t\n\r\f\v\x85\u2028\u2029]+")
+# What sets the direction of the text that follows, is no character, or cannot be stored.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+# Punctuation means something to Markdown, HTML, math or Quarto, but for some of it inside of words.
+_MEANS = re.compile(r"(?<![^\W_])[.,\-_/+%]|[.,\-_/+%](?![^\W_])|[!-+:-@\[-^`{-~]|(?<=0)x(?=[0-9a-fA-F]{6})")
+
+
+def one_line(text) -> str:
+    """Text from anywhere on one line, each unprintable character replaced by U+FFFD."""
+    text = _UNSEEN.sub("\ufffd", _SPACE.sub(" ", str(text)).strip())
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cn", "Cc") else c for c in text)
+
+
+def words(text) -> str:
+    """Text that comes from data, such as a class or a file name, for a page: shown letter by letter, never markup.
+
+    Whatever means something to Markdown, HTML or Quarto becomes a character reference; a page's tables
+    (:func:`markdown_table`) do this by themselves, prose needs it (``publish(name=words(name))``). Text that runs from
+    right to left does not turn what stands around it.
+
+    Returns
+    -------
+    str
+        Markdown, on one line.
+    """
+    text = one_line(text)
+    turns = any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
+    text = _MEANS.sub(lambda match: f"&#{ord(match[0])};", text)
+    return f"\u2068{text}\u2069" if turns else text
+
+
+def label_words(text, most: int = 60) -> str:
+    """Text that comes from data, for a figure: on one line, no math, at most so many characters."""
+    text = one_line(text)
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    # matplotlib leaves labels out of legends that begin with an underscore.
+    return text.replace("$", r"\$").replace("_", "\u2009_", 1 if text.startswith("_") else 0)
+
+
+def markdown_table(frame: pd.DataFrame, *, index: bool = True, **options) -> str:
+    """A table as Markdown, in which every text, the headings' too, is shown as it is (:func:`words`).
+
+    Parameters
+    ----------
+    frame : DataFrame
+    index : bool
+        Whether the index makes the first columns.
+    **options
+        Of ``tabulate``: ``floatfmt``, ``intfmt``, ``disable_numparse``, ...
+    """
+    heads, columns = list(frame.columns), [list(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    if index:
+        heads = ["" if name is None else name for name in frame.index.names] + heads
+        columns = [list(frame.index.get_level_values(i)) for i in range(frame.index.nlevels)] + columns
+    texts = [i for i, column in enumerate(columns) if column and all(isinstance(v, str) for v in column)]
+    if options.get("disable_numparse") is not True:  # a name such as 007 is no number
+        options["disable_numparse"] = sorted({*texts, *(options.get("disable_numparse") or ())})
+    rows = [[words(value) if isinstance(value, str) else value for value in row] for row in zip(*columns, strict=True)]
+    return tabulate(rows, [words(name) for name in heads], tablefmt="pipe", **options)
 
 
 COLUMNS = ["name", "value", "unit", "goal", "ok", "detail"]
@@ -218,10 +284,11 @@ def provenance(records: list[dict]) -> pd.DataFrame:
         config, made = record["config"], record["provenance"]
         row = {"key": record["key"], "kind": record["kind"], "n": config["n_train"]}
         row |= {name: config.get(name, "") for name in ("mode", "encoder", "weights", "seed")}
-        row |= {name: made[name] for name in ("seconds", "device", "torch", "timm", "python")}
+        row |= {name: made.get(name) or "" for name in ("device", "torch", "timm", "python")}
+        row["seconds"] = made["seconds"]
         row["what"] = config.get("task", record["survey"]["source"])
         row["result"] = record["metrics"]["loss" if record["kind"] == "pretrain" else "error"]
-        rows.append(row | {"survey": record["survey"]["fingerprint"][:8], "git": (made["git"] or "")[:7]})
+        rows.append(row | {"survey": record["survey"]["fingerprint"][:8], "git": (made.get("git") or "")[:7]})
     return pd.DataFrame(rows, columns=list(PROVENANCE))
 
 

@@ -1,22 +1,47 @@
 """Checkpoints, and stopping: the whole state of a run, written when time is up or a signal asks."""
 
+import hashlib
+import io
+import os
 import pickle
 import signal
-import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from gzlib.errors import UserError
+from gzlib.errors import Stopped, UserError, handling
 from gzlib.files import write_whole
+
+SEAL = b"\ngzlib checkpoint, SHA-256 "  # before 64 hexadecimal digits, which end the file
+
+
+class _Hashed:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file):
+        self.file, self.hash = file, hashlib.sha256()
+
+    def write(self, data) -> int:
+        self.hash.update(data)
+        return self.file.write(data)
+
+    def flush(self):
+        self.file.flush()
+
+
+def previous_of(path: Path) -> Path:
+    """Where the checkpoint before the present one is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def save_checkpoint(
     path: Path, model, optimiser, *, key: str, step: int, best: dict | None, history: dict, averaged=None
 ):
-    """Write the state before ``step``. No random state is needed: each step seeds its own.
+    """Write the state before ``step``, with a checksum; the checkpoint before it is kept beside it.
+
+    No random state is needed: each step seeds its own.
 
     Parameters
     ----------
@@ -34,14 +59,29 @@ def save_checkpoint(
     state["averaged"] = averaged and averaged.state_dict()
 
     def write(file):
+        hashed = _Hashed(file)
         try:
-            torch.save({**state, "history": history, "key": key}, file)
+            torch.save({**state, "history": history, "key": key}, hashed)
+            file.write(SEAL + hashed.hash.hexdigest().encode())
         except RuntimeError as error:  # closing its archive, torch hides why the disk refused
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
+        _keep_previous(path)
 
     write_whole(path, write)
+
+
+def _keep_previous(path: Path):
+    spare, previous = path.with_name(f".{path.name}.previous.tmp-{os.getpid()}"), previous_of(path)
+    with suppress(FileNotFoundError):  # the first one
+        try:
+            os.link(path, spare)
+            os.replace(spare, previous)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links
+            os.replace(path, previous)
 
 
 def load_checkpoint(
@@ -49,8 +89,9 @@ def load_checkpoint(
 ) -> dict | None:
     """Put a stored state into the model, the optimiser and the averaged weights where there are any.
 
-    A file that cannot be read is as good as none, since training from the start gives the same result: a line says so
-    and the next checkpoint takes its place. One that belongs to another run is not touched.
+    A file that is damaged or truncated is as good as none, since training from an earlier state gives the same result:
+    the checkpoint before it is taken, or the run starts from scratch, and a line says so. One that belongs to another
+    run is not touched.
 
     Returns
     -------
@@ -61,44 +102,44 @@ def load_checkpoint(
     UserError
         If the checkpoint belongs to another run or holds another model.
     """
-    if not path.is_file():
-        return None
     device = next(model.parameters()).device
+    for file in (path, previous_of(path)):
+        if not file.is_file():
+            continue
+        if (stored := _read(file, device)) is None:
+            instead = "going on from the one before it" if file == path and previous_of(path).is_file() else ""
+            report(f"The checkpoint '{file}' is damaged or truncated; {instead or 'restarting from scratch'}.")
+            continue
+        if not isinstance(stored, dict) or not {"model", "optimiser", "step", "best", "history", "key"} <= set(stored):
+            raise UserError(f"'{file}' is not a checkpoint of this program; delete it to start from scratch.")
+        if stored["key"] != key:
+            raise UserError(f"'{file}' is the checkpoint of run '{stored['key']}', not of '{key}'; delete or move it.")
+        try:
+            model.load_state_dict(stored["model"])
+            optimiser.load_state_dict(stored["optimiser"])
+            if averaged:
+                averaged.load_state_dict(stored["averaged"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"'{file}' holds another model than this run's; delete it to start from scratch.") from None
+        return stored
+    return None
+
+
+def _read(file: Path, device: torch.device):
+    """What a checkpoint holds; None if it is not as it was written."""
     try:
-        stored = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError):
-        report(f"The checkpoint '{path}' is damaged or cut short; the run starts anew.")
+        content = file.read_bytes()
+        body, seal, digest = content[: -len(SEAL) - 64], content[-len(SEAL) - 64 : -64], content[-64:]
+        if seal != SEAL or hashlib.sha256(body).hexdigest().encode() != digest:
+            return None
+        return torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError):
         return None
-    if not isinstance(stored, dict) or not {"model", "optimiser", "step", "best", "history", "key"} <= set(stored):
-        raise UserError(f"'{path}' is no checkpoint of this program; delete it to start the run anew.")
-    if stored["key"] != key:
-        raise UserError(f"'{path}' is the checkpoint of run '{stored['key']}', not of '{key}'; delete it or move it.")
-    try:
-        model.load_state_dict(stored["model"])
-        optimiser.load_state_dict(stored["optimiser"])
-        if averaged:
-            averaged.load_state_dict(stored["averaged"])
-    except (RuntimeError, ValueError, KeyError):
-        raise UserError(f"'{path}' holds another model than this run's; delete it to start the run anew.") from None
-    return stored
-
-
-# EX_TEMPFAIL of sysexits.h, 'try again later': the same command goes on from the checkpoint. A batch system can tell
-# it from 143, the status of a program that SIGTERM killed before it could keep anything. torchrun
-# itself leaves with 1 in either case.
-EXIT_STATUS = 75
-
-
-class Stopped(SystemExit):
-    """Raised after SIGTERM, when the state is safe; the program exits with status 75 unless somebody catches it."""
-
-    def __init__(self):
-        super().__init__(EXIT_STATUS)
 
 
 @contextmanager
 def stop_requests():
-    """Collect SIGTERM and SIGINT instead of dying of them: yields the list of the signals that came.
+    """Collect SIGTERM, SIGINT and SIGHUP instead of dying of them: yields the list of the signals that came.
 
     A second SIGINT is a KeyboardInterrupt at once. Outside the main thread, where Python allows no handlers, the list
     stays empty. The handlers that were there before come back at the end.
@@ -110,19 +151,10 @@ def stop_requests():
             raise KeyboardInterrupt
         requests.append(number)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # None means a handler that Python cannot put back; SIG_IGN, that somebody wants the signal unheard.
-            if signal.getsignal(number) not in (None, signal.SIG_IGN):
-                before[number] = signal.signal(number, note)
-    try:
+    with handling(note):
         yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def leave(requests: list[int]):
-    """End the program as the first signal asks: Stopped for SIGTERM, KeyboardInterrupt for SIGINT."""
+    """End the program as the first signal asks: KeyboardInterrupt for SIGINT, Stopped for any other."""
     raise KeyboardInterrupt if requests[:1] == [signal.SIGINT] else Stopped

@@ -24,6 +24,8 @@ from gzlib.training.distributed import autocast
 from gzlib.training.monitor import silent, telling
 from gzlib.training.workers import Pace
 
+WORTH_A_CHECKPOINT = 5.0  # seconds of training, at its end
+
 
 def adamw(model: nn.Module, recipe: Recipe, *, device: torch.device) -> torch.optim.Optimizer:
     """AdamW over a model's parameters, in one kernel where torch has it, or the recipe's relative of it."""
@@ -210,7 +212,7 @@ def fit(
     NonFiniteLoss
         With the step, the learning rate and the galaxies of the batch.
     gzlib.training.checkpoint.Stopped, KeyboardInterrupt
-        After SIGTERM or SIGINT, once the checkpoint is written.
+        After SIGTERM, SIGHUP or SIGINT, once the checkpoint is written.
     UserError
         If the checkpoint is another run's.
     """
@@ -270,8 +272,11 @@ def fit(
             read(keep=0 if validate else 1)
             if validate:
                 watched.make()
-                val_loss = evaluate(watched.module, loss_of, val, device=device, precision=recipe.precision)
+                how = {"device": device, "precision": recipe.precision, "stops": stops}
+                val_loss = evaluate(watched.module, loss_of, val, **how)
                 model.train()
+            # A validation that a stop cut short is made again when the run goes on.
+            if validate and val_loss is not None:
                 if not math.isfinite(val_loss):
                     what = f"The validation loss is {val_loss} after {step} steps; lower the learning rate."
                     raise NonFiniteLoss(what, step=step, learning_rate=rate_at(step - 1), loss=str(val_loss))
@@ -286,7 +291,9 @@ def fit(
             finished = step == last or history.spent(recipe.patience)
             due = checkpoint is not None and time.monotonic() - saved > checkpoint_seconds
             due, stop = distributed.anywhere(due, bool(stops))
-            if stop or (due and not finished):
+            if finished:  # the test that follows may be interrupted, too
+                due = checkpoint is not None and time.monotonic() - saved > WORTH_A_CHECKPOINT
+            if stop or due:
                 read(keep=0)  # no ruined weights in a checkpoint
                 save(step)
                 saved = time.monotonic()
@@ -335,12 +342,23 @@ def _gradients(network, loss_of, train: Loader, step: int, *, recipe: Recipe, de
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, loss_of: Callable, loader: Loader, *, device: torch.device, precision: str = "auto"
-) -> float:
-    """Mean loss over all galaxies of a loader, plain views, model in evaluation mode; each process takes its share."""
+    model: nn.Module,
+    loss_of: Callable,
+    loader: Loader,
+    *,
+    device: torch.device,
+    precision: str = "auto",
+    stops: list[int] | tuple = (),
+) -> float | None:
+    """Mean loss over all galaxies of a loader, plain views, model in evaluation mode; each process takes its share.
+
+    None where a signal comes meanwhile, in any process, into ``stops``.
+    """
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
     for i, (images, labels) in enumerate(loader.plain()):
+        if distributed.anywhere(bool(stops))[0]:
+            return None
         if i % distributed.world() == distributed.rank():
             with autocast(device, precision):
                 prediction = model(images)

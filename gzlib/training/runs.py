@@ -7,23 +7,30 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from safetensors.torch import save
-
 from gzlib import paths
-from gzlib.config import FinetuneConfig, PretrainConfig, RunConfig, SurveySpec, config_dict, config_from_dict, kind_of
+from gzlib.config import (
+    FinetuneConfig,
+    PretrainConfig,
+    RunConfig,
+    SurveySpec,
+    config_dict,
+    config_from_dict,
+    kind_of,
+    survey_from_dict,
+)
 from gzlib.data.curation import make_survey, survey_fingerprint
 from gzlib.data.survey import read_report
 from gzlib.errors import Busy, NotWritten, UserError
-from gzlib.files import held, replace_file, write_whole
-from gzlib.models.weights import weights_identity
+from gzlib.files import held, replace_file
+from gzlib.models.weights import read_weights, run_weights, weights_identity, write_weights
 from gzlib.progress import Live
+from gzlib.training.checkpoint import previous_of
 from gzlib.training.distributed import choose_device, is_main, share, world
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
-from gzlib.training.store import find_key, provenance, read_run, run_key, write_run
+from gzlib.training.store import LOCK, find_key, provenance, read_run, run_key, write_run
 
 TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetune}
-LOCK = ".lock"  # in the folder of a run, while it is being made
 
 
 def key_of(config: RunConfig, survey: SurveySpec) -> str:
@@ -83,9 +90,9 @@ def run(
         def look() -> tuple[str, dict | None]:
             key = key_of(config, survey)
             folder = paths.STORE / key
-            if (record := _stored(key, need_weights)) is None:
+            if (record := _stored(key, need_weights, report)) is None:
                 locks.enter_context(held(folder / LOCK, f"Run {key}", wait=report if wait else None))
-                record = _stored(key, need_weights)  # another process may have made it meanwhile
+                record = _stored(key, need_weights, report)  # another process may have made it meanwhile
             elif _leftovers(folder):
                 with suppress(Busy, NotWritten), held(folder / LOCK, f"Run {key}"):
                     _tidy(folder)
@@ -111,9 +118,15 @@ def _by_first(do):
     return outcome
 
 
-def _stored(key: str, need_weights: bool) -> dict | None:
-    if need_weights and not any((store / key / "weights.safetensors").is_file() for store in paths.stores()):
-        return None
+def _stored(key: str, need_weights: bool, report: Callable[[str], None]) -> dict | None:
+    if need_weights:
+        if not any((store / key / "weights.safetensors").is_file() for store in paths.stores()):
+            return None
+        try:
+            read_weights(run_weights(key))
+        except UserError:
+            report(f"The weights '{run_weights(key)}' are damaged; they are made again.")
+            return None
     return read_run(key)
 
 
@@ -155,8 +168,7 @@ def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
 def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) -> dict:
     metrics, test, model = outcome
     if model is not None:
-        state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-        write_whole(paths.STORE / key / "weights.safetensors", lambda file: file.write(save(state)))
+        write_weights(paths.STORE / key / "weights.safetensors", model.state_dict())
     if not (paths.STORE / key / "run.json").is_file():  # a record stays as it is when only its weights were missing
         parts = read_report(make_survey(survey, progress=False))["parts"]
         record = {
@@ -177,7 +189,7 @@ def _leftovers(folder: Path) -> list[Path]:
     """What a process that was killed may have left in the folder of a run that is complete."""
     found = [folder / "failed.json", folder / LOCK, *folder.glob(".*.tmp-*")]
     if (folder / "weights.safetensors").is_file():  # else the checkpoint is of weights that are being made again
-        found.append(folder / "checkpoint.pt")
+        found += [folder / "checkpoint.pt", previous_of(folder / "checkpoint.pt")]
     return [file for file in found if file.exists()]
 
 
@@ -198,7 +210,7 @@ def rerun(key: str, *, device: str = "auto", **conduct) -> dict:
     """
     record = read_run(key := find_key(key))
     config = config_from_dict(record["kind"], record["config"])
-    survey = SurveySpec(**{k: v for k, v in record["survey"].items() if k not in ("fingerprint", "parts")})
+    survey = survey_from_dict(record["survey"])
     if survey_fingerprint(survey) != record["survey"]["fingerprint"]:
         raise UserError(f"Run '{key}' needs another version of survey '{survey.source}' than there is.")
     if weights_identity(config.encoder, config.weights) != record["weights"]:

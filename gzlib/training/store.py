@@ -9,38 +9,137 @@ import base64
 import json
 import math
 import re
-import shutil
 import tempfile
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gzlib import paths, trace
-from gzlib.config import KINDS, RunConfig, config_dict, kind_of
-from gzlib.errors import UserError
-from gzlib.files import replace_file, write_whole
+from gzlib.config import RunConfig, config_dict, kind_of
+from gzlib.errors import Busy, UserError
+from gzlib.files import check_replaceable, is_held, misfit, read_checked, remove_folder, replace_file, write_whole
 from gzlib.identity import TRAINING_VERSION, content_hash
 from gzlib.machine import device_name, versions
 
 if TYPE_CHECKING:
     import torch  # listing runs does without it
 
-# What a record must hold: each field's kind, and the names that a table of runs takes from it.
-FIELDS = {
-    "key": (str, ()),
-    "kind": (str, ()),
-    "config": (dict, ("encoder", "n_train", "seed", "weights", "recipe")),
-    "survey": (dict, ("source", "size", "split", "seed", "fingerprint", "parts")),
-    "weights": (dict | None, ()),
-    "metrics": (dict, ("loss",)),
-    "test": (dict | None, ()),
-    "provenance": (dict, ("seconds", "device")),
-}
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class _Config(_Shape):
+    encoder: str
+    n_train: Count
+    seed: int
+    weights: str
+    recipe: dict[str, Any]
+    task: str = ""
+    label: str = ""
+    mode: str = ""
+
+
+class _Part(_Shape):
+    source: str
+    simulated: bool
+
+
+class _Survey(_Shape):
+    source: str
+    size: Count
+    split: str
+    seed: int
+    fingerprint: str
+    parts: list[_Part]
+    limit: Count | None = None
+    tree: str | None = Field(None, alias="schema")
+
+
+class _Weights(_Shape):
+    tag: str
+    sha256: str
+
+
+class _Floor(_Shape):
+    loss: Number
+    questions: dict[str, Number] = {}
+
+
+class _History(_Shape):
+    examples: list[Count]
+    train_loss: list[Number]
+    val_loss: list[Number]
+
+    @model_validator(mode="after")
+    def _same_length(self):
+        if not len(self.examples) == len(self.train_loss) == len(self.val_loss):
+            raise ValueError("its lists differ in length")
+        return self
+
+
+class _Metrics(_Shape):
+    loss: Number
+    error: Number | None = None
+    loss_se: Number | None = None
+    baseline: Number | None = None
+    questions: dict[str, Number] = {}
+    asked: dict[str, Count] = {}
+    floor: _Floor | None = None
+    history: _History | None = None
+    n_params: Count | None = None
+    n_test: Count | None = None
+
+
+class _Test(_Shape):
+    what: Literal["loss", "right", "squared_error"]
+    n: Count
+    data: str
+
+
+class _Provenance(_Shape):
+    seconds: Number
+    device: str
+    started: str | None = None
+    git: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    timm: str | None = None
+
+
+class Record(_Shape):
+    """What a ``run.json`` holds, as far as the code relies on it."""
+
+    key: str
+    kind: Literal["pretrain", "finetune"]
+    config: _Config
+    survey: _Survey
+    weights: _Weights | None
+    metrics: _Metrics
+    test: _Test | None
+    provenance: _Provenance
+
+    @model_validator(mode="after")
+    def _whole(self):
+        if self.kind == "finetune":
+            if absent := [name for name in ("task", "label", "mode") if name not in self.config.model_fields_set]:
+                raise ValueError(f"'config.{absent[0]}' is missing")
+            if self.metrics.error is None:
+                raise ValueError("'metrics.error' is missing")
+        return self
+
+
 KEY = re.compile(r"[0-9a-f]{16}")
+LOCK = ".lock"  # in the folder of a run, while it is being made
 
 
 def run_key(config: RunConfig, survey_fingerprint: str, weights: dict | None) -> str:
@@ -73,42 +172,26 @@ def read_record(file: Path) -> dict:
     """The record in one ``run.json``; errors as :func:`read_run`."""
     key = file.parent.name
     trace.note("run", key=key)
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"'{file}' is damaged ({error}); restore it, or delete it to make the run again.") from None
-    if problem := _problem(record, key):
-        raise UserError(
-            f"'{file}' is not the record of run '{key}' ({problem}); restore it, or delete it to make the run again."
-        )
+    cure = "restore it, or delete it to make the run again"
+    record = read_checked(file, Record, what=f"the record of run '{key}'", cure=cure)
+    if record["key"] != key:
+        raise UserError(f"'{file}' is not the record of run '{key}' (its key is '{record['key']}'); {cure}.")
     return record
 
 
-def _problem(record, key: str) -> str | None:
-    """Why a value from a file is no record of this run; None if it is one."""
-    if not isinstance(record, dict):
-        return "not a JSON object"
-    for name, (kind, inner) in FIELDS.items():
-        if name not in record:
-            return f"'{name}' is missing"
-        if not isinstance(record[name], kind):
-            return f"'{name}' is of the wrong type"
-        for part in inner:
-            if part not in record[name]:
-                return f"'{name}.{part}' is missing"
-    if record["key"] != key:
-        return f"its key is '{record['key']}'"
-    if record["kind"] not in KINDS:
-        return f"its kind is '{record['kind']}'"
-    if not isinstance(record["metrics"].get("questions", {}), dict):
-        return "'metrics.questions' is of the wrong type"
-    return None
-
-
 def write_run(record: dict):
-    """Store a finished run. Its weights must lie beside it already: the record is what makes a run complete."""
+    """Store a finished run. Its weights must lie beside it already: the record is what makes a run complete.
+
+    Raises
+    ------
+    UserError
+        If it is no record, as where a metric is not a number.
+    """
     measured = {name: _finite(record[name]) for name in ("metrics", "provenance")}
-    text = json.dumps(record | measured, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    record = record | measured
+    if problem := misfit(json.loads(json.dumps(record, allow_nan=False)), Record):
+        raise UserError(f"Run '{record['key']}' is not stored: {problem}.")
+    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
     replace_file(paths.STORE / record["key"] / "run.json", text)
     trace.note("run", key=record["key"])
 
@@ -147,14 +230,22 @@ def per_galaxy(record: dict) -> np.ndarray:
     Raises
     ------
     UserError
-        If the run was recorded without it.
+        If the run was recorded without it, or it is damaged.
     """
     packed = record["test"]
     if packed is None:
         raise UserError(f"Run '{record['key']}' was recorded without a value for each test galaxy; make it again.")
-    raw = zlib.decompress(base64.b64decode(packed["data"]))
-    if packed["what"] == "right":
-        return np.unpackbits(np.frombuffer(raw, np.uint8), count=packed["n"]).astype(bool)
+    n, bits = packed["n"], packed["what"] == "right"
+    size = -(-n // 8) if bits else 2 * n
+    try:
+        inflate = zlib.decompressobj()
+        raw = inflate.decompress(base64.b64decode(packed["data"], validate=True), size + 1)  # a little may become a lot
+    except (ValueError, zlib.error) as error:
+        raise UserError(f"The values for each test galaxy of run '{record['key']}' are damaged ({error}).") from None
+    if len(raw) != size or not inflate.eof:
+        raise UserError(f"Run '{record['key']}' does not hold a value for each of its {n} test galaxies.")
+    if bits:
+        return np.unpackbits(np.frombuffer(raw, np.uint8), count=n).astype(bool)
     return np.frombuffer(raw, "<f2").astype(np.float32)
 
 
@@ -235,7 +326,8 @@ def remove_runs(keys: list[str]):
     Raises
     ------
     UserError
-        If a key is not one of the store's, or the store is the book's; nothing is deleted then.
+        If a key is not one of the store's, the store is the book's, or a run's folder holds a file that making a run
+        does not leave there; nothing is deleted then.
     """
     keys = list(dict.fromkeys(keys))
     if paths.STORE == paths.BOOK_RUNS:
@@ -243,11 +335,11 @@ def remove_runs(keys: list[str]):
     for key in keys:
         if not KEY.fullmatch(key) or not (paths.STORE / key).is_dir():
             raise UserError(f"There is no run '{key}' in '{paths.STORE}'; list them with 'gzlib runs ls'.")
-    for key in keys:
-        record = paths.STORE / key / "run.json"
-        if record.is_file():
-            record.unlink()  # first: a deletion that is cut off leaves an unfinished run
-        shutil.rmtree(paths.STORE / key)
+        if is_held(paths.STORE / key / LOCK):
+            raise Busy(f"Run {key} is being made by another process; stop that one first.")
+    for act in (check_replaceable, remove_folder):  # first all are looked at
+        for key in keys:
+            act(paths.STORE / key, "a run", keep=(paths.ROOT,), own=lambda _, name: paths.is_run_file(name))
 
 
 def runs_table(records: list[dict]) -> list[dict]:
@@ -345,6 +437,8 @@ def load_runs(records: list[dict], *, dims: list[str], values: dict[str, str]) -
         raise UserError("There are no runs to load; run the sweep first.")
     index = {}
     for dim in dims:
+        if lacking := [record["key"] for record in records if dim not in record["config"]]:
+            raise UserError(f"Run '{lacking[0]}' has no '{dim}'; it has {', '.join(records[0]['config'])}.")
         labels = list(dict.fromkeys(record["config"][dim] for record in records))
         index[dim] = labels if isinstance(labels[0], str) else sorted(labels)
     shape = [len(labels) for labels in index.values()]

@@ -38,6 +38,9 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from gzlib import paths
 from gzlib.config import (
@@ -51,10 +54,11 @@ from gzlib.config import (
     grid,
     kind_of,
     refuse_unknown,
+    runs_named,
 )
 from gzlib.data.curation import training_galaxies
 from gzlib.errors import Busy, NotWritten, UserError
-from gzlib.files import is_held
+from gzlib.files import is_held, misfit
 from gzlib.progress import Live, duration
 from gzlib.training.runs import LOCK, key_of, run
 from gzlib.training.store import read_run
@@ -206,7 +210,25 @@ def is_stored(key: str) -> bool:
     return (paths.run_folder(key) / "run.json").is_file()
 
 
-TABLES = ("preset", "rules", "survey", "recipe", "pretrain", "finetune")
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    name: str | None = None
+    survey: dict[str, Any] = {}
+
+
+class _Plan(BaseModel):
+    """The outer shape of a plan; what its tables hold is checked against the configurations that they fill."""
+
+    model_config = ConfigDict(extra="forbid")
+    preset: str | None = None
+    rules: str | None = None
+    survey: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    pretrain: list[_Table] = []
+    finetune: list[_Table] = []
+
+
+MOST_JOBS = 1_000_000  # a slip of the keyboard in a list of lists names more
 
 
 Rule = Callable[[str, int], Recipe]
@@ -242,12 +264,13 @@ def plan_notes(path: Path) -> dict[str, str]:
     UserError
         If the plan cannot be read, or the file that it names is not there.
     """
-    rules = _read_toml(path).get("rules")
-    if rules is None:
+    plan = _read_toml(path)
+    _check_plan(plan, Path(path).name)
+    if (rules := plan.get("rules")) is None:
         return {}
     try:
-        return {"rules": hashlib.sha256((Path(path).parent / str(rules)).read_bytes()).hexdigest()[:16]}
-    except OSError as error:
+        return {"rules": hashlib.sha256((Path(path).parent / rules).read_bytes()).hexdigest()[:16]}
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{Path(path).name}: its rules '{rules}' cannot be read ({error}); name a file beside it."
         ) from None
@@ -258,7 +281,7 @@ def _read_toml(path: Path) -> dict:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The plan '{path}' is no TOML: {error}.") from None
 
 
@@ -270,7 +293,7 @@ def jobs_of(
     rule: Callable[[str], Rule] | None = None,
 ) -> list[Job]:
     """The runs of a plan that has been read; ``where`` names it in errors, the others as for :func:`read_plan`."""
-    refuse_unknown(plan, TABLES, where)
+    _check_plan(plan, where)
     jobs: list[Job] = []
     if "preset" in plan:
         if preset is None:
@@ -301,6 +324,15 @@ def jobs_of(
     return jobs
 
 
+def _check_plan(plan: dict, where: str):
+    refuse_unknown(plan, _Plan.model_fields, where)
+    for kind in ("pretrain", "finetune"):
+        if not isinstance(plan.get(kind, []), list):
+            raise UserError(f"{where}: write [[{kind}]] in double brackets; there may be several.")
+    if problem := misfit(plan, _Plan):
+        raise UserError(f"{where}: {problem}; see examples/plan.toml.")
+
+
 def state_of(job: Job) -> str:
     """``present``, ``running``, ``failed`` (to be tried again) or ``missing``."""
     key = key_of(*job)
@@ -323,10 +355,7 @@ def plan_table(jobs: list[Job]) -> list[dict]:
 
 
 def _tables(plan: dict, kind: str, where: str):
-    tables = plan.get(kind, [])
-    if not isinstance(tables, list):
-        raise UserError(f"{where}: write [[{kind}]] in double brackets; there may be several.")
-    for number, table in enumerate(tables, 1):
+    for number, table in enumerate(plan.get(kind, []), 1):
         yield f"{where}, [[{kind}]] {number}", dict(table)
 
 
@@ -345,6 +374,8 @@ def _expand(table: dict, default, shared: dict, where: str, recipe_of: Rule | No
     if "n_train" not in table:
         table["n_train"] = training_galaxies(spec)
     jobs = []
+    if (named := runs_named(table, default)) > MOST_JOBS:
+        raise UserError(f"{where}: names {named:,} runs; at most {MOST_JOBS:,} make a plan.")
     for values in grid(table, default):
         config = fill(default, values, where)
         if recipe_of:

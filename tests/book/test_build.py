@@ -158,9 +158,21 @@ def test_experiments_with_other_parameters_never_share_a_folder(project):
     with pytest.raises(UserError, match="Experiment 'mine' has other parameters"):
         build(name="mine", parameters={"n": "7"}, only="01", project=project, say=quiet)
     folder = build(name="mine", parameters={"n": "6"}, only="01", project=project, say=quiet).page.parents[2]
-    (folder / "old.txt").write_text("old")
     build(name="mine", parameters={"n": "7"}, only="first", force=True, project=project, say=quiet)
-    assert not (folder / "old.txt").exists() and variables.load(folder)["first"]["total"] == "21"
+    assert [file.name for file in (folder / "runs").iterdir()] == ["sum0007"]
+    assert variables.load(folder)["first"]["total"] == "21"
+
+
+@pytest.mark.parametrize(
+    "place", ["notes.txt", "runs/sum0006/notes.txt", "runs/notes", "book/notes.txt", "chapters/a.py"]
+)
+def test_a_forced_experiment_deletes_nothing_of_the_users(project, place):
+    folder = build(name="mine", parameters={"n": "6"}, only="01", project=project, say=quiet).page.parents[2]
+    (folder / place).write_text("years of work")
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match=re.escape(f"holds '{place}'")):
+        build(name="mine", parameters={"n": "7"}, only="01", force=True, project=project, say=quiet)
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
 def test_an_experiments_pages_hold_numbers_of_its_own_study_only(project):
@@ -180,6 +192,9 @@ def test_the_committed_preset_is_no_experiment(project):
     assert not (project / "experiments").exists()
 
 
+NO_NAMES = ("../up", "/up", "up/x", "a\0b", "", ".", "..", ".git", "a b", "a\n", "n" * 300, "\\up", "C:up")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -193,7 +208,7 @@ def test_the_committed_preset_is_no_experiment(project):
         ({"parameters": {"sizes": "[1, 'a']"}}, "Parameter sizes must be a list of whole numbers, such as \\[1, 2\\]"),
         ({"preset": "small"}, "Unknown preset small: choose one of smoke, laptop, paper"),
         ({"only": "07"}, "No chapter is called 07; the chapters are 01-first, 02-second, 90-notes"),
-        ({"name": "../up"}, "'../up' is no name for an experiment"),
+        *(({"name": name}, "is not a name for an experiment: use letters") for name in NO_NAMES),
     ],
 )
 def test_bad_requests_are_refused_before_anything_runs(project, monkeypatch, arguments, message):

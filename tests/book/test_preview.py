@@ -1,5 +1,7 @@
 """The preview: everything named on a page exists, and what does not exist is named."""
 
+import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -17,6 +19,7 @@ from gzlib.book.html import markup
 from gzlib.book.html import template as style
 from gzlib.book.html.pages import preview
 from gzlib.errors import UserError
+from gzlib.files import MARKER, mark_folder, replace_folder
 
 
 def quiet(line):
@@ -182,7 +185,7 @@ def test_whatever_does_not_exist_is_listed_and_the_old_pages_stay(copy):
     ):
         assert phrase in str(error.value)
     assert page(copy / "_book", "chapters/02-second.html") == before
-    assert not list(copy.glob("_book.tmp-*"))
+    assert not list(copy.glob(".*.tmp-*"))
 
 
 def test_a_chapter_without_results_is_refused(tmp_path):
@@ -200,12 +203,83 @@ def test_one_page_keeps_its_numbers_and_needs_no_other(copy, tmp_path):
     assert preview(copy, tmp_path / "out").name == "index.html"
 
 
-def test_a_folder_with_other_files_is_not_replaced(copy, tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="thesis holds other files"):
-        preview(copy, tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "thesis.txt").read_text() == "years of work"
+def files_in(folder):
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+OUTPUT_DIRS = (".", "..", "../..", "/", "chapters", "styles", "_book/../.", "link", "index.qmd", "./gzlib", "a\0b")
+
+
+@pytest.mark.parametrize("way", ["output-dir", "--out"])
+@pytest.mark.parametrize("place", OUTPUT_DIRS)
+def test_pages_take_the_place_of_nothing_else(copy, way, place, monkeypatch):
+    (copy / "link").symlink_to(copy / "chapters")
+    (copy / ".git").mkdir()
+    (copy / ".git" / "HEAD").write_text("years of work")
+    monkeypatch.setattr(builder, "find_quarto", lambda: "quarto")  # which would empty the folder by itself
+    if way == "output-dir":
+        config = (copy / "_quarto.yml").read_text().replace("_book", json.dumps(place))
+        (copy / "_quarto.yml").write_text(config)
+    before = files_in(copy.parent)
+    acts = [lambda: preview(copy), lambda: builder.render(copy)] if way == "output-dir" else []
+    for act in acts or [lambda: preview(copy, copy / place)]:
+        with pytest.raises(UserError, match="choose a") as refused:
+            act()
+        assert "\n" not in str(refused.value)
+    assert files_in(copy.parent) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda out: (out / "thesis.txt").write_text("years of work"),
+        lambda out: (out / "index.html").write_text("changed by hand"),
+        lambda out: (out / "assets" / "notes").mkdir() or (out / "assets" / "notes" / "a.md").write_text("deep"),
+        lambda out: (out / "photographs").symlink_to(out.parent),
+        lambda out: os.mkfifo(out / "pipe"),
+        lambda out: (out / MARKER).unlink(),
+        lambda out: (out / MARKER).write_text("{}"),
+        lambda out: (out / MARKER).write_text("[" * 100_000),
+        lambda out: mark_folder(out, "an experiment"),
+    ],
+)
+def test_pages_that_somebody_touched_are_not_replaced(copy, tmp_path, change):
+    out = preview(copy, tmp_path / "out").parent
+    change(out)
+    before = files_in(out)
+    with pytest.raises(UserError, match=r"which was not made or was changed since.* move it away, or choose"):
+        preview(copy, out)
+    assert files_in(out) == before
+
+
+def test_pages_take_the_place_of_a_new_an_empty_and_their_own_folder(copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for out in ("new/inner", "empty", "empty"):
+        assert preview(copy, tmp_path / out).is_file()
+    (tmp_path / "empty" / ".DS_Store").write_text("the system's")
+    (tmp_path / "empty" / "no files").mkdir()
+    assert preview(copy, tmp_path / "empty").is_file()
+    assert not list(tmp_path.glob(".*.tmp-*"))
+
+
+def test_a_file_that_comes_at_the_last_moment_stays(tmp_path, monkeypatch):
+    old, fresh = tmp_path / "old", tmp_path / "fresh"
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "page").write_text(folder.name)
+        mark_folder(folder, "pages")
+    rename = os.rename
+
+    def late(source, target):
+        monkeypatch.setattr(os, "rename", rename)
+        (old / "note").write_text("just now")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(UserError, match="'note'"):
+        replace_folder(fresh, old, "pages")
+    assert (old / "note").read_text() == "just now" and (old / "page").read_text() == "old"
+    assert {file.name for file in tmp_path.iterdir()} == {"old", "fresh"}
 
 
 def test_shortcodes():
@@ -262,8 +336,22 @@ def test_only_a_quarto_that_is_new_enough_counts(tmp_path, monkeypatch, version,
     monkeypatch.setattr(builder.sys, "executable", str(tmp_path / "python"))
     assert (builder.find_quarto() == str(quarto)) == good
     if good:
+        (tmp_path / "_quarto.yml").write_text("project: {type: book}\n")
         with pytest.raises(UserError, match="Quarto could not render the book"):
             builder.render(tmp_path, say=quiet)
+
+
+def test_pages_that_quarto_made_are_marked_and_replaced(copy, tmp_path, monkeypatch):
+    quarto = tmp_path / "quarto"
+    quarto.write_text("#!/bin/sh\nmkdir -p _book && echo page > _book/index.html\n")
+    quarto.chmod(0o755)
+    monkeypatch.setattr(builder, "find_quarto", lambda: str(quarto))
+    for _ in range(2):
+        assert builder.render(copy, say=quiet) == copy / "_book" / "index.html"
+    assert preview(copy) == copy / "_book" / "index.html"
+    (copy / "_book" / "note.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"note\.txt"):
+        builder.render(copy, say=quiet)
 
 
 def test_a_failing_or_hanging_installation_of_quarto_is_given_up(tmp_path, monkeypatch):

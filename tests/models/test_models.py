@@ -113,6 +113,50 @@ def test_weights_of_a_run(own_store):
         models.load_encoder("convnext_w4", "abc")
 
 
+def damaged_copies(content):
+    """Cut at 151 lengths, and with one of 400 bits flipped."""
+    rng = np.random.default_rng(0)
+    yield from (content[:length] for length in sorted({round(i * (len(content) - 1) / 150) for i in range(151)}))
+    for place in [*rng.choice(len(content), 200, replace=False), *rng.choice(2000, 200, replace=False)]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.integers(8)
+        yield bytes(flipped)
+
+
+def test_damaged_weights_are_never_loaded(tmp_path):
+    torch.manual_seed(0)
+    state = models.build_encoder("resnet_w4").state_dict()
+    file = tmp_path / "weights.safetensors"
+    weights.write_weights(file, state)
+    content, refused = file.read_bytes(), 0
+    assert all(torch.equal(value, state[name]) for name, value in weights.read_weights(file).items())
+    for bad in damaged_copies(content):
+        file.write_bytes(bad)
+        try:
+            found = weights.read_weights(file)
+        except UserError:
+            refused += 1
+        else:  # the flipped bit is in what names the checksum, or in a blank
+            assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
+    assert refused >= 151 + 380
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused(own_store, value):
+    from gzlib import paths
+
+    state = models.GalaxyModel(models.build_encoder("resnet_w4"), models.DirichletHead(32, 5)).state_dict()
+    name = next(name for name in state if name.endswith("weight"))
+    state[name].view(-1)[-1] = value
+    file = paths.STORE / "abc" / "weights.safetensors"
+    with pytest.raises(UserError, match=f"not finite, in '{name}'"):
+        weights.write_weights(file, state)
+    file.parent.mkdir(parents=True)
+    save_file(state, file)  # a stranger's file without a checksum
+    with pytest.raises(UserError, match=f"not finite, in '{name}'"):
+        models.load_encoder("resnet_w4", "abc")
+
+
 def test_imagenet_weights_of_an_own_encoder_are_refused_in_one_sentence():
     with pytest.raises(UserError, match="has no ImageNet weights for 'convnext_w10'; it has for tf_efficientnet_lite0"):
         weights.weights_identity("convnext_w10", "imagenet")

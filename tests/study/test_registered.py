@@ -5,6 +5,7 @@ import pytest
 from gzlib import paths
 from gzlib.config import config_dict
 from gzlib.errors import UserError
+from gzlib.fitting import preregister
 from gzlib.study import registered
 from gzlib.training import store as run_store
 
@@ -85,3 +86,79 @@ def test_an_outcome_of_another_sky_is_not_made(store, monkeypatch):
     monkeypatch.setattr(registered, "key_of", lambda config, survey: f"other{config.seed}")
     with pytest.raises(UserError, match="can't be made any more"):
         registered.run_outcome("ahead")
+
+
+def rewritten(file, path, value):
+    """A stored forecast with another value somewhere, and the checksum that fits it."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    *outer, last = path.split(".")
+    place = content
+    for name in outer:
+        place = place[int(name) if isinstance(place, list) else name]
+    if value is ...:
+        del place[last]
+    else:
+        place[int(last) if isinstance(place, list) else last] = value
+    digest = content.pop("sha256", None)
+    content["sha256"] = preregister._digest(content) if path != "sha256" else digest
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((name, ...) for name in ("format", "question", "dims", "rows", "level", "kind", "x", "study", "expected")),
+        *((name, 5) for name in ("format", "question", "dims", "rows", "level", "kind", "x", "study", "expected")),
+        *((name, None) for name in ("rows.0", "rows.0.encoder", "study.seeds", "expected.0", "data_key")),
+        *((f"rows.0.{name}", "much") for name in ("median", "lower", "upper")),
+        ("rows.0.median", float("nan")),
+        ("rows.0.median", ...),
+        ("rows.0.n_train", []),
+        ("level", 95),
+        ("dims", "encoder"),
+        ("study.targets", ["many"]),
+        ("study.encoders", "resnet_w4"),
+        ("expected", []),
+        ("expected.0.key", "../up"),
+        ("expected.0.n_train", -1),
+        ("sha256", None),
+    ],
+)
+def test_a_forecast_of_another_shape_is_one_sentence(store, path, value):
+    registered.register_forecast("ahead", **ASKED)
+    file = store / "data" / "forecasts" / "ahead.json"
+    rewritten(file, path, value)
+    place = path.split(".")[-1]
+    for act in (lambda: registered.judge_registered(file), registered.stored_forecasts):
+        with pytest.raises(UserError, match=rf"ahead\.json' (is|was).*({place}|sha256).*restore it from git\.") as told:
+            act()
+        assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match="restore it from git"):
+        registered.run_outcome("ahead")
+
+
+@pytest.mark.parametrize("key", ["not json", "5", "{}", "[5]", '["../up"]'])
+def test_a_forecast_that_does_not_name_its_pilot_is_one_sentence(store, key):
+    registered.register_forecast("ahead", **ASKED)
+    file = store / "data" / "forecasts" / "ahead.json"
+    rewritten(file, "data_key", key)
+    content, _ = registered.judge_registered(file)
+    with pytest.raises(UserError, match="does not name the runs|is not a name for a run"):
+        registered.pilot_losses(content)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "{", "[" * 100_000, "\0\0", '{"sha256": 1}'])
+def test_what_is_no_forecast_is_one_sentence(store, content):
+    file = store / "data" / "forecasts" / "ahead.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(UserError, match="restore it from git"):
+        registered.stored_forecasts()
+
+
+@pytest.mark.parametrize("name", ["../up", "/up", "a/b", "a\0b", "", "..", ".hidden", "a\n", "n" * 300])
+def test_the_name_of_a_forecast_is_no_path(store, name):
+    for act in (lambda: registered.register_forecast(name, **ASKED), lambda: registered.run_outcome(name)):
+        with pytest.raises(UserError, match="is not a name for a forecast: use letters, digits"):
+            act()
+    assert not list(store.iterdir())

@@ -1,6 +1,8 @@
 """Whatever happens to a run, its state is the old one or the new one, and it knows whose it is."""
 
 import errno
+import hashlib
+import io
 import os
 import signal
 import threading
@@ -15,7 +17,15 @@ from gzlib.data.loader import Loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.training import checkpoint as checkpoint_module
 from gzlib.training import loop
-from gzlib.training.checkpoint import Stopped, leave, load_checkpoint, save_checkpoint, stop_requests
+from gzlib.training.checkpoint import (
+    SEAL,
+    Stopped,
+    leave,
+    load_checkpoint,
+    previous_of,
+    save_checkpoint,
+    stop_requests,
+)
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(examples=160, batch_size=16, evaluations=2)
@@ -64,17 +74,18 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("number", "exception", "status"), [(signal.SIGTERM, Stopped, 75), (signal.SIGINT, KeyboardInterrupt, None)]
+    ("number", "exception", "status"),
+    [(signal.SIGTERM, Stopped, 75), (signal.SIGINT, KeyboardInterrupt, None), (signal.SIGHUP, Stopped, 75)],
 )
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, number, exception, status):
     path, undisturbed, lines = tmp_path / "checkpoint.pt", model_of(), []
     expected = train(undisturbed)
-    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     with pytest.raises(exception) as stop:
         train(model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), number), report=lines.append)
     assert lines[-1] == "Stopped after 7 of 10 steps; started again, the run goes on from here."
     assert getattr(stop.value, "code", None) == status
-    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
     assert torch.load(path, weights_only=True)["step"] == 7
     resumed = model_of()
     history = train(resumed, path)
@@ -97,7 +108,7 @@ def test_a_stop_while_the_last_validation_runs_is_not_forgotten(tmp_path, monkey
         train(model_of(), path)
     finished, undisturbed = model_of(), model_of()
     assert train(finished, path).val_loss == train(undisturbed).val_loss
-    assert len(calls) == 4  # the stopped run's two count for it when it goes on
+    assert len(calls) == 5  # the one that was cut short is made again
     assert same(finished, undisturbed)
 
 
@@ -135,30 +146,106 @@ def test_no_handlers_outside_the_main_thread():
         leave([])  # told by another process
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "half"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\0" * 9999])
 def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path, content):
     path, lines, expected, again = tmp_path / "checkpoint.pt", [], model_of(), model_of()
     train(expected)
-    if content == "half":
-        saved(path)
-        content = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(content)
     train(again, path, report=lines.append)
-    assert lines[0] == f"The checkpoint '{path}' is damaged or cut short; the run starts anew."
+    assert lines[0] == f"The checkpoint '{path}' is damaged or truncated; restarting from scratch."
     assert same(again, expected)
+
+
+def loaded(path):
+    """What a run finds at its start: the state (None for none), and what it is told."""
+    model, lines = model_of(), []
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    stored = load_checkpoint(path, model, torch.optim.AdamW(model.parameters()), key="k", report=lines.append)
+    return (model if stored else None), lines
+
+
+def cut_lengths(size):
+    """151 lengths from nothing to all but the last byte."""
+    return sorted({round(i * (size - 1) / 150) for i in range(151)})
+
+
+@pytest.mark.parametrize("previous", [False, True])
+def test_no_truncation_and_no_flipped_bit_is_loaded(tmp_path, previous):
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(2 if previous else 1):
+        saved(path)
+    content, expected = path.read_bytes(), model_of()
+    assert previous_of(path).exists() == previous
+    lengths, rng = cut_lengths(len(content)), np.random.default_rng(0)
+    assert len(lengths) == 151
+    damaged = [content[:length] for length in lengths]
+    places = [*rng.choice(len(content), 250, replace=False), *range(len(content) - 120, len(content))]
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.integers(8)
+        damaged.append(bytes(flipped))
+    for bad in damaged:
+        path.write_bytes(bad)
+        found, lines = loaded(path)
+        instead = "going on from the one before it" if previous else "restarting from scratch"
+        assert lines == [f"The checkpoint '{path}' is damaged or truncated; {instead}."]
+        assert same(found, expected) if previous else found is None
+    path.write_bytes(content)
+    found, lines = loaded(path)
+    assert same(found, expected) and lines == []
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
+    path, undisturbed, lines = tmp_path / "checkpoint.pt", model_of(), []
+    expected = train(undisturbed)
+    with pytest.raises(Stopped):
+        train(model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), signal.SIGTERM), checkpoint_seconds=-1)
+    path.write_bytes(path.read_bytes()[:-1])
+    resumed = model_of()
+    history = train(resumed, path, report=lines.append)
+    assert "going on from the one before it" in lines[0]
+    assert history.val_loss == expected.val_loss and same(resumed, undisturbed)
+    previous_of(path).write_bytes(b"")
+    path.write_bytes(b"")
+    assert loaded(path) == (None, [
+        f"The checkpoint '{path}' is damaged or truncated; going on from the one before it.",
+        f"The checkpoint '{previous_of(path)}' is damaged or truncated; restarting from scratch.",
+    ])  # fmt: skip
+
+
+def test_without_links_the_previous_checkpoint_is_kept_too(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no links")))
+    for key in ("a", "k"):
+        saved(path, key=key)
+    assert path.exists() and previous_of(path).exists() and len(list(tmp_path.iterdir())) == 2
+    assert loaded(path)[0] is not None
+
+
+def sealed(path, content):
+    """A file of anybody's with the right checksum."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    path.write_bytes(file.getvalue() + SEAL + hashlib.sha256(file.getvalue()).hexdigest().encode())
 
 
 def test_a_foreign_checkpoint_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "checkpoint.pt"
     saved(path, key="a")
     content = path.read_bytes()
-    with pytest.raises(UserError, match="is the checkpoint of run 'a', not of 'b'; delete it"):
+    with pytest.raises(UserError, match="is the checkpoint of run 'a', not of 'b'; delete"):
         train(model_of(), path, key="b")
     with pytest.raises(UserError, match="holds another model than this run's; delete it"):
         train(model_of(width=5), path, key="a")
     assert path.read_bytes() == content
-    torch.save({"something": 1}, path)
-    with pytest.raises(UserError, match="is no checkpoint of this program; delete it"):
+    for stranger in ({"something": 1}, [1], 7):
+        sealed(path, stranger)
+        with pytest.raises(UserError, match="is not a checkpoint of this program; delete it"):
+            train(model_of(), path)
+    sealed(path, {"model": 1, "optimiser": 2, "step": 0, "best": None, "history": {}, "key": ""})
+    with pytest.raises(UserError, match="holds another model"):
         train(model_of(), path)
 
 
@@ -169,9 +256,10 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "trapped"),))
 
-    torch.save({"model": Trap()}, path)
-    assert load_checkpoint(path, model_of(), None, key="", report=lambda line: None) is None
-    assert not (tmp_path / "trapped").exists()
+    for write in (sealed, lambda path, content: torch.save(content, path)):
+        write(path, {"model": Trap()})
+        assert load_checkpoint(path, model_of(), None, key="", report=lambda line: None) is None
+        assert not (tmp_path / "trapped").exists()
 
 
 class FullDisk:
@@ -199,7 +287,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on(tmp_path,
     )
     with pytest.raises(NotWritten, match="No space left on device"):
         saved(path, key="k")
-    assert path.read_bytes() == earlier
+    assert path.read_bytes() == earlier and not previous_of(path).exists()
     path.unlink()
     train(model, path, checkpoint_seconds=-1, report=lines.append)
     assert any("No space left on device" in line and "goes on from an earlier checkpoint" in line for line in lines)

@@ -1,13 +1,30 @@
 """Plans and settings: what a TOML file or ``--set`` says, and the sentences where it says something wrong."""
 
+import datetime
+import math
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gzlib import paths
-from gzlib.config import FINETUNING, PretrainConfig, Recipe, fill, grid, parse_settings
+from gzlib.config import (
+    FINETUNING,
+    Augment,
+    FinetuneConfig,
+    Objective,
+    PretrainConfig,
+    Recipe,
+    SurveySpec,
+    config_dict,
+    config_from_dict,
+    fill,
+    grid,
+    parse_settings,
+    survey_from_dict,
+)
 from gzlib.errors import UserError
 from gzlib.files import held
 from gzlib.study import preset_jobs, recipe_rule, study_recipe
@@ -123,12 +140,139 @@ def test_what_is_wrong_is_told_in_one_sentence_with_its_place(change, sentence):
     assert "\n" not in str(caught.value)
 
 
+NUMBERS = [f.name for f in fields(Recipe) if f.type in (int, float, "int", "float")]
+NONSENSE = [
+    *(
+        (Recipe, name, value)
+        for name in NUMBERS
+        for value in (-1, math.nan, math.inf, -math.inf, 1e300, "1", None, True)
+    ),
+    *((Recipe, name, 2) for name in ("warmup", "drop_path", "dropout", "layer_decay")),
+    *((Recipe, name, 1.0) for name in ("drop_path", "dropout")),
+    *((Recipe, name, 0) for name in ("learning_rate", "clip", "layer_decay", "examples", "batch_size")),
+    *((Recipe, name, 1.5) for name in ("examples", "batch_size", "accumulate", "evaluations", "patience", "watch")),
+    *((Recipe, name, "none") for name in ("schedule", "optimizer", "precision")),
+    *(
+        (Augment, n, v)
+        for n in ("shift", "colour", "background", "noise", "blur", "erase")
+        for v in (-1, math.nan, 1e9, "1")
+    ),
+    *((Augment, "zoom", v) for v in ((0, 1), (2, 1), (1, math.inf), (math.nan, 1), 1.0, (1,), ("1", "2"), None)),
+    *((Augment, name, value) for name in ("flip", "rotate") for value in (1, "yes", None)),
+    *((Objective, name, value) for name in ("votes", "structure") for value in (-1, math.nan, math.inf, "1")),
+    (Objective, "votes", 0),
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), NONSENSE)
+def test_settings_are_bounded_and_finite(cls, name, value):
+    with pytest.raises(UserError, match=rf"{name}|{value}") as told:
+        cls(**{name: value})
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["n_train", "seed"])
+@pytest.mark.parametrize("value", [-1, 1.5, math.nan, "1", None, 10**30])
+def test_counts_and_seeds_of_runs_are_whole(name, value):
+    for make in (partial(PretrainConfig, "resnet_w4"), partial(FinetuneConfig, "task", "resnet_w4")):
+        with pytest.raises(UserError, match=f"'{name}' must be"):
+            make(**{"n_train": 5, name: value})
+
+
+def test_a_stored_configuration_of_another_shape_is_one_sentence():
+    good = config_dict(PretrainConfig("resnet_w4", 5))
+    assert config_from_dict("pretrain", good) == PretrainConfig("resnet_w4", 5)
+    for change in (
+        {"recipe": 1}, {"recipe": []}, {"recipe": {"augment": 1}}, {"recipe": {"augment": {"zoom": 1}}},
+        {"recipe": {"augment": {"zoom": ["a", "b"]}}}, {"recipe": {"clip": "1"}}, {"recipe": {"new": 1}}, {"new": 1},
+        {"n_train": "5"}, {"n_train": None}, {"encoder": 5}, {"encoder": None}, {"objective": None},
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="of a stored run"):
+            config_from_dict("pretrain", good | change)
+    with pytest.raises(UserError, match="'encoder' is missing"):
+        config_from_dict("pretrain", {"n_train": 5})
+    spec = SurveySpec("sim:5")
+    assert survey_from_dict(config_dict(spec) | {"fingerprint": "f", "parts": []}) == spec
+    for change in ({"size": "64"}, {"new": 1}, {"source": None}, {"limit": "5"}):
+        with pytest.raises(UserError, match="SurveySpec of a stored run"):
+            survey_from_dict(config_dict(spec) | change)
+
+
+def places(value, path=()):
+    """Every place in nested tables and lists."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, name))
+
+
+def assert_one_line(sentence):
+    assert "\n" not in sentence
+
+
+WRONG = (
+    5,
+    -1,
+    1.5,
+    math.nan,
+    math.inf,
+    True,
+    "",
+    "x",
+    "../x",
+    "a\0b",
+    [],
+    [[]],
+    [[[1]]],
+    {},
+    {"x": 1},
+    [1, "a", {}],
+    10**30,
+)
+WRONG += (datetime.date(2020, 1, 1), "\ud800", "n" * 10_000)
+
+
+@pytest.mark.parametrize("place", list(places(tomllib.loads(PLAN))), ids=lambda place: ".".join(map(str, place)))
+def test_a_wrong_value_anywhere_in_a_plan_is_one_sentence(own_store, place):
+    for wrong in WRONG:
+        plan = tomllib.loads(PLAN)
+        *outer, last = place
+        inner = plan
+        for name in outer:
+            inner = inner[name]
+        inner[last] = wrong
+        try:
+            made = jobs_of(plan, "plan.toml", preset=preset_jobs)
+        except UserError as told:
+            made = []
+            assert_one_line(str(told))
+        assert all(isinstance(config, PretrainConfig | FinetuneConfig) for config, _ in made)
+
+
+def test_a_plan_of_more_runs_than_anybody_makes_is_refused():
+    text = PLAN.replace("seed = [0, 1]", f"seed = {list(range(60_000))}\nobjective = {{ votes = {[1.0] * 50} }}")
+    with pytest.raises(UserError, match=r"\[\[pretrain\]\] 1: names 24,000,000 runs; at most 1,000,000"):
+        jobs(text)
+
+
+def test_the_rules_of_a_plan_are_a_file(tmp_path):
+    file = tmp_path / "plan.toml"
+    for rules in ("5", "[]", '"nowhere.json"', '"a\\u0000b"', '"."'):
+        file.write_text(f"rules = {rules}\n{PLAN}")
+        with pytest.raises(UserError, match=r"plan\.toml: .*rules"):
+            plan_notes(file)
+
+
 def test_files_that_are_no_plans(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_plan(tmp_path / "none.toml")
     file = tmp_path / "plan.toml"
     file.write_text("preset = laptop")
     with pytest.raises(UserError, match="is no TOML: .*line 1"):
+        read_plan(file, preset=preset_jobs)
+    file.write_text("a = " + "[" * 100_000)
+    with pytest.raises(UserError, match="is no TOML"):
         read_plan(file, preset=preset_jobs)
     file.write_text("")
     with pytest.raises(UserError, match="names no runs"):

@@ -1,9 +1,12 @@
 """The run store: what it holds for each test galaxy, what it exports, and what it refuses to touch."""
 
+import base64
 import copy
 import json
+import math
 import re
 import shutil
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -14,19 +17,22 @@ from gzlib import paths
 from gzlib.cli import main
 from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data import make_survey, open_survey
-from gzlib.errors import UserError
+from gzlib.errors import Busy, UserError
+from gzlib.files import held
+from gzlib.models.weights import load_encoder
 from gzlib.training import (
     export_runs,
     find_key,
     per_galaxy,
     read_run,
     remove_runs,
+    rerun,
     run,
     runs_table,
     stored_records,
     unfinished_runs,
 )
-from gzlib.training.store import pack_per_galaxy
+from gzlib.training.store import LOCK, pack_per_galaxy, write_run
 
 RECIPE = Recipe(examples=64, batch_size=32, evaluations=1)
 SURVEY, TASK = SurveySpec("sim:gz2:160", size=32), SurveySpec("sim:galaxy10:120", size=32)
@@ -141,6 +147,35 @@ def test_only_runs_of_the_users_store_are_removed(made, monkeypatch):
         remove_runs(keys[2:])
 
 
+@pytest.mark.parametrize("place", ["notes.md", "tensorboard/notes.md", "weights.safetensors.mine"])
+def test_a_run_is_not_removed_with_a_file_of_the_users(made, place):
+    keys = [record["key"] for record in made.values()]
+    note = paths.STORE / keys[1] / place
+    note.parent.mkdir(exist_ok=True)
+    note.write_text("years of work")
+    with pytest.raises(UserError, match=re.escape(f"holds '{place}'")):
+        remove_runs(keys)
+    assert note.is_file() and len(stored_records()) == 3
+
+
+def test_a_run_that_is_being_made_is_not_removed(made):
+    key = made["rings"]["key"]
+    with held(paths.STORE / key / LOCK, "It"), pytest.raises(Busy, match=f"Run {key} is being made"):
+        remove_runs([key])
+    assert len(stored_records()) == 3
+
+
+@pytest.mark.parametrize("key", ["../up", "/up", "a/b", "a\0b", "", "..", ".hidden", "a\n", "k" * 300])
+def test_a_key_is_no_path(own_store, key):
+    with pytest.raises(UserError, match="is not a name for a run"):
+        read_run(key)
+    with pytest.raises(UserError, match="Unknown weights"):
+        load_encoder("resnet_w4", key)
+    for act in (find_key, rerun, lambda key: remove_runs([key])):
+        with pytest.raises(UserError, match="There is no run"):
+            act(key)
+
+
 def test_a_key_may_be_given_by_its_first_digits(made):
     key = made["rings"]["key"]
     assert find_key(key) == find_key(key[:12]) == key
@@ -153,33 +188,119 @@ def test_a_key_may_be_given_by_its_first_digits(made):
         find_key(key[:12])
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (lambda r: [], "not a JSON object"),
-        (lambda r: r | {"config": []}, "'config' is of the wrong type"),
-        (lambda r: r | {"metrics": None}, "'metrics' is of the wrong type"),
-        (lambda r: r | {"survey": {}}, "'survey.source' is missing"),
-        (lambda r: r | {"metrics": r["metrics"] | {"questions": None}}, "'metrics.questions' is of the wrong type"),
-        (lambda r: r | {"kind": "other"}, "its kind is 'other'"),
-        (lambda r: r | {"key": "0" * 16}, "its key is '0000000000000000'"),
-        (lambda r: {k: v for k, v in r.items() if k != "test"}, "'test' is missing"),
-        (lambda r: None, "is damaged"),
-    ],
-)
+def at(path, value):
+    """Put a value somewhere in a record; ``...`` takes away what is there."""
+
+    def change(record):
+        record = copy.deepcopy(record)
+        *outer, last = path.split(".")
+        place = record
+        for name in outer:
+            place = place[int(name) if isinstance(place, list) else name]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+        return json.dumps(record)
+
+    return change
+
+
+DAMAGED = [
+    (lambda r: "", "is damaged (Expecting value"),
+    (lambda r: "\0" * 40, "is damaged"),
+    (lambda r: json.dumps(r)[:-20], "is damaged"),
+    (lambda r: "[" * 100_000, "is damaged (it is nested too deeply)"),
+    (lambda r: b"\xff\xfe\x00", "is damaged"),
+    (lambda r: "9" * 10_000, "is damaged"),
+    (lambda r: None, "is damaged"),
+    (lambda r: "[]", "(not a JSON object)"),
+    (lambda r: "null", "(not a JSON object)"),
+    (at("config", []), "'config' is []"),
+    (at("config", ...), "'config' is missing"),
+    (at("config.encoder", 7), "'config.encoder' is 7: input should be a valid string"),
+    (at("config.n_train", "60"), "'config.n_train' is '60'"),
+    (at("config.n_train", -1), "'config.n_train' is -1"),
+    (at("config.n_train", 1.5), "'config.n_train' is 1.5"),
+    (at("config.n_train", True), "'config.n_train' is True"),
+    (at("config.n_train", 10**30), "'config.n_train' is 1000"),
+    (at("config.seed", None), "'config.seed' is None"),
+    (at("config.recipe", "fast"), "'config.recipe' is 'fast'"),
+    (at("config.mode", ...), "'config.mode' is missing"),
+    (at("config.task", []), "'config.task' is []"),
+    (at("survey", {}), "'survey.source' is missing"),
+    (at("survey.parts", [1]), "'survey.parts.0' is 1"),
+    (at("survey.parts.0.simulated", "yes"), "'survey.parts.0.simulated' is 'yes'"),
+    (at("survey.fingerprint", 5), "'survey.fingerprint' is 5"),
+    (at("survey.size", "32"), "'survey.size' is '32'"),
+    (at("weights", []), "'weights' is []"),
+    (at("weights", {"tag": "x"}), "'weights.sha256' is missing"),
+    (at("metrics", None), "'metrics' is None"),
+    (at("metrics.loss", "low"), "'metrics.loss' is 'low'"),
+    (at("metrics.loss", None), "'metrics.loss' is None"),
+    (at("metrics.loss", math.nan), "'metrics.loss' is nan"),
+    (at("metrics.loss", -math.inf), "'metrics.loss' is -inf"),
+    (at("metrics.error", None), "'metrics.error' is missing"),
+    (at("metrics.questions", None), "'metrics.questions' is None"),
+    (at("metrics.questions", {"a": "b"}), "'metrics.questions.a' is 'b'"),
+    (at("metrics.history", {"examples": [1], "train_loss": [], "val_loss": []}), "its lists differ in length"),
+    (at("metrics.floor", {"questions": {}}), "'metrics.floor.loss' is missing"),
+    (at("kind", "other"), "'kind' is 'other': input should be 'pretrain' or 'finetune'"),
+    (at("key", "0" * 16), "its key is '0000000000000000'"),
+    (at("key", 0), "'key' is 0"),
+    (at("test", ...), "'test' is missing"),
+    (at("test", {"what": "wrong", "n": 1, "data": ""}), "'test.what' is 'wrong'"),
+    (at("provenance.seconds", "long"), "'provenance.seconds' is 'long'"),
+    (at("provenance.device", None), "'provenance.device' is None"),
+    (at("provenance.git", 5), "'provenance.git' is 5"),
+]
+
+
+@pytest.mark.parametrize(("change", "problem"), DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_record_is_told_and_the_others_are_listed(made, capsys, tmp_path, change, problem):
     key = made["rings"]["key"]
     file = paths.STORE / key / "run.json"
     changed = change(made["rings"])
     file.unlink()
-    file.write_text(json.dumps(changed)) if changed is not None else file.mkdir()
-    with pytest.raises(UserError, match=re.escape(problem)):
+    if changed is None:
+        file.mkdir()
+    else:
+        file.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    with pytest.raises(UserError, match=re.escape(problem)) as told:
         stored_records()
+    assert "\n" not in str(told.value) and str(told.value).endswith("delete it to make the run again.")
     assert main(["runs", "ls", "-q"]) == 0
     told = capsys.readouterr()
     assert len(told.out.split()) == 2 and key not in told.out and problem in told.err
     assert main(["runs", "export", str(tmp_path / "runs.nc")]) == 0
     assert main(["runs", "rm", key]) == 0 and not (paths.STORE / key).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "not base64!"},
+        {"data": ""},
+        {"data": base64.b64encode(b"no zlib").decode()},
+        {"data": base64.b64encode(zlib.compress(bytes(10**6))).decode()},  # more than is said
+        {"n": 3},
+        {"n": 10**15},
+        {"what": "right"},
+    ],
+)
+def test_damaged_values_of_test_galaxies_are_told(made, change):
+    record = copy.deepcopy(made["pretrain"])
+    record["test"] |= change
+    with pytest.raises(UserError, match=f"test galax.*{record['key']}|{record['key']}.*test galaxies"):
+        per_galaxy(record)
+
+
+def test_a_run_whose_result_is_no_number_is_not_stored(made):
+    record = copy.deepcopy(made["pretrain"]) | {"key": "0" * 16}
+    record["metrics"]["loss"] = math.nan
+    with pytest.raises(UserError, match=r"Run '0{16}' is not stored: 'metrics.loss' is None"):
+        write_run(record)
+    assert not (paths.STORE / ("0" * 16)).exists()
 
 
 def test_an_export_needs_a_file_and_runs(made, tmp_path, capsys):

@@ -72,6 +72,11 @@ def test_lost_weights_are_made_again_and_the_record_stays(store, survey):
     assert rerun(record["key"]) == record
     assert file.read_bytes() == before
     assert weights.read_bytes() == trained  # bit for bit
+    lines = []
+    weights.write_bytes(trained[:-1])
+    assert rerun(record["key"], report=lines.append) == record
+    assert lines[0] == f"The weights '{weights}' are damaged; they are made again."
+    assert weights.read_bytes() == trained
     with pytest.raises(UserError, match="no run 'abc'"):
         rerun("abc")
 

@@ -16,8 +16,9 @@ from gzlib.book import variables
 from gzlib.book.chapters import book_config, book_inputs
 from gzlib.book.html import markup, pandoc, template
 from gzlib.errors import UserError
+from gzlib.files import check_replaceable, not_written, replace_folder
 
-_MARKER = ".gzlib-preview"
+PAGES = "the book's pages"  # that a folder is replaced for
 
 
 @dataclass
@@ -61,15 +62,15 @@ def preview(project=None, out=None, *, experiment=None, only=None):
     Raises
     ------
     UserError
-        If a chapter has not been executed, or anything named does not exist: a link, a label, a citation, a
-        variable. All of them are listed, and the old pages stay.
+        If ``out`` may not be replaced (:func:`gzlib.files.check_replaceable`), a chapter has not been executed, or
+        anything named does not exist: a link, a label, a citation, a variable. All of them are listed, and the old
+        pages stay.
     """
     project = Path(project or paths.project()).resolve()
     config = book_config(project)
     default = project / config["project"].get("output-dir", "_book")
-    out = Path(out or default).resolve()
-    if out.exists() and any(out.iterdir()) and out != default and not (out / _MARKER).exists():
-        raise UserError(f"{out} holds other files: name a new folder, or an earlier preview, for the pages.")
+    keep = (project, paths.ROOT)
+    out = check_replaceable(Path(out or default), PAGES, keep=keep)
     home = Path(experiment) if experiment else project
 
     def find(path):
@@ -78,18 +79,24 @@ def preview(project=None, out=None, *, experiment=None, only=None):
     problems = []
     pages = _load(project, config, find, variables.load(home), only, problems)
     rendered = [page for page in pages if only is None or page.path in only]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{out.name}.tmp-", dir=out.parent) as scratch:
+    with _beside(out) as scratch:
         fresh = Path(scratch) / "pages"
         _write_pages(fresh, rendered, pages, project, config, f"Experiment {home.name}" if experiment else "", problems)
         _copy_resources(fresh, project, config, find, {page.path for page in rendered})
         problems += complete(fresh, find)
         if problems:
             raise UserError("The pages name what does not exist: " + "; ".join(dict.fromkeys(problems)) + ".")
-        if out.exists():
-            out.rename(Path(scratch) / "old")
-        fresh.rename(out)
+        replace_folder(fresh, out, PAGES, keep=keep)
     return out / rendered[0].href
+
+
+def _beside(out):
+    """A temporary folder on the same disk."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=f".{out.name}.tmp-", dir=out.parent)
+    except OSError as error:
+        raise not_written(out, error) from None
 
 
 def _load(project, config, find, published, only, problems):
@@ -161,7 +168,6 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
     assets.mkdir(parents=True)
     (assets / "book.css").write_text(template.stylesheet(project / "styles"), encoding="utf-8")
     shutil.copyfile(project / "styles" / "preview.js", assets / "book.js")
-    (folder / _MARKER).touch()
 
 
 def _labels(pages, problems):

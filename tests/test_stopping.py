@@ -1,0 +1,175 @@
+"""SIGTERM, SIGINT and SIGHUP in every phase of a command: heard at once, status 75, and the state is kept.
+
+Each phase is slowed down, so that it lasts for minutes if the signal is not heard, and says when it has begun.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import tiny_book
+
+from gzlib import paths
+from gzlib.training.checkpoint import SEAL
+
+SECONDS = 5.0  # by the wall clock, as a user waits
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
+
+def begin():
+    print("begun", flush=True)
+
+def slow(function):
+    def slowly(*args, **kwargs):
+        begin()
+        for _ in range(3000):
+            time.sleep(0.02)
+        return function(*args, **kwargs)
+    return slowly
+
+def endless(batches):
+    def plain(self):
+        begin()
+        while True:
+            for batch in batches(self):
+                time.sleep(0.02)
+                yield batch
+    return plain
+
+def main(*arguments):
+    from gzlib.cli import main
+    sys.exit(main(list(arguments)))
+"""
+PRETRAIN = (
+    'main("pretrain", "--survey", "sim:gz2:160", "--size", "32", "--encoder", "resnet_w4", "--examples", "{}",'
+    ' "--batch-size", "32", "--set", "recipe.evaluations=1")'
+)
+PHASES = {
+    # phase: (program, whether a checkpoint is to be found)
+    "training": (
+        "import gzlib.training.monitor as m; step = m.Telling.step\n"
+        "def told(self, n, *rest):\n    step(self, n, *rest)\n    n == 3 and begin()\nm.Telling.step = told\n"
+        + PRETRAIN.format(10**9),
+        True,
+    ),
+    "validation": (
+        "from gzlib.data.loader import Loader; Loader.plain = endless(Loader.plain)\n" + PRETRAIN.format(320),
+        True,
+    ),
+    "test": (
+        "import gzlib.training.loop as l, gzlib.training.pretraining as p; l.WORTH_A_CHECKPOINT = 0\n"
+        "p.question_losses = slow(p.question_losses)\n" + PRETRAIN.format(320),
+        True,
+    ),
+    "probing": (
+        "import gzlib.training.probes as p; p._logistic = slow(p._logistic)\n"
+        'main("finetune", "--survey", "sim:galaxy10:160", "--size", "32", "--encoder", "resnet_w4",'
+        ' "--weights", "random", "--n-train", "60")',
+        False,
+    ),
+    "features": (
+        "from gzlib.data.loader import Loader; Loader.plain = endless(Loader.plain)\n"
+        'main("finetune", "--survey", "sim:galaxy10:160", "--size", "32", "--encoder", "resnet_w4",'
+        ' "--weights", "random", "--n-train", "60")',
+        False,
+    ),
+    "curation": (
+        "import gzlib.data.curation as c; assemble = c.assemble\n"
+        "def begun(*args):\n    begin()\n    return assemble(*args)\nc.assemble = begun\n"
+        'main("curate", "sim:200000", "--size", "64", "--out", "survey")',
+        False,
+    ),
+    "rendering": (
+        "import gzlib.book.html.pandoc as p; p.html = slow(p.html)\nmain('preview', '--out', 'pages')",
+        False,
+    ),
+    "building": ("main('build', '--name', 'x')", False),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A book whose first chapter says when it has begun, and then computes for minutes."""
+    folder = tiny_book.make(tmp_path_factory.mktemp("stopping") / "project", library=False)
+    return folder
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_is_heard_in_every_phase(tmp_path, project, surveys, phase, number):
+    program, has_checkpoint = PHASES[phase]
+    places = {"GZLIB_STORE": tmp_path / "runs", "GZLIB_SURVEYS": surveys, "PYTHONPATH": paths.PACKAGE.parent}
+    if phase in ("rendering", "building"):
+        prepare(project, phase)
+        places["GZLIB_HOME"] = project
+    stream = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {name: str(place) for name, place in places.items()}
+    stopped = subprocess.Popen([sys.executable, "-c", SLOW + program], cwd=tmp_path, env=environment, **stream)
+    guard = threading.Timer(60, stopped.kill)
+    guard.start()
+    try:
+        for line in stopped.stderr if phase == "building" else stopped.stdout:
+            if "begun" in line:
+                break
+        time.sleep(0.3)
+        began = time.monotonic()
+        stopped.send_signal(number)
+        _, told = stopped.communicate(timeout=60)
+        seconds = time.monotonic() - began
+    finally:
+        guard.cancel()
+        stopped.kill()
+        stopped.wait()
+    assert stopped.returncode == 75, told
+    assert "stopped; finished work is kept" in told and "Traceback" not in told
+    assert seconds < SECONDS
+    found = list((tmp_path / "runs").glob("*/checkpoint.pt"))
+    assert len(found) == has_checkpoint and all(SEAL in file.read_bytes() for file in found)
+    assert not list(tmp_path.rglob("run.json")) and not list(tmp_path.rglob(".lock"))
+    assert not (tmp_path / "survey").exists() and not (tmp_path / "pages").exists()
+    assert not list(tmp_path.glob(".pages.tmp-*"))
+
+
+def prepare(project, phase):
+    """Executed chapters for the preview; for the build, one that lasts."""
+    from gzlib.book.builder import build
+    from gzlib.book.chapters import read_notebook, write_notebook
+
+    path = project / "chapters" / "01-first.ipynb"
+    notebook = read_notebook(path)
+    lasting = (
+        'import sys, time\n\nprint("begun", file=sys.stderr, flush=True)\nfor _ in range(3000):\n    time.sleep(0.02)'
+    )
+    quick = 'from gzlib import publish\n\ntotal = 10\npublish(total="10")'
+    notebook.cells[3].source = lasting if phase == "building" else quick
+    write_notebook(notebook, path)
+    if phase == "rendering":
+        build(project=project, say=lambda line: None)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_that_somebody_wants_unheard_stays_unheard(number):
+    """As under nohup."""
+    code = (
+        "import os, signal, sys; from gzlib.errors import handling, stop_at_once\n"
+        f"signal.signal({int(number)}, signal.SIG_IGN)\n"
+        f"with handling(stop_at_once):\n    os.kill(os.getpid(), {int(number)})\nsys.exit(5)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 5
+
+
+def test_a_second_signal_does_not_disturb_what_the_first_one_ends():
+    code = (
+        "import os, signal, sys; from gzlib.errors import handling, stop_at_once\n"
+        "with handling(stop_at_once):\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n    finally:\n"
+        "        os.kill(os.getpid(), signal.SIGHUP)\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print('cleaned up', flush=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (75, "cleaned up\n")
