@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--name", help="the experiment's folder below experiments/")
 
     sub = command("render", "build, then render the book with Quarto if it is here, else with the preview")
-    sub.add_argument("--no-install", action="store_true", help="do not try to install Quarto where there is none")
+    sub.add_argument("--install", action="store_true", help="install Quarto from the package index if there is none")
 
     sub = command("preview", "render the book as it stands through pandoc")
     sub.add_argument("--out", type=Path, help="the folder for the pages (default: _book)")
@@ -266,7 +266,7 @@ def _render(args):
     from gzlib.book import build, render
 
     build()
-    render(install=not args.no_install)
+    render(install=args.install)
 
 
 def _preview(args):

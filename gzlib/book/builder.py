@@ -289,7 +289,7 @@ MINIMUM = (1, 7)
 INSTALL_SECONDS = 60
 
 
-def render(project=None, *, open=False, install=True, say=print):
+def render(project=None, *, open=False, install=False, say=print):
     """Render the book and say, as the last line, which page to open.
 
     Parameters
@@ -299,7 +299,8 @@ def render(project=None, *, open=False, install=True, say=print):
     open : bool
         Open the page in a browser, too.
     install : bool
-        If there is no Quarto, try once to install its PyPI package into the running virtual environment.
+        If there is no Quarto, try once to install its PyPI package into the running virtual environment. Nothing is
+        installed without being asked.
     say : callable
         Receives lines of text.
 
@@ -328,7 +329,7 @@ def render(project=None, *, open=False, install=True, say=print):
         mark_folder(pages, PAGES)
         page = pages / "index.html"
     else:
-        say("No Quarto 1.7 or newer here, so this is the preview: the same pages, without search.")
+        say("No Quarto 1.7 or newer here (--install gets it), so this is the preview: the same pages, without search.")
         page = preview(project)
     if open:
         webbrowser.open(page.as_uri())

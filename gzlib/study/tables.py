@@ -128,7 +128,7 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
         rows = content["rows"] if isinstance(content, dict) else content
         rows = [[row[column] for column in columns] for row in rows if part is None or row["part"] == part]
         return pd.DataFrame(rows, columns=columns)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"data/benchmarks/{name}.json does not hold the rows of a benchmark ({type(error).__name__}: {error}): "
             f"make it again with `benchmarks/{name}.py`."
@@ -151,7 +151,16 @@ def reports(name: str) -> list[dict]:
         raise UserError(
             f"data/benchmarks/{name}.json is missing; run `python benchmarks/{name}.py --write` to make it."
         )
-    return json.loads(files[0].read_text(encoding="utf-8"))
+    try:
+        rows = json.loads(files[0].read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or any(not isinstance(row["detail"], dict) or "value" not in row for row in rows):
+            raise TypeError("no list of rows with 'value' and 'detail'")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"data/benchmarks/{name}.json does not hold the rows of a report ({type(error).__name__}: {error}); restore"
+            f" it from git, or make it again with `benchmarks/{name}.py --write`."
+        ) from None
+    return rows
 
 
 def votes_table() -> pd.DataFrame:

@@ -323,7 +323,8 @@ def test_both_themes_are_legible_and_name_the_same_colours():
 def test_render_falls_back_to_the_preview_and_ends_with_the_page(copy, monkeypatch):
     monkeypatch.setattr(builder, "find_quarto", lambda: None)
     lines = []
-    assert builder.render(copy, install=False, say=lines.append) == copy / "_book" / "index.html"
+    monkeypatch.setattr(builder, "_install_quarto", None)  # not without being asked
+    assert builder.render(copy, say=lines.append) == copy / "_book" / "index.html"
     assert len(lines) == 2 and lines[-1] == f"Open {copy / '_book' / 'index.html'}"
 
 

@@ -6,7 +6,7 @@ from gzlib import paths
 from gzlib.config import config_dict
 from gzlib.errors import UserError
 from gzlib.fitting import preregister
-from gzlib.study import registered
+from gzlib.study import registered, tables
 from gzlib.training import store as run_store
 
 CHOICE = {"preset": "smoke", "source": "sim:2000", "encoders": ["resnet_w4"], "seeds": [0, 1]}
@@ -162,3 +162,18 @@ def test_the_name_of_a_forecast_is_no_path(store, name):
         with pytest.raises(UserError, match="is not a name for a forecast: use letters, digits"):
             act()
     assert not list(store.iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "{}", "5", "[5]", '[{"detail": 1}]', '[{"detail": {}}]', "[" * 100_000])
+def test_a_report_of_another_shape_is_one_sentence(store, content):
+    file = store / "data" / "benchmarks" / "sky_votes.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    for read in (tables.reports, tables.measured):
+        with pytest.raises(UserError, match="does not hold the rows") as told:
+            read("sky_votes")
+        assert "\n" not in str(told.value)
+
+
+def test_a_book_without_runs_has_an_empty_table_of_them():
+    assert list(tables.provenance([]).columns) == list(tables.PROVENANCE)
