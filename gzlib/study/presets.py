@@ -293,7 +293,7 @@ STUDY = Recipe(
 FAMILIES = {"convnext": {"learning_rate": 3e-3, "precision": "float32"}}
 DROPOUT, STRONGEST_AT = 0.5, 1_000  # of the features; from so many galaxies on it falls with the root of their number
 # Most epochs, a guard that few runs should meet: from so many galaxies on it falls with the cube root of their number.
-EPOCHS, MOST_UP_TO = 160.0, 4_000
+EPOCHS, MOST_UP_TO = 320.0, 4_000
 DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
 
 

@@ -307,13 +307,19 @@ FAULTS = "data/faults.json"  # what the tests marked `fault` found, by kind of i
 def fault_table() -> pd.DataFrame:
     """Inputs as people have them: kind, outcome, and how many cases there are and passed.
 
+    A project without tests, as a copy of the book's pages is, shows the results as they are stored.
+
     Raises
     ------
     UserError
-        If the stored results are not of the tests that there are now.
+        If there are no stored results, or they are not of the tests that there are now.
     """
-    input_files("tests/**/*fault*.py")  # whoever changes them makes the table stale
-    stored = pd.DataFrame(json.loads(input_files(FAULTS)[0].read_text(encoding="utf-8")))
+    tests = input_files("tests/**/*fault*.py")  # whoever changes them makes the table stale
+    if not (files := input_files(FAULTS)):
+        raise UserError(f"'{FAULTS}' is missing; run: python -m pytest -m fault --faults {FAULTS}")
+    stored = pd.DataFrame(json.loads(files[0].read_text(encoding="utf-8")))
+    if not tests:
+        return stored
     columns = ["kind", "outcome", "cases"]
     found = pd.DataFrame(collected_faults(), columns=[*columns, "passed", "skipped"])
     if stored[columns].values.tolist() != found[columns].values.tolist():

@@ -26,6 +26,7 @@ def copy(tmp_path_factory):
     for name in ("_quarto.yml", "index.qmd", "references.qmd", "references.bib", "_variables.yml"):
         shutil.copy(paths.ROOT / name, home / name)
     environment = os.environ | {"GZLIB_HOME": str(home), "PYTHONPATH": str(home)}
+    shutil.copy(paths.ROOT / "data" / "faults.json", home / "data" / "faults.json")
     command = [sys.executable, "-m", "gzlib", "build", "--preset", "smoke", "--force"]
     done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
