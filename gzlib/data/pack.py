@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from gzlib.data.sources.base import Source
-from gzlib.data.survey import is_survey, read_report
+from gzlib.data.survey import ARRAYS, VERIFIED, is_survey, read_report
 from gzlib.errors import NotWritten, UserError
-from gzlib.files import held, not_written, replace_file
+from gzlib.files import check_replaceable, held, not_written, replace_file
 from gzlib.progress import duration
 
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
@@ -204,6 +204,11 @@ class TooManyRejected(UserError):
     """More galaxies were rejected than a sound table has."""
 
 
+def _is_own(folder: Path, name: str) -> bool:
+    """Whether a curation wrote a file of a survey's folder; whatever else lies there is somebody's."""
+    return name in (*ARRAYS, VERIFIED, STATE, "survey.json", "rejected.csv", "tree.json")
+
+
 @contextmanager
 def building_place(folder: Path, state: dict | None, tell: Callable[[str], None] | None = None) -> Iterator[Path]:
     """A folder to build a survey in; on success it becomes ``folder``.
@@ -228,6 +233,7 @@ def building_place(folder: Path, state: dict | None, tell: Callable[[str], None]
         try:
             if old.exists() and not folder.exists():
                 os.replace(old, folder)  # a process was killed between the two steps of replacing it
+            check_replaceable(folder, "a survey", own=_is_own)
             shutil.rmtree(old, ignore_errors=True)
             content = None if state is None else json.dumps(state, sort_keys=True)
             if content is None or not (place / STATE).is_file() or (place / STATE).read_text() != content:
@@ -238,6 +244,7 @@ def building_place(folder: Path, state: dict | None, tell: Callable[[str], None]
             yield place
             if is_survey(place):
                 if folder.exists():
+                    check_replaceable(folder, "a survey", own=_is_own)  # a file may have been put there meanwhile
                     os.replace(folder, old)
                 os.replace(place, folder)
                 shutil.rmtree(old, ignore_errors=True)

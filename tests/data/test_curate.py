@@ -22,7 +22,7 @@ from gzlib.data.pack import ImageFile
 from gzlib.data.schema import load_schema
 from gzlib.data.sources.base import Batch, Source
 from gzlib.data.sources.registry import open_source
-from gzlib.data.survey import assign_split, open_survey, open_truth
+from gzlib.data.survey import assign_split, is_survey, open_survey, open_truth
 from gzlib.errors import UserError
 from gzlib.sky import source
 
@@ -482,3 +482,13 @@ def test_real_sets_pass_whole(tmp_path, name):
     images = open_survey(survey).images
     assert 5 < float(images.mean()) < 100 and float(images.std()) > 10
     shutil.rmtree(survey)
+
+
+def test_a_survey_that_holds_a_file_of_somebody_s_is_not_replaced(tmp_path):
+    folder = curate("sim:gz2:20", out=tmp_path / "survey", size=16, progress=False)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'notes.txt', which was not made"):
+        curate("sim:gz2:20", out=folder, size=16, progress=False, force=True)
+    assert (folder / "notes.txt").read_text() == "mine" and is_survey(folder)
+    (folder / "notes.txt").unlink()
+    assert curate("sim:gz2:20", out=folder, size=16, progress=False, force=True) == folder
