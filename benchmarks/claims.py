@@ -10,6 +10,7 @@ found, and the bound within which no effect is shown. Encoders, sizes and seeds 
 
 import argparse
 import json
+from functools import cache
 
 import numpy as np
 import xarray as xr
@@ -26,6 +27,7 @@ LEAST = 8_000
 SEED_SD = 0.02  # of ln(excess); the ratio to the encoders' scatter is what matters
 
 
+@cache
 def design() -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """Which runs there are (encoder, n_train, seed), each encoder's parameters and family."""
     jobs = read_plan(paths.ROOT / "data" / "plans" / "study.toml", rule=recipe_rule)

@@ -17,7 +17,7 @@ def band_flux(magnitude: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def plan_scene(draws: Draws, telescope: Telescope, population: dict, structure: dict) -> dict[str, np.ndarray]:
-    """Everything that the renderer needs, as float64 arrays over galaxies; angles in arcsec.
+    """Everything that the renderer needs, over galaxies in float64, ``companion`` as a list of profiles; in arcsec.
 
     The cutout follows Galaxy Zoo, 424 px wide: 0.02 R90 a pixel (Willett et al. 2013), for DECaLS the smaller of 0.02
     R90 and 0.04 R50, but 0.1 arcsec or more (Walmsley et al. 2022). The measurement scatters.
