@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: paper test test-long check setup clean
+.PHONY: paper test test-long check setup third-party clean
 
 paper: .venv/.ready
 	$(BIN)/python -m gzlib render
@@ -22,12 +22,20 @@ check: .venv/.ready
 
 setup: .venv/.ready
 
+# Licences and a bill of materials of what the lock installs, after a change of requirements.lock:
+#   uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --no-annotate --no-header \
+#     --generate-hashes --output-file requirements.lock
+third-party: .venv/.ready
+	$(BIN)/python .ci/third_party.py
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py environment --output-file dist/sbom.cdx.json $(BIN)/python
+
 # The mark is made last, so that an interrupted set-up is taken up again.
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

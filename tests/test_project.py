@@ -34,6 +34,17 @@ def test_lock_holds_every_dependency_but_no_quarto():
     assert {re.split("[>=<]", d)[0] for d in wanted} <= pinned
     assert "quarto-cli" not in pinned  # its build downloads a program
     assert "://" not in lock
+    pins = re.split(r"\n(?=\S)", lock.strip())
+    assert all("--hash=sha256:" in pin for pin in pins)  # what is installed is what was looked at
+
+
+def test_every_locked_package_is_listed_with_its_licence():
+    """If this fails, run `make third-party`."""
+    pinned = re.findall(r"^([\w.-]+)==([^\s;]+)", (paths.ROOT / "requirements.lock").read_text(), re.M)
+    listed = (paths.ROOT / "THIRD-PARTY.md").read_text()
+    text = {line.split("|")[1].strip(): line for line in listed.splitlines() if line.startswith("| ")}
+    for name, version in pinned:
+        assert version in text[re.sub(r"[-_.]+", "-", name).lower()], name
 
 
 def test_versions_agree():
