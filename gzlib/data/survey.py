@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import xarray as xr
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from gzlib.data.schema import load_schema
 from gzlib.errors import NotWritten, UserError
-from gzlib.files import replace_file
+from gzlib.files import misfit, read_checked, replace_file
 from gzlib.identity import content_hash, file_hash
 
 VERIFIED = "verified.json"  # states of files that were compared with their checksums
@@ -76,18 +76,23 @@ class _Counts(BaseModel):
     splits: dict[str, int] = {}
 
 
-class _Report(BaseModel):
-    """What the code relies on in ``survey.json``; what else it holds is for reading."""
+class _AnyReport(BaseModel):
+    """What the code relies on in a ``survey.json`` of any version; what else it holds is for reading."""
 
     fingerprint: str
     source: str
+    counts: _Counts
+    sha256: dict[str, str]
+
+
+class _Report(_AnyReport):
+    """The same of this version's, which has ``parts``."""
+
     parameters: dict[str, Any]
     simulated: bool
     parts: list[dict[str, Any]]
     tree: str = Field(alias="schema")
     labels: dict[str, str]
-    counts: _Counts
-    sha256: dict[str, str]
 
 
 def read_report(folder: Path) -> dict:
@@ -103,16 +108,10 @@ def read_report(folder: Path) -> dict:
             f"'{folder}' is no curated survey (it has no survey.json); make one with"
             " `python -m gzlib curate SOURCE --out DIR --size 64`."
         )
-    try:
-        report = json.loads((folder / "survey.json").read_text(encoding="utf-8"))
-        if not isinstance(report, dict) or "parts" in report:  # else it is an earlier version's
-            _Report.model_validate(report)
-    except ValidationError as error:
-        first = error.errors()[0]
-        said = f"{'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg']}"
-        raise UserError(f"Survey '{folder}' has a damaged survey.json ({said}); delete it and curate again.") from None
-    except ValueError as error:
-        raise UserError(f"Survey '{folder}' has a damaged survey.json ({error}); delete it and curate again.") from None
+    file, cure = folder / "survey.json", "delete the folder and curate again"
+    report = read_checked(file, _AnyReport, what="the report of a curated survey", cure=cure)
+    if "parts" in report and (problem := misfit(report, _Report)):
+        raise UserError(f"'{file}' is not the report of a curated survey ({problem}); {cure}.")
     return report
 
 
