@@ -436,7 +436,8 @@ def _list_runs(records: list[dict], args):
     table = pd.DataFrame(rows)[columns]
     table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
     table["started"] = [row.get("started") or "" for row in rows]
-    print(table.to_markdown(index=False, floatfmt=".4f", intfmt=","))
+    texts = [i for i, name in enumerate(table) if name not in ("n_train", "seed", "result")]  # 20,000 runs take a while
+    print(table.to_markdown(index=False, floatfmt=".4f", intfmt=",", disable_numparse=texts))
 
 
 def _sweep(args):
