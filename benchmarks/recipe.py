@@ -1,10 +1,11 @@
 """Recipes side by side: test loss, processor seconds and epochs, of each recipe at each size, training set and seed.
 
     python -m gzlib bench recipe --store            compares the candidates, and keeps the rows
+    python benchmarks/recipe.py regularisation      what the study's dropout and weight decay were chosen from
     python benchmarks/recipe.py convergence         half and twice of what ends a run, half and twice the learning rate
     python benchmarks/recipe.py atlas               many recipes on one small encoder
 
-The last two keep their rows as they go, in ``data/benchmarks/recipe-NAME.json``; what is there is not made again, so
+All but the first keep their rows as they go, in ``data/benchmarks/recipe-NAME.json``; what is there is not made again, so
 that a comparison that was cut off goes on. ``--only TEXT`` restricts them to cells whose title contains the text.
 """
 
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 from harness import STORE, machine, row
 
-from gzlib import sky
 from gzlib.config import Augment, PretrainConfig, Recipe, SurveySpec, config_dict
 from gzlib.data.curation import survey_fingerprint
 from gzlib.files import replace_file
@@ -26,8 +26,7 @@ from gzlib.identity import content_hash
 from gzlib.study import study_recipe
 from gzlib.training.pretraining import pretrain
 
-SOURCE = "sim:" + "+".join(sky.CAMPAIGNS) + ":24000"
-SIZE = 48
+STUDY = SurveySpec("sim:study:64000", size=48, split="published")  # the survey of data/plans/study.toml
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,39 @@ def comparison() -> Iterator[Cell]:
     for n in (500, 1_000, 4_000):
         for encoder in ("resnet_w8", "resnet_w16"):
             for name, recipe in candidates(encoder, n).items():
-                yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), SurveySpec(SOURCE, size=SIZE))
+                yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), STUDY)
+
+
+# (encoder, galaxies, dropout, weight decay, stochastic depth, rate, patience) of each run of the comparison.
+REGULARISATION = (
+    ("resnet_w4", 500, 0.7, 0.05, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.25, 0.05, 0, 0.02, 6),
+    ("resnet_w8", 500, 0.5, 0.05, 0, 0.02, 6),
+    ("resnet_w8", 500, 0.5, 0.05, 0, 0.01, 6),
+    ("resnet_w8", 500, 0.5, 0.05, 0.1, 0.02, 2),
+    ("resnet_w8", 500, 0.5, 0.3, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.5, 1, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.7, 0.05, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.7, 0.3, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.7, 1, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.85, 0.05, 0, 0.02, 2),
+    ("resnet_w8", 500, 0.85, 0.3, 0, 0.02, 2),
+    ("resnet_w8", 1_000, 0.5, 0.05, 0, 0.02, 6),
+    ("resnet_w8", 2_000, 0.354, 0.3, 0, 0.02, 2),
+    ("resnet_w8", 2_000, 0.500556, 0.3, 0, 0.02, 2),
+    ("resnet_w8", 2_000, 0.708, 0.3, 0, 0.02, 2),
+    ("resnet_w8", 8_000, 0.177, 0.05, 0, 0.02, 2),
+    ("resnet_w8", 8_000, 0.250278, 0.3, 0, 0.02, 2),
+)
+
+
+def regularisation() -> Iterator[Cell]:
+    """Dropout of the features, weight decay, stochastic depth and patience at several training sets."""
+    for encoder, n, dropout, decay, depth, rate, patience in REGULARISATION:
+        changed = {"weight_decay": decay, "drop_path": depth, "learning_rate": rate, "patience": patience}
+        recipe = replace(study_recipe(encoder, n), dropout=dropout, **changed)
+        name = f"dropout {dropout:g}, weight decay {decay:g}, depth {depth:g}, rate {rate:g}, patience {patience}"
+        yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), STUDY)
 
 
 def convergence() -> Iterator[Cell]:
@@ -84,7 +115,7 @@ def convergence() -> Iterator[Cell]:
                 "twice the rate": replace(study, learning_rate=study.learning_rate * 2),
             }
             for name, recipe in changed.items():
-                yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), SurveySpec(SOURCE, size=SIZE))
+                yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), STUDY)
 
 
 def atlas() -> Iterator[Cell]:
@@ -120,12 +151,12 @@ def atlas() -> Iterator[Cell]:
             "clip 1": replace(study, clip=1.0),
         }
         for name, recipe in changed.items():
-            yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), SurveySpec(SOURCE, size=SIZE))
+            yield Cell(name, PretrainConfig(encoder, n, recipe=recipe), STUDY)
         for size in (32, 64):
-            yield Cell(f"{size} px", PretrainConfig(encoder, n, recipe=study), SurveySpec(SOURCE, size=size))
+            yield Cell(f"{size} px", PretrainConfig(encoder, n, recipe=study), replace(STUDY, size=size))
 
 
-COMPARISONS = {"comparison": comparison, "convergence": convergence, "atlas": atlas}
+COMPARISONS = {"comparison": comparison, "regularisation": regularisation, "convergence": convergence, "atlas": atlas}
 
 
 def measure(cell: Cell) -> dict:
@@ -169,9 +200,7 @@ def carry_out(name: str, *, only: str = "") -> list[dict]:
             replace_file(file, json.dumps(kept, indent=1) + "\n")
         results.append(done[cell.key] | {"candidate": cell.candidate})
         r = results[-1]
-        print(
-            f"{cell.title}: {r['loss']:.3f} after {r['epochs']:.0f} epochs, {r['processor_seconds']:.0f} s", flush=True
-        )
+        print(f"{cell.title}: {r['loss']:.3f} after {r['epochs']:.0f} epochs, {r['seconds']:.0f} s", flush=True)
     return results
 
 

@@ -1,0 +1,283 @@
+"""Transfer to real galaxies: what encoders that saw simulated galaxies add to ImageNet's, by task and label count.
+
+    python benchmarks/transfer.py learn --start imagenet --cache DIR    the simulated sky, from ImageNet's weights
+    python benchmarks/transfer.py learn --start random --cache DIR      the same from random weights
+    python benchmarks/transfer.py compare --cache DIR --write           every linear probe, from cached features
+
+``learn`` shows an encoder so many simulated galaxies (``--images``; ``sky_lessons`` says what it learns), and keeps its
+weights and its features of each real set. ``compare`` fits linear probes (:func:`gzlib.training.finetuning.fit_probe`,
+whose penalty is chosen within the labels) on frozen features, paired over arms by fold and galaxy:
+
+- all labels: five folds, so that every galaxy is predicted once; repeated with other folds for a small set;
+- fewer labels: in each fold, the same random labels for all arms.
+
+Real sets are looked for in the folder that ``GZLIB_REAL_DATA`` names; they are told apart by the hash of their content,
+and no image is kept. Intervals are of a bootstrap over galaxies within each task, of the mean over tasks also over the
+tasks. ``--write`` keeps the numbers in ``data/benchmarks/transfer.json``, which chapter 03 shows.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import KFold, StratifiedKFold
+from sky_lessons import lessons, pretrain
+from sky_realism import features, imagenet_encoder
+
+from gzlib import paths
+from gzlib.files import replace_file
+from gzlib.sky import sky_identity
+from gzlib.training.probes import fit_probe
+
+REAL = Path(os.environ.get("GZLIB_REAL_DATA", paths.ROOT.parent / "shared" / "data" / "real"))
+OUT = paths.ROOT / "data" / "benchmarks" / "transfer.json"
+IN_MEAN = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
+OUTSIDE = ("gz2_smooth", "first_radio")  # stated beside the mean: a regression, and a far domain
+# Arms: the features that a probe sees, each an encoder's or several encoders' joined.
+ARMS = {
+    "random": ("untrained",),
+    "ImageNet": ("imagenet",),
+    "galaxies": ("random-sky",),
+    "ImageNet + galaxies": ("imagenet-sky",),
+    "ImageNet and galaxies, joined": ("imagenet", "random-sky"),
+    "ImageNet and ImageNet + galaxies, joined": ("imagenet", "imagenet-sky"),
+}
+FEWEST, DRAWS = 25, 5
+SMALL, REPEATS = 1000, 8  # sets of fewer galaxies are split into folds so many times
+BOOTSTRAP = 2000
+
+
+def real_set(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, size, size, 3) uint8 and labels (n,), int64 classes or float32 fractions, of all rows at hand."""
+    if name == "decals_rings":
+        table = pd.read_csv(REAL / name / "catalog.csv")
+        files, labels = [REAL / name / f for f in table["file_loc"]], table["ring"].to_numpy()
+    elif name == "first_radio":
+        files, labels = _radio()
+    else:
+        folder = REAL / ("gz2" if name == "gz2_smooth" else name) / "data"
+        table = pd.concat([pd.read_parquet(f) for f in sorted(folder.glob("*.parquet"))])
+        files = [io.BytesIO(row["bytes"]) for row in table["image"]]
+        labels = table["smooth-or-featured-gz2_smooth_fraction" if name == "gz2_smooth" else "label"].to_numpy()
+    images = [np.array(Image.open(f).convert("RGB").resize((size, size), Image.BOX)) for f in files]
+    return np.stack(images), labels.astype(np.float32 if name == "gz2_smooth" else np.int64)
+
+
+def _radio() -> tuple[list, np.ndarray]:
+    """The PNG files of PyPI's ``firstgalaxydata``, whose wheel or folder lies below ``GZLIB_REAL_DATA``."""
+    (wheel,) = sorted(REAL.glob("firstgalaxydata-*.whl"))
+    with zipfile.ZipFile(wheel) as outer, zipfile.ZipFile(outer.open("firstgalaxydata/galaxy_data.zip")) as inner:
+        names = sorted(n for n in inner.namelist() if "/all/" in n and n.endswith(".png"))
+        classes = [n.split("/")[-2] for n in names]
+        return [io.BytesIO(inner.read(n)) for n in names], np.unique(classes, return_inverse=True)[1]
+
+
+def content(name: str, size: int) -> str:
+    images, labels = real_set(name, size)
+    return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16]
+
+
+def learn(cache: Path, *, start: str, galaxies: int, images: int, size: int):
+    """Train on the sky, and keep the weights and the features of every real set, before and after."""
+    torch.manual_seed(0)
+    model = imagenet_encoder() if start == "imagenet" else timm.create_model("tf_efficientnet_lite0").eval()
+    keep_features(cache, "imagenet" if start == "imagenet" else "untrained", model, size)
+    seen = pretrain(model, lessons(galaxies, size), images, rate=2e-3 if start == "random" else 6e-4)
+    name = f"{start}-sky"
+    save_file(model.state_dict(), cache / f"{name}.safetensors")
+    keep_features(cache, name, model, size)
+    said = {"encoder": "tf_efficientnet_lite0", "images_seen": seen, "galaxies": galaxies, "size": size}
+    replace_file(cache / f"{name}.json", json.dumps(said | {"sky": sky_identity()}))
+
+
+def keep_features(cache: Path, name: str, model, size: int):
+    cache.mkdir(parents=True, exist_ok=True)
+    for task in available():
+        images, labels = real_set(task, size)
+        np.savez(cache / f"{task}.{name}.npz", features=features(model, images), labels=labels)
+
+
+def available() -> list[str]:
+    here = [name for name in IN_MEAN if (REAL / name).is_dir()] + ["gz2_smooth"] * (REAL / "gz2").is_dir()
+    return here + ["first_radio"] * bool(list(REAL.glob("firstgalaxydata-*.whl")))
+
+
+def loaded(cache: Path, task: str, arm: str) -> tuple[np.ndarray, np.ndarray]:
+    parts = [np.load(cache / f"{task}.{name}.npz", allow_pickle=False) for name in ARMS[arm]]
+    return np.hstack([part["features"] for part in parts]), parts[0]["labels"]
+
+
+def folds(labels: np.ndarray, repeat: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    if labels.dtype.kind == "f":
+        return list(KFold(5, shuffle=True, random_state=repeat).split(labels))
+    return list(StratifiedKFold(5, shuffle=True, random_state=repeat).split(labels, labels))
+
+
+def probe(x, labels, train, test, seed: int) -> np.ndarray:
+    """Predictions of ``test``: logits (n, classes), or numbers (n,)."""
+    n_classes = None if labels.dtype.kind == "f" else int(labels.max()) + 1
+    predict, _ = fit_probe(x[train], labels[train], n_classes=n_classes, seed=seed)
+    return predict(x[test]).numpy()
+
+
+def costs(prediction: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) what each prediction costs: 1 for a wrong class, the squared error of a number."""
+    if labels.dtype.kind == "f":
+        return (prediction - labels) ** 2
+    return (prediction.argmax(1) != labels).astype(float)
+
+
+def counts(available: int) -> list[int]:
+    """Label counts in factors of two, below all."""
+    out = [FEWEST]
+    while out[-1] * 2 < available:
+        out.append(out[-1] * 2)
+    return out
+
+
+def measure(job: tuple[Path, str, str]) -> dict:
+    """Every probe of one task and arm."""
+    cache, task, arm = job
+    torch.set_num_threads(1)
+    x, labels = loaded(cache, task, arm)
+    repeats = 1 if len(labels) > SMALL else REPEATS
+    cost, predicted = np.zeros((repeats, len(labels))), {}
+    for repeat in range(repeats):
+        for fold, (train, test) in enumerate(folds(labels, repeat)):
+            prediction = probe(x, labels, train, test, seed=fold)
+            cost[repeat, test] = costs(prediction, labels[test])
+            if repeat == 0:
+                predicted |= dict(zip(test.tolist(), prediction, strict=True))
+    few = {}
+    for draw, (train, test) in enumerate(folds(labels, 0)[:DRAWS]):
+        order = np.random.default_rng(draw).permutation(train)
+        for n in counts(len(train)):
+            some = order[:n]
+            if labels.dtype.kind == "f" or len(np.unique(labels[some])) > 1:
+                cost_few = costs(probe(x, labels, some, test, seed=draw), labels[test])
+                few.setdefault(n, []).append(round(float(cost_few.mean()), 5))
+    out = {"task": task, "arm": arm, "cost": cost.mean(0), "few": few}
+    if labels.dtype.kind != "f":
+        logits = np.stack([predicted[i] for i in range(len(labels))])
+        recall = [1 - cost[0][labels == c].mean() for c in np.unique(labels)]
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        auc = roc_auc_score(labels, p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
+        out |= {"balanced_accuracy": round(float(np.mean(recall)), 4), "auc": round(float(auc), 4)}
+    return out
+
+
+def compare(cache: Path, *, workers: int) -> dict:
+    """All probes, and the reductions of ImageNet's errors with their intervals."""
+    tasks = [t for t in available() if (cache / f"{t}.imagenet.npz").is_file()]
+    arms = [a for a, parts in ARMS.items() if all((cache / f"{tasks[0]}.{p}.npz").is_file() for p in parts)]
+    jobs = [(cache, task, arm) for task in tasks for arm in arms]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        results = {}
+        for done in pool.map(measure, jobs):
+            results[done["task"], done["arm"]] = done
+            print(f"{done['task']}, {done['arm']}: {done['cost'].mean():.4f}", flush=True)
+    rows = []
+    for (task, arm), result in results.items():
+        regression = task == "gz2_smooth"
+        error = result["cost"].mean() ** (0.5 if regression else 1)
+        row = {"task": task, "arm": arm, "galaxies": len(result["cost"]), "error": round(float(error), 5)}
+        row |= {name: result[name] for name in ("balanced_accuracy", "auc") if name in result}
+        row["few"] = {str(n): [round(e ** (0.5 if regression else 1), 5) for e in v] for n, v in result["few"].items()}
+        if arm not in ("ImageNet", "random"):
+            row |= reduction(results[task, "ImageNet"]["cost"], result["cost"], regression=regression)
+            row["label_multiplier"] = multiplier(results[task, "ImageNet"], result)
+        rows.append(row)
+    said = {
+        p.stem: json.loads(p.read_text()) for p in sorted(cache.glob("*-sky.json"))
+    }  # what each galaxy-pretrained encoder saw
+    size = next(iter(said.values()))["size"]
+    return {
+        "real": True,
+        "pretraining": said,
+        "sets": {task: content(task, size) for task in tasks},
+        "in_mean": [t for t in IN_MEAN if t in tasks],
+        "rows": rows,
+        "means": [mean_reduction(results, arm, [t for t in IN_MEAN if t in tasks]) for arm in arms[2:]],
+    }
+
+
+def reduction(before: np.ndarray, after: np.ndarray, *, regression: bool = False) -> dict:
+    """Share of the errors that is gone, with the 95 % interval of a bootstrap over galaxies."""
+    power, generator = (0.5 if regression else 1.0), np.random.default_rng(0)
+    draws = []
+    for _ in range(BOOTSTRAP):
+        some = generator.integers(0, len(before), len(before))
+        draws.append(1 - (after[some].mean() / before[some].mean()) ** power)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    value = 1 - (after.mean() / before.mean()) ** power
+    return {"reduction": round(float(value), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def mean_reduction(results: dict, arm: str, tasks: list[str]) -> dict:
+    """The mean over tasks; its interval is that of a bootstrap over tasks and, within each, galaxies."""
+    pairs = [(results[t, "ImageNet"]["cost"], results[t, arm]["cost"]) for t in tasks]
+    value, generator = np.mean([1 - after.mean() / before.mean() for before, after in pairs]), np.random.default_rng(0)
+    over_tasks, over_galaxies = [], []
+    for _ in range(BOOTSTRAP):
+        gains = []
+        for before, after in pairs:
+            some = generator.integers(0, len(before), len(before))
+            gains.append(1 - after[some].mean() / before[some].mean())
+        over_galaxies.append(np.mean(gains))
+        over_tasks.append(np.mean(np.array(gains)[generator.integers(0, len(gains), len(gains))]))
+    low, high = np.quantile(over_tasks, [0.025, 0.975])
+    inner_low, inner_high = np.quantile(over_galaxies, [0.025, 0.975])
+    ends = {"low": low, "high": high, "low_these_tasks": inner_low, "high_these_tasks": inner_high}
+    return {"arm": arm, "reduction": round(float(value), 4)} | {k: round(float(v), 4) for k, v in ends.items()}
+
+
+def multiplier(imagenet: dict, other: dict) -> float | None:
+    """How many times the labels ImageNet needs for the error that the other arm reaches with half of the largest count.
+
+    None where ImageNet does not get there with all of them.
+    """
+    sizes = sorted(imagenet["few"])
+    curve = np.array([np.mean(imagenet["few"][n]) for n in sizes])
+    half = sizes[-2]
+    target = np.mean(other["few"][half])
+    curve = np.minimum.accumulate(curve)  # more labels never hurt, but for noise
+    if target < curve[-1]:
+        return None
+    if target >= curve[0]:
+        return round(sizes[0] / half, 2)
+    at = np.interp(-target, -curve, np.log(sizes))
+    return round(float(np.exp(at)) / half, 2)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("learn", "compare"))
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="features and weights lie there")
+    parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
+    parser.add_argument("--galaxies", type=int, default=12000)
+    parser.add_argument("--images", type=int, default=38_000, help="images that the pretraining sees")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--write", action="store_true", help=f"keep the result in {OUT.relative_to(paths.ROOT)}")
+    o = parser.parse_args()
+    if o.what == "learn":
+        learn(o.cache, start=o.start, galaxies=o.galaxies, images=o.images, size=o.size)
+    else:
+        result = compare(o.cache, workers=o.workers)
+        print(json.dumps(result["means"], indent=1))
+        if o.write:
+            replace_file(OUT, json.dumps(result, indent=1) + "\n")
