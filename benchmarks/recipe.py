@@ -128,7 +128,7 @@ def atlas() -> Iterator[Cell]:
             changed[f"rate x {factor:g}"] = replace(study, learning_rate=study.learning_rate * factor)
         for decay in (0.0, 0.01, 0.2, 0.5):
             changed[f"weight decay {decay:g}"] = replace(study, weight_decay=decay)
-        for rate in (0.0, 0.2, 0.35, 0.7):
+        for rate in (0.0, 0.25, 0.5, 0.85):
             changed[f"dropout {rate:g}"] = replace(study, dropout=rate)
         for rate in (0.1, 0.3):
             changed[f"stochastic depth {rate:g}"] = replace(study, drop_path=rate)
