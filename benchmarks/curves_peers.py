@@ -27,7 +27,7 @@ from published_laws import predict_broken
 
 from gzlib import paths
 from gzlib.files import replace_file
-from gzlib.fitting.curves import read_curves
+from gzlib.fitting.reading import read_curves
 from gzlib.fitting.forecasting import extrapolate
 from gzlib.fitting.surface import fit_surface, predict_surface
 

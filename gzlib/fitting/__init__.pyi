@@ -15,7 +15,6 @@ from .compare import sensitivity as sensitivity  # one curve fitted in every def
 from .compare import shared_exponent as shared_exponent  # one exponent for all curves, or one each
 from .curves import describe_design as describe_design  # what a design can identify, before any fit
 from .curves import judge_design as judge_design  # the verdict on one design
-from .curves import read_curves as read_curves  # learning curves from a CSV file
 from .curves import recency_weights as recency_weights  # weights that fade away from the largest size
 from .curves import run_weights as run_weights  # weights from seed noise
 from .curves import summarise_replicates as summarise_replicates  # mean and pooled spread over seeds
@@ -38,6 +37,7 @@ from .planner import planning_grid as planning_grid  # sizes at which a plan loo
 from .preregister import judge_forecast as judge_forecast  # a stored forecast beside what was measured
 from .preregister import load_forecast as load_forecast  # a stored forecast
 from .preregister import store_forecast as store_forecast  # store a forecast before the outcome exists
+from .reading import read_curves as read_curves  # learning curves from a file or table
 from .sampling import posterior as posterior  # posterior draws of one curve's law
 from .surface import compute_frontier as compute_frontier  # best split of a compute budget
 from .surface import fit_surface as fit_surface  # a law of model and training size

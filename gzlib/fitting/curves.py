@@ -1,9 +1,4 @@
-"""Learning curves before any fit: read from a file, summarised over seeds, judged as a design.
-
-A file is plain: columns ``n_train`` and ``loss``; optional ``seed``, and ``curve`` or any of ``encoder``, ``question``,
-``task``, ``model`` to tell curves apart. Or it has the columns of the Revisiting Neural Scaling Laws benchmark:
-``Domain, Task, Model, Seen Examples, Loss, Training`` (1 fit, 0 held out).
-"""
+"""Learning curves before any fit: made, summarised over seeds, judged as a design and by their shape."""
 
 import numpy as np
 import pandas as pd
@@ -12,85 +7,6 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import log_gradient
-
-BENCHMARK = {
-    "Domain": "domain",
-    "Task": "task",
-    "Model": "model",
-    "Seen Examples": "n_train",
-    "Loss": "loss",
-    "Training": "training",
-}
-LABELS = ("domain", "curve", "encoder", "question", "task", "model")
-
-
-def read_curves(path):
-    """Read and check a file of learning curves.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``n_train``, ``loss`` (float, positive), ``training`` (bool, True where absent), ``seed`` (int, the
-        order of repeated sizes where absent), ``curve`` (str, the labels joined by " / ") and the labels themselves.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, a column is missing, or a value is not a positive number (with its line).
-    """
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"There is no file {path}: give the path of a CSV file with the columns n_train and loss."
-        ) from error
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        IsADirectoryError,
-        PermissionError,
-    ) as error:
-        raise UserError(
-            f"{path} cannot be read as CSV ({str(error).strip()}): give a file with the columns n_train and loss."
-        ) from error
-    table = table.rename(columns=BENCHMARK)
-    table.columns = [str(name).strip() for name in table.columns]
-    missing = [name for name in ("n_train", "loss") if name not in table]
-    if missing:
-        raise UserError(
-            f"{path} has no column {missing[0]!r}: it needs n_train and loss (found: "
-            f"{', '.join(map(str, table.columns))})."
-        )
-    if table.empty:
-        raise UserError(f"{path} has a header but no rows: add one row for each training run.")
-    for name in ("n_train", "loss"):
-        values = pd.to_numeric(table[name], errors="coerce").astype(float)
-        bad = ~(np.isfinite(values) & (values > 0))
-        if bad.any():
-            line = int(np.argmax(bad))
-            raise UserError(
-                f"{path}, line {line + 2}: {name} is {table[name].iloc[line]!r}; it must be a positive number."
-            )
-        table[name] = values
-    if "training" in table:
-        if not table["training"].isin([0, 1]).all():
-            raise UserError(f"{path}: the column Training holds something other than 1 (fit) and 0 (held out).")
-        table["training"] = table["training"].astype(bool)
-    else:
-        table["training"] = True
-    labels = [name for name in LABELS if name in table]
-    table["curve"] = table[labels].astype(str).agg(" / ".join, axis=1) if labels else "curve"
-    if "seed" not in table:
-        table["seed"] = table.groupby(["curve", "training", "n_train"]).cumcount()
-    repeated = table.duplicated(["curve", "training", "n_train", "seed"])
-    if repeated.any():
-        row = table[repeated].iloc[0]
-        raise UserError(
-            f"{path}: curve {row['curve']!r} has two runs with n_train {row['n_train']:g} and seed "
-            f"{row['seed']}: give each run its own seed."
-        )
-    return table.sort_values(["curve", "n_train", "seed"], kind="stable").reset_index(drop=True)
 
 
 def to_array(curves):
@@ -219,6 +135,34 @@ def judge_design(sizes, law, *, n_runs=None):
     else:
         verdict, reason = IDENTIFIED, f"{_count(min(distinct), 'distinct size')} over {min(decades):.1f} decades"
     return out | {"verdict": verdict, "reason": reason}
+
+
+SAME = 1e-9  # of ln(loss): below, what differs is rounding
+AGAIN = 0.1  # rise of ln(loss) above the minimum that is no noise, whatever the noise
+
+
+def shape_of(log_mean, *, seed_sd=0.0):
+    """What of a curve no law here can describe: "constant", "rises", "rises again", or "" if it falls.
+
+    Parameters
+    ----------
+    log_mean : array (points,), mean ln(loss) by ascending size; points without a run are left out
+    seed_sd : float, standard deviation of ln(loss) between runs; NaN if it is not known
+    """
+    y = np.asarray(log_mean, float)
+    y = y[np.isfinite(y)]
+    if len(y) < 2:
+        return ""
+    if np.ptp(y) <= SAME:
+        return "constant"
+    steps = np.sign(y[None, :] - y[:, None])[np.triu_indices(len(y), 1)]
+    noise = 3 * float(np.nan_to_num(seed_sd))
+    if len(y) > 2 and steps.mean() > 0.6 and y[-1] - y[0] > noise:  # Kendall's rank correlation
+        return "rises"
+    after = y[int(np.argmin(y)) :]
+    if len(after) > 2 and np.all(np.diff(after) > 0) and after[-1] - after[0] > AGAIN + noise:
+        return "rises again"
+    return ""
 
 
 def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):

@@ -6,9 +6,10 @@ from curves import bench_file, benchmark_curves, score_domain, win_shares
 from published_laws import predict_published
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import read_curves, to_array
+from gzlib.fitting.curves import to_array
 from gzlib.fitting.fits import fit_table
 from gzlib.fitting.planner import forecast_labels
+from gzlib.fitting.reading import read_curves
 from gzlib.paths import ROOT
 
 VISION = ROOT.parent / "shared" / "data" / "curves" / "benchmark.vision.csv"
@@ -142,7 +143,7 @@ def test_file_without_seeds_or_labels_is_one_curve(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("size,loss\n1,2\n", "no column 'n_train'.*found: size, loss"),
+        ("width,loss\n1,2\n", "no column 'n_train'.*found: width, loss"),
         ("n_train,loss\n", "header but no rows"),
         ("n_train,loss\n100,0.5\n200,-0.1\n", "line 3: loss is .*-0.1"),
         ("n_train,loss\n100,abc\n", "line 2: loss is 'abc'"),
