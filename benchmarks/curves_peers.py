@@ -29,7 +29,7 @@ from gzlib import paths
 from gzlib.files import replace_file
 from gzlib.fitting.reading import read_curves
 from gzlib.fitting.forecasting import extrapolate
-from gzlib.fitting.surface import fit_surface, predict_surface
+from gzlib.fitting.surfaces import fit_surface, predict_surface
 
 FOLDER = paths.ROOT.parent / "shared" / "data" / "curves"
 DELTA = 1e-3  # of Huber's loss, Hoffmann et al. 2022

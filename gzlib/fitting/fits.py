@@ -7,9 +7,11 @@ from scipy import stats
 from gzlib.errors import UserError
 from gzlib.fitting.curves import (
     NOT_IDENTIFIED,
+    SHAPES,
     judge_design,
     recency_weights,
     run_weights,
+    shape_of,
     summarise_replicates,
     to_array,
 )
@@ -238,6 +240,10 @@ def fit_one(
     out |= {"n_sizes": design["n_sizes"], "verdict": design["verdict"], "reason": design["reason"]}
     if design["verdict"] == NOT_IDENTIFIED and (not held or known_floor):
         return out | {"message": f"refused: {design['reason']}"}
+    order = np.argsort(sizes)
+    shape = shape_of(log_mean[present][order], seed_sd=seed_sd)
+    if shape == "constant" or (shape and law is LAWS.get(law.name)):  # a law of a user's own may rise
+        return out | {"verdict": NOT_IDENTIFIED, "reason": SHAPES[shape], "message": f"refused: {SHAPES[shape]}"}
     replicated = seed_dof > 0 and seed_sd > 0
     evaluation = np.broadcast_to(evaluation_sd, sizes_all.shape)[present] / (seed_sd if replicated else 1.0)
     weights = run_weights(n_runs[present], 1.0, evaluation_sd=evaluation) * recency_weights(sizes, scale=recency)

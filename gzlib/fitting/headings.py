@@ -239,7 +239,7 @@ def _are_runs(stems):
 
 
 def _falls(table, roles, column, sign=1):
-    rows = pd.DataFrame({"x": _numbers(table, roles.size, True), "y": _numbers(table, column, False)}).dropna()
+    rows = pd.DataFrame({"x": numbers(table, roles.size, True), "y": numbers(table, column, False)}).dropna()
     mean = rows.groupby("x")["y"].mean()
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
@@ -272,7 +272,7 @@ GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6}
 
 
-def _numbers(table, column, is_size):
+def numbers(table, column, is_size):
     """A column as floats, NaN where a cell is missing.
 
     Raises
@@ -364,7 +364,7 @@ def _runs(table, roles):
     """The table of ``read_curves`` from a long table."""
     frame, name, notes = table.frame, table.name, table.notes
     out = pd.DataFrame(
-        {"n_train": _numbers(table, roles.size, True), "loss": _numbers(table, roles.loss, False)}, dtype=float
+        {"n_train": numbers(table, roles.size, True), "loss": numbers(table, roles.loss, False)}, dtype=float
     )
     metric = "loss" if "column" in frame and roles.loss == "loss" else roles.loss
     missing = out["loss"].isna().to_numpy()

@@ -5,7 +5,9 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import to_array
+from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast
+from gzlib.fitting.intervals import predict
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import log_gradient
 
@@ -19,7 +21,9 @@ def planning_grid(sizes, max_factor=MAX_FACTOR):
     return np.union1d(sizes, np.geomspace(sizes.min(), sizes.max() * max_factor, GRID))
 
 
-def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean"):
+def labels_needed(
+    loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean", law=None
+):
     """Training size at which each curve reaches a target loss.
 
     Parameters
@@ -30,6 +34,7 @@ def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, ma
     max_factor : sizes are searched up to this multiple of the largest; where no measured mean is at the target yet,
         from the curve's largest measured size on
     kind : "mean" or "new_run", see ``forecast``
+    law : str or Law, optional; trust this law and its band instead of the calibrated forecast
 
     Returns
     -------
@@ -41,7 +46,12 @@ def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, ma
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, max_factor)
-    ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
+    if law is None:
+        ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
+    else:
+        fits = fit_curves(loss, x, law=law, replicate=replicate, level=level)
+        ahead = predict(fits, grid, level=level, kind=kind).assign(forecasted=fits["success"])
+        ahead.attrs["calibrated"] = False
     rest = [dim for dim in ahead["median"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
     mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)

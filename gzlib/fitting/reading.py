@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from gzlib.errors import UserError
+from gzlib.fitting.curves import to_array
 from gzlib.fitting.headings import Table, as_runs, is_number
 
 MOST_BYTES = 2**28
@@ -59,12 +61,16 @@ def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve
     UserError
         If the source cannot be read, has two readings, or a value is not a positive number (with its line).
     """
-    table = _from_frame(source) if isinstance(source, pd.DataFrame | pd.Series) else _from_file(source)
-    return as_runs(table, size, loss, accuracy, seed, _listed(curve), _listed(ignore))
+    return as_runs(read_table(source), size, loss, accuracy, seed, _listed(curve), _listed(ignore))
 
 
 def _listed(names):
     return [names] if isinstance(names, str) else list(names or [])
+
+
+def read_table(source):
+    """Cells as they are, from a file, DataFrame or Series: a Table."""
+    return _from_frame(source) if isinstance(source, pd.DataFrame | pd.Series) else _from_file(source)
 
 
 def _from_frame(source):
@@ -252,3 +258,60 @@ def _header(source, rows, comments, delimiter, notes):
         notes.append("there is no header: the first column is taken as n_train and the second as loss")
         return ["n_train", "loss"], 0
     raise UserError(f"{source} has no header: name the columns in its first line, such as n_train and loss.")
+
+
+def as_array(data, losses=None, *, x="n_train", replicate="seed", **columns):
+    """Learning curves of any kind as a labelled array.
+
+    Parameters
+    ----------
+    data : path, DataFrame, Series, DataArray, Dataset with a variable ``loss``, dict of columns, or the sizes
+    losses : array (sizes,) or (sizes, runs), optional
+        The losses of one curve; ``data`` then holds its sizes.
+    x, replicate : str, names of the dimensions of sizes and of repeated runs
+    columns : as for ``read_curves``
+
+    Returns
+    -------
+    DataArray with dims (..., x, replicate), NaN where a run is missing; ``attrs`` ``notes`` and ``metric`` as those of
+    ``read_curves``' table.
+
+    Raises
+    ------
+    UserError
+        If the data cannot be read, or the losses of most curves rise.
+    """
+    if isinstance(data, xr.Dataset):
+        if "loss" not in data:
+            raise UserError(f"The Dataset has no variable 'loss' (found: {', '.join(map(str, data))}): give one.")
+        data = data["loss"]
+    if isinstance(data, xr.DataArray):
+        if x not in data.dims or x not in data.coords:
+            raise UserError(
+                f"The losses have the dimensions {', '.join(map(str, data.dims))}; {x!r} is not one with sizes: name"
+                " the dimension of the sizes with x=, and give it a coordinate."
+            )
+        return data.astype(float).assign_attrs(
+            notes=list(data.attrs.get("notes", [])), metric=data.attrs.get("metric", "loss")
+        )
+    if losses is not None or (isinstance(data, tuple | list) and len(data) == 2):
+        sizes, losses = (data, losses) if losses is not None else data
+        return _of_arrays(sizes, losses, x, replicate)
+    if isinstance(data, np.ndarray):
+        raise UserError("An array alone has no sizes: give sizes and losses, as in fit(sizes, losses).")
+    runs = read_curves(pd.DataFrame(data) if isinstance(data, dict) else data, **columns)
+    loss = to_array(runs).rename({"n_train": x, "seed": replicate})
+    loss = loss.isel(curve=0, drop=True) if list(loss["curve"].values) == ["curve"] else loss
+    return loss.assign_attrs(notes=runs.attrs["notes"], metric=runs.attrs["metric"])
+
+
+def _of_arrays(sizes, losses, x, replicate):
+    sizes, losses = np.asarray(sizes, float), np.asarray(losses, float)
+    if sizes.ndim != 1 or losses.ndim not in (1, 2) or len(losses) != len(sizes):
+        raise UserError(
+            f"The sizes have the shape {sizes.shape} and the losses {losses.shape}: give one size for each loss, or a"
+            " row of runs for each size."
+        )
+    runs = losses.reshape(len(sizes), -1)
+    frame = pd.DataFrame({"n_train": np.repeat(sizes, runs.shape[1]), "loss": runs.ravel()}).dropna(subset="loss")
+    return as_array(frame, x=x, replicate=replicate)

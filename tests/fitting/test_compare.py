@@ -5,10 +5,10 @@ import xarray as xr
 from bootstrap import bench_bootstrap
 
 from gzlib.errors import UserError
-from gzlib.fitting.compare import compare_laws, information, nested_test, shared_exponent
+from gzlib.fitting.comparison import compare_laws, information, nested_test, shared_exponent
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.optimise import batch_fit
-from gzlib.fitting.surface import compute_frontier, fit_surface, predict_surface
+from gzlib.fitting.surfaces import compute_frontier, fit_surface, predict_surface
 from gzlib.paths import ROOT
 
 SIZES = np.geomspace(1e3, 1e6, 8)

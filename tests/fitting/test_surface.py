@@ -3,7 +3,7 @@ import pytest
 from test_laws import TRUTHS, sizes_for
 
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.surface import fit_surface, predict_surface
+from gzlib.fitting.surfaces import fit_surface, predict_surface
 
 SURFACES = ("chinchilla", "kaplan", "skaling", "bounded", "data-constrained")
 

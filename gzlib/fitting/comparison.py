@@ -43,47 +43,58 @@ def information(residuals, n_parameters, *, log_loss=None):
 
 
 def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_train", replicate="seed"):
-    """Fit several laws to every curve on the same points and rank them.
+    """Fit several laws to every curve on the same runs and rank them.
+
+    The criteria count the runs: a law is judged by how far each run lies from it, not only the mean of each size.
+
+    Parameters
+    ----------
+    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing
+    laws : sequence of str or Law of one size
+    x, replicate : names of dimensions
 
     Returns
     -------
     Dataset over the remaining dims and ``law``: ``aicc``, ``delta`` (to the best), ``weight`` (Akaike), ``bic``,
-    ``rms`` (of ln(loss)), ``success``. A law with too few points has NaN ``rms`` and infinite criteria.
+    ``rms`` (of ln(loss) about the law, over runs), ``success``; ``n_runs`` over the remaining dims. A law with too few
+    sizes has NaN ``rms`` and infinite criteria.
     """
-    summary = summarise_replicates(loss, replicate=replicate, x=x)["log_mean"]
-    rest = [dim for dim in summary.dims if dim != x]
-    summary = summary.transpose(*rest, x)
-    sizes = summary[x].values.astype(float)
+    laws = [get_law(law) for law in laws]
+    if wrong := [law for law in laws if len(law.variables) != 1]:
+        raise UserError(f"{wrong[0].name} is a law of {', '.join(wrong[0].variables)}: compare laws of one size here.")
+    summary = summarise_replicates(loss, replicate=replicate, x=x)
+    rest = [dim for dim in summary["log_mean"].dims if dim != x]
+    runs = np.log(loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})).transpose(*rest, x, replicate)
+    sizes = runs[x].values.astype(float)
     sizes = sizes / np.exp(np.log(sizes).mean())
-    flat = summary.values.reshape(-1, len(sizes))
+    flat = runs.values.reshape(-1, len(sizes), runs.sizes[replicate])
     columns = {
         key: np.full((len(flat), len(laws)), fill)
         for key, fill in (("aicc", np.inf), ("bic", np.inf), ("rms", np.nan), ("success", False))
     }
     for i, row in enumerate(flat):
-        present = np.isfinite(row)
-        for k, name in enumerate(laws):
-            law = get_law(name)
-            if len(law.variables) != 1:
-                raise UserError(f"{law.name} is a law of {', '.join(law.variables)}: compare laws of one size here.")
+        there = np.isfinite(row)
+        n_runs = there.sum(axis=1)
+        present = n_runs > 0
+        mean = np.where(there, row, 0.0).sum(axis=1)[present] / n_runs[present]
+        for k, law in enumerate(laws):
             if present.sum() <= len(law.names):
                 continue
-            result = fit_law(law, sizes[present], np.exp(row[present]))
-            residuals = result.best_fit - row[present]
-            columns["aicc"][i, k], columns["bic"][i, k] = information(residuals, len(law.names), log_loss=row[present])
+            result = fit_law(law, sizes[present], np.exp(mean), weights=np.sqrt(n_runs[present]))
+            residuals = (result.best_fit[:, None] - row[present])[there[present]]
+            criteria = information(residuals, len(law.names), log_loss=row[there])
+            columns["aicc"][i, k], columns["bic"][i, k] = criteria
             columns["rms"][i, k] = np.sqrt(np.mean(residuals**2))
             columns["success"][i, k] = result.success
     best = columns["aicc"].min(axis=1, keepdims=True)
     delta = np.where(np.isfinite(best), columns["aicc"] - np.where(np.isfinite(best), best, 0), np.inf)
     likelihood = np.exp(-0.5 * delta)
     columns |= {"delta": delta, "weight": likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-300)}
-    coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims} | {
-        "law": [str(law) for law in laws]
-    }
-    return xr.Dataset(
-        {key: ([*rest, "law"], values.reshape(*summary.shape[:-1], len(laws))) for key, values in columns.items()},
-        coords=coords,
-    )
+    coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims}
+    shape = runs.shape[:-2]
+    data = {key: ([*rest, "law"], values.reshape(*shape, len(laws))) for key, values in columns.items()}
+    data["n_runs"] = (rest, np.isfinite(flat).sum(axis=(1, 2)).reshape(shape))
+    return xr.Dataset(data, coords=coords | {"law": [law.name for law in laws]}, attrs={"x": x})
 
 
 def nested_test(chi2_small, chi2_large, *, extra, dof, known_variance=False, boundary=False):
