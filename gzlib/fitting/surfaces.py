@@ -7,7 +7,7 @@ from gzlib.errors import UserError
 from gzlib.fitting.curves import NOT_IDENTIFIED, judge_design
 from gzlib.fitting.fits import fit_law
 from gzlib.fitting.headings import numbers
-from gzlib.fitting.intervals import LARGEST_LOG, WEBB
+from gzlib.fitting.intervals import LARGEST_LOG, MOST_LEVERAGE, WEBB, leverages
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import batch_fit, log_loss
 from gzlib.fitting.reading import read_table
@@ -96,10 +96,9 @@ def fit_surface(
     }
     if draws:
         heaviness = np.ones(len(y)) if weights is None else weights
-        fitted = log_loss(law, scaled, best[None])[0]
         held = tuple(fixed or {})
         rng = np.random.default_rng(seed)
-        losses = _redrawn(y, fitted, heaviness, len(law.names) - len(held), kind, draws, rng)
+        losses = _redrawn(law, scaled, y, best, heaviness, held, kind, draws, rng)
         delta = ((1e-3 if weights is None else 1.0) if scale is None else scale) if noise == "huber" else None
         drawn = _refitted(law, scaled, losses, best, heaviness, delta, held)
         tail = 0.5 * (1 - level)
@@ -122,16 +121,17 @@ def fit_surface(
     )
 
 
-def _redrawn(y, fitted, weights, free, kind, draws, rng):
+def _redrawn(law, variables, y, best, weights, held, kind, draws, rng):
     """Synthetic losses (draws, runs): the fit times the exponential of redrawn residuals.
 
-    A residual is smaller than the noise that it came from, by its leverage on average: sqrt(n / dof) restores its
-    variance; and as that variance is itself estimated, each draw is scaled by its chi-square, which gives bands
-    Student's tails.
+    A residual is smaller than the noise that it came from, by its leverage h: 1/sqrt(1 - h) restores its variance, and
+    1/(1 - h) in the wild bootstrap, where no other run makes up for it (HC2 and HC3, MacKinnon and White 1985). The
+    variance is itself estimated, so each draw is scaled by its chi-square, which gives the bands Student's tails.
     """
-    n = len(y)
-    dof = max(n - free, 1)
-    residual = weights * (np.log(y) - fitted) * np.sqrt(n / dof)
+    fitted = log_loss(law, variables, best[None])[0]
+    kept = np.maximum(1 - leverages(law, variables, best[None], weights[None], held)[0], MOST_LEVERAGE)
+    residual = weights * (np.log(y) - fitted) / (kept if kind == "wild" else np.sqrt(kept))
+    n, dof = len(y), max(len(y) - len(law.names) + len(held), 1)
     if kind == "wild":
         noise = residual * rng.choice(WEBB, size=(draws, n))
     else:

@@ -97,5 +97,5 @@ def test_a_surface_carries_its_law():
     size, data = (values.ravel() for values in np.meshgrid(np.geomspace(1, 100, 5), np.geomspace(1, 1000, 5)))
     fit = fit_surface(law.function(size, data, 0.3, 0.7), {"N": size, "D": data}, law=law, refs={"N": 1, "D": 1})
     assert fit.attrs["law"] is law is not LAWS["chinchilla"]
-    new = predict_surface(fit, {"N": np.array(500.0), "D": np.array(1e4)})["median"]
+    new = predict_surface(fit, {"N": np.array(500.0), "D": np.array(1e4)})["loss"]
     assert new.item() == pytest.approx(0.3 / np.log1p(500) + 0.7 / np.log1p(1e4), rel=1e-6)
