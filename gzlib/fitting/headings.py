@@ -63,7 +63,7 @@ def _plain(name):
     return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
 
 
-def _kind(name):
+def kind_of(name):
     """What a column's name says, and its rank among those of the kind: (kind or None, rank)."""
     plain = _plain(name)
     words = plain.split("_")
@@ -136,7 +136,7 @@ def _roles(table, size, loss, accuracy, seed, curve, ignore):
     if frame.empty:
         raise UserError(f"{name} has a header but no rows: add one row for each training run.")
     named = {size, loss, accuracy, seed, *curve, *ignore}
-    kinds = {column: _kind(column) for column in frame if column not in named and not _blank(frame[column])}
+    kinds = {column: kind_of(column) for column in frame if column not in named and not _blank(frame[column])}
 
     def of(*wanted):
         return [column for column, (kind, _) in kinds.items() if kind in wanted]
@@ -213,7 +213,7 @@ def _wide(table, roles):
         sizes = [column for column in table.frame if re.fullmatch(r"[\d.,_ ']+[kKM]?", column)]
         return sizes if len(sizes) >= 3 else []
     found = [c for c in roles.rest if all(is_number(t) or t.lower() in MISSING for t in map(_text, table.frame[c]))]
-    if found and _kind(_stem(found[0]))[0] == "rising" and len({_stem(column) for column in found}) == 1:
+    if found and kind_of(_stem(found[0]))[0] == "rising" and len({_stem(column) for column in found}) == 1:
         return found
     if len(found) > 1 and not all(_falls(table, roles, column) for column in found):
         rising = all(_falls(table, roles, column, sign=-1) for column in found)
@@ -235,7 +235,7 @@ def _stem(column):
 
 def _are_runs(stems):
     """Whether numbered columns are runs of one curve, as "seed1" and "loss_2" are and "resnet18" is not."""
-    return len(stems) == 1 and ("" in stems or stems <= SEEDS or _kind(next(iter(stems)))[0] in ("loss", "rising"))
+    return len(stems) == 1 and ("" in stems or stems <= SEEDS or kind_of(next(iter(stems)))[0] in ("loss", "rising"))
 
 
 def _falls(table, roles, column, sign=1):
@@ -258,7 +258,7 @@ def _long(table, roles):
         table.notes.append(f"the column {roles.wide[0]!r} is taken as the loss")
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
         roles.seeds = [*roles.seeds, "column"]
-        roles.rising = _kind(_stem(roles.wide[0]))[0] == "rising"
+        roles.rising = kind_of(_stem(roles.wide[0]))[0] == "rising"
         table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of one curve")
     else:
         roles.labels = [*roles.labels, "column"]

@@ -17,7 +17,7 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import to_array
-from gzlib.fitting.headings import Table, as_runs, is_number
+from gzlib.fitting.headings import Table, as_runs, is_number, kind_of
 
 MOST_BYTES = 2**28
 DELIMITERS = ("\t", ";", "|", ",", None)  # None: blanks
@@ -77,7 +77,11 @@ def _from_frame(source):
     frame = source.to_frame("loss" if source.name is None else source.name) if isinstance(source, pd.Series) else source
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
-    elif not isinstance(frame.index, pd.RangeIndex) and pd.api.types.is_numeric_dtype(frame.index):
+    elif (
+        not isinstance(frame.index, pd.RangeIndex)
+        and pd.api.types.is_numeric_dtype(frame.index)
+        and not any(kind_of(column)[0] == "size" for column in frame)
+    ):
         frame = frame.rename_axis("n_train").reset_index()
     frame = frame.rename(columns=str)
     return Table("the table", frame, [f"row {i}" for i in range(len(frame))])

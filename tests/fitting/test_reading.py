@@ -52,7 +52,7 @@ def written(folder, text, name="curves.csv", encoding="utf-8"):
         ("samples,val_acc\n250,.5\n500,.6\n1000,.67\n2000,.71\n", "1 - val_acc"),
         ("size,error\n250,5e-1\n500,4E-1\n1e3,0.33\n2000,0.29\n", ""),
         ("Seen Examples,Test error\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n", ""),
-        ("n_train,train_score,test_error,test_std\n250,1,.5,.1\n500,1,.4,.1\n1000,1,.33,.1\n2000,1,.29,0\n", "not used"),
+        ("n,train_score,test_error,test_std\n250,1,.5,.1\n500,1,.4,.1\n1000,1,.33,.1\n2000,1,.29,0\n", "not used"),
         ("n_train,loss,accuracy\n250,0.5,0.6\n500,0.4,0.7\n1000,0.33,0.8\n2000,0.29,0.9\n", "not used: accuracy"),
         ("n_train,loss,seconds\n250,0.5,1.25\n500,0.4,2.5\n1000,0.33,5.1\n2000,0.29,9.7\n", "not used: seconds"),
         ("n_train,loss,lr\n250,0.5,0.1\n500,0.4,0.1\n1000,0.33,0.1\n2000,0.29,0.1\n", ""),
