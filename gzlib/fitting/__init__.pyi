@@ -17,6 +17,7 @@ from .comparison import choice_ranges as choice_ranges  # how an answer moves wi
 from .comparison import compare_laws as compare_laws  # information criteria of several laws
 from .comparison import information as information  # AICc and BIC of a fit
 from .comparison import nested_test as nested_test  # p-value of the smaller of two nested laws
+from .comparison import posterior as posterior  # posterior draws of one curve's law
 from .comparison import sensitivity as sensitivity  # one curve fitted in every defensible way
 from .comparison import shared_exponent as shared_exponent  # one exponent for all curves, or one each
 from .curves import describe_design as describe_design  # what a design can identify, before any fit
@@ -45,7 +46,6 @@ from .preregister import load_forecast as load_forecast  # a stored forecast
 from .preregister import store_forecast as store_forecast  # store a forecast before the outcome exists
 from .reading import read_curves as read_curves  # learning curves from a file or table
 from .report import sentences as sentences  # what a fit, forecast, plan or comparison says
-from .sampling import posterior as posterior  # posterior draws of one curve's law
 from .surfaces import compute_frontier as compute_frontier  # best split of a compute budget
 from .surfaces import fit_surface as fit_surface  # a law of model and training size
 from .surfaces import predict_surface as predict_surface  # loss of a fitted surface

@@ -314,6 +314,8 @@ def plot(fit, file=None, *, at=(), target=None, title=None, told=None):
 
 
 def _draw(axis, fit, at, target):
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     sizes = fit.data[fit.x].values.astype(float)
     grid = np.geomspace(sizes.min(), max([sizes.max(), *at]), 120)
     band = fit.predict(grid) if "draw_values" in fit.results else None
@@ -334,10 +336,15 @@ def _draw(axis, fit, at, target):
             one = ahead.isel(where)
             value = one["loss"].values
             off = [value - one["lower"].values, one["upper"].values - value]
-            axis.errorbar(np.sort(at), value, off, fmt="s", ms=4, color=colour, mfc="white", capsize=3)
+            told = f"forecast, {_percent(fit.level)}" if not i else None
+            axis.errorbar(np.sort(at), value, off, fmt="s", ms=4, color=colour, mfc="white", capsize=3, label=told)
     if target:
         axis.axhline(target, color="0.4", lw=1, ls="--", label="target")
     axis.set(xscale="log", yscale="log", xlabel=fit.x, ylabel=fit.data.attrs.get("metric", "loss"))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_formatter(lambda size, place: f"{size:,.0f}" if size >= 1 else f"{size:g}")
+    axis.yaxis.set_major_formatter(lambda loss, place: f"{loss:g}")
     axis.grid(which="both", alpha=0.2)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize="small")
@@ -430,7 +437,10 @@ def answer(
         *loss.attrs["notes"],
         *(["the band is that of the law: right if the law holds"] if law and results else []),
     ]
-    if "calibrated" in about and not about["calibrated"] and law is None:
+    ahead = results.get("forecasts")
+    if ahead is not None and "status" in ahead:
+        notes += [f"{name}: {one['status'].item()}" for name, one in _curves(ahead, "status")][:MOST_SENTENCES]
+    elif "calibrated" in about and not about["calibrated"] and law is None:
         notes.append("too few sizes to calibrate the band on these curves: take it as a guess")
     return as_text(results.values(), told, notes if question != "fit" else loss.attrs["notes"])
 

@@ -6,7 +6,7 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.fitting.fits import fit_curves
-from gzlib.fitting.sampling import posterior
+from gzlib.fitting.comparison import posterior
 
 SIZES = np.geomspace(300, 1e5, 9)
 
