@@ -9,9 +9,12 @@ from .answers import plan as plan  # labels that reach a target, and whether the
 from .claims import encoder_effect as encoder_effect  # does size help, with encoders as units
 from .claims import false_discovery as false_discovery  # p-values adjusted for a rate of false discoveries
 from .claims import holm as holm  # p-values adjusted for the number of tests
+from .claims import judge_forecast as judge_forecast  # a stored forecast beside what was measured
+from .claims import load_forecast as load_forecast  # a stored forecast
 from .claims import random_effects as random_effects  # one mean for estimates that differ
 from .claims import size_verdict as size_verdict  # what the effect of size says of each question
 from .claims import slope_test as slope_test  # does the loss fall with a size
+from .claims import store_forecast as store_forecast  # store a forecast before the outcome exists
 from .comparison import CHOICES as CHOICES  # what the sensitivity atlas varies
 from .comparison import choice_ranges as choice_ranges  # how an answer moves with each choice of the atlas
 from .comparison import compare_laws as compare_laws  # information criteria of several laws
@@ -29,7 +32,6 @@ from .curves import summarise_replicates as summarise_replicates  # mean and poo
 from .curves import to_array as to_array  # curves from a file as a labelled array
 from .fits import fit_curves as fit_curves  # a law to every curve of a labelled array
 from .fits import fit_law as fit_law  # one law to one curve, through lmfit
-from .fits import fit_table as fit_table  # one row a curve, for the command line
 from .forecasting import extrapolate as extrapolate  # forecast related curves together
 from .intervals import predict as predict  # loss of a fitted law at new sizes, with a band
 from .laws import LAWS as LAWS  # the laws that have a name
@@ -37,13 +39,9 @@ from .laws import Law as Law  # a scaling law
 from .laws import Parameter as Parameter  # bounds, unit and meaning of one parameter
 from .laws import get_law as get_law  # the law of a name
 from .planner import compare_options as compare_options  # cost of reaching a target with each option
-from .planner import forecast_labels as forecast_labels  # labels needed, for the command line
 from .planner import labels_needed as labels_needed  # training size that reaches a target loss
 from .planner import next_run as next_run  # which run narrows a forecast most
 from .planner import planning_grid as planning_grid  # sizes at which a plan looks at its forecast
-from .preregister import judge_forecast as judge_forecast  # a stored forecast beside what was measured
-from .preregister import load_forecast as load_forecast  # a stored forecast
-from .preregister import store_forecast as store_forecast  # store a forecast before the outcome exists
 from .reading import read_curves as read_curves  # learning curves from a file or table
 from .report import sentences as sentences  # what a fit, forecast, plan or comparison says
 from .surfaces import compute_frontier as compute_frontier  # best split of a compute budget

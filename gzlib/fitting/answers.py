@@ -112,7 +112,7 @@ class Fit:
 
     def predict(self, at, *, level=None, kind="mean"):
         """Loss at sizes ``at`` if the law holds: Dataset ``loss``, ``lower``, ``upper``, see ``predict``."""
-        return _named(predict(self.results, at, level=level or self.level, kind=kind))
+        return predict(self.results, at, level=level or self.level, kind=kind)
 
     def interval(self, parameter, *, level=None):
         """Value and profile-likelihood interval of a parameter: Dataset ``value``, ``low``, ``high``.
@@ -154,10 +154,6 @@ class Fit:
     def save(self, file):
         """Write data, options and results as JSON; ``load_fit`` reads it."""
         save_fit(self, file)
-
-
-def _named(band):
-    return band.rename(median="loss") if "median" in band else band
 
 
 def fit(
@@ -234,11 +230,8 @@ def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_t
     array = as_array(data, losses, x=x, replicate=replicate, **columns)
     at = np.atleast_1d(np.asarray(at, float))
     if law is None:
-        ahead = forecast_array(array, at, x=x, replicate=replicate, level=level, kind=kind, **options)
-    else:
-        fitted = fit(array, law=law, level=level, x=x, replicate=replicate, **options)
-        ahead = fitted.predict(at, kind=kind)
-    return _named(ahead)
+        return forecast_array(array, at, x=x, replicate=replicate, level=level, kind=kind, **options)
+    return fit(array, law=law, level=level, x=x, replicate=replicate, **options).predict(at, kind=kind)
 
 
 def plan(

@@ -356,8 +356,8 @@ def posterior(
 
     Returns
     -------
-    Dataset: ``draw_values`` (draw, parameter), ``draw_sd`` (draw) as ``fit_curves`` gives them, ``median``, ``low`` and
-    ``high`` (parameter), ``acceptance``, ``autocorrelation`` (steps) and ``converged`` (the chain is at least 50
+    Dataset: ``draw_values`` (draw, parameter), ``draw_sd`` (draw) as ``fit_curves`` gives them, ``value`` (median), ``low``
+    and ``high`` (parameter), ``acceptance``, ``autocorrelation`` (steps) and ``converged`` (the chain is at least 50
     autocorrelation times long).
 
     Raises
@@ -415,7 +415,7 @@ def posterior(
         {
             "draw_values": (("draw", "parameter"), values),
             "draw_sd": ("draw", np.exp(chain[:, -1])),
-            **{name: ("parameter", end) for name, end in zip(("median", "low", "high"), ends, strict=True)},
+            **{name: ("parameter", end) for name, end in zip(("value", "low", "high"), ends, strict=True)},
             "acceptance": float(sampler.acceptance_fraction.mean()),
             "autocorrelation": float(times.max()),
             "converged": bool(steps >= MIN_LENGTHS * times.max()),

@@ -13,7 +13,6 @@ from gzlib.fitting.curves import (
     run_weights,
     shape_of,
     summarise_replicates,
-    to_array,
 )
 from gzlib.fitting.intervals import floor_tension, interval_columns
 from gzlib.fitting.laws import LAWS, get_law
@@ -444,31 +443,3 @@ def _of_each_curve(law, name, value, summary, rest):
     if values.size != like.size or not np.all(np.isfinite(values) & (values >= 0)):
         raise UserError(f"The {name} must be one finite loss of at least zero for each curve.")
     return values
-
-
-def fit_table(curves, *, law="power-offset", level=0.95):
-    """One row a curve: parameters, intervals, verdict.
-
-    Parameters
-    ----------
-    curves : DataFrame from ``read_curves``; held-out rows are left out
-    law, level : as for ``fit_curves``
-
-    Returns
-    -------
-    list of dict: ``curve``, for each parameter P ``P``, ``P_low``, ``P_high``; ``x_ref``, ``n_sizes``, ``n_runs``,
-    ``verdict``, ``reason``, ``message``. Curves that were refused are rows too, with NaN parameters.
-    """
-    fits = fit_curves(to_array(curves), law=law, level=level, draws=0)
-    names = [str(name) for name in fits["parameter"].values]
-    numbers = [key for name in names for key in (name, f"{name}_low", f"{name}_high")]
-    rows = []
-    for curve in fits["curve"].values:
-        one = fits.sel(curve=curve)
-        rows.append(
-            {"curve": str(curve)}
-            | {key: float(one[key]) for key in numbers}
-            | {"x_ref": float(fits.attrs["x_ref"]), "n_sizes": int(one["n_sizes"]), "n_runs": int(one["n_runs"])}
-            | {key: str(one[key].item()) for key in ("verdict", "reason", "message")}
-        )
-    return rows

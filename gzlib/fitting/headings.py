@@ -204,6 +204,11 @@ def _text(cell):
     return str(cell).strip()
 
 
+def _label(cell):
+    """A cell that tells curves apart, as text; 1000.0 is 1000."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", _text(cell)) or "(blank)"
+
+
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "--", "?"}
 
 
@@ -394,9 +399,9 @@ def _runs(table, roles):
             why = "1 - it is no positive loss" if turned else "it must be a positive number"
             raise UserError(f"{name}, {table.places[i]}: {label} is {shown!r}; {why}.")
     out["training"] = _flags(table, roles)
-    labels = {column: frame[column].map(_text).map(lambda text: text or "(blank)") for column in roles.labels}
+    labels = {column: frame[column].map(_label) for column in roles.labels}
     for column in _telling(table, roles, out, labels):
-        labels[column] = frame[column].map(_text).map(lambda text: text or "(blank)")
+        labels[column] = frame[column].map(_label)
     own = {"n_train", "loss", "training", "seed", "curve"}
     for column, values in labels.items():
         plain = _plain(column) if _plain(column) in LABELS else column

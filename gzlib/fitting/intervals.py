@@ -381,7 +381,7 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
 
     Returns
     -------
-    Dataset with ``median`` (the fit's own curve), ``lower`` and ``upper`` over the dims of ``fits`` and
+    Dataset with ``loss`` (the fit's own curve), ``lower`` and ``upper`` over the dims of ``fits`` and
     (x, ): NaN where a fit was refused.
     """
     if kind not in BANDS:
@@ -402,6 +402,6 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
     ends = np.exp(drawn.quantile([0.5 * (1 - level), 0.5 * (1 + level)], dim="draw", skipna=False))
     order = [*(dim for dim in fits["draw_sd"].dims if dim != "draw"), x]
     band = xr.Dataset(
-        {"median": median, "lower": ends.isel(quantile=0, drop=True), "upper": ends.isel(quantile=1, drop=True)}
+        {"loss": median, "lower": ends.isel(quantile=0, drop=True), "upper": ends.isel(quantile=1, drop=True)}
     )
     return band.transpose(*order).assign_attrs(level=level, kind=kind, law=law, x_ref=fits.attrs["x_ref"])

@@ -4,7 +4,6 @@ import numpy as np
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import to_array
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast
 from gzlib.fitting.intervals import predict
@@ -52,14 +51,14 @@ def labels_needed(
         fits = fit_curves(loss, x, law=law, replicate=replicate, level=level)
         ahead = predict(fits, grid, level=level, kind=kind).assign(forecasted=fits["success"])
         ahead.attrs["calibrated"] = False
-    rest = [dim for dim in ahead["median"].dims if dim != x]
+    rest = [dim for dim in ahead["loss"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
     mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)
     measured = mean.min(x).values
     last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
     start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
     crossing = {}
-    for key, source in (("labels", "median"), ("labels_low", "lower"), ("labels_high", "upper")):
+    for key, source in (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper")):
         flat = ahead[source].transpose(*rest, x).values.reshape(-1, len(grid))
         found = [_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)]
         crossing[key] = np.array(found).reshape(shape)
@@ -176,37 +175,3 @@ def next_run(fits, x_target, candidates, *, cost=None):
         },
         coords=coords | {"candidate": candidates},
     )
-
-
-def forecast_labels(curves, target, *, level=0.95):
-    """How many labels each curve needs for a target loss.
-
-    Parameters
-    ----------
-    curves : DataFrame from ``read_curves``
-    target : float
-    level : coverage of the band
-
-    Returns
-    -------
-    dict: ``target``, ``level``, ``calibrated`` and ``curves``, a list of dicts ``curve``, ``labels``, ``labels_low``,
-    ``labels_high`` (None where out of reach), ``largest`` (size of the pilot), ``best_loss``, ``status``.
-    """
-    if curves.empty:
-        raise UserError("There are no curves to forecast.")
-    loss = to_array(curves)
-    needed = labels_needed(loss, target, level=level)
-    rows = []
-    for curve in needed["curve"].values:
-        one, own = needed.sel(curve=curve), loss.sel(curve=curve).dropna("n_train", how="all")
-        values = {key: float(one[key]) for key in ("labels", "labels_low", "labels_high")}
-        rows.append(
-            {"curve": str(curve)}
-            | {key: value if np.isfinite(value) else None for key, value in values.items()}
-            | {
-                "largest": float(own["n_train"].max()),
-                "best_loss": float(own.mean("seed").min()),
-                "status": str(one["status"].item()),
-            }
-        )
-    return {"target": float(target), "level": level, "calibrated": needed.attrs["calibrated"], "curves": rows}

@@ -52,8 +52,8 @@ def test_fits_carry_their_law_through_prediction_and_planning(law, loss):
     assert fits.attrs["law"] is law and str(fits.attrs["law"]) == law.name
     new = np.array([25.0, 12_800])
     band = predict(fits, new)
-    np.testing.assert_allclose(band["median"], logarithmic(new / 500, **TRUE), rtol=0.02)
-    assert bool((band["lower"] < band["median"]).all() and (band["median"] < band["upper"]).all())
+    np.testing.assert_allclose(band["loss"], logarithmic(new / 500, **TRUE), rtol=0.02)
+    assert bool((band["lower"] < band["loss"]).all() and (band["loss"] < band["upper"]).all())
 
     step = 1e-4  # the advice follows from the law's own gradient, here by differences
     advice = next_run(fits, 12_800, N)
@@ -73,7 +73,7 @@ def test_design_comparison_and_posterior_take_the_law_itself(law, loss):
     assert list(ranked.law.values) == ["power", law.name] and ranked.delta.values[1] == 0 < ranked.delta.values[0]
     drawn = posterior(loss, law=law, steps=1500, seed=1)
     fitted = fit_curves(loss, law=law, draws=0)
-    assert drawn["median"].sel(parameter="k").item() == pytest.approx(fitted["k"].item(), rel=0.05)
+    assert drawn["value"].sel(parameter="k").item() == pytest.approx(fitted["k"].item(), rel=0.05)
 
 
 def test_fits_read_from_a_file_find_a_registered_law_by_its_name(loss, tmp_path):
