@@ -112,7 +112,8 @@ class Fit:
 
     def predict(self, at, *, level=None, kind="mean"):
         """Loss at sizes ``at`` if the law holds: Dataset ``loss``, ``lower``, ``upper``, see ``predict``."""
-        return predict(self.results, at, level=level or self.level, kind=kind)
+        band = predict(self.results, at, level=level or self.level, kind=kind)
+        return band.assign_attrs(x=self.x)
 
     def interval(self, parameter, *, level=None):
         """Value and profile-likelihood interval of a parameter: Dataset ``value``, ``low``, ``high``.

@@ -356,9 +356,9 @@ def posterior(
 
     Returns
     -------
-    Dataset: ``draw_values`` (draw, parameter), ``draw_sd`` (draw) as ``fit_curves`` gives them, ``value`` (median), ``low``
-    and ``high`` (parameter), ``acceptance``, ``autocorrelation`` (steps) and ``converged`` (the chain is at least 50
-    autocorrelation times long).
+    Dataset: ``draw_values`` (draw, parameter), ``draw_sd`` (draw) as ``fit_curves`` gives them, ``value`` (the median),
+    ``low`` and ``high`` (parameter), ``acceptance``, ``autocorrelation`` (steps) and ``converged`` (the chain is at
+    least 50 autocorrelation times long).
 
     Raises
     ------

@@ -15,6 +15,7 @@ from gzlib.files import write_whole
 MOST_SENTENCES = 20  # curves that are told one by one
 MOST_COLOURS = 10
 NO_LIMIT = "no limit"
+WIDE = 3.0  # ratio of a band's ends from which each is rounded for itself
 
 
 def decimals_for(*ends):
@@ -29,6 +30,8 @@ def decimals_for(*ends):
 
 def with_band(value, low, high):
     """A value and the ends of its band as texts; the ends are rounded outwards, so that the band keeps its promise."""
+    if low > 0 and WIDE * low < high < np.inf:  # a band in ln(loss), whose middle is not that of its ends
+        return _significant(value, np.round), _significant(low, np.floor), _significant(high, np.ceil)
     decimals = decimals_for(low, high)
     if decimals is None:
         finite = [abs(v) for v in (value - low, high - value) if np.isfinite(v) and v > 0]
@@ -51,6 +54,13 @@ def with_band(value, low, high):
         text(rounded(low, lambda v: np.floor(v + 1e-9))),
         text(rounded(high, lambda v: np.ceil(v - 1e-9))),
     )
+
+
+def _significant(number, way):
+    """One digit, two if it begins with 1 or 2."""
+    step = np.floor(np.log10(number))
+    decimals = int((number / 10.0**step < 3) - step)
+    return f"{way(number * 10.0**decimals) * 10.0**-decimals:,.{max(decimals, 0)}f}"
 
 
 def count(number, way=np.round, *, precise=False):

@@ -133,7 +133,7 @@ def test_forecasts_trust_a_law_only_when_told_to(file):
     for band in (ahead, by_law):
         one = band.sel(curve="large")
         assert bool(((one.lower < truth) & (truth < one.upper)).all())
-    assert "about 0.1" in gz.sentences(ahead)[0]
+        assert "large: about 0.1" in gz.sentences(band)[0]
 
 
 def test_many_curves_of_different_sizes_are_fitted_in_parts(monkeypatch):
@@ -172,7 +172,9 @@ def test_curves_that_no_law_describes_say_so(y, reason):
     ("value", "low", "high", "shown"),
     [
         (0.24123, 0.2294, 0.2531, ("0.241", "0.229", "0.254")),
-        (0.5, 0.2, 1.71, ("0.5", "0.2", "1.8")),
+        (0.5, 0.2, 1.71, ("0.5", "0.20", "1.8")),
+        (0.24, 0.0131, 4.51, ("0.24", "0.013", "5")),
+        (0.5, 0.0, 1.71, ("0.5", "0.0", "1.8")),
         (0.3, 0.2, 0.4, ("0.30", "0.20", "0.40")),
         (1234.0, 1100.0, 1400.0, ("1,230", "1,100", "1,400")),
         (0.5, np.nan, np.nan, ("0.5", "-", "-")),
