@@ -10,8 +10,8 @@ import numpy as np
 from published_laws import STARTS, predict_broken, predict_published
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import read_curves
 from gzlib.fitting.forecasting import clean_curve, extrapolate
+from gzlib.fitting.reading import read_curves
 
 LEVELS = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
 GOAL_RMSLE = 0.0280  # NSL-PFN on the 72 vision curves (arXiv:2505.23032); on other domains the goal is M4's score

@@ -27,9 +27,9 @@ from published_laws import predict_broken
 
 from gzlib import paths
 from gzlib.files import replace_file
-from gzlib.fitting.curves import read_curves
 from gzlib.fitting.forecasting import extrapolate
-from gzlib.fitting.surface import fit_surface, predict_surface
+from gzlib.fitting.reading import read_curves
+from gzlib.fitting.surfaces import fit_surface, predict_surface
 
 FOLDER = paths.ROOT.parent / "shared" / "data" / "curves"
 DELTA = 1e-3  # of Huber's loss, Hoffmann et al. 2022
@@ -135,7 +135,7 @@ def surface_part(path):
 
     def ours(keep):
         fit = fit_surface(loss[keep], {"N": N[keep], "D": D[keep]}, noise="huber", draws=0)
-        return predict_surface(fit, {"N": N, "D": D})["median"].to_numpy()
+        return predict_surface(fit, {"N": N, "D": D})["loss"].to_numpy()
 
     def chinchilla(keep):
         values = fit_chinchilla(N[keep], D[keep], loss[keep])

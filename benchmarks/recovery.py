@@ -68,7 +68,7 @@ def judge(truth, noise, loss, seed, rng):
         ):
             note(f"loss at {LEAD:g}x, {kind.replace('_', ' ')}", name, *_ends(band, value))
             if kind == "mean":
-                errors[f"ln loss at {LEAD:g}x, {name}"] = float(np.log(band["median"].item() / value))
+                errors[f"ln loss at {LEAD:g}x, {name}"] = float(np.log(band["loss"].item() / value))
     return verdict, errors, hits
 
 

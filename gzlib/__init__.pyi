@@ -19,13 +19,20 @@ from .data import open_source as open_source  # where galaxies come from, by one
 from .data import open_survey as open_survey  # a curated survey as an xarray.Dataset
 from .data import register_source as register_source  # make a kind of source known
 from .errors import UserError as UserError  # what bad input raises
+from .fitting import compare as compare  # which law describes the curves
 from .fitting import compare_options as compare_options  # cost of reaching a target with each option
+from .fitting import fit as fit  # a law to learning curves of any kind
 from .fitting import fit_curves as fit_curves  # a law to every curve of a labelled array
 from .fitting import fit_surface as fit_surface  # a law of model and training size
 from .fitting import forecast as forecast  # loss at larger sizes, with a calibrated band
 from .fitting import labels_needed as labels_needed  # training size that reaches a target loss
+from .fitting import learning_curve as learning_curve  # run a pilot of a model on growing parts of the data
+from .fitting import load_fit as load_fit  # a fit that was saved
+from .fitting import plan as plan  # labels that reach a target, and whether they ever will
 from .fitting import predict as predict  # loss of a fitted law at new sizes
-from .fitting import read_curves as read_curves  # learning curves from a CSV file
+from .fitting import read_curves as read_curves  # learning curves from a file or table
+from .fitting import sentences as sentences  # what a fit, forecast, plan or comparison says
+from .fitting import surface as surface  # a law of model and training size to runs of any kind
 from .fitting import to_array as to_array  # those curves as a labelled array
 from .models import build_encoder as build_encoder  # an encoder with random weights
 from .models import load_encoder as load_encoder  # an encoder with the weights asked for

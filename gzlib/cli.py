@@ -16,7 +16,8 @@ from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, stop_at_once
 EXTRAS = {
     "train": "torch torchvision timm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py pydantic",
     "fits": "astropy",
-    "book": "papermill nbformat nbclient nbconvert jupyter_client ipykernel pypandoc yaml matplotlib IPython",
+    "book": "papermill nbformat nbclient nbconvert jupyter_client ipykernel pypandoc yaml IPython",
+    "plot": "matplotlib",
     "cluster": "dask distributed",
     "mcmc": "emcee",
     "onnx": "onnx onnxruntime",
@@ -162,12 +163,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bring-weights", action="store_true", help="from workers that do not share this file system")
     _conduct_arguments(sub)
 
-    sub = command("fit", "fit power laws to learning curves, with intervals and verdicts")
-    sub.add_argument("curves", type=Path, help="CSV with columns n_train, loss, and optionally seed, curve")
-
-    sub = command("forecast", "say how many labels reach a target, with a band")
-    sub.add_argument("curves", type=Path, help="CSV as for 'fit'")
+    _curve_arguments(command("fit", "fit power laws to learning curves, with intervals and verdicts"))
+    sub = command("forecast", "forecast the loss at larger sizes, or the labels that reach a target, with a band")
+    sub.add_argument("--target", type=float, help="the loss or error to reach")
+    _curve_arguments(sub)
+    sub = command("plan", "say how many labels reach a target, what they cost and which run would tell most")
     sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
+    sub.add_argument("--cost", type=float, help="of one label, in any currency")
+    sub.add_argument("--owned", type=float, default=0, metavar="LABELS", help="labels that are there already")
+    _curve_arguments(sub)
 
     sub = command("register", "store a forecast before the runs that it is about exist")
     sub.add_argument("name", help="of the forecast, stored as data/forecasts/NAME.json")
@@ -190,6 +194,22 @@ def _parser() -> argparse.ArgumentParser:
 
     command("doctor", "say what this machine has, what is missing, and what to do")
     return parser
+
+
+def _curve_arguments(sub: argparse.ArgumentParser):
+    """How curves are read and answers given, alike for fits, forecasts and plans."""
+    sub.add_argument("curves", help="a table of runs (CSV, TSV, JSON, parquet) with sizes and losses; - reads stdin")
+    sub.add_argument("--at", type=float, nargs="+", action="extend", default=[], metavar="SIZE", help="forecast there")
+    sub.add_argument("--law", help="trust this law, such as power (default: E + A n^-alpha; forecasts: an ensemble)")
+    sub.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (%(default)s)")
+    sub.add_argument("--plot", metavar="FILE", help="draw the curves: .svg, .png, .pdf, or .html, a page of its own")
+    form = sub.add_mutually_exclusive_group()
+    for name in ("json", "csv"):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, default="text")
+    for name in ("size", "loss", "accuracy", "seed"):
+        sub.add_argument(f"--{name}-column", metavar="NAME", help=f"which column is the {name}")
+    sub.add_argument("--curve-column", action="append", metavar="NAME", help="tells curves apart; repeatable")
+    sub.add_argument("--ignore", action="append", metavar="NAME", help="a column to leave out; repeatable")
 
 
 def _source_arguments(sub: argparse.ArgumentParser):
@@ -461,18 +481,21 @@ def _sweep(args):
     return 0 if len(records) == len(jobs) else 1
 
 
-def _fit(args):
-    import pandas as pd
+def _fit(args, **more):
+    from gzlib.fitting.report import answer
 
-    from gzlib.fitting import fit_table, read_curves
-
-    print(pd.DataFrame(fit_table(read_curves(args.curves))).to_markdown(index=False, floatfmt=".4g"))
+    columns = {name: getattr(args, f"{name}_column") for name in ("size", "loss", "accuracy", "seed", "curve")}
+    columns |= {"ignore": args.ignore or ()}
+    how = {"at": args.at, "law": args.law, "level": args.level, "file": args.plot, "form": args.form}
+    print(answer(args.command, args.curves, **how, **columns, **more))
 
 
 def _forecast(args):
-    from gzlib.fitting import forecast_labels, read_curves
+    _fit(args, target=args.target)
 
-    print(json.dumps(forecast_labels(read_curves(args.curves), args.target), indent=1))
+
+def _plan(args):
+    _fit(args, target=args.target, cost=args.cost, owned=args.owned)
 
 
 def _register(args):

@@ -98,7 +98,9 @@ def test_fit_and_forecast_from_a_file(tmp_path, capsys):
     assert main(["fit", str(file)]) == 0
     assert "alpha" in capsys.readouterr().out
     assert main(["forecast", str(file), "--target", "0.23"]) == 0
-    assert json.loads(capsys.readouterr().out)
+    assert "labels reach 0.23" in capsys.readouterr().out
+    assert main(["forecast", str(file), "--target", "0.23", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["curves"][0]["status"] == "forecast"
     file.write_text("a,b\n1,2\n")
     assert main(["fit", str(file)]) == 2
     assert "n_train" in capsys.readouterr().err

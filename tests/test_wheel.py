@@ -59,9 +59,10 @@ def test_fitting_and_forecasting_need_no_torch(wheel, tmp_path):
         pytest.skip("the package index can't be reached, so that a new environment stays empty")
     rows = [f"{n},{0.2 + 3 * n**-0.5 * (1 + 0.01 * s)},{s}" for n in (100, 200, 400, 800, 1600) for s in (-1, 0, 1)]
     (here / "curves.csv").write_text("\n".join(["n_train,loss,seed", *rows]) + "\n")
-    answer = json.loads(gzlib(python, here, "forecast", "curves.csv", "--target", 0.25).stdout)
+    answer = json.loads(gzlib(python, here, "forecast", "curves.csv", "--target", 0.25, "--json").stdout)
     assert 2000 < answer["curves"][0]["labels"] < 6000  # 0.05 = 3 / sqrt(n) at 3,600
     assert "alpha" in gzlib(python, here, "fit", "curves.csv").stdout
+    assert "gzlib[plot]" in gzlib(python, here, "fit", "curves.csv", "--plot", "a.svg", status=2).stderr
     assert gzlib(python, here, "doctor").stdout
     for command in (["curate", "sim:10"], ["pretrain", "--survey", "sim:10"]):
         assert "pip install 'gzlib[train]'" in gzlib(python, here, *command, status=2).stderr

@@ -1,9 +1,6 @@
-"""Learning curves before any fit: read from a file, summarised over seeds, judged as a design.
+"""Learning curves before any fit: made, summarised over seeds, judged as a design and by their shape."""
 
-A file is plain: columns ``n_train`` and ``loss``; optional ``seed``, and ``curve`` or any of ``encoder``, ``question``,
-``task``, ``model`` to tell curves apart. Or it has the columns of the Revisiting Neural Scaling Laws benchmark:
-``Domain, Task, Model, Seen Examples, Loss, Training`` (1 fit, 0 held out).
-"""
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
@@ -13,91 +10,123 @@ from gzlib.errors import UserError
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import log_gradient
 
-BENCHMARK = {
-    "Domain": "domain",
-    "Task": "task",
-    "Model": "model",
-    "Seen Examples": "n_train",
-    "Loss": "loss",
-    "Training": "training",
-}
-LABELS = ("domain", "curve", "encoder", "question", "task", "model")
-
-
-def read_curves(path):
-    """Read and check a file of learning curves.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``n_train``, ``loss`` (float, positive), ``training`` (bool, True where absent), ``seed`` (int, the
-        order of repeated sizes where absent), ``curve`` (str, the labels joined by " / ") and the labels themselves.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, a column is missing, or a value is not a positive number (with its line).
-    """
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"There is no file {path}: give the path of a CSV file with the columns n_train and loss."
-        ) from error
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        IsADirectoryError,
-        PermissionError,
-    ) as error:
-        raise UserError(
-            f"{path} cannot be read as CSV ({str(error).strip()}): give a file with the columns n_train and loss."
-        ) from error
-    table = table.rename(columns=BENCHMARK)
-    table.columns = [str(name).strip() for name in table.columns]
-    missing = [name for name in ("n_train", "loss") if name not in table]
-    if missing:
-        raise UserError(
-            f"{path} has no column {missing[0]!r}: it needs n_train and loss (found: "
-            f"{', '.join(map(str, table.columns))})."
-        )
-    if table.empty:
-        raise UserError(f"{path} has a header but no rows: add one row for each training run.")
-    for name in ("n_train", "loss"):
-        values = pd.to_numeric(table[name], errors="coerce").astype(float)
-        bad = ~(np.isfinite(values) & (values > 0))
-        if bad.any():
-            line = int(np.argmax(bad))
-            raise UserError(
-                f"{path}, line {line + 2}: {name} is {table[name].iloc[line]!r}; it must be a positive number."
-            )
-        table[name] = values
-    if "training" in table:
-        if not table["training"].isin([0, 1]).all():
-            raise UserError(f"{path}: the column Training holds something other than 1 (fit) and 0 (held out).")
-        table["training"] = table["training"].astype(bool)
-    else:
-        table["training"] = True
-    labels = [name for name in LABELS if name in table]
-    table["curve"] = table[labels].astype(str).agg(" / ".join, axis=1) if labels else "curve"
-    if "seed" not in table:
-        table["seed"] = table.groupby(["curve", "training", "n_train"]).cumcount()
-    repeated = table.duplicated(["curve", "training", "n_train", "seed"])
-    if repeated.any():
-        row = table[repeated].iloc[0]
-        raise UserError(
-            f"{path}: curve {row['curve']!r} has two runs with n_train {row['n_train']:g} and seed "
-            f"{row['seed']}: give each run its own seed."
-        )
-    return table.sort_values(["curve", "n_train", "seed"], kind="stable").reset_index(drop=True)
-
 
 def to_array(curves):
     """The fitting rows of ``read_curves``' table as a DataArray with dims (curve, n_train, seed), NaN where absent."""
     rows = curves[curves["training"]]
     index = pd.MultiIndex.from_frame(rows[["curve", "n_train", "seed"]])
     return xr.DataArray.from_series(pd.Series(rows["loss"].to_numpy(), index=index, name="loss"))
+
+
+TEST_SHARE = 0.25
+
+
+def learning_curve(model, sizes, seeds=(0, 1, 2), *, data=None, test=None, loss=None, x="n_train", replicate="seed"):
+    """Run a pilot: train a model on growing parts of the data and measure its loss on one test set.
+
+    >>> import numpy as np
+    >>> from gzlib.fitting import learning_curve
+    >>> pilot = learning_curve(lambda size, seed: 0.1 + size**-0.5, sizes=[100, 400, 1600], seeds=2)
+    >>> pilot.dims, pilot.values[:, 0].round(3).tolist()
+    (('n_train', 'seed'), [0.2, 0.15, 0.125])
+
+    Parameters
+    ----------
+    model : object with ``fit(X, y)`` and ``predict(X)``, as scikit-learn's, or function(size, seed) -> loss
+        A model is copied for each run, and its ``random_state``, if it has one, set to the seed.
+    sizes : sequence of int, training sizes
+    seeds : int or sequence of int, one run of each size for each
+    data : (X, y), for a model: arrays, sparse matrices or DataFrames, and the labels
+    test : (X, y), optional
+        The test set, the same for all runs; default: a random quarter of ``data`` that no run trains on.
+    loss : function(y, predicted) -> float, optional
+        Default: the share of wrong answers of a classifier, else the root mean square error.
+    x, replicate : str, names of the dimensions
+
+    Returns
+    -------
+    DataArray (x, replicate). The parts of one seed are nested: a larger one holds the smaller.
+
+    Raises
+    ------
+    UserError
+        If a size is larger than the data, a run fails, or its loss is not positive and finite.
+    """
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    sizes = sorted({int(size) for size in sizes})
+    if not sizes or sizes[0] < 1 or not seeds:
+        raise UserError("A learning curve needs at least one positive size and one seed.")
+    is_model = hasattr(model, "fit") and hasattr(model, "predict")
+    if is_model:
+        run = _trainer(model, sizes[-1], data, test, loss)
+    elif callable(model):
+        run = model
+    else:
+        raise UserError("The model must have fit and predict, or be a function of size and seed that returns a loss.")
+    out = np.full((len(sizes), len(seeds)), np.nan)
+    for j, seed in enumerate(seeds):
+        for i, size in enumerate(sizes):
+            try:
+                out[i, j] = float(run(size, seed))
+            except UserError:
+                raise
+            except Exception as error:  # whatever a stranger's model raises
+                if not is_model:
+                    raise
+                raise UserError(f"The run with {size} training examples and seed {seed} failed: {error}") from error
+            if not (np.isfinite(out[i, j]) and out[i, j] > 0):
+                raise UserError(
+                    f"The loss with {size} training examples and seed {seed} is {out[i, j]:g}: a curve needs positive,"
+                    " finite losses; take a larger test set or another loss."
+                )
+    return xr.DataArray(out, dims=(x, replicate), coords={x: sizes, replicate: seeds}, name="loss")
+
+
+def _trainer(model, largest, data, test, loss):
+    """Function(size, seed) -> loss that trains copies of the model on nested random parts of the data."""
+    if data is None:
+        raise UserError("A model needs data to train on: give data=(X, y).")
+    X, y = data
+    take = (lambda table, rows: table.iloc[rows]) if hasattr(X, "iloc") else (lambda table, rows: table[rows])
+    y = np.asarray(y)
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    order = np.random.default_rng(0).permutation(n)
+    held = 0 if test is not None else int(np.ceil(TEST_SHARE * n))
+    pool = order[held:]
+    X_test, y_test = (take(X, order[:held]), y[order[:held]]) if test is None else (test[0], np.asarray(test[1]))
+    if largest > len(pool):
+        raise UserError(f"There are {len(pool)} training examples, fewer than the largest size {largest}.")
+    if loss is None:
+        kind = getattr(model, "_estimator_type", None) or _sklearn_type(model)
+        wrong = kind == "classifier" or (kind is None and y.dtype.kind not in "f")
+        loss = _error_rate if wrong else _rms_error
+
+    def run(size, seed):
+        rows = np.random.default_rng(seed).permutation(pool)[:size]
+        copy = deepcopy(model)
+        if hasattr(copy, "get_params") and "random_state" in copy.get_params():
+            copy.set_params(random_state=seed)
+        copy.fit(take(X, rows), y[rows])
+        return loss(y_test, copy.predict(X_test))
+
+    return run
+
+
+def _sklearn_type(model):
+    try:
+        from sklearn.base import is_classifier, is_regressor
+    except ImportError:
+        return None
+    return "classifier" if is_classifier(model) else ("regressor" if is_regressor(model) else None)
+
+
+def _error_rate(y, predicted):
+    return float(np.mean(np.asarray(predicted) != y))
+
+
+def _rms_error(y, predicted):
+    return float(np.sqrt(np.mean((np.asarray(predicted, float) - y) ** 2)))
 
 
 def summarise_replicates(loss, *, replicate="seed", x="n_train"):
@@ -219,6 +248,39 @@ def judge_design(sizes, law, *, n_runs=None):
     else:
         verdict, reason = IDENTIFIED, f"{_count(min(distinct), 'distinct size')} over {min(decades):.1f} decades"
     return out | {"verdict": verdict, "reason": reason}
+
+
+SAME = 1e-9  # of ln(loss): below, what differs is rounding
+SHAPES = {
+    "constant": "the loss is the same at every size, which says nothing about an exponent",
+    "rises": "the loss rises with the size, and no law here does",
+    "rises again": "the loss falls and rises again, and no law here does",
+}
+AGAIN = 0.1  # rise of ln(loss) above the minimum that is no noise, whatever the noise
+
+
+def shape_of(log_mean, *, seed_sd=0.0):
+    """What of a curve no law here can describe: "constant", "rises", "rises again", or "" if it falls.
+
+    Parameters
+    ----------
+    log_mean : array (points,), mean ln(loss) by ascending size; points without a run are left out
+    seed_sd : float, standard deviation of ln(loss) between runs; NaN if it is not known
+    """
+    y = np.asarray(log_mean, float)
+    y = y[np.isfinite(y)]
+    if len(y) < 2:
+        return ""
+    if np.ptp(y) <= SAME:
+        return "constant"
+    steps = np.sign(y[None, :] - y[:, None])[np.triu_indices(len(y), 1)]
+    noise = 3 * float(np.nan_to_num(seed_sd))
+    if len(y) > 2 and steps.mean() > 0.6 and y[-1] - y[0] > noise:  # Kendall's rank correlation
+        return "rises"
+    after = y[int(np.argmin(y)) :]
+    if len(after) > 2 and np.all(np.diff(after) > 0) and after[-1] - after[0] > AGAIN + noise:
+        return "rises again"
+    return ""
 
 
 def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):

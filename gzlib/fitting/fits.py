@@ -7,11 +7,12 @@ from scipy import stats
 from gzlib.errors import UserError
 from gzlib.fitting.curves import (
     NOT_IDENTIFIED,
+    SHAPES,
     judge_design,
     recency_weights,
     run_weights,
+    shape_of,
     summarise_replicates,
-    to_array,
 )
 from gzlib.fitting.intervals import floor_tension, interval_columns
 from gzlib.fitting.laws import LAWS, get_law
@@ -238,6 +239,10 @@ def fit_one(
     out |= {"n_sizes": design["n_sizes"], "verdict": design["verdict"], "reason": design["reason"]}
     if design["verdict"] == NOT_IDENTIFIED and (not held or known_floor):
         return out | {"message": f"refused: {design['reason']}"}
+    order = np.argsort(sizes)
+    shape = shape_of(log_mean[present][order], seed_sd=seed_sd)
+    if shape == "constant" or (shape and law is LAWS.get(law.name)):  # a law of a user's own may rise
+        return out | {"verdict": NOT_IDENTIFIED, "reason": SHAPES[shape], "message": f"refused: {SHAPES[shape]}"}
     replicated = seed_dof > 0 and seed_sd > 0
     evaluation = np.broadcast_to(evaluation_sd, sizes_all.shape)[present] / (seed_sd if replicated else 1.0)
     weights = run_weights(n_runs[present], 1.0, evaluation_sd=evaluation) * recency_weights(sizes, scale=recency)
@@ -438,31 +443,3 @@ def _of_each_curve(law, name, value, summary, rest):
     if values.size != like.size or not np.all(np.isfinite(values) & (values >= 0)):
         raise UserError(f"The {name} must be one finite loss of at least zero for each curve.")
     return values
-
-
-def fit_table(curves, *, law="power-offset", level=0.95):
-    """One row a curve: parameters, intervals, verdict.
-
-    Parameters
-    ----------
-    curves : DataFrame from ``read_curves``; held-out rows are left out
-    law, level : as for ``fit_curves``
-
-    Returns
-    -------
-    list of dict: ``curve``, for each parameter P ``P``, ``P_low``, ``P_high``; ``x_ref``, ``n_sizes``, ``n_runs``,
-    ``verdict``, ``reason``, ``message``. Curves that were refused are rows too, with NaN parameters.
-    """
-    fits = fit_curves(to_array(curves), law=law, level=level, draws=0)
-    names = [str(name) for name in fits["parameter"].values]
-    numbers = [key for name in names for key in (name, f"{name}_low", f"{name}_high")]
-    rows = []
-    for curve in fits["curve"].values:
-        one = fits.sel(curve=curve)
-        rows.append(
-            {"curve": str(curve)}
-            | {key: float(one[key]) for key in numbers}
-            | {"x_ref": float(fits.attrs["x_ref"]), "n_sizes": int(one["n_sizes"]), "n_runs": int(one["n_runs"])}
-            | {key: str(one[key].item()) for key in ("verdict", "reason", "message")}
-        )
-    return rows

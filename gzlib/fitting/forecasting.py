@@ -266,7 +266,7 @@ def forecast(loss, x_new, *, x="n_train", replicate="seed", level=0.95, kind="me
 
     Returns
     -------
-    Dataset with ``median``, ``lower``, ``upper``, ``log_sd`` over (..., x) and ``lead`` (new size over largest
+    Dataset with ``loss``, ``lower``, ``upper``, ``log_sd`` over (..., x) and ``lead`` (new size over largest
     size). NaN for a curve with fewer than 3 sizes; ``forecasted`` (...) says which. Attributes: ``n_origins``,
     ``calibrated`` (False if no origin fits inside the data; the band is then only noise and disagreement).
 
@@ -300,7 +300,7 @@ def forecast(loss, x_new, *, x="n_train", replicate="seed", level=0.95, kind="me
         else np.zeros_like(flat[:, :1])
     )
     seed_variance = np.nan_to_num(summary["seed_sd"].transpose(*rest).values.reshape(-1) ** 2)
-    columns = {key: np.full((len(flat), len(x_new)), np.nan) for key in ("median", "lower", "upper", "log_sd", "lead")}
+    columns = {key: np.full((len(flat), len(x_new)), np.nan) for key in ("loss", "lower", "upper", "log_sd", "lead")}
     for i, (curve_x, _), result in zip(usable, curves, results, strict=True):
         half = np.maximum(result.half_width[0], law_half[i])
         if kind == "new_run":

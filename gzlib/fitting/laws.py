@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import lmfit
 import numpy as np
 
 from gzlib.errors import UserError
@@ -185,6 +184,8 @@ class Law:
 
     def model(self, *, transform="log"):
         """The law as an ``lmfit.Model`` of ln(loss) (``transform="log"``) or of the loss (``"none"``), with bounds."""
+        import lmfit  # slow to load, and forecasts do without
+
         function = _log_of(self.function) if transform == "log" else self.function
         model = lmfit.Model(function, independent_vars=list(self.variables), name=self.name)
         for name, parameter in self.parameters.items():

@@ -4,8 +4,9 @@ import numpy as np
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import to_array
+from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast
+from gzlib.fitting.intervals import predict
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import log_gradient
 
@@ -19,7 +20,9 @@ def planning_grid(sizes, max_factor=MAX_FACTOR):
     return np.union1d(sizes, np.geomspace(sizes.min(), sizes.max() * max_factor, GRID))
 
 
-def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean"):
+def labels_needed(
+    loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean", law=None
+):
     """Training size at which each curve reaches a target loss.
 
     Parameters
@@ -30,6 +33,7 @@ def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, ma
     max_factor : sizes are searched up to this multiple of the largest; where no measured mean is at the target yet,
         from the curve's largest measured size on
     kind : "mean" or "new_run", see ``forecast``
+    law : str or Law, optional; trust this law and its band instead of the calibrated forecast
 
     Returns
     -------
@@ -41,15 +45,20 @@ def labels_needed(loss, target, *, x="n_train", replicate="seed", level=0.95, ma
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, max_factor)
-    ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
-    rest = [dim for dim in ahead["median"].dims if dim != x]
+    if law is None:
+        ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
+    else:
+        fits = fit_curves(loss, x, law=law, replicate=replicate, level=level)
+        ahead = predict(fits, grid, level=level, kind=kind).assign(forecasted=fits["success"])
+        ahead.attrs["calibrated"] = False
+    rest = [dim for dim in ahead["loss"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
     mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)
     measured = mean.min(x).values
     last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
     start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
     crossing = {}
-    for key, source in (("labels", "median"), ("labels_low", "lower"), ("labels_high", "upper")):
+    for key, source in (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper")):
         flat = ahead[source].transpose(*rest, x).values.reshape(-1, len(grid))
         found = [_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)]
         crossing[key] = np.array(found).reshape(shape)
@@ -166,37 +175,3 @@ def next_run(fits, x_target, candidates, *, cost=None):
         },
         coords=coords | {"candidate": candidates},
     )
-
-
-def forecast_labels(curves, target, *, level=0.95):
-    """How many labels each curve needs for a target loss.
-
-    Parameters
-    ----------
-    curves : DataFrame from ``read_curves``
-    target : float
-    level : coverage of the band
-
-    Returns
-    -------
-    dict: ``target``, ``level``, ``calibrated`` and ``curves``, a list of dicts ``curve``, ``labels``, ``labels_low``,
-    ``labels_high`` (None where out of reach), ``largest`` (size of the pilot), ``best_loss``, ``status``.
-    """
-    if curves.empty:
-        raise UserError("There are no curves to forecast.")
-    loss = to_array(curves)
-    needed = labels_needed(loss, target, level=level)
-    rows = []
-    for curve in needed["curve"].values:
-        one, own = needed.sel(curve=curve), loss.sel(curve=curve).dropna("n_train", how="all")
-        values = {key: float(one[key]) for key in ("labels", "labels_low", "labels_high")}
-        rows.append(
-            {"curve": str(curve)}
-            | {key: value if np.isfinite(value) else None for key, value in values.items()}
-            | {
-                "largest": float(own["n_train"].max()),
-                "best_loss": float(own.mean("seed").min()),
-                "status": str(one["status"].item()),
-            }
-        )
-    return {"target": float(target), "level": level, "calibrated": needed.attrs["calibrated"], "curves": rows}

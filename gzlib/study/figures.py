@@ -146,7 +146,7 @@ def _draw_curves(axis, loss, hue, band):
         )
         if band is not None and name in band[hue].values:
             fitted = band.sel({hue: name})
-            axis.plot(fitted.n_train, fitted["median"], color=colour, linewidth=1)
+            axis.plot(fitted.n_train, fitted["loss"], color=colour, linewidth=1)
             axis.fill_between(fitted.n_train, fitted.lower, fitted.upper, color=colour, alpha=0.15, linewidth=0)
 
 

@@ -103,7 +103,8 @@ def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_trai
         one = ahead.sel({option: name})
         measured = mean.sel({option: name}).values
         points = [[n, _rounded(v)] for n, v in zip(sizes, measured, strict=True) if np.isfinite(v)]
-        curves = {key: [_rounded(v) for v in one[key].values] for key in ("median", "lower", "upper")}
+        curves = {"median": "loss", "lower": "lower", "upper": "upper"}
+        curves = {key: [_rounded(v) for v in one[name].values] for key, name in curves.items()}
         options.append(
             {"name": str(name), "hours_per_label": _rounded(hours_per_label[str(name)])}
             | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}

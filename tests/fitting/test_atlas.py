@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gzlib.fitting.compare import CHOICES, FLOOR_LAW, choice_ranges, sensitivity
+from gzlib.fitting.comparison import CHOICES, FLOOR_LAW, choice_ranges, sensitivity
 from gzlib.fitting.fits import fit_curves
 
 

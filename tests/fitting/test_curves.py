@@ -6,9 +6,9 @@ from curves import bench_file, benchmark_curves, score_domain, win_shares
 from published_laws import predict_published
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import read_curves, to_array
-from gzlib.fitting.fits import fit_table
-from gzlib.fitting.planner import forecast_labels
+from gzlib.fitting.answers import fit, plan
+from gzlib.fitting.curves import to_array
+from gzlib.fitting.reading import read_curves
 from gzlib.paths import ROOT
 
 VISION = ROOT.parent / "shared" / "data" / "curves" / "benchmark.vision.csv"
@@ -116,12 +116,13 @@ def test_plain_file_to_array_and_tables(tmp_path):
     curves = read_curves(plain_file(tmp_path / "runs.csv"))
     loss = to_array(curves)
     assert loss.dims == ("curve", "n_train", "seed") and loss.shape == (2, 5, 3) and bool(loss.notnull().all())
-    rows = fit_table(curves)
-    assert [row["curve"] for row in rows] == ["large", "small"]
-    assert all(row["verdict"] == "identified" and row["alpha_low"] < 0.4 < row["alpha_high"] for row in rows)
-    plan = forecast_labels(curves, 0.45)
-    assert plan["target"] == 0.45 and [row["status"] for row in plan["curves"]] == ["already reached", "forecast"]
-    small = plan["curves"][1]
+    results = fit(loss, draws=0).results
+    assert results["curve"].values.tolist() == ["large", "small"]
+    assert bool((results["verdict"] == "identified").all())
+    assert bool(((results["alpha_low"] < 0.4) & (results["alpha_high"] > 0.4)).all())
+    needed = plan(loss, 0.45)
+    assert needed["status"].values.tolist() == ["already reached", "forecast"]
+    small = needed.sel(curve="small")
     assert small["labels_low"] < 1e4 * 2**2.5 < small["labels_high"] and small["largest"] == 30000
 
 
@@ -129,8 +130,9 @@ def test_refused_curves_stay_in_the_table(tmp_path):
     table = pd.read_csv(plain_file(tmp_path / "runs.csv"))
     table = table[(table.encoder == "small") | (table.n_train <= 1000)]
     table.to_csv(tmp_path / "short.csv", index=False)
-    rows = fit_table(read_curves(tmp_path / "short.csv"))
-    assert rows[0]["verdict"] == "not identified" and "2 distinct" in rows[0]["message"] and np.isnan(rows[0]["alpha"])
+    rows = fit(tmp_path / "short.csv", draws=0).table(rounded=False)
+    assert rows["verdict"][0] == "not identified" and "2 distinct" in rows["reason"][0] and np.isnan(rows["alpha"][0])
+    assert "large: not identified: 2 distinct" in str(fit(tmp_path / "short.csv", draws=0))
 
 
 def test_file_without_seeds_or_labels_is_one_curve(tmp_path):
@@ -142,7 +144,7 @@ def test_file_without_seeds_or_labels_is_one_curve(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("size,loss\n1,2\n", "no column 'n_train'.*found: size, loss"),
+        ("width,loss\n1,2\n", "no column 'n_train'.*found: width, loss"),
         ("n_train,loss\n", "header but no rows"),
         ("n_train,loss\n100,0.5\n200,-0.1\n", "line 3: loss is .*-0.1"),
         ("n_train,loss\n100,abc\n", "line 2: loss is 'abc'"),

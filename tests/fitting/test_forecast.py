@@ -7,11 +7,11 @@ import xarray as xr
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
+from gzlib.fitting.claims import judge_forecast, load_forecast, store_forecast
 from gzlib.fitting.ensemble import MEMBERS, find_origins, fit_members, member_weights, predict_members
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import clean_curve, error_quantiles, extrapolate, fit_scale, forecast, weighted_quantile
 from gzlib.fitting.planner import compare_options, labels_needed, next_run
-from gzlib.fitting.preregister import judge_forecast, load_forecast, store_forecast
 
 SIZES = np.array([300, 1000, 3000, 10000, 30000, 100000.0])
 
@@ -32,8 +32,8 @@ def test_forecast_hits_the_truth_inside_its_band():
     mean, loss = study()
     ahead = forecast(loss, [2e5, 1e6])
     truth = mean([2e5, 1e6])
-    assert ahead["median"].dims == ("question", "n_train") and bool(ahead.forecasted.all())
-    assert np.sqrt(np.mean(np.log(ahead["median"].values / truth) ** 2)) < 0.03
+    assert ahead["loss"].dims == ("question", "n_train") and bool(ahead.forecasted.all())
+    assert np.sqrt(np.mean(np.log(ahead["loss"].values / truth) ** 2)) < 0.03
     inside = (ahead.lower.values <= truth) & (truth <= ahead.upper.values)
     assert inside.mean() >= 0.9
     assert bool((np.log(ahead.upper / ahead.lower).diff("n_train") > 0).all())
@@ -54,7 +54,7 @@ def test_new_run_band_is_wider_than_the_mean_band():
     _, loss = study()
     mean, new = forecast(loss, 2e5), forecast(loss, 2e5, kind="new_run")
     assert bool((new.upper > mean.upper).all()) and bool((new.lower < mean.lower).all())
-    np.testing.assert_allclose(new["median"], mean["median"])
+    np.testing.assert_allclose(new["loss"], mean["loss"])
 
 
 def test_curves_without_enough_sizes_stay_in_the_result_as_nan():
@@ -62,7 +62,7 @@ def test_curves_without_enough_sizes_stay_in_the_result_as_nan():
     loss[1, 2:] = np.nan
     ahead = forecast(loss, 2e5)
     assert list(ahead.forecasted.values) == [True, False, True, True]
-    assert np.isnan(ahead["median"][1, 0]) and bool(ahead["median"][[0, 2, 3]].notnull().all())
+    assert np.isnan(ahead["loss"][1, 0]) and bool(ahead["loss"][[0, 2, 3]].notnull().all())
     with pytest.raises(UserError, match="No curve has 3 sizes"):
         forecast(loss.isel(question=[1]), 2e5)
 
@@ -72,8 +72,8 @@ def test_forecast_does_not_depend_on_units_or_order():
     base = forecast(loss, 3e5)
     shuffled = forecast(loss.isel(n_train=[3, 0, 5, 1, 4, 2]), 3e5)
     scaled = forecast((loss * 7.0).assign_coords(n_train=loss.n_train * 10), 3e6)
-    np.testing.assert_allclose(shuffled["median"], base["median"], rtol=1e-6)
-    np.testing.assert_allclose(scaled["median"], 7 * base["median"], rtol=2e-4)
+    np.testing.assert_allclose(shuffled["loss"], base["loss"], rtol=1e-6)
+    np.testing.assert_allclose(scaled["loss"], 7 * base["loss"], rtol=2e-4)
     np.testing.assert_allclose(scaled.upper / scaled.lower, base.upper / base.lower, rtol=2e-3)
 
 
@@ -163,7 +163,7 @@ def test_extrapolate_agrees_with_the_labelled_forecast():
     curves = [(SIZES, np.exp(np.log(loss[i]).mean("seed").values)) for i in range(3)]
     results, info = extrapolate(curves, [np.array([2e5])] * 3, levels=(0.95,))
     ahead = forecast(loss, 2e5)
-    np.testing.assert_allclose([np.exp(result.log_median[0]) for result in results], ahead["median"].values[:, 0])
+    np.testing.assert_allclose([np.exp(result.log_median[0]) for result in results], ahead["loss"].values[:, 0])
     assert info["weights"].sum() == pytest.approx(1)
 
 
@@ -250,5 +250,5 @@ def test_one_bare_curve_is_forecast_too():
     _, loss = study(n=1)
     bare = loss.isel(question=0, seed=0, drop=True)
     ahead = forecast(bare, [2e5])
-    assert ahead["median"].dims == ("n_train",) and float(ahead["median"][0]) > 0
+    assert ahead["loss"].dims == ("n_train",) and float(ahead["loss"][0]) > 0
     assert isinstance(ahead.to_dataframe(), pd.DataFrame)

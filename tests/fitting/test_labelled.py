@@ -76,11 +76,11 @@ def test_bands_widen_with_the_lead_and_with_run_noise():
     fits = fit_curves(curves())
     x_new = [1e6, 1e7, 1e8]
     mean, new = predict(fits, x_new), predict(fits, x_new, kind="new_run")
-    assert mean["median"].dims == ("encoder", "question", "n_train")
+    assert mean["loss"].dims == ("encoder", "question", "n_train")
     width = np.log(mean.upper / mean.lower)
     assert bool((width.diff("n_train") > 0).all())
     assert bool((np.log(new.upper / new.lower) > width).all())
-    assert bool((mean.lower < mean["median"]).all()) and bool((mean["median"] < mean.upper).all())
+    assert bool((mean.lower < mean["loss"]).all()) and bool((mean["loss"] < mean.upper).all())
     np.testing.assert_allclose(mean.lower, predict(fits, x_new).lower)
 
 

@@ -52,8 +52,8 @@ def test_fits_carry_their_law_through_prediction_and_planning(law, loss):
     assert fits.attrs["law"] is law and str(fits.attrs["law"]) == law.name
     new = np.array([25.0, 12_800])
     band = predict(fits, new)
-    np.testing.assert_allclose(band["median"], logarithmic(new / 500, **TRUE), rtol=0.02)
-    assert bool((band["lower"] < band["median"]).all() and (band["median"] < band["upper"]).all())
+    np.testing.assert_allclose(band["loss"], logarithmic(new / 500, **TRUE), rtol=0.02)
+    assert bool((band["lower"] < band["loss"]).all() and (band["loss"] < band["upper"]).all())
 
     step = 1e-4  # the advice follows from the law's own gradient, here by differences
     advice = next_run(fits, 12_800, N)
@@ -73,7 +73,7 @@ def test_design_comparison_and_posterior_take_the_law_itself(law, loss):
     assert list(ranked.law.values) == ["power", law.name] and ranked.delta.values[1] == 0 < ranked.delta.values[0]
     drawn = posterior(loss, law=law, steps=1500, seed=1)
     fitted = fit_curves(loss, law=law, draws=0)
-    assert drawn["median"].sel(parameter="k").item() == pytest.approx(fitted["k"].item(), rel=0.05)
+    assert drawn["value"].sel(parameter="k").item() == pytest.approx(fitted["k"].item(), rel=0.05)
 
 
 def test_fits_read_from_a_file_find_a_registered_law_by_its_name(loss, tmp_path):
@@ -97,5 +97,5 @@ def test_a_surface_carries_its_law():
     size, data = (values.ravel() for values in np.meshgrid(np.geomspace(1, 100, 5), np.geomspace(1, 1000, 5)))
     fit = fit_surface(law.function(size, data, 0.3, 0.7), {"N": size, "D": data}, law=law, refs={"N": 1, "D": 1})
     assert fit.attrs["law"] is law is not LAWS["chinchilla"]
-    new = predict_surface(fit, {"N": np.array(500.0), "D": np.array(1e4)})["median"]
+    new = predict_surface(fit, {"N": np.array(500.0), "D": np.array(1e4)})["loss"]
     assert new.item() == pytest.approx(0.3 / np.log1p(500) + 0.7 / np.log1p(1e4), rel=1e-6)

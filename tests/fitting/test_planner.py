@@ -4,7 +4,7 @@ import xarray as xr
 
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.planner import labels_needed, planning_grid
-from gzlib.fitting.surface import compute_frontier, fit_surface
+from gzlib.fitting.surfaces import compute_frontier, fit_surface
 
 SIZES = np.array([250, 500, 1000, 2000, 4000.0])
 

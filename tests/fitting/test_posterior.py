@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from gzlib.errors import UserError
+from gzlib.fitting.comparison import posterior
 from gzlib.fitting.fits import fit_curves
-from gzlib.fitting.sampling import posterior
 
 SIZES = np.geomspace(300, 1e5, 9)
 
@@ -39,7 +39,7 @@ def test_prior_narrows_the_posterior_of_the_floor():
     free, held = (posterior(curve(sd=0.02), steps=1000, **prior) for prior in ({}, {"floor": 0.3, "floor_sd": 0.003}))
     width = (held["high"] - held["low"]) / (free["high"] - free["low"])
     assert float(width.sel(parameter="E")) < 0.6 and float(width.sel(parameter="alpha")) < 0.8
-    assert float(held["median"].sel(parameter="E")) == pytest.approx(0.3, abs=0.005)
+    assert float(held["value"].sel(parameter="E")) == pytest.approx(0.3, abs=0.005)
 
 
 def test_posterior_says_what_it_cannot_sample():

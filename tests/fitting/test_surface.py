@@ -3,7 +3,7 @@ import pytest
 from test_laws import TRUTHS, sizes_for
 
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.surface import fit_surface, predict_surface
+from gzlib.fitting.surfaces import fit_surface, predict_surface
 
 SURFACES = ("chinchilla", "kaplan", "skaling", "bounded", "data-constrained")
 
@@ -25,7 +25,7 @@ def test_noisy_surface_is_recovered(name):
         assert bool(fit["success"])
         assert 2 * float(fit["cost"]) <= np.sum(np.log(y / truth) ** 2)  # the optimum is no worse than the truth
         band = predict_surface(fit, ahead, level=0.99)
-        assert float(band["median"][0]) == pytest.approx(goal, rel=0.03)
+        assert float(band["loss"][0]) == pytest.approx(goal, rel=0.03)
         inside.append(float(band["lower"][0]) <= goal <= float(band["upper"][0]))
     assert sum(inside) >= 3
 
@@ -38,5 +38,5 @@ def test_data_constrained_law_tells_epochs_from_galaxies():
     found = dict(zip(fit["parameter"].values, fit["value"].values, strict=True))
     assert found["R"] == pytest.approx(5.0, rel=0.2) and found["beta"] == pytest.approx(0.3, abs=0.03)
     more = {"N": 1.0, "U": np.array([1.0, 4.0, 1.0]), "epochs": np.array([1.0, 1.0, 4.0])}
-    once, galaxies, epochs = predict_surface(fit, more)["median"].values
+    once, galaxies, epochs = predict_surface(fit, more)["loss"].values
     assert galaxies < epochs < once  # four times the galaxies beat four times the epochs

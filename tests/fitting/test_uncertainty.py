@@ -89,12 +89,27 @@ def test_bootstrap_spread_is_the_spread_of_refitted_experiments(kind):
     assert draws.shape == (300, 60, 3) and converged.mean() > 0.99 and np.all(variances > 0)
     across_experiments = best.parameters[:, 2].std()
     within_bootstrap = np.sqrt(np.mean(draws[:, :, 2].var(axis=1)))
-    tolerance = 0.6 if kind == "parametric" else 0.25  # the former draws the variance too: heavier tails
-    assert within_bootstrap == pytest.approx(across_experiments, rel=tolerance)
+    most = 2.5 if kind == "wild" else 1.8  # the variance is drawn, too: heavier tails
+    assert 0.9 < within_bootstrap / across_experiments < most
     again = bootstrap(
         LAW, [X], y, best.parameters, weights=ones, variance=2 * best.cost / dof, dof=dof, draws=60, kind=kind, seed=4
     )[0]
     np.testing.assert_array_equal(draws, again)
+
+
+@pytest.mark.parametrize("kind", BOOTSTRAPS)
+def test_bootstrap_band_keeps_its_promise_with_few_sizes(kind):
+    x, true = np.geomspace(0.25, 8, 5), (0.2, 0.4, 0.5)
+    y = LAW.function(x, *true) * np.exp(0.02 * np.random.default_rng(0).standard_normal((200, 5)))
+    best = batch_fit(LAW, [x], y, np.tile(true, (200, 1)))
+    dof = np.full(200, 2.0)
+    draws, _, _ = bootstrap(
+        LAW, [x], y, best.parameters, weights=np.ones(y.shape), variance=best.cost, dof=dof, draws=120, kind=kind
+    )
+    ahead = LAW.function(32.0, *np.moveaxis(draws, -1, 0))
+    low, high = np.quantile(ahead, [0.025, 0.975], axis=1)
+    held = np.mean((low <= LAW.function(32.0, *true)) & (LAW.function(32.0, *true) <= high))
+    assert held > 0.88  # with residuals as they are it was .79, and .72 in the wild bootstrap
 
 
 def test_bootstrap_leaves_absent_points_out():

@@ -29,7 +29,7 @@ def test_learning_curves_show_every_measured_size_and_the_floor():
 def test_band_is_drawn_for_each_curve():
     loss = curves(encoder=["a", "b"])
     median = loss.mean("seed")
-    band = xr.Dataset({"median": median, "lower": median * 0.9, "upper": median * 1.1})
+    band = xr.Dataset({"loss": median, "lower": median * 0.9, "upper": median * 1.1})
     axis = figures.learning_curves(loss, hue="encoder", band=band).axes[0]
     assert len([c for c in axis.collections if isinstance(c, matplotlib.collections.PolyCollection)]) == 2
 

@@ -1,0 +1,402 @@
+"""The front door of the analysis: fit, forecast, plan and compare learning curves of any kind, in one call each.
+
+Data come as a file, a DataFrame, a labelled array or plain numbers; a ``Fit`` carries its law, data and weights.
+
+>>> import numpy as np
+>>> import gzlib as gz
+>>> sizes = np.array([250, 500, 1000, 2000, 4000, 8000])
+>>> errors = 0.1 + 0.4 * (sizes / 1000) ** -0.5 * np.array([1.01, 0.99, 1.0, 1.01, 0.99, 1.0])
+>>> fit = gz.fit(sizes, errors)
+>>> print(fit)
+the curve: loss = 0.10 + 0.33 (n / 1,414)^-0.51; exponent 0.51 (95 %: 0.45 to 0.56),
+floor 0.10 (95 %: 0.06 to 0.14); identified: 6 distinct sizes over 1.5 decades
+>>> fit.predict([16000, 32000]).loss.values.round(2).tolist()
+[0.2, 0.17]
+>>> fit.interval("E", level=0.5).low.item() > 0.06
+True
+>>> fit.next_run(32000).best.item()
+32000.0
+>>> fit.save("pilot.json")  # doctest: +SKIP
+>>> figure = fit.plot("pilot.html", at=[16000, 32000])  # doctest: +SKIP
+
+Forecasts and plans do not trust one law; their bands are calibrated on the curves themselves:
+
+>>> ahead = gz.forecast((sizes, errors), [16000, 32000])
+>>> bool((ahead.lower < ahead.loss).all() and (ahead.loss < ahead.upper).all())
+True
+>>> for target in (0.3, 0.2, 0.05):
+...     print(*gz.sentences(gz.plan((sizes, errors), target)))  # doctest: +ELLIPSIS
+the curve: 0.3 is reached already (best: 0.241, at sizes up to 8,000)
+the curve: about ... labels reach 0.2 (95 %: ...
+the curve: 0.05 is not reached by more labels alone: the fitted floor is 0.103, above the target
+>>> print(*gz.sentences(gz.compare(sizes, errors, laws=["power", "power-offset"])))  # doctest: +ELLIPSIS
+the curve: power describes it best (AICc: power-offset ... behind)
+
+Runs of several model sizes are a surface:
+
+>>> N, D = (part.ravel() for part in np.meshgrid([1e6, 1e7, 1e8, 1e9], np.geomspace(1e3, 1e6, 5)))
+>>> loss = 0.3 + 0.2 * (N / 1e7) ** -0.4 + 0.3 * (D / 3e4) ** -0.3
+>>> fitted = gz.surface(loss, {"N": N, "D": D}, draws=0)
+>>> fitted["value"].sel(parameter=["alpha", "beta"]).values.round(3).tolist()
+[0.4, 0.3]
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from gzlib.errors import UserError
+from gzlib.files import replace_file
+from gzlib.fitting.comparison import compare_laws
+from gzlib.fitting.curves import NOT_IDENTIFIED, recency_weights, summarise_replicates
+from gzlib.fitting.fits import fit_curves
+from gzlib.fitting.forecasting import forecast as forecast_array
+from gzlib.fitting.intervals import predict
+from gzlib.fitting.laws import get_law
+from gzlib.fitting.planner import labels_needed, next_run
+from gzlib.fitting.reading import as_array
+from gzlib.identity import content_hash
+
+TOGETHER = 32  # curves that are fitted at once: sizes that differ from curve to curve widen the arrays of all
+
+
+class Fit:
+    """A law fitted to learning curves, with all that it came from.
+
+    Attributes
+    ----------
+    law : Law
+    data : DataArray (..., x, replicate), the losses
+    weights : DataArray (..., x), what the mean of each size weighs against one run
+    results : Dataset of ``fit_curves``: parameters, intervals, verdicts
+    notes : list of str, how the data were read
+    """
+
+    def __init__(self, data, results, options):
+        self.data, self.results, self.options = data, results, options
+        self.law = results.attrs["law"]
+        self.notes = list(data.attrs.get("notes", []))
+        n_runs = summarise_replicates(data, replicate=self.replicate, x=self.x)["n_runs"]
+        recency = recency_weights(data[self.x].values, scale=options.get("recency", np.inf)) ** 2
+        self.weights = n_runs * xr.DataArray(recency, dims=self.x)
+
+    @property
+    def x(self):
+        return self.results.attrs["x"]
+
+    @property
+    def replicate(self):
+        return self.options["replicate"]
+
+    @property
+    def level(self):
+        return self.results.attrs["level"]
+
+    def __str__(self):
+        from gzlib.fitting.report import sentences
+
+        return "\n".join([*sentences(self), *(f"note: {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        return self.table().to_html(index=False)
+
+    def table(self, *, rounded=True):
+        """One row a curve: parameters with their intervals, verdict and reason, as a DataFrame."""
+        from gzlib.fitting.report import fit_rows
+
+        return fit_rows(self, rounded=rounded)
+
+    def predict(self, at, *, level=None, kind="mean"):
+        """Loss at sizes ``at`` if the law holds: Dataset ``loss``, ``lower``, ``upper``, see ``predict``."""
+        band = predict(self.results, at, level=level or self.level, kind=kind)
+        return band.assign_attrs(x=self.x)
+
+    def interval(self, parameter, *, level=None):
+        """Value and profile-likelihood interval of a parameter: Dataset ``value``, ``low``, ``high``.
+
+        Raises
+        ------
+        UserError
+            If the law has no such parameter.
+        """
+        if parameter not in self.law.names:
+            raise UserError(f"{self.law.name} has no parameter {parameter!r}: it has {', '.join(self.law.names)}.")
+        results = self.results
+        if level is not None and level != self.level:
+            results = _fitted(self.data, self.options | {"level": level, "draws": 0})
+        columns = {"value": parameter, "low": f"{parameter}_low", "high": f"{parameter}_high"}
+        return xr.Dataset({key: results[name] for key, name in columns.items()}).assign_attrs(level=level or self.level)
+
+    def forecast(self, at, *, level=None, kind="mean"):
+        """Loss at larger sizes with a calibrated band, which does not trust the law; see ``gzlib.fitting.forecast``."""
+        return forecast(self.data, at, x=self.x, replicate=self.replicate, level=level or self.level, kind=kind)
+
+    def next_run(self, at, candidates=None, *, cost=None):
+        """Which size to run next to know the loss at size ``at`` best; see ``gzlib.fitting.next_run``.
+
+        ``candidates`` are by default the sizes measured and the doublings from the largest up to ``at``.
+        """
+        if candidates is None:
+            sizes = self.data[self.x].values.astype(float)
+            steps = max(int(np.log2(max(at / sizes.max(), 1.0))), 0)
+            candidates = np.union1d(sizes, sizes.max() * 2.0 ** np.arange(steps + 1))
+        return next_run(self.results, at, candidates, cost=cost)
+
+    def plot(self, file=None, *, at=(), title=None):
+        """Runs, law and band on logarithmic axes; see ``gzlib.fitting.report.plot``."""
+        from gzlib.fitting.report import plot
+
+        return plot(self, file, at=at, title=title)
+
+    def save(self, file):
+        """Write data, options and results as JSON; ``load_fit`` reads it."""
+        save_fit(self, file)
+
+
+def fit(
+    data, losses=None, *, law="power-offset", level=0.95, x="n_train", replicate="seed", draws=500, seed=0, **options
+):
+    """Fit a law to one or many learning curves.
+
+    Parameters
+    ----------
+    data : path of a file, DataFrame, Series, DataArray, Dataset, dict of columns, or the sizes of one curve
+    losses : array (sizes,) or (sizes, runs), where ``data`` are sizes
+    law : str or Law of one size
+    level : float, coverage of the intervals
+    x, replicate : str, dimensions of the sizes and of repeated runs, for labelled arrays
+    draws, seed : of the bootstrap
+    options : ``floor``, ``floor_sd``, ``fixed``, ``noise``, ``recency``, ``evaluation_sd`` as for ``fit_curves``;
+        ``size``, ``loss``, ``accuracy``, ``seed_column``, ``curve``, ``ignore`` to name columns, as for ``read_curves``
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    UserError
+        If the data cannot be read; a curve that no law describes is in the result, with the reason.
+    """
+    columns = _columns_of(options)
+    array = as_array(data, losses, x=x, replicate=replicate, **columns)
+    options |= {"law": get_law(law), "level": level, "x": x, "replicate": replicate, "draws": draws, "seed": seed}
+    return Fit(array, _fitted(array, options), options)
+
+
+def _columns_of(options):
+    """Take the names of columns out of the options."""
+    named = {key: options.pop(key) for key in ("size", "loss", "accuracy", "curve", "ignore") if key in options}
+    if "seed_column" in options:
+        named["seed"] = options.pop("seed_column")
+    return named
+
+
+def _fitted(loss, options):
+    """Results of ``fit_curves``, a bounded number of curves at a time; curves that no law describes are refused."""
+    x = options["x"]
+    sizes = loss[x].values.astype(float)
+    options = options | {"x_ref": options.get("x_ref") or float(np.exp(np.log(sizes[sizes > 0]).mean()))}
+    if "curve" in loss.dims and loss.sizes["curve"] > TOGETHER and not {"floor", "evaluation_sd"} & set(options):
+        parts = [
+            fit_curves(loss.isel(curve=slice(i, i + TOGETHER)).dropna(x, how="all"), **options)
+            for i in range(0, loss.sizes["curve"], TOGETHER)
+        ]
+        return xr.concat(parts, "curve", combine_attrs="override").assign_attrs(x_max=float(sizes.max()))
+    return fit_curves(loss, **options)
+
+
+def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_train", replicate="seed", **options):
+    """Loss at larger sizes, with a band that has been calibrated on the curves themselves.
+
+    Parameters
+    ----------
+    data, losses, x, replicate : as for ``fit``; curves of one study are best forecast together
+    at : float or array (sizes,)
+    law : str or Law, optional
+        Trust this law and give its own band; default: the calibrated ensemble of ``gzlib.fitting.forecasting``.
+    level : float, coverage of the band
+    kind : "mean", the average over many runs, or "new_run", one run
+    options : names of columns, as for ``fit``; with ``law`` also the other options of ``fit_curves``
+
+    Returns
+    -------
+    Dataset with ``loss``, ``lower``, ``upper`` over (..., x); NaN for a curve with too few sizes.
+    """
+    columns = _columns_of(options)
+    array = as_array(data, losses, x=x, replicate=replicate, **columns)
+    at = np.atleast_1d(np.asarray(at, float))
+    if law is None:
+        return forecast_array(array, at, x=x, replicate=replicate, level=level, kind=kind, **options)
+    return fit(array, law=law, level=level, x=x, replicate=replicate, **options).predict(at, kind=kind)
+
+
+def plan(
+    data,
+    target,
+    losses=None,
+    *,
+    law=None,
+    level=0.95,
+    kind="mean",
+    x="n_train",
+    replicate="seed",
+    max_factor=1000.0,
+    **options,
+):
+    """Training size at which each curve reaches a target loss, and whether it ever will.
+
+    Parameters
+    ----------
+    data, losses, x, replicate : as for ``fit``
+    target : float, in the unit of the loss (of 1 - accuracy, where the data are accuracies)
+    law : str or Law, optional
+        Trust this law; default: the calibrated ensemble.
+    level : float, coverage of the band
+    kind : "mean" or "new_run"
+    max_factor : sizes are searched up to this multiple of the largest
+    options : names of columns, as for ``fit``; others go to ``labels_needed``
+
+    Returns
+    -------
+    Dataset of ``labels_needed`` (``labels``, ``labels_low``, ``labels_high``, ``status``) with ``largest`` and
+    ``best_loss`` (of the data) and the fitted floor ``E``, ``E_low``, ``E_upper`` (one-sided), NaN where no floor is
+    identified. ``status`` is "below the floor" where the fitted floor, and its interval, lie above the target.
+
+    Raises
+    ------
+    UserError
+        If the target is no positive number, or an accuracy where errors are fitted.
+    """
+    columns = _columns_of(options)
+    array = as_array(data, losses, x=x, replicate=replicate, **columns)
+    _check_target(array, target, x, replicate)
+    options |= {} if law is None else {"law": law}
+    needed = labels_needed(
+        array, target, x=x, replicate=replicate, level=level, kind=kind, max_factor=max_factor, **options
+    )
+    rest = list(needed["status"].dims)
+    mean = (np.exp(np.log(array).mean(replicate)) if replicate in array.dims else array).transpose(*rest, x)
+    floors = _fitted(
+        array, {"law": get_law("power-offset"), "level": level, "x": x, "replicate": replicate, "draws": 0}
+    )
+    known = floors["success"] & (floors["verdict"] != NOT_IDENTIFIED)
+    out = needed.assign(
+        largest=mean[x].where(mean.notnull()).max(x),
+        best_loss=mean.min(x),
+        **{name: floors[name].where(known) for name in ("E", "E_low", "E_upper")},
+    )
+    below = known & (floors["E_low"] > target) & (out["best_loss"] > target)
+    status = xr.where(below & out["status"].isin(["forecast", "out of reach"]), "below the floor", out["status"])
+    return out.assign(status=status.astype(str)).assign_attrs(
+        needed.attrs | {"metric": array.attrs["metric"], "max_factor": max_factor}
+    )
+
+
+def _check_target(array, target, x, replicate):
+    """Refuse an accuracy as the target of errors: every curve seems to be there already, and none is."""
+    if " - " not in array.attrs["metric"]:
+        return
+    top, name = array.attrs["metric"].split(" - ", 1)
+    mean = array.mean(replicate) if replicate in array.dims else array
+    best = float(mean.min(x).max())
+    if float(top) - target < best <= target:
+        raise UserError(
+            f"Every curve is below the target {target:g} already, for it is one of {array.attrs['metric']}: for {name}"
+            f" {target:g} give the target {float(top) - target:.6g}."
+        )
+
+
+def compare(
+    data, losses=None, *, laws=("power", "power-offset", "shifted-power"), x="n_train", replicate="seed", **columns
+):
+    """Which law describes each curve: information criteria that count the runs; see ``gzlib.fitting.compare_laws``.
+
+    ``data``, ``losses`` and the names of columns as for ``fit``.
+    """
+    array = as_array(data, losses, x=x, replicate=replicate, **_columns_of(columns))
+    return compare_laws(array, laws, x=x, replicate=replicate)
+
+
+FORMAT = 1
+KINDS = {"f": float, "i": int, "b": bool, "U": str}
+
+
+def save_fit(fit, file):
+    """Write a fit as JSON: its law's name, options, data and results, with a hash that shows any later change."""
+    options = {key: value for key, value in fit.options.items() if key != "law"}
+    arrays = {key: xr.DataArray(v) for key, v in options.items() if isinstance(v, xr.DataArray | np.ndarray)}
+    content = {
+        "format": FORMAT,
+        "law": fit.law.name,
+        "options": {key: _finite(value) for key, value in options.items() if key not in arrays},
+        "arrays": _packed(arrays),
+        "notes": fit.notes,
+        "metric": fit.data.attrs.get("metric", "loss"),
+        "data": _packed({"loss": fit.data.variable, **fit.data.coords}),
+        "results": _packed(fit.results.variables),
+        "attrs": {key: _finite(value) for key, value in fit.results.attrs.items() if key != "law"},
+    }
+    replace_file(Path(file), json.dumps(content | {"sha256": content_hash(content)}, allow_nan=False) + "\n")
+
+
+def load_fit(file, *, law=None):
+    """A fit as ``Fit.save`` wrote it.
+
+    Parameters
+    ----------
+    file : path
+    law : Law, optional
+        The law, if it was one of your own: a file holds its name only.
+
+    Raises
+    ------
+    UserError
+        If the file is no fit, was changed since, or its law is not known.
+    """
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        if content.pop("sha256") != content_hash(content) or content["format"] != FORMAT:
+            raise UserError(f"'{file}' was changed after it was saved: its content does not match its sha256.")
+        law = get_law(content["law"] if law is None else law)
+        if law.name != content["law"]:
+            raise UserError(f"'{file}' holds a fit of the law {content['law']!r}, not of {law.name!r}.")
+        results = _unpacked(content["results"]).assign_attrs(_read(content["attrs"]) | {"law": law})
+        data = _unpacked(content["data"])["loss"]
+        data = data.assign_attrs(notes=content["notes"], metric=content["metric"])
+        arrays = dict(_unpacked(content["arrays"]))
+        return Fit(data, results, _read(content["options"]) | arrays | {"law": law})
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"'{file}' is not a stored fit ({error}); save one with fit.save(file).") from error
+
+
+def _finite(value):
+    """What JSON can hold: an infinite number as a text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _read(values):
+    return {key: float(value) if value in ("inf", "-inf", "nan") else value for key, value in values.items()}
+
+
+def _packed(variables):
+    return {str(name): _packed_array(variable) for name, variable in variables.items()}
+
+
+def _packed_array(array):
+    values = array.values.astype(str) if array.dtype.kind == "O" else array.values
+    plain = np.where(np.isfinite(values), values.astype(object), None) if values.dtype.kind == "f" else values
+    return {"dims": list(map(str, array.dims)), "kind": values.dtype.kind, "values": plain.tolist()}
+
+
+def _unpacked(arrays):
+    out = {n: (a["dims"], np.array(a["values"], KINDS[a["kind"]])) for n, a in arrays.items()}
+    coords = {name for name, (dims, _) in out.items() if dims == [name]}
+    return xr.Dataset({n: v for n, v in out.items() if n not in coords}, coords={n: out[n] for n in coords})

@@ -1,0 +1,518 @@
+"""Which column of a table of learning curves is what, and what its cells say: from names and text to runs."""
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from gzlib.errors import UserError
+from gzlib.fitting.curves import shape_of
+
+
+@dataclass
+class Table:
+    """Cells as they were found: ``places`` says where each row stands, ``notes`` what is to be said of the reading."""
+
+    name: str
+    frame: pd.DataFrame
+    places: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def is_number(cell):
+    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+)?\s*[%kKM]?", cell))
+
+
+def _words(text):
+    return set(text.split())
+
+
+# What words of a column's name say, once units, counts and affixes are gone.
+COUNTS = {"n", "num", "number", "nb", "no", "of", "count", "total", "the"}
+SIZES = _words(
+    "size sizes set samples sample examples images galaxies points instances observations obs rows tokens"
+    " train training trainset subset anchor seen labels labelled labeled annotated annotations sentences documents"
+    " records patients data stars objects shots datapoints"
+)
+FIRST_SIZES = {"train", "training", "trainset", "seen"}
+NO_SIZE = {"train", "training", "data", "set", "number", "the", "of", "total", "count", "sample", "no"}  # alone
+AFFIXES = _words("test val valid validation eval evaluation mean avg average heldout holdout out final cv value")
+LOSSES = _words(
+    "loss error err error_rate errors misclassification misclassification_rate mse rmse mae nll cross_entropy ce"
+    " log_loss logloss perplexity wer cer brier risk deviance bpc"
+)
+RISING = _words(
+    "accuracy acc balanced_accuracy auc auroc roc_auc auprc f1 f1_score precision recall r2 r_squared iou miou dice"
+    " map top1 top_1 top1_accuracy top_1_accuracy top5 top5_accuracy top1_acc top5_acc accuracy_score mcc kappa"
+)
+SPREADS = _words("std sd stderr stdev se sem var variance ci low high lower upper min max q025 q975 p05 p95")
+MEASURED = ("loss", "rising", "score", "training metric", "spread", "runs")
+SEEDS = _words("seed random_seed random_state run run_id rep repeat repetition replicate replica fold trial init")
+LABELS = ("domain", "curve", "encoder", "question", "task", "model")
+MORE_LABELS = _words(
+    "dataset data_set method algorithm learner architecture arch backbone network group config configuration experiment"
+    " setting variant series name classifier estimator regressor strategy"
+)
+
+
+def _plain(name):
+    """A column's name in lower case, with single underscores and without units."""
+    name = re.sub(r"\(.*?\)|\[.*?\]", "", str(name))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+
+
+def kind_of(name):
+    """What a column's name says, and its rank among those of the kind: (kind or None, rank)."""
+    plain = _plain(name)
+    words = plain.split("_")
+    if plain in ("n_train", "loss"):
+        return ("size" if plain == "n_train" else "loss"), 0
+    if plain in SEEDS:
+        return "seed", 0
+    if plain in LABELS or plain in MORE_LABELS:
+        return "label", 0
+    if plain == "training":
+        return "training", 0
+    if set(words) & SPREADS and len(words) <= 4 and (len(words) > 1 or plain not in ("low", "high", "min", "max")):
+        return "spread", 0
+    if plain in ("n_runs", "n_seeds", "n_repeats", "runs", "seeds", "repeats"):
+        return "runs", 0
+    base = "_".join(word for word in words if word not in AFFIXES)
+    rank = 1 + ("test" not in words) + bool({"val", "valid", "validation"} & set(words))
+    if base in LOSSES:
+        return "loss", rank
+    if base in RISING:
+        return "rising", rank
+    if {"train", "training"} & set(words) and "_".join(w for w in words if w not in ("train", "training")) in (
+        LOSSES | RISING | {"score"}
+    ):
+        return "training metric", 0
+    if base in ("score", "scores"):
+        return "score", rank
+    if plain in ("n", "x") or (set(words) <= SIZES | COUNTS and plain not in NO_SIZE | COUNTS):
+        return "size", 1 if FIRST_SIZES & set(words) else (3 if plain == "x" else 2)
+    return (
+        (("y", 0) if plain in ("y", "mean") else ("index", 0))
+        if plain in ("y", "mean", "index", "unnamed_0")
+        else (
+            None,
+            0,
+        )
+    )
+
+
+@dataclass
+class _Roles:
+    """Which column is what; ``wide`` are those that hold a curve or a run each, ``rest`` what nobody knows."""
+
+    size: str | None = None
+    loss: str | None = None
+    rising: bool = False
+    seeds: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    training: str | None = None
+    wide: list[str] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
+    chosen: bool = False  # the caller said which columns tell curves apart
+
+
+def as_runs(table, size, loss, accuracy, seed, curve, ignore):
+    """The table that ``read_curves`` returns, from cells as they were found and the columns that the caller named."""
+    return _runs(*_long(table, _roles(table, size, loss, accuracy, seed, curve, ignore)))
+
+
+def _roles(table, size, loss, accuracy, seed, curve, ignore):
+    frame, name = table.frame, table.name
+    frame.columns = [str(column).strip() for column in frame.columns]
+    if twice := [column for column in frame if list(frame.columns).count(column) > 1]:
+        raise UserError(f"{name}: the column {twice[0]!r} stands twice; remove or rename one of them.")
+    for column in [*filter(None, (size, loss, accuracy, seed)), *curve, *ignore]:
+        if column not in frame:
+            raise UserError(f"{name} has no column {column!r} (found: {', '.join(frame.columns)}).")
+    if loss and accuracy:
+        raise UserError(f"Name either the loss ({loss!r}) or a metric that rises ({accuracy!r}), not both.")
+    if frame.empty:
+        raise UserError(f"{name} has a header but no rows: add one row for each training run.")
+    named = {size, loss, accuracy, seed, *curve, *ignore}
+    kinds = {column: kind_of(column) for column in frame if column not in named and not _blank(frame[column])}
+
+    def of(*wanted):
+        return [column for column, (kind, _) in kinds.items() if kind in wanted]
+
+    def best(kind, option):
+        found = of(kind)
+        first = [column for column in found if kinds[column][1] == min(kinds[c][1] for c in found)]
+        if len(first) > 1:
+            raise UserError(
+                f"{name}: {' and '.join(map(repr, first[:2]))} could each be the {option}: say which with"
+                f" --{option}-column (in Python {option}=)."
+            )
+        return first[0] if first else None
+
+    roles = _Roles(size=size or best("size", "size"), loss=loss or accuracy, rising=bool(accuracy), chosen=bool(curve))
+    if roles.loss is None:
+        roles.loss = best("loss", "loss")
+    if roles.loss is None:
+        roles.loss = best("rising", "accuracy")
+        roles.rising = roles.loss is not None
+    if roles.loss is None and len(found := of("y")) == 1:
+        roles.loss = found[0]
+    if roles.loss is None and (scores := of("score")):
+        raise UserError(
+            f"{name}: does {scores[0]!r} rise or fall as models get better? Say so with --accuracy-column {scores[0]}"
+            f" or --loss-column {scores[0]} (in Python accuracy=, loss=)."
+        )
+    roles.seeds = [seed] if seed else of("seed")
+    labels = of("label")
+    roles.labels = curve or [*sorted((c for c in labels if _plain(c) in LABELS), key=lambda c: LABELS.index(_plain(c)))]
+    if not curve:
+        roles.labels += [column for column in labels if column not in roles.labels]
+    training = of("training")
+    roles.training = training[0] if training else None
+    used = {roles.size, roles.loss, roles.training, *roles.seeds, *roles.labels}
+    unused = [column for column in of(*MEASURED) if column not in used]
+    roles.rest = [c for c in kinds if c not in used and c not in unused and kinds[c][0] != "index"]
+    if roles.loss is None:
+        roles.wide = _wide(table, roles)
+        roles.rest = [column for column in roles.rest if column not in roles.wide]
+    if roles.loss is None and not roles.wide:
+        missing = "loss" if roles.size else "n_train"
+        raise UserError(
+            f"{name} has no column {missing!r}: it needs n_train and loss, or columns that --size-column and"
+            f" --loss-column name (found: {', '.join(frame.columns)})."
+        )
+    if roles.size is None and roles.loss is not None:
+        raise UserError(
+            f"{name} has no column 'n_train': say which column holds the training sizes with --size-column (in Python"
+            f" size=; found: {', '.join(frame.columns)})."
+        )
+    if unused:
+        table.notes.append(f"not used: {', '.join(unused)}")
+    return roles
+
+
+def _blank(column):
+    return bool(column.map(lambda cell: _text(cell) == "").all())
+
+
+def _text(cell):
+    """A cell as text without blanks around it; whole floats as whole numbers, and nothing for what is missing."""
+    if cell is None or (isinstance(cell, float) and np.isnan(cell)) or cell is pd.NA or cell is pd.NaT:
+        return ""
+    return str(cell).strip()
+
+
+def _label(cell):
+    """A cell that tells curves apart, as text; 1000.0 is 1000."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", _text(cell)) or "(blank)"
+
+
+MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "--", "?"}
+
+
+def _wide(table, roles):
+    """Columns that hold a curve or a run each, or (without a size) that are named by sizes; none if it is not plain."""
+    if roles.size is None:
+        sizes = [column for column in table.frame if re.fullmatch(r"[\d.,_ ']+[kKM]?", column)]
+        return sizes if len(sizes) >= 3 else []
+    found = [c for c in roles.rest if all(is_number(t) or t.lower() in MISSING for t in map(_text, table.frame[c]))]
+    if found and kind_of(_stem(found[0]))[0] == "rising" and len({_stem(column) for column in found}) == 1:
+        return found
+    if len(found) > 1 and not all(_falls(table, roles, column) for column in found):
+        rising = all(_falls(table, roles, column, sign=-1) for column in found)
+        raise UserError(
+            f"{table.name} has no column 'loss', and its columns {', '.join(found[:4])} "
+            + (
+                "rise with the size: are they accuracies? Give 1 - accuracy."
+                if rising
+                else "do not all fall with the size: say which is the loss with --loss-column (in Python loss=)."
+            )
+        )
+    return found
+
+
+def _stem(column):
+    """The name of a numbered column without its number: "acc" of "acc_seed0"."""
+    return re.sub(r"[_ ]?(?:seed|run|rep|fold|trial)?[_ ]?\d+$", "", column.lower())
+
+
+def _are_runs(stems):
+    """Whether numbered columns are runs of one curve, as "seed1" and "loss_2" are and "resnet18" is not."""
+    return len(stems) == 1 and ("" in stems or stems <= SEEDS or kind_of(next(iter(stems)))[0] in ("loss", "rising"))
+
+
+def _falls(table, roles, column, sign=1):
+    rows = pd.DataFrame({"x": numbers(table, roles.size, True), "y": numbers(table, column, False)}).dropna()
+    mean = rows.groupby("x")["y"].mean()
+    return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
+
+
+def _long(table, roles):
+    """The same table with one loss in each row."""
+    if not roles.wide:
+        return table, roles
+    frame, kept = table.frame, [c for c in table.frame if c not in roles.wide]
+    long = frame.reset_index(drop=True).melt(kept, roles.wide, "column", "loss", ignore_index=False)
+    if roles.loss is None and roles.size is None:
+        long = long.rename(columns={"column": "n_train"})
+        roles.size = "n_train"
+        table.notes.append("the columns are named by sizes: each cell is taken as one run's loss")
+    elif len(roles.wide) == 1:
+        table.notes.append(f"the column {roles.wide[0]!r} is taken as the loss")
+    elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
+        roles.seeds = [*roles.seeds, "column"]
+        roles.rising = kind_of(_stem(roles.wide[0]))[0] == "rising"
+        table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of one curve")
+    else:
+        roles.labels = [*roles.labels, "column"]
+        table.notes.append(f"each column is taken as a curve: {', '.join(roles.wide)}")
+    roles.loss = "loss"
+    places = [table.places[i] for i in long.index]
+    return Table(table.name, long.reset_index(drop=True), places, table.notes), roles
+
+
+GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
+SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6}
+
+
+def numbers(table, column, is_size):
+    """A column as floats, NaN where a cell is missing.
+
+    Raises
+    ------
+    UserError
+        With the line, where a cell is no number, or can be read as two.
+    """
+    cells = [_text(cell) for cell in table.frame[column]]
+    if pd.api.types.is_numeric_dtype(table.frame[column]):
+        return pd.to_numeric(table.frame[column]).astype(float).to_numpy()
+    bare = [_bare(cell) for cell in cells]
+    decimal = _decimal_mark(table, column, is_size)
+    group = "." if decimal == "," else ","
+    if is_size:
+        odd = [i for i, cell in enumerate(bare) if re.fullmatch(GROUPS % re.escape(decimal), cell)]
+        if odd and (decimal == "," or any(cell and decimal not in cell for cell in bare)):
+            raise UserError(
+                f"{table.name}, {table.places[odd[0]]}: {column} {cells[odd[0]]!r} can be read as"
+                f" {bare[odd[0]].replace(decimal, '')} or as {bare[odd[0]].replace(decimal, '.')}; write sizes without"
+                " thousands separators."
+            )
+    out, grouped, suffixed = np.full(len(cells), np.nan), None, None
+    for i, cell in enumerate(bare):
+        if cell.lower() in MISSING:
+            continue
+        factor = SUFFIXES.get(cell[-1], 1.0) if is_size else 1.0
+        number = cell[:-1].strip() if factor != 1 else cell
+        if re.fullmatch(GROUPS % re.escape(group) + rf"(?:{re.escape(decimal)}\d+)?", number):
+            grouped, number = grouped or cells[i], number.replace(group, "")
+        try:
+            if not re.fullmatch(r"[\d.,+eE-]+", number) or group in number:
+                raise ValueError
+            out[i] = float(number.replace(decimal, ".")) * factor
+        except ValueError:
+            raise UserError(
+                f"{table.name}, {table.places[i]}: {column} is {cells[i]!r}; it must be a positive number."
+            ) from None
+        suffixed = suffixed or (cells[i] if factor != 1 else None)
+        if number != cells[i] and re.fullmatch(r"\d+[\s\u00a0\u202f_'’]\d.*", cells[i]):
+            grouped = grouped or cells[i]
+    for example, what in ((grouped, "thousands separators"), (suffixed, "k and M for thousands and millions")):
+        if example:
+            value = out[cells.index(example)]
+            table.notes.append(f"{what} in {column}: {example} is read as {value:.12g}")
+    if decimal == "," and any("," in cell for cell in bare):
+        table.notes.append(f"decimal commas in {column}: {next(c for c in cells if ',' in c)} is read with a point")
+    return out
+
+
+def _bare(cell):
+    """A number's text without blanks, quotes or underscores between its digits, and without a percent sign."""
+    cell = cell.replace("\u2212", "-").removesuffix("%").strip()
+    return re.sub(r"(?<=\d)[\s\u00a0\u202f\u2009_'’](?=\d{3}(?!\d))", "", cell)
+
+
+def _decimal_mark(table, column, is_size):
+    """ "." or ",", from what the text columns with numbers show together."""
+    found = {}
+    ambiguous = None
+    for name in table.frame:
+        if pd.api.types.is_numeric_dtype(table.frame[name]):
+            continue
+        for place, raw in zip(table.places, table.frame[name], strict=True):
+            cell = _bare(_text(raw))
+            for mark, other in ((",", "."), (".", ",")):
+                number = rf"[+-]?(?:\d*|{GROUPS % re.escape(other)}){re.escape(mark)}\d+(?:[eE][+-]?\d+)?"
+                plain_groups = re.fullmatch(GROUPS % re.escape(mark), cell)
+                if plain_groups and cell.count(mark) > 1:
+                    found.setdefault(other, (place, cell))
+                elif plain_groups:
+                    ambiguous = ambiguous or ((place, cell) if name == column and mark == "," else None)
+                elif re.fullmatch(number, cell):
+                    found.setdefault(mark, (place, cell))
+    if len(found) == 2:
+        (one, first), (two, second) = found["."], found[","]
+        raise UserError(
+            f"{table.name} has both decimal points and decimal commas ({one}: {first}; {two}: {second}): write all"
+            " numbers with one of them."
+        )
+    if not found and ambiguous and not is_size:
+        raise UserError(
+            f"{table.name}, {ambiguous[0]}: {column} {ambiguous[1]!r} can be read as {ambiguous[1].replace(',', '')} or"
+            f" as {ambiguous[1].replace(',', '.')}; write it with a decimal point, without thousands separators."
+        )
+    return next(iter(found), ".")
+
+
+def _runs(table, roles):
+    """The table of ``read_curves`` from a long table."""
+    frame, name, notes = table.frame, table.name, table.notes
+    out = pd.DataFrame(
+        {"n_train": numbers(table, roles.size, True), "loss": numbers(table, roles.loss, False)}, dtype=float
+    )
+    metric = "loss" if "column" in frame and roles.loss == "loss" else roles.loss
+    missing = out["loss"].isna().to_numpy()
+    if missing.all():
+        raise UserError(f"{name}: no cell of the column {roles.loss!r} holds a number.")
+    if missing.any():
+        first = ", ".join(table.places[i] for i in np.flatnonzero(missing)[:3])
+        if not roles.wide:
+            some = "..." if missing.sum() > 3 else ""
+            notes.append(f"{missing.sum()} of {len(out)} rows have no {roles.loss} and are left out ({first}{some})")
+    if roles.rising:
+        top = 100.0 if out["loss"].max() > 1.5 else 1.0
+        if out["loss"].max() > top:
+            raise UserError(
+                f"{name}: {roles.loss} is {out['loss'].max():g}, but its best value is 1, or 100 in percent."
+            )
+        out["loss"] = (top - out["loss"]).round(12)
+        metric = f"{top:g} - {roles.loss if roles.loss in frame else 'accuracy'}"
+        notes.append(f"{roles.loss} rises as models get better: fitted is {metric}")
+    for column, label in (("n_train", roles.size), ("loss", roles.loss)):
+        bad = ~(np.isfinite(out[column]) & (out[column] > 0)).to_numpy() & ~missing
+        if bad.any():
+            i = int(np.argmax(bad))
+            shown = frame[label].iloc[i]
+            shown = shown.item() if isinstance(shown, np.generic) else shown
+            turned = roles.rising and column == "loss"
+            why = "1 - it is no positive loss" if turned else "it must be a positive number"
+            raise UserError(f"{name}, {table.places[i]}: {label} is {shown!r}; {why}.")
+    out["training"] = _flags(table, roles)
+    labels = {column: frame[column].map(_label) for column in roles.labels}
+    for column in _telling(table, roles, out, labels):
+        labels[column] = frame[column].map(_label)
+    own = {"n_train", "loss", "training", "seed", "curve"}
+    for column, values in labels.items():
+        plain = _plain(column) if _plain(column) in LABELS else column
+        if plain not in own:
+            out[plain] = values.to_numpy()
+    joined = pd.DataFrame(labels).agg(" / ".join, axis=1).to_numpy() if labels else "curve"
+    out.insert(3, "curve", joined)
+    out.insert(3, "seed", _seeds(table, roles, out))
+    out["_place"] = table.places
+    out = out[~missing]
+    if not roles.seeds:
+        out = _without_twins(out, notes)
+    _check_seeds(name, out)
+    out = out.sort_values(["curve", "n_train", "seed"], kind="stable").reset_index(drop=True)
+    places = out.pop("_place")
+    del places
+    check_falling(out, name, roles.loss if roles.loss in frame else "loss")
+    out.attrs |= {"notes": notes, "metric": metric, "name": name, "rising": roles.rising}
+    return out
+
+
+def _flags(table, roles):
+    if roles.training is None:
+        return True
+    known = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
+    flags = table.frame[roles.training].map(_text).str.lower().map(known)
+    if flags.isna().any():
+        raise UserError(
+            f"{table.name}: the column {roles.training} holds something other than 1 (fit) and 0 (held out)."
+        )
+    return flags.astype(bool).to_numpy()
+
+
+def _telling(table, roles, out, labels):
+    """Columns of unknown names that tell curves apart; raises UserError where that is not plain."""
+    found = []
+    for column in roles.rest:
+        values = table.frame[column].map(_text)
+        if values.nunique() < 2:
+            continue
+        key = pd.DataFrame({**labels, "training": out["training"]}).astype(str).agg("/".join, axis=1)
+        rows = pd.DataFrame({"key": key, "value": values, "size": out["n_train"]})
+        per_value = rows.groupby(["key", "value"])["size"].nunique()
+        per_size = rows.groupby(["key", "size"])["value"].nunique()
+        if per_value.max() == 1 and values.nunique() > 0.9 * len(values):
+            table.notes.append(f"not used: {column} (it differs in each row)")
+        elif per_size.max() > 1 and (per_value >= 2).all():
+            found.append(column)
+            table.notes.append(f"the column {column!r} tells {values.nunique()} curves apart")
+        elif rows.groupby("key")["value"].nunique().max() > 1:
+            size, place = rows["size"].iloc[0], table.places[0]
+            crossed = per_size[per_size > 1]
+            if len(crossed):
+                size = crossed.index[0][1]
+                place = table.places[int(np.argmax((rows["size"] == size).to_numpy()))]
+            raise UserError(
+                f"{table.name}, {place}: the column {column!r} differs along a curve (at n_train {size:g}"
+                f" {'more than once' if len(crossed) else 'and elsewhere'}); is it part of what tells curves apart"
+                f" (--curve-column {column}, in Python curve=) or not (--ignore {column}, ignore=)?"
+            )
+    return found
+
+
+def _seeds(table, roles, out):
+    """A label for each run; rows without one are runs of their own."""
+    groups = [out["curve"], out["training"], out["n_train"]]
+    counted = out.groupby(["curve", "training", "n_train"]).cumcount() if "curve" in out else groups
+    if not roles.seeds:
+        return counted.to_numpy()
+    parts = [table.frame[column].map(_text) for column in roles.seeds]
+    blank = np.all([part.str.lower().isin(MISSING) for part in parts], axis=0)
+    seeds = parts[0] if len(parts) == 1 else pd.concat(parts, axis=1).agg("/".join, axis=1)
+    seeds = seeds.str.replace(r"^(-?\d+)\.0$", r"\1", regex=True)
+    if blank.any():
+        table.notes.append(f"{blank.sum()} rows without a seed are counted as runs of their own")
+        seeds = seeds.where(~blank, "unnamed " + counted.astype(str))
+    whole = seeds.str.fullmatch(r"-?\d{1,18}")
+    return seeds.astype(int).to_numpy() if whole.all() else seeds.to_numpy(object)
+
+
+def _without_twins(out, notes):
+    """A file pasted twice is not twice the evidence; single runs that agree to the last digit stay."""
+    groups = out.groupby(["curve", "training", "n_train", "loss"])
+    copies = groups["seed"].transform("size")
+    if copies.min() < 2 or copies.max() > copies.min():
+        return out
+    notes.append(f"each row stands {copies.min()} times and is counted once")
+    return out[groups.cumcount() == 0]
+
+
+def _check_seeds(name, out):
+    repeated = out.duplicated(["curve", "training", "n_train", "seed"])
+    if repeated.any():
+        row = out[repeated].iloc[0]
+        raise UserError(
+            f"{name}, {row['_place']}: curve {row['curve']!r} has two runs with n_train {row['n_train']:g} and seed"
+            f" {row['seed']}: give each run its own seed, or name the column that tells them apart with --curve-column."
+        )
+
+
+def check_falling(runs, name, column="loss"):
+    """Raise UserError if the losses of most curves rise with the size: then they are no losses."""
+    rising = []
+    for curve, rows in runs.groupby("curve", sort=False):
+        mean = np.log(rows["loss"]).groupby(rows["n_train"]).mean()
+        rising += [(curve, np.exp(mean))] if shape_of(mean.to_numpy()) == "rises" else []
+    if len(rising) > 0.5 * runs["curve"].nunique():
+        curve, mean = rising[0]
+        which = "" if runs["curve"].nunique() == 1 else f" of {curve!r}"
+        raise UserError(
+            f"{name}: the {column}{which} rises with n_train ({mean.iloc[0]:.3g} at {mean.index[0]:g},"
+            f" {mean.iloc[-1]:.3g} at {mean.index[-1]:g}); is it an accuracy? Then say --accuracy-column {column} (in"
+            f" Python accuracy={column!r}), which fits 1 - {column}."
+        )

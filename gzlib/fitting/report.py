@@ -1,0 +1,491 @@
+"""Answers as people read them: sentences, tables with as many digits as the bands justify, figures and pages."""
+
+import io
+import json
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from gzlib.errors import UserError
+from gzlib.files import write_whole
+
+MOST_SENTENCES = 20  # curves that are told one by one
+MOST_COLOURS = 10
+NO_LIMIT = "no limit"
+WIDE = 3.0  # ratio of a band's ends from which each is rounded for itself
+
+
+def decimals_for(*ends):
+    """Decimals that keep two digits of an interval's half-width if it begins with 1 or 2, else one; None if open."""
+    low, high = (float(end) for end in ends)
+    half = 0.5 * (high - low)
+    if not (np.isfinite(half) and half > 0):
+        return None
+    step = int(np.floor(np.log10(half)))
+    return -step + (1 if half / 10.0**step < 3 else 0)
+
+
+def with_band(value, low, high):
+    """A value and the ends of its band as texts; the ends are rounded outwards, so that the band keeps its promise."""
+    if low > 0 and WIDE * low < high < np.inf:  # a band in ln(loss), whose middle is not that of its ends
+        return _significant(value, np.round), _significant(low, np.floor), _significant(high, np.ceil)
+    decimals = decimals_for(low, high)
+    if decimals is None:
+        finite = [abs(v) for v in (value - low, high - value) if np.isfinite(v) and v > 0]
+        decimals = decimals_for(0, 2 * min(finite)) if finite else None
+    if decimals is None:
+        return tuple("-" if np.isnan(v) else (NO_LIMIT if np.isinf(v) else f"{v:.3g}") for v in (value, low, high))
+    unit = 10.0**-decimals
+
+    def text(number):
+        if not np.isfinite(number):
+            return "-" if np.isnan(number) else NO_LIMIT
+        return f"{number * unit + 0.0:,.{max(decimals, 0)}f}"  # + 0.0: never "-0"
+
+    def rounded(number, way):
+        return way(number / unit) if np.isfinite(number) else number
+
+    # a hair of tolerance, so that 0.3 is not rounded outwards to 0.31
+    return (
+        text(rounded(value, np.round)),
+        text(rounded(low, lambda v: np.floor(v + 1e-9))),
+        text(rounded(high, lambda v: np.ceil(v - 1e-9))),
+    )
+
+
+def _significant(number, way):
+    """One digit, two if it begins with 1 or 2."""
+    step = np.floor(np.log10(number))
+    decimals = int((number / 10.0**step < 3) - step)
+    return f"{way(number * 10.0**decimals) * 10.0**-decimals:,.{max(decimals, 0)}f}"
+
+
+def count(number, way=np.round, *, precise=False):
+    """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``)."""
+    if not np.isfinite(number):
+        return "-" if np.isnan(number) else NO_LIMIT
+    step = np.floor(np.log10(number))
+    unit = 10.0 ** (step - (number / 10.0**step < 3) - precise)
+    return f"{way(number / unit) * unit:,.0f}" if number >= 10 else f"{number:.3g}"
+
+
+def _counts(labels, low, high):
+    precise = bool(np.isfinite(high) and low > 0 and high / low < 1.5)
+    return (
+        count(labels, precise=precise),
+        count(low, np.floor, precise=precise),
+        count(high, np.ceil, precise=precise),
+    )
+
+
+def _curves(dataset, like):
+    """(name, part) of each curve of a result; ``like`` names a variable with the curves' dimensions."""
+    dims = [dim for dim in dataset[like].dims if dim not in (dataset.attrs.get("x"), "law")]
+    for index in np.ndindex(*(dataset.sizes[dim] for dim in dims)):
+        one = dataset.isel(dict(zip(dims, index, strict=True)))
+        labels = [str(one[dim].item()) if dim in one.coords else str(i) for dim, i in zip(dims, index, strict=True)]
+        yield " / ".join(labels) or "the curve", one
+
+
+def _percent(level):
+    return f"{100 * level:g} %"
+
+
+def sentences(result):
+    """What a result says, one sentence a curve.
+
+    Parameters
+    ----------
+    result : Fit, or Dataset of ``forecast``, ``plan`` or ``compare``
+    """
+    if hasattr(result, "results"):
+        return [_fit_sentence(name, one, result) for name, one in _curves(result.results, "verdict")]
+    if "labels" in result:
+        return [_plan_sentence(name, one, result.attrs) for name, one in _curves(result, "labels")]
+    if "aicc" in result:
+        return [_law_sentence(name, one) for name, one in _curves(result, "aicc")]
+    return [text for name, one in _curves(result, "loss") for text in _forecast_sentences(name, one, result.attrs)]
+
+
+def _fit_sentence(name, one, fit):
+    level, law = _percent(fit.level), fit.law
+    if not bool(one["success"]):
+        return f"{name}: {one['verdict'].item()}: {one['reason'].item()}"
+    shown = {p: with_band(*(float(one[key]) for key in (p, f"{p}_low", f"{p}_high"))) for p in law.names}
+    if law.name in ("power", "power-offset"):
+        reference = f"(n / {fit.results.attrs['x_ref']:,.0f})^-{shown['alpha'][0]}"
+        floor = f"{shown['E'][0]} + " if "E" in shown else ""
+        text = f"{name}: loss = {floor}{shown['A'][0]} {reference}; exponent {_band(shown['alpha'], level)}"
+        if "E" in shown and float(one["E_low"]) > 0:
+            text += f", floor {_band(shown['E'], level)}"
+        elif "E" in shown and np.isfinite(one["E_upper"]):
+            text += f", floor below {with_band(float(one['E']), 0, float(one['E_upper']))[2]}"
+    else:
+        text = f"{name}: loss = {law.formula} with " + ", ".join(f"{p} = {_band(shown[p], level)}" for p in law.names)
+    return f"{text}; {one['verdict'].item()}: {one['reason'].item()}"
+
+
+def _band(shown, level):
+    value, low, high = shown
+    return value if low == high == "-" else f"{value} ({level}: {low} to {high})"
+
+
+def _plan_sentence(name, one, attrs):
+    target, level, status = f"{attrs['target']:g}", _percent(attrs["level"]), str(one["status"].item())
+    labels, low, high = (float(one[key]) for key in ("labels", "labels_low", "labels_high"))
+    largest, best = float(one["largest"]), float(one["best_loss"])
+    floor = float(one["E"])
+    if status == "no forecast":
+        return f"{name}: no forecast: too few sizes (at least 3 are needed)"
+    if status == "already reached":
+        return f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {largest:,.0f})"
+    above = f"the fitted floor is {with_band(floor, float(one['E_low']), float(one['E_upper']))[0]}"
+    tail = ", above the target" if floor > attrs["target"] else ""
+    text, least, most = _counts(labels, low, high)
+    if status == "below the floor":
+        return f"{name}: {target} is not reached by more labels alone: {above}, above the target"
+    if not np.isfinite(labels):
+        beyond = f"not within {largest * attrs['max_factor']:,.0f} labels"
+        earliest = f" ({level}: {least} at the earliest)" if np.isfinite(low) else ""
+        return f"{name}: {target} is out of reach, {beyond}{earliest}" + (f"; {above}{tail}" if floor > 0 else "")
+    doubt = "; may never be reached" if np.isinf(high) else ""
+    span = f"at least {least}" if np.isinf(high) else f"{least} to {most}"
+    doubt += f"; {above}{tail}" if tail else ""
+    far = f"; {labels / largest:,.0f} times the largest size measured" if labels > 10 * largest else ""
+    return f"{name}: about {text} labels reach {target} ({level}: {span}{doubt}){far}"
+
+
+def _forecast_sentences(name, one, attrs):
+    x, level = attrs["x"], _percent(attrs["level"])
+    for i, size in enumerate(one[x].values):
+        value, low, high = (float(one[key][i]) for key in ("loss", "lower", "upper"))
+        if np.isnan(value):
+            yield f"{name}: no forecast at {size:,.0f}: too few sizes (at least 3 are needed)"
+        else:
+            text, least, most = with_band(value, low, high)
+            yield f"{name}: about {text} at {size:,.0f} ({level}: {least} to {most})"
+
+
+def _law_sentence(name, one):
+    if not np.isfinite(one["aicc"]).any():
+        return f"{name}: too few runs to compare laws"
+    order = np.argsort(one["aicc"].values)
+    best, rest = one["law"].values[order[0]], order[1:]
+    others = ", ".join(
+        f"{one['law'].values[k]} {float(one['delta'][k]):.1f} behind" for k in rest if np.isfinite(one["aicc"][k])
+    )
+    near = [one["law"].values[k] for k in rest if float(one["delta"][k]) < 2]
+    verdict = f"{best} describes it best" if not near else f"{best} and {' and '.join(near)} describe it alike"
+    return f"{name}: {verdict} (AICc: {others})" if others else f"{name}: {verdict}"
+
+
+def fit_rows(fit, *, rounded=True):
+    """A DataFrame with a row for each curve of a ``Fit``."""
+    rows = []
+    for name, one in _curves(fit.results, "verdict"):
+        row = {"curve": name}
+        for p in fit.law.names:
+            numbers = [float(one[key]) for key in (p, f"{p}_low", f"{p}_high")]
+            row |= dict(zip((p, f"{p}_low", f"{p}_high"), with_band(*numbers) if rounded else numbers, strict=True))
+        row |= {"n_sizes": int(one["n_sizes"]), "n_runs": int(one["n_runs"])}
+        rows.append(row | {key: str(one[key].item()) for key in ("verdict", "reason")})
+    return pd.DataFrame(rows)
+
+
+def plan_rows(needed, *, rounded=True):
+    """A DataFrame with a row for each curve of ``plan``'s result; ``floor`` is the fitted one."""
+    rows = []
+    for name, one in _curves(needed, "labels"):
+        numbers = [float(one[key]) for key in ("labels", "labels_low", "labels_high")]
+        shown = [text.replace(NO_LIMIT, "out of reach") for text in _counts(*numbers)[:2]] + [_counts(*numbers)[2]]
+        row = {"curve": name}
+        row |= dict(zip(("labels", "labels_low", "labels_high"), shown if rounded else numbers, strict=True))
+        largest, best, floor = (float(one[key]) for key in ("largest", "best_loss", "E"))
+        if rounded:
+            row |= {"largest": f"{largest:,.0f}", "best_loss": f"{best:.4g}"}
+            row["floor"] = with_band(floor, float(one["E_low"]), float(one["E_upper"]))[0]
+        else:
+            row |= {"largest": largest, "best_loss": best, "floor": floor}
+        rows.append(row | {"status": str(one["status"].item())})
+    return pd.DataFrame(rows)
+
+
+def forecast_rows(ahead, *, rounded=True):
+    """A DataFrame with a row for each curve and size of ``forecast``'s result."""
+    rows = []
+    for name, one in _curves(ahead, "loss"):
+        for i, size in enumerate(one[ahead.attrs["x"]].values):
+            numbers = [float(one[key][i]) for key in ("loss", "lower", "upper")]
+            shown = with_band(*numbers) if rounded else numbers
+            rows.append(
+                {"curve": name, "size": float(size)} | dict(zip(("loss", "lower", "upper"), shown, strict=True))
+            )
+    return pd.DataFrame(rows)
+
+
+def rows_of(result, *, rounded=True):
+    """The table of any result."""
+    if hasattr(result, "results"):
+        return fit_rows(result, rounded=rounded)
+    if "labels" in result:
+        return plan_rows(result, rounded=rounded)
+    if "aicc" in result:
+        rows = [
+            {"curve": name, "law": str(law)} | {key: float(one[key][k]) for key in ("aicc", "delta", "weight", "bic")}
+            for name, one in _curves(result, "aicc")
+            for k, law in enumerate(one["law"].values)
+        ]
+        return pd.DataFrame(rows).round(2 if rounded else 12)
+    return forecast_rows(result, rounded=rounded)
+
+
+def as_json(results, about):
+    """JSON of several results by name, unrounded; null is what does not exist, and ``no_limit`` an open band.
+
+    Parameters
+    ----------
+    results : dict of Fit or Dataset
+    about : dict that goes first
+    """
+    content = dict(about)
+    for name, result in results.items():
+        content[name] = []
+        for row in rows_of(result, rounded=False).to_dict("records"):
+            plain = {key: _plain(value) for key, value in row.items()}
+            content[name].append(plain | ({"no_limit": row["labels_high"] == np.inf} if "labels_high" in row else {}))
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def _plain(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def as_text(results, advice, notes):
+    """Sentences, then a table for each result; advice and notes last."""
+    parts = []
+    for result in results:
+        told = sentences(result)
+        parts.append("\n".join(told[:MOST_SENTENCES]))
+        if len(told) > MOST_SENTENCES:
+            parts[-1] += f"\n... {len(told) - MOST_SENTENCES} more in the table"
+        parts.append(rows_of(result).astype(str).to_markdown(index=False, disable_numparse=True))
+    rest = ["\n".join(advice[:MOST_SENTENCES]), "\n".join(f"note: {note}" for note in notes)]
+    return "\n\n".join(part for part in (*parts, *rest) if part)
+
+
+def plot(fit, file=None, *, at=(), target=None, title=None, told=None):
+    """Draw runs, law, band and forecasts on logarithmic axes.
+
+    Parameters
+    ----------
+    fit : Fit
+    file : path ``.svg``, ``.png``, ``.pdf`` or ``.html`` (a page of its own, with sentences and table), optional
+    at : sizes to which the curves are continued, with the calibrated forecast's band there
+    target : float, optional, a loss drawn as a line
+    title : str, optional
+    told : list of str, the sentences of the page; default: the fit's
+
+    Returns
+    -------
+    matplotlib Figure, or the path written.
+
+    Raises
+    ------
+    UserError
+        If matplotlib is missing or the file's ending is not one of these.
+    """
+    suffix = Path(file).suffix.lower() if file else ".svg"
+    if suffix not in (".svg", ".png", ".pdf", ".html"):
+        raise UserError(f"{file}: figures are written as .svg, .png, .pdf or .html; choose one of these endings.")
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("Drawing needs matplotlib: pip install 'gzlib[plot]'.") from error
+    with rc_context({"svg.hashsalt": "gzlib", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axis = figure.subplots()
+        _draw(axis, fit, np.atleast_1d(np.asarray(at, float)), target)
+        axis.set_title(title or "")
+        if file is None:
+            return figure
+        picture = io.BytesIO()
+        kind = "svg" if suffix == ".html" else suffix[1:]
+        figure.savefig(picture, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    content = picture.getvalue()
+    if suffix == ".html":
+        content = _page(content.decode(), fit, told, title).encode()
+    write_whole(Path(file), lambda out: out.write(content))
+    return Path(file)
+
+
+def _draw(axis, fit, at, target):
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    sizes = fit.data[fit.x].values.astype(float)
+    grid = np.geomspace(sizes.min(), max([sizes.max(), *at]), 120)
+    band = fit.predict(grid) if "draw_values" in fit.results else None
+    ahead = fit.forecast(np.sort(at)) if at.size else None
+    rest = [dim for dim in fit.data.dims if dim not in (fit.x, fit.replicate)]
+    flat = fit.data.transpose(*rest, ..., fit.x)
+    names = [name for name, _ in _curves(fit.results, "verdict")]
+    for i, index in enumerate(np.ndindex(*(fit.data.sizes[dim] for dim in rest))):
+        where, colour = dict(zip(rest, index, strict=True)), f"C{i % MOST_COLOURS}"
+        runs = flat.isel(where).values.reshape(-1, len(sizes))
+        label = names[i] if len(names) <= MOST_COLOURS and names[i] != "the curve" else None
+        axis.plot(np.tile(sizes, len(runs)), runs.ravel(), "o", ms=4, color=colour, label=label)
+        if band is not None:
+            one = band.isel(where)
+            axis.plot(grid, one["loss"], color=colour, lw=1.2)
+            axis.fill_between(grid, one["lower"], one["upper"], color=colour, alpha=0.15, lw=0)
+        if ahead is not None:
+            one = ahead.isel(where)
+            value = one["loss"].values
+            off = [value - one["lower"].values, one["upper"].values - value]
+            told = f"forecast, {_percent(fit.level)}" if not i else None
+            axis.errorbar(np.sort(at), value, off, fmt="s", ms=4, color=colour, mfc="white", capsize=3, label=told)
+    if target:
+        axis.axhline(target, color="0.4", lw=1, ls="--", label="target")
+    axis.set(xscale="log", yscale="log", xlabel=fit.x, ylabel=fit.data.attrs.get("metric", "loss"))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_formatter(lambda size, place: f"{size:,.0f}" if size >= 1 else f"{size:g}")
+    axis.yaxis.set_major_formatter(lambda loss, place: f"{loss:g}")
+    axis.grid(which="both", alpha=0.2)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }}
+svg {{ max-width: 100%; height: auto }} .table {{ overflow-x: auto }} table {{ border-collapse: collapse }}
+th, td {{ padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: left }}
+</style></head><body><h1>{title}</h1>
+{told}
+{picture}
+<div class="table">{table}</div>
+{notes}
+</body></html>
+"""
+
+
+def _page(picture, fit, told, title):
+    return PAGE.format(
+        title=escape(title or "Learning curves"),
+        told="\n".join(f"<p>{escape(text)}</p>" for text in (sentences(fit) if told is None else told)),
+        picture=picture[picture.index("<svg") :],
+        table=fit_rows(fit).to_html(index=False, border=0),
+        notes="\n".join(f"<p>Note: {escape(note)}.</p>" for note in fit.notes),
+    )
+
+
+def answer(
+    question, source, *, target=None, at=(), law=None, level=0.95, file=None, form="text", cost=None, owned=0, **columns
+):
+    """The text with which the command line answers ``fit``, ``forecast`` and ``plan``.
+
+    Parameters
+    ----------
+    question : "fit", "forecast" or "plan"
+    source : path, "-" for standard input
+    target, at : a loss to reach; sizes to forecast
+    law : name of a law; default: the offset power law for fits, the calibrated ensemble for forecasts
+    level : float, coverage
+    file : path of a figure to write, optional
+    form : "text", "json" or "csv"
+    cost, owned : cost of one label, and labels that are there already, for plans
+    columns : names of columns, as for ``read_curves``
+
+    Raises
+    ------
+    UserError
+        If the source, an option or their combination is wrong.
+    """
+    from gzlib.fitting import answers  # they tell what they found through this module
+
+    if not 0 < level < 1:
+        raise UserError(f"--level {level:g}: give a coverage between 0 and 1, such as 0.95.")
+    if bad := [size for size in at if not (np.isfinite(size) and size > 0)]:
+        raise UserError(f"--at {bad[0]:g}: give a positive size.")
+    if question == "forecast" and target is None and not len(at):
+        raise UserError("A forecast needs --at SIZE (the loss there) or --target LOSS (the labels that reach it).")
+    if form == "csv" and target is not None and len(at):
+        raise UserError("CSV holds one table: give --target or --at, not both.")
+    loss = answers.as_array(source, **columns)
+    about = {"metric": loss.attrs["metric"], "notes": loss.attrs["notes"], "level": level}
+    results, told = {}, []
+    fit = None
+    if question == "fit" or file:
+        fit = answers.fit(loss, law=law or "power-offset", level=level, draws=500 if file else 0)
+    if question == "fit":
+        results["curves"] = fit
+        about |= {"law": fit.law.name, "formula": fit.law.formula, "x_ref": fit.results.attrs["x_ref"]}
+    if target is not None:
+        needed = answers.plan(loss, target, law=law, level=level)
+        results["curves"] = needed
+        about |= {"target": target, "calibrated": bool(needed.attrs["calibrated"])}
+    if len(at):
+        results["forecasts"] = answers.forecast(loss, np.sort(at), law=law, level=level)
+        about.setdefault("calibrated", bool(results["forecasts"].attrs.get("calibrated", False)))
+    if question == "plan":
+        told = _advice(loss, results["curves"], cost, owned, answers)
+    if file:
+        far = at if len(at) else _until(results.get("curves"), loss)
+        words = [text for result in results.values() for text in sentences(result)] + told
+        plot(fit, file, at=far, target=target, title=None if str(source) == "-" else Path(source).name, told=words)
+    if form == "json":
+        return as_json(results, about | ({"advice": told} if told else {}))
+    if form == "csv":
+        return rows_of(next(iter(results.values())), rounded=False).to_csv(index=False).rstrip()
+    notes = [
+        *loss.attrs["notes"],
+        *(["the band is that of the law: right if the law holds"] if law and results else []),
+    ]
+    ahead = results.get("forecasts")
+    if ahead is not None and "status" in ahead:
+        notes += [f"{name}: {one['status'].item()}" for name, one in _curves(ahead, "status")][:MOST_SENTENCES]
+    elif "calibrated" in about and not about["calibrated"] and law is None:
+        notes.append("too few sizes to calibrate the band on these curves: take it as a guess")
+    return as_text(results.values(), told, notes if question != "fit" else loss.attrs["notes"])
+
+
+def _until(needed, loss):
+    """Sizes at which a figure shows the forecast: doublings up to what a plan asks for."""
+    largest = float(loss["n_train"].max())
+    if not isinstance(needed, xr.Dataset):
+        return ()
+    labels = needed["labels"].values
+    labels = labels[np.isfinite(labels)]
+    end = min(max(labels.max(initial=4 * largest), 2 * largest), 64 * largest)
+    return largest * 2.0 ** np.arange(1, int(np.ceil(np.log2(end / largest))) + 1)
+
+
+def _advice(loss, needed, cost, owned, answers):
+    """Sentences about what labels cost and which run would tell most."""
+    told = []
+    fit = answers.fit(loss, draws=0, level=needed.attrs["level"])
+    for name, one in _curves(needed, "labels"):
+        labels = float(one["labels"])
+        if str(one["status"].item()) != "forecast" or not np.isfinite(labels):
+            continue
+        if cost is not None:
+            prices = [max(float(one[key]) - owned, 0.0) * cost for key in ("labels", "labels_low", "labels_high")]
+            text, least, most = _counts(*prices)
+            span = f"at least {least}" if np.isinf(prices[2]) else f"{least} to {most}"
+            told.append(f"{name}: the labels cost about {text} ({_percent(needed.attrs['level'])}: {span})")
+        where = {dim: one[dim].item() for dim in needed["labels"].dims}
+        largest = float(one["largest"])
+        step = fit.next_run(labels, [largest, 2 * largest, 4 * largest]).sel(where)
+        if np.isfinite(step["best"]):
+            gain = float(step["shrink"].sel(candidate=2 * largest))
+            told.append(
+                f"{name}: one more run, at {2 * largest:,.0f}, would narrow the fitted loss at {count(labels)} by"
+                f" {100 * gain:.0f} %"
+            )
+    return told

@@ -1,0 +1,307 @@
+"""The front door: one call for each question, whatever the data come as; answers in words, tables, figures, files."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import gzlib as gz
+from gzlib.cli import main
+from gzlib.errors import UserError
+from gzlib.fitting import answers, report
+from gzlib.fitting.laws import LAWS, Law, Parameter
+
+SIZES = np.array([250, 500, 1000, 2000, 4000, 8000])
+
+
+def losses(floor=0.1, *, sd=0.01, runs=3, seed=0):
+    noise = sd * np.random.default_rng(seed).standard_normal((SIZES.size, runs))
+    return (floor + 0.4 * (SIZES / 1000) ** -0.5)[:, None] * np.exp(noise)
+
+
+@pytest.fixture
+def file(tmp_path):
+    rows = [
+        {"encoder": name, "n_train": n, "seed": s, "error": y}
+        for name, floor in (("small", 0.3), ("large", 0.05))
+        for n, of_size in zip(SIZES, losses(floor, seed=int(100 * floor)), strict=True)
+        for s, y in enumerate(of_size)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "pilot.csv", index=False)
+    return tmp_path / "pilot.csv"
+
+
+def test_the_same_curve_in_any_form_is_the_same_fit(tmp_path):
+    y = losses()
+    array = xr.DataArray(y, dims=("n_train", "seed"), coords={"n_train": SIZES})
+    frame = array.to_series().rename("loss").reset_index()
+    expected = gz.fit(array, draws=0).interval("alpha")
+    assert float(expected.low) < 0.5 < float(expected.high)
+    for given in (
+        (SIZES, y),
+        (list(SIZES), y.tolist()),
+        (frame, None),
+        ({"n": frame["n_train"], "loss": frame["loss"]}, None),
+        (pd.DataFrame(y, index=SIZES, columns=["seed0", "seed1", "seed2"]), None),
+        (array.to_dataset(name="loss"), None),
+        (array.rename(n_train="n", seed="fold"), None),
+    ):
+        names = {"x": "n", "replicate": "fold"} if isinstance(given[0], xr.DataArray) else {}
+        xr.testing.assert_allclose(gz.fit(*given, draws=0, **names).interval("alpha"), expected, rtol=1e-6)
+    assert np.isfinite(gz.fit(pd.Series(y[:, 0], index=SIZES), draws=0).results["alpha"])
+    for wrong, message in (
+        ((np.ones(3),), "has no sizes"),
+        ((SIZES, np.ones(3)), "one size for each loss"),
+        ((array.drop_vars("n_train"),), "name the dimension"),
+        ((array.to_dataset(name="y"),), "no variable 'loss'"),
+        ((SIZES, 1 - y), "rises with n_train"),
+    ):
+        with pytest.raises(UserError, match=message):
+            gz.fit(*wrong)
+
+
+def test_a_fit_carries_law_data_and_weights_and_survives_a_file(file, tmp_path):
+    fit = gz.fit(file, draws=100)
+    assert fit.law is LAWS["power-offset"] and fit.data.dims == ("curve", "n_train", "seed")
+    assert bool((fit.weights == 3).all()) and fit.weights.dims == ("curve", "n_train")
+    band = fit.predict([16000, 32000])
+    assert list(band) == ["loss", "lower", "upper"] and band.loss.dims == ("curve", "n_train")
+    assert not {str(name) for name in band} & set(dir(xr.Dataset))
+    truth = 0.3 + 0.4 * 16**-0.5
+    assert float(band.lower.sel(curve="small")[0]) < truth < float(band.upper.sel(curve="small")[0])
+    narrow, wide = (fit.interval("alpha", level=level) for level in (0.5, 0.95))
+    assert bool((wide.low < narrow.low).all() and (narrow.high < wide.high).all())
+    assert set(fit.next_run(64000).candidate.values) == {*SIZES, 16000, 32000, 64000}
+    fit.save(tmp_path / "fit.json")
+    again = gz.load_fit(tmp_path / "fit.json")
+    xr.testing.assert_allclose(again.predict([16000]), fit.predict([16000]))
+    xr.testing.assert_equal(again.data, fit.data)
+    xr.testing.assert_allclose(again.interval("E", level=0.5), fit.interval("E", level=0.5))
+    assert str(again) == str(fit) and again.law is fit.law
+    text = (tmp_path / "fit.json").read_text()
+    (tmp_path / "fit.json").write_text(text.replace('"power-offset"', '"power"'))
+    for name in ("fit.json", "none.json", "pilot.csv"):
+        with pytest.raises(UserError, match=name):
+            gz.load_fit(tmp_path / name)
+    with pytest.raises(UserError, match="no parameter 'gamma'"):
+        fit.interval("gamma")
+
+
+def test_a_law_of_ones_own_is_saved_by_its_name(tmp_path):
+    law = Law(
+        "inverse", "A / x + B", "made for this test", lambda x, A, B: A / x + B,
+        {"A": Parameter(1e-9, np.inf, "loss", ""), "B": Parameter(1e-9, np.inf, "loss", "")}, ("A", "B"), {},
+    )  # fmt: skip
+    fit = gz.fit(SIZES, 0.2 + 100 / SIZES * np.array([1, 1.01, 0.99, 1, 1.01, 0.99]), law=law, draws=20)
+    assert "A / x + B with A = " in str(fit)
+    fit.save(tmp_path / "own.json")
+    xr.testing.assert_allclose(gz.load_fit(tmp_path / "own.json", law=law).predict(500), fit.predict(500))
+    with pytest.raises(UserError, match="'inverse'"):
+        gz.load_fit(tmp_path / "own.json")
+
+
+def test_a_floor_and_other_options_reach_the_fit_and_its_file(file, tmp_path):
+    fit = gz.fit(file, floor=xr.DataArray([0.05, 0.3], dims="curve", coords={"curve": ["large", "small"]}), draws=0)
+    np.testing.assert_allclose(fit.results["E"], [0.05, 0.3])
+    fit.save(tmp_path / "fit.json")
+    xr.testing.assert_allclose(
+        gz.load_fit(tmp_path / "fit.json").interval("alpha", level=0.5), fit.interval("alpha", level=0.5)
+    )
+
+
+def test_plans_tell_what_is_reached_what_is_near_and_what_is_below_the_floor(file):
+    needed = gz.plan(file, 0.13)
+    assert needed.status.values.tolist() == ["forecast", "below the floor"]
+    labels = 1000 * (0.4 / 0.08) ** 2
+    one = needed.sel(curve="large")
+    assert float(one.labels_low) < labels < float(one.labels_high)
+    told = gz.sentences(needed)
+    assert told[0].startswith("large: about ") and "labels reach 0.13 (95 %: " in told[0]
+    assert told[1].startswith("small: 0.13 is not reached by more labels alone: the fitted floor is 0.")
+    assert "reached already" in gz.sentences(gz.plan(file, 0.6))[0]
+    by_law = gz.plan(file, 0.13, law="power-offset").sel(curve="large")
+    assert float(by_law.labels_low) < labels < float(by_law.labels_high)
+
+
+def test_forecasts_trust_a_law_only_when_told_to(file):
+    ahead, by_law = (gz.forecast(file, [16000, 64000], law=law) for law in (None, "power-offset"))
+    truth = 0.05 + 0.4 * np.array([16, 64]) ** -0.5
+    for band in (ahead, by_law):
+        one = band.sel(curve="large")
+        assert bool(((one.lower < truth) & (truth < one.upper)).all())
+        assert "large: about 0.1" in gz.sentences(band)[0]
+
+
+def test_many_curves_of_different_sizes_are_fitted_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    frames = []
+    for i in range(5):
+        n = (SIZES * rng.uniform(0.8, 1.25)).astype(int)
+        frames.append(pd.DataFrame({"curve": f"c{i}", "n": n, "loss": 0.1 + 0.4 * (n / 1000) ** -0.5}))
+        frames[-1]["loss"] *= np.exp(0.01 * rng.standard_normal(len(n)))
+    whole = gz.fit(pd.concat(frames), draws=0)
+    monkeypatch.setattr(answers, "TOGETHER", 2)
+    parts = gz.fit(pd.concat(frames), draws=0)
+    for name in ("E", "A", "alpha", "alpha_low", "E_upper"):
+        np.testing.assert_allclose(parts.results[name], whole.results[name], rtol=1e-4)
+    assert parts.results["verdict"].values.tolist() == whole.results["verdict"].values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [
+        ([0.5] * 6, "the same at every size"),
+        ([0.5, 0.4, 0.33, 0.31, 0.36, 0.45], "falls and rises again"),
+        ([0.5, 0.48, 0.47, 0.46, 0.455, 0.45], None),
+    ],
+)
+def test_curves_that_no_law_describes_say_so(y, reason):
+    fit = gz.fit(SIZES, y, draws=0)
+    if reason is None:
+        assert bool(fit.results["success"])
+    else:
+        assert fit.results["verdict"] == "not identified" and np.isnan(fit.results["alpha"])
+        assert reason in str(fit)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "shown"),
+    [
+        (0.24123, 0.2294, 0.2531, ("0.241", "0.229", "0.254")),
+        (0.5, 0.2, 1.71, ("0.5", "0.20", "1.8")),
+        (0.24, 0.0131, 4.51, ("0.24", "0.013", "5")),
+        (0.5, 0.0, 1.71, ("0.5", "0.0", "1.8")),
+        (0.3, 0.2, 0.4, ("0.30", "0.20", "0.40")),
+        (1234.0, 1100.0, 1400.0, ("1,230", "1,100", "1,400")),
+        (0.5, np.nan, np.nan, ("0.5", "-", "-")),
+        (0.512, 0.49, np.inf, ("0.512", "0.490", "no limit")),
+        (-0.0001, -0.1, 0.1, ("0.00", "-0.10", "0.10")),
+    ],
+)
+def test_numbers_have_as_many_digits_as_their_band_justifies(value, low, high, shown):
+    assert report.with_band(value, low, high) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(9123, "9,000"), (1234, "1,200"), (277178.9, "280,000"), (38000, "40,000"), (7.3, "7.3")]
+)
+def test_labels_are_counted_in_round_numbers(number, shown):
+    assert report.count(number) == shown
+
+
+def test_a_band_of_labels_is_rounded_outwards():
+    assert report._counts(9123.0, 6400.0, 38000.0) == ("9,000", "6,000", "40,000")
+
+
+def test_surfaces_come_from_files_frames_and_arrays(tmp_path):
+    N, D = (part.ravel() for part in np.meshgrid(np.geomspace(1e6, 1e8, 4), np.geomspace(1e3, 1e6, 5)))
+    loss = LAWS["chinchilla"].function(N / 1e7, D / 3e4, 0.3, 0.2, 0.4, 0.3, 0.3)
+    runs = pd.DataFrame({"n_params": N, "n_train": D, "test_loss": loss})
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    array = xr.DataArray(
+        loss.reshape(5, 4), dims=("n_train", "encoder"), coords={"n_train": D[::4], "n_params": ("encoder", N[:4])}
+    )
+    for fit in (
+        gz.surface(tmp_path / "runs.csv", draws=0),
+        gz.surface(runs.rename(columns={"n_params": "size"}), columns={"N": "size"}, draws=0),
+        gz.surface(array, draws=0),
+        gz.surface(loss, {"N": N, "D": D}, draws=0),
+    ):
+        assert float(fit.value.sel(parameter="alpha")) == pytest.approx(0.4, abs=1e-3)
+    with pytest.raises(UserError, match="no column for D"):
+        gz.surface(runs.drop(columns="n_train"))
+
+
+def test_figures_and_pages_stand_alone(file, tmp_path):
+    fit = gz.fit(file, draws=50)
+    for name, start in (("a.svg", b"<?xml"), ("a.png", b"\x89PNG"), ("a.html", b"<!DOCTYPE html>")):
+        assert fit.plot(tmp_path / name, at=[16000]) == tmp_path / name
+        assert (tmp_path / name).read_bytes().startswith(start)
+    page = (tmp_path / "a.html").read_text()
+    assert "large: loss = " in page and "<svg" in page and "<table" in page and "<script" not in page
+    assert "<link" not in page and "src=" not in page
+    fit.plot(tmp_path / "b.svg", at=[16000])
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    with pytest.raises(UserError, match=r"\.svg, \.png"):
+        fit.plot(tmp_path / "a.xyz")
+    assert fit.plot().axes[0].get_xscale() == "log"
+
+
+def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_path, capsys):
+    def said(*arguments, status=0):
+        assert main(list(map(str, arguments))) == status
+        captured = capsys.readouterr()
+        return captured.err if status else captured.out
+
+    text = said("fit", file, "--at", 16000, 32000)
+    assert "large: loss = " in text and "| alpha" in text and "large: about 0.1" in text
+    text = said("plan", file, "--target", 0.13, "--cost", 0.5, "--plot", tmp_path / "plan.html")
+    assert "labels reach 0.13" in text and "the labels cost about" in text and "one more run, at 16,000" in text
+    assert "labels reach 0.13" in (tmp_path / "plan.html").read_text()
+    content = json.loads(said("forecast", file, "--target", 0.13, "--json"))
+    large, small = content["curves"]
+    assert large["status"] == "forecast" and small["labels"] is None and small["status"] == "below the floor"
+    assert {"labels", "labels_low", "labels_high", "no_limit", "largest", "best_loss"} <= large.keys()
+    assert content["target"] == 0.13 and content["level"] == 0.95 and content["calibrated"] is True
+    content = json.loads(said("fit", file, "--json", "--law", "power", "--level", 0.5))
+    assert content["law"] == "power" and content["curves"][0]["verdict"] == "identified"
+    rows = pd.read_csv(tmp_path / "pilot.csv")
+    table = said("forecast", file, "--at", 16000, "--csv")
+    assert table.splitlines()[0] == "curve,size,loss,lower,upper" and len(table.splitlines()) == 3
+    rows.assign(error=1 - rows["error"]).rename(columns={"error": "accuracy"}).to_csv(file, index=False)
+    assert "note: accuracy rises" in said("plan", file, "--target", 0.13)
+    assert "for accuracy 0.98 give the target 0.02" in said("forecast", file, "--target", 0.98, status=2)
+    assert "--at SIZE" in said("forecast", file, status=2)
+    assert "--level 95" in said("fit", file, "--level", 95, status=2)
+    assert "No law is called 'cubic'" in said("fit", file, "--law", "cubic", status=2)
+    assert "no column 'n'" in said("fit", file, "--size-column", "n", status=2)
+
+
+def test_a_reader_with_enough_ends_a_fit_in_silence(file):
+    command = f"{sys.executable} -m gzlib fit {file} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("large: loss") and done.stderr == ""
+
+
+def test_a_pilot_of_a_model_and_of_a_function():
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((900, 8))
+    y = X @ rng.standard_normal(8) + 0.5 * rng.standard_normal(900)
+    pilot = gz.learning_curve(linear.Ridge(alpha=0.1), [20, 40, 80, 160, 320], seeds=3, data=(X, y))
+    assert pilot.dims == ("n_train", "seed") and pilot.shape == (5, 3)
+    assert 0.45 < float(pilot.mean("seed")[-1]) < float(pilot.mean("seed")[0])
+    assert float(gz.fit(pilot, draws=0).results["E"]) == pytest.approx(0.5, abs=0.06)
+    again = gz.learning_curve(linear.Ridge(alpha=0.1), [20, 40, 80, 160, 320], seeds=3, data=(pd.DataFrame(X), y))
+    np.testing.assert_allclose(again, pilot)
+    labels = np.where(y > 0, "yes", "no")
+    wrong = gz.learning_curve(
+        linear.LogisticRegression(), [40, 320], seeds=[7], data=(X, labels), test=(X[:300], labels[:300])
+    )
+    assert 0 < float(wrong[1, 0]) < float(wrong[0, 0]) < 0.5
+    curve = gz.learning_curve(lambda size, seed: 1 / size, [10, 20], seeds=[3, 4], x="n", replicate="run")
+    assert curve.dims == ("n", "run") and curve.values.tolist() == [[0.1, 0.1], [0.05, 0.05]]
+    for model, options, message in (
+        (linear.Ridge(), {}, "needs data"),
+        (linear.Ridge(), {"data": (X[:20], y[:20])}, "15 training examples"),
+        (linear.LogisticRegression(), {"data": (X, np.where(np.arange(900) < 899, "a", "b"))}, "seed 0 failed"),
+        (lambda size, seed: 0.0, {}, "is 0: a curve needs positive"),
+        (3, {}, "must have fit and predict"),
+    ):
+        with pytest.raises(UserError, match=message):
+            gz.learning_curve(model, [10, 20], seeds=1, **options)
+
+
+@pytest.mark.parametrize("module", ["answers", "curves"])
+def test_examples_in_the_docstrings(module):
+    import doctest
+    import importlib
+
+    found = doctest.testmod(
+        importlib.import_module(f"gzlib.fitting.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert found.attempted > 2 and found.failed == 0

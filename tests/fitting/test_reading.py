@@ -1,0 +1,187 @@
+"""Learning curves as people have them: each file has one right reading, or is refused with a cure."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gzlib.errors import UserError
+from gzlib.fitting.reading import read_curves
+
+SIZES, LOSSES = [250, 500, 1000, 2000], [0.5, 0.4, 0.33, 0.29]
+PLAIN = "n_train,loss\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n"
+
+
+def written(folder, text, name="curves.csv", encoding="utf-8"):
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PLAIN, ""),
+        (PLAIN.replace(",", ", "), ""),
+        (PLAIN.replace(",", "\t"), ""),
+        (PLAIN.replace(",", "   "), ""),
+        (PLAIN.replace("\n", "\r\n"), ""),
+        (PLAIN.replace("\n", "\r"), ""),
+        ("\ufeff" + PLAIN, ""),
+        ("sep=;\n" + PLAIN.replace(",", ";"), ""),
+        ("# pilot of May\n\n" + PLAIN + "# end\n", ""),
+        ("# n_train loss\n250 0.5\n500 0.4\n1000 0.33\n2000 0.29\n", ""),
+        ("# samples,error\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n", ""),
+        (PLAIN.replace("\n", ",\n"), ""),
+        ("n_train,loss\n250,0.5,,\n500,0.4,,\n1000,0.33,,\n2000,0.29,,\n", ""),
+        ("| n_train | loss |\n|---:|---:|\n| 250 | 0.5 |\n| 500 | 0.4 |\n| 1000 | 0.33 |\n| 2000 | 0.29 |\n", ""),
+        (PLAIN.replace(",", ";").replace(".", ","), "decimal commas"),
+        (PLAIN.replace(",", "\t").replace(".", ","), "decimal commas"),
+        ('n_train,loss\n250,"0,5"\n500,"0,4"\n1000,"0,33"\n2000,"0,29"\n', "decimal commas"),
+        ("n_train;loss\n250;0,5\n500;0,4\n1.000;0,33\n2.000;0,29\n", "1.000 is read as 1000"),
+        ("n_train;loss\n250;0,500\n500;0,400\n1000;0,330\n2000;0,290\n", "decimal commas"),
+        ('n_train,loss\n250,0.5\n500,0.4\n"1,000",0.33\n"2,000",0.29\n', "1,000 is read as 1000"),
+        ("n_train,loss\n250,0.5\n500,0.4\n1_000,0.33\n2_000,0.29\n", "1_000 is read as 1000"),
+        ("n_train;loss\n250;0.5\n500;0.4\n1 000;0.33\n2 000;0.29\n", "1 000 is read as 1000"),
+        ("n_train,loss\n250,0.5\n500,0.4\n1k,0.33\n2k,0.29\n", "1k is read as 1000"),
+        ("n_train,loss\n0.25k,0.5\n0.5k,0.4\n1k,0.33\n2k,0.29\n", "0.25k is read as 250"),
+        ("250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n", "no header"),
+        (",n_train,loss\n0,250,0.5\n1,500,0.4\n2,1000,0.33\n3,2000,0.29\n", ""),
+        ("n,accuracy\n250,0.5\n500,0.6\n1000,0.67\n2000,0.71\n", "1 - accuracy"),
+        ("samples,val_acc\n250,.5\n500,.6\n1000,.67\n2000,.71\n", "1 - val_acc"),
+        ("size,error\n250,5e-1\n500,4E-1\n1e3,0.33\n2000,0.29\n", ""),
+        ("Seen Examples,Test error\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n", ""),
+        ("n,train_score,test_error,test_std\n250,1,.5,.1\n500,1,.4,.1\n1000,1,.33,.1\n2000,1,.29,0\n", "not used"),
+        ("n_train,loss,accuracy\n250,0.5,0.6\n500,0.4,0.7\n1000,0.33,0.8\n2000,0.29,0.9\n", "not used: accuracy"),
+        ("n_train,loss,seconds\n250,0.5,1.25\n500,0.4,2.5\n1000,0.33,5.1\n2000,0.29,9.7\n", "not used: seconds"),
+        ("n_train,loss,lr\n250,0.5,0.1\n500,0.4,0.1\n1000,0.33,0.1\n2000,0.29,0.1\n", ""),
+        ("n_train,resnet\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n", "'resnet' is taken as the loss"),
+        ("model,250,500,1000,2000\nresnet,0.5,0.4,0.33,0.29\n", "named by sizes"),
+        (PLAIN + PLAIN.split("\n", 1)[1], "each row stands 2 times"),
+        ("n_train,loss\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n4000,\n", "1 of 5 rows have no loss"),
+    ],
+)  # fmt: skip
+def test_one_curve_in_many_dresses(tmp_path, text, said):
+    curves = read_curves(written(tmp_path, text))
+    np.testing.assert_allclose(curves["n_train"], SIZES)
+    np.testing.assert_allclose(curves["loss"], LOSSES)
+    notes = " ".join(curves.attrs["notes"])
+    assert said in notes and bool(said) == bool(notes)
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("a.csv", "utf-16"), ("b.csv", "cp1252"), ("c.txt", "utf-8-sig")])
+def test_what_spreadsheets_save(tmp_path, name, encoding):
+    curves = read_curves(written(tmp_path, PLAIN.replace("loss", "loss (größe)"), name, encoding))
+    np.testing.assert_allclose(curves["loss"], LOSSES)
+
+
+def test_percent_stays_percent(tmp_path):
+    curves = read_curves(written(tmp_path, "n,accuracy\n250,50%\n500,60 %\n1000,67%\n2000,71%\n"))
+    np.testing.assert_allclose(curves["loss"], [50, 40, 33, 29])
+    assert "100 - accuracy" in curves.attrs["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "curves", "runs"),
+    [
+        ("n_params,n_train,loss\n1e5,250,.7\n1e5,500,.5\n1e7,250,.9\n1e7,500,.6\n", ["1e5", "1e7"], 1),
+        ("n_train,loss,width,seed\n250,.7,8,0\n500,.5,8,0\n250,.9,16,0\n500,.6,16,0\n250,.71,8,1\n500,.51,8,1\n"
+         "250,.91,16,1\n500,.61,16,1\n", ["16", "8"], 2),
+        ("n_train,resnet,vit\n250,0.5,0.6\n500,0.4,0.45\n1000,0.33,0.4\n", ["resnet", "vit"], 1),
+        ("n_train,resnet18,resnet50\n250,0.5,0.6\n500,0.4,0.45\n1000,0.33,0.4\n", ["resnet18", "resnet50"], 1),
+        ("n_train,0,1\n250,0.5,0.6\n500,0.4,0.45\n1000,0.33,0.4\n", ["curve"], 2),
+        ("n_train,loss_0,loss_1,loss_2\n250,0.5,0.6,.7\n500,0.4,0.45,.5\n1000,0.33,0.4,.45\n", ["curve"], 3),
+        ("n,acc_seed0,acc_seed1\n250,0.5,0.6\n500,0.6,0.65\n1000,0.73,0.74\n", ["curve"], 2),
+        ("encoder,seed,100,200,400\na,0,.5,.4,.3\na,1,.6,.5,.4\nb,0,.6,.5,.4\nb,1,.7,.6,.5\n", ["a", "b"], 2),
+        ("curve,n_train,loss\nresnet,250,.5\nresnet ,500,.4\n resnet,1000,.3\n", ["resnet"], 1),
+        ("n_train,loss,fold,repeat\n250,.5,0,0\n250,.6,1,0\n250,.55,0,1\n250,.65,1,1\n", ["curve"], 4),
+        ("model,n,loss\nNone,250,.5\nNone,500,.4\n,250,.6\n,500,.5\n", ["(blank)", "None"], 1),
+    ],
+)  # fmt: skip
+def test_curves_and_runs_are_told_apart(tmp_path, text, curves, runs):
+    table = read_curves(written(tmp_path, text))
+    assert sorted(table["curve"].unique()) == curves
+    assert (table.groupby(["curve", "n_train"]).size() == runs).all()
+
+
+def test_blank_seeds_drop_no_runs(tmp_path):
+    table = read_curves(written(tmp_path, "n_train,loss,seed\n250,.5,0\n250,.52,\n250,.51,NA\n500,.4,0\n500,.41,\n"))
+    assert len(table) == 5 and not table.duplicated(["n_train", "seed"]).any()
+    assert "3 rows without a seed" in table.attrs["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed,n_train,loss\n0,250,0.5,0.61\n", "line 2: 4 cells where the header has 3 columns"),
+        ("# a comment\n\nseed,n_train,loss\n0,250,0.5\n1,250\n", "line 5: 2 cells where the header has 3"),
+        ("n_train,loss\n250,0.5\n500,0.0\n", "line 3: loss is '0.0'"),
+        ("n_train,loss\n250,0.5\n-500,0.4\n", "line 3: n_train is '-500'"),
+        ("n_train,loss\n250,inf\n500,0.4\n", "line 2: loss is 'inf'"),
+        ("n,accuracy\n250,0.5\n500,1.0\n", "line 3: accuracy is '1.0'; 1 - it is no positive"),
+        ("n,accuracy\n250,120\n500,1.0\n", "120, but its best value is 1"),
+        ("n_train,loss\n250,0.5\n500,0.6\n1000,0.7\n", "rises with n_train .*accuracy.*--accuracy-column loss"),
+        ("n_train,loss,epochs\n250,0.5,8\n250,0.4,9\n500,0.3,8\n", "'epochs' differs along a curve.*--curve-column"),
+        ("n_train,error,mse\n250,0.5,8\n500,0.4,9\n", "'error' and 'mse' could each be the loss.*--loss-column"),
+        ("n,samples,loss\n250,250,8\n500,500,9\n", "'n' and 'samples' could each be the size.*--size-column"),
+        ("n,score\n250,.5\n500,.4\n", "rise or fall"),
+        ("n,a,b\n250,.5,.1\n500,.6,.2\n1000,.7,.3\n", "rise with the size: are they accuracies"),
+        ("n_train;loss\n250;0,5\n500;0.4\n", "both decimal points and decimal commas"),
+        ("n_train,loss\n250,0.5\n500,0.4\n1.000,0.33\n", "'1.000' can be read as 1000 or as 1.000"),
+        ("n_train;loss\n1000;2,345\n2000;1,234\n", "'2,345' can be read as 2345 or as 2.345"),
+        ("n_train,loss,loss\n250,1,1\n", "'loss' stands twice"),
+        ("1,2,3\n4,5,6\n", "no header"),
+        (b"PK\x03\x04abc", "a workbook or archive"),
+        (b"n\x00,loss\n1,2\n", "NUL"),
+        ("size,when\nx,y\n", "no column 'loss'"),
+    ],
+)  # fmt: skip
+def test_what_has_no_single_reading_is_refused_with_a_cure(tmp_path, text, message):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_curves(path)
+    assert str(path) in str(caught.value)
+
+
+def test_columns_can_be_named(tmp_path):
+    path = written(tmp_path, "a,b,c,d,e\n250,.5,1,x,7\n500,.6,1,x,9\n250,.4,2,x,8\n500,.5,2,x,6\n")
+    table = read_curves(path, size="a", accuracy="b", curve="c", ignore=["e"])
+    np.testing.assert_allclose(table["loss"], [0.5, 0.4, 0.6, 0.5])
+    assert list(table["curve"]) == ["1", "1", "2", "2"]
+    assert list(read_curves(path, size="a", accuracy="b", seed="c", ignore="e")["seed"]) == [1, 2, 1, 2]
+    with pytest.raises(UserError, match="no column 'z'"):
+        read_curves(path, size="z")
+
+
+def test_json_and_frames(tmp_path, monkeypatch):
+    runs = [{"n_train": n, "loss": y, "seed": s} for n, y in zip(SIZES, LOSSES, strict=True) for s in (0, 1)]
+    lines = "\n".join(map(json.dumps, runs))
+    frame = pd.DataFrame(runs)
+    expected = read_curves(frame)
+    for source in (
+        written(tmp_path, json.dumps(runs), "a.json"),
+        written(tmp_path, json.dumps({"runs": runs}), "b.json"),
+        written(tmp_path, lines, "c.jsonl"),
+        frame.set_index(["n_train", "seed"]),
+        frame.astype({"seed": "Int64", "n_train": "int32"}),
+    ):
+        pd.testing.assert_frame_equal(
+            read_curves(source)[["n_train", "loss", "seed"]], expected[["n_train", "loss", "seed"]]
+        )
+    wide = pd.DataFrame({"resnet": LOSSES, "vit": LOSSES}, index=SIZES)
+    assert list(read_curves(wide)["curve"].unique()) == ["resnet", "vit"]
+    np.testing.assert_allclose(read_curves(pd.Series(LOSSES, index=SIZES))["loss"], LOSSES)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PLAIN.encode())))
+    np.testing.assert_allclose(read_curves("-")["loss"], LOSSES)
+    with pytest.raises(UserError, match="nested"):
+        read_curves(written(tmp_path, '[{"n_train": [1, 2], "loss": 1}]', "d.json"))
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        read_curves(written(tmp_path, "{", "e.json"))
+
+
+def test_what_is_no_file_of_curves(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_curves(tmp_path)
+    with pytest.raises(UserError, match="not a regular file"):
+        read_curves("/dev/zero")
