@@ -10,7 +10,7 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.fitting.planner import compare_options, labels_needed
-from gzlib.study import panel
+from gzlib.study import forecasts as panel
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
