@@ -26,7 +26,7 @@ from gzlib.fitting import (
 )
 from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
 from gzlib.study.presets import PretrainingStudy
-from gzlib.study.tables import NONE, in_words, interval, number, share, span
+from gzlib.study.tables import NONE, formula, in_words, intervals, number, share, span
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
@@ -137,8 +137,7 @@ def fits_table(fits: xr.Dataset) -> pd.DataFrame:
     """Parameters of the law of each encoder with their intervals, and the verdict after the fit."""
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
     for name in ("E", "A", "alpha"):
-        ends = (fits[name + end].values for end in ("", "_low", "_high"))
-        table[GREEK.get(name, name)] = [interval(*one) for one in zip(*ends, strict=True)]
+        table[GREEK.get(name, name)] = intervals(*(fits[name + end].values for end in ("", "_low", "_high")))
     table["α if E = 0"] = fits["alpha_without_E"].values
     table["reduced χ²"] = fits["reduced_chi2"].values
     table["verdict"] = fits["verdict"].values
@@ -148,7 +147,7 @@ def fits_table(fits: xr.Dataset) -> pd.DataFrame:
 def shared_table(shared: xr.Dataset, fits: xr.Dataset, floor: float | None) -> pd.DataFrame:
     """One exponent for all encoders, and how the fitted E compare with the computed floor."""
     rows = {
-        "common exponent": interval(*(float(shared[name]) for name in ("alpha", "alpha_low", "alpha_high")), digits=2),
+        "common exponent": intervals(*(shared[name] for name in ("alpha", "alpha_low", "alpha_high")), digits=2)[0],
         "p-value that one is enough": number(float(shared.p_value), ".2g"),
         "fitted E, range over encoders [nats]": span(fits["E"], ".2f"),
         "computed floor [nats]": "unknown" if floor is None else number(floor, ".2f"),
@@ -187,7 +186,7 @@ def failures(fits: dict[str, xr.Dataset], misfit: xr.DataArray, *, level: float)
 
 
 def described(fits: xr.Dataset, *, level: float, noun: str) -> str:
-    """For how many curves the law is not rejected by its misfit against the noise of the seeds, after Holm, in words."""
+    """For how many curves the law is not rejected by its misfit against the seeds, after Holm, in words."""
     misfit = holm(fits["lack_of_fit_p"]).values
     if not np.isfinite(misfit).any():
         return "not tested: one seed shows no noise"
@@ -217,7 +216,7 @@ def surface_table(fits: dict[str, xr.Dataset]) -> pd.DataFrame:
     rows = []
     for label, fit in fits.items():
         for name, value, low, high in fit[["value", "low", "high"]].to_dataframe().itertuples():
-            shown = number(value, ".2f") if low == high else interval(value, low, high)
+            shown = number(value, ".2f") if low == high else intervals(value, low, high)[0]
             rows.append([label, GREEK.get(name, name), shown, _known(value, low, high)])
     return pd.DataFrame(rows, columns=["fit", "parameter", "value", "verdict"])
 
@@ -246,18 +245,18 @@ def surface_laws(grid: pd.DataFrame, *, level: float) -> tuple[pd.DataFrame, xr.
     """Four laws of two sizes on the same runs, and the fit with the lowest corrected Akaike criterion."""
     rows, best = [], (np.inf, None)
     for law in ("chinchilla", "kaplan", "skaling", "bounded"):
-        formula = f"`{LAWS[law].formula}`"
+        shown = formula(LAWS[law].formula)
         try:
             fit = fit_surface(grid.loss, {"N": grid.N, "D": grid.D}, law=law, level=level)
         except UserError as error:
-            rows.append([formula, np.nan, np.nan, str(error)])
+            rows.append([shown, np.nan, np.nan, str(error)])
             continue
         at = {"N": xr.DataArray(grid.N), "D": xr.DataArray(grid.D)}
         residual = np.log(predict_surface(fit, at)["median"] / grid.loss)
         aicc, _ = information(residual, len(LAWS[law].names), log_loss=np.log(grid.loss))
         best = min(best, (aicc, fit), key=lambda pair: pair[0])
         message = "converged" if fit.success else str(fit.message.item())
-        rows.append([formula, float(np.sqrt((residual**2).mean())), aicc, message])
+        rows.append([shown, float(np.sqrt((residual**2).mean())), aicc, message])
     table = pd.DataFrame(rows, columns=["law", "rms", "ΔAICc", "fit"])
     table["ΔAICc"] -= table["ΔAICc"].min()
     return table, best[1]
@@ -309,12 +308,14 @@ def _rows(table: pd.DataFrame):
     return table.rename(columns={"median": "median_"}).itertuples()
 
 
-def held_out_table(curves: xr.DataArray, *, level: float) -> pd.DataFrame:
+def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -> pd.DataFrame:
     """How well the largest training set is predicted from smaller ones, one row for each number of sets left out.
 
     Parameters
     ----------
     curves : DataArray (..., n_train, seed)
+    fitted : bool
+        Whether the fitted law predicts as well.
 
     Returns
     -------
@@ -326,16 +327,17 @@ def held_out_table(curves: xr.DataArray, *, level: float) -> pd.DataFrame:
     truth = np.log(curves.isel(n_train=-1).mean("seed"))
     for drop in range(1, max(2, curves.sizes["n_train"] - 3)):
         seen = curves.isel(n_train=slice(None, -drop))
-        fits = fit_curves(seen, level=level, draws=2)  # of the law's curve alone, which needs none, `predict` some
         early = forecast(seen, [largest], level=level).isel(n_train=0)
-        ahead = [predict(fits, [largest], level=level)["median"].isel(n_train=0), early["median"]]
-        errors = [np.log(median) - truth for median in (*ahead, seen.isel(n_train=-1).mean("seed"))]
+        ahead = {"forecast": early["median"], "last value": seen.isel(n_train=-1).mean("seed")}
+        if fitted:  # the law's own curve needs no draws, `predict` some
+            fits = fit_curves(seen, level=level, draws=2)
+            ahead = {"power law": predict(fits, [largest])["median"].isel(n_train=0)} | ahead
+        errors = {name: float(np.sqrt(((np.log(loss) - truth) ** 2).mean())) for name, loss in ahead.items()}
         inside = ((np.log(early.lower) <= truth) & (np.log(early.upper) >= truth)).values
+        row = {"extrapolated by": f"{largest / seen.n_train.values[-1]:.0f} ×"} | errors
         width = float(np.log(early.upper / early.lower).median())
-        lead = f"{largest / seen.n_train.values[-1]:.0f} ×"
-        rows.append([lead, *(float(np.sqrt((error**2).mean())) for error in errors), share(inside), width])
-    names = ["extrapolated by", "power law", "forecast", "last value", "within the band", "width of the band"]
-    return pd.DataFrame(rows, columns=names)
+        rows.append(row | {"within the band": share(inside), "width of the band": width})
+    return pd.DataFrame(rows)
 
 
 def reduction_table(errors: xr.DataArray) -> pd.DataFrame:

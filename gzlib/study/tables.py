@@ -95,14 +95,30 @@ def number(value, form: str = "g") -> str:
     return f"{text}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}" if power else text
 
 
-def interval(value, low, high, *, digits: int = 3, between: str = " to ") -> str:
-    """``0.034 (0.029 to 0.169)``: an estimate and its ends, all with the decimals that show ``digits`` of the estimate.
+def intervals(values, lows, highs, *, digits: int = 3) -> list[str]:
+    """``0.034 (0.029 to 0.169)`` for each estimate and its ends, all with the decimals that the greatest one needs.
 
-    Rounded alike, an estimate never lies outside of its own interval.
+    Rounded alike, no estimate lies outside of its own interval.
+
+    Parameters
+    ----------
+    values, lows, highs : array (n,) or float
+    digits : int
+        Figures of the greatest estimate that are shown, or of a tenth of the greatest end.
     """
-    shown = next((abs(v) for v in (value, high, low) if v and np.isfinite(v)), 1.0)
-    form = f",.{int(np.clip(digits - 1 - np.floor(np.log10(shown)), 0, 9))}f"
-    return f"{number(value, form)} ({number(low, form)}{between}{number(high, form)})"
+    ends = np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (values, lows, highs))))
+    sizes = np.where(np.isfinite(ends), np.abs(ends), 0)
+    greatest = max(sizes[0].max(), 0.1 * sizes.max()) or 1.0  # an estimate near zero needs no more than its ends
+    form = f",.{int(np.clip(digits - 1 - np.floor(np.log10(greatest)), 0, 9))}f"
+    texts = ([number(v, form) for v in row] for row in ends)
+    return [f"{value} ({low} to {high})" for value, low, high in zip(*texts, strict=True)]
+
+
+def formula(text: str) -> str:
+    """A law as it is written in plain text, such as ``E + A n^-alpha``, as a formula for a page."""
+    text = re.sub(r"\^(-?\w+)", r"^{\1}", text)
+    text = re.sub(r"\b([A-Za-z])(\d+)\b", r"\1_{\2}", text)
+    return "$" + re.sub(r"\b(alpha|beta|gamma)\b", r"\\\1", text) + "$"
 
 
 def share(mask) -> str:
@@ -176,10 +192,17 @@ def _cell(value, form: str | None, floats: str, ints: str, markup: bool) -> str:
 
 def _aligned(texts: list[str]) -> list[str]:
     """Numbers filled up with spaces as wide as a digit or a point, where their decimals differ in count."""
-    decimals = [len(match[2] or "") if (match := _NUMERIC.fullmatch(text)) else None for text in texts]
-    most = max((n for n in decimals if n is not None), default=0)
-    blank = ["" if n is None else "&#8199;" * (most - max(n, 1)) + "&#8200;" * (most > 0 and n == 0) for n in decimals]
-    return [text + spaces for text, spaces in zip(texts, blank, strict=True)]
+    tails = [len(match[2] or "") if (match := _NUMERIC.fullmatch(text)) and match[1] else None for text in texts]
+    if any(tail is None and text != NONE for tail, text in zip(tails, texts, strict=True)):
+        return texts  # powers of ten, which have no one place for their points
+    most = max((tail for tail in tails if tail is not None), default=0)
+    return [text + _blank(most, tail) for text, tail in zip(texts, tails, strict=True)]
+
+
+def _blank(most: int, tail: int | None) -> str:
+    if tail is None or tail == most:
+        return ""
+    return "&#8199;" * (most - max(tail, 1)) + "&#8200;" * (tail == 0)
 
 
 COLUMNS = ["name", "value", "unit", "goal", "ok", "detail"]
@@ -278,6 +301,7 @@ def recovery_table() -> pd.DataFrame:
     table = measured("recovery")
     table = table[table.name.str.contains(r"^recovery\.(?:failed|bias\.all|coverage\.all)", regex=True)]
     names = table.name.str.removeprefix("recovery.").str.replace(".all.", " of ").str.replace(".", ", ")
+    names = names.str.replace("alpha", "α")
     return table.assign(name=names)[["name", "value", "detail"]].dropna(subset="value")
 
 
@@ -333,7 +357,10 @@ def questions_table() -> tuple[pd.DataFrame, str]:
         ) from None
     if not few:
         return table, f"All {len(asked)} questions are asked of at least {least} test galaxies."
-    return table, f"{len(asked) - len(few)} of {len(asked)} questions are; not {', '.join(few)}."
+    return (
+        table,
+        f"{len(asked) - len(few)} of {len(asked)} questions are asked of at least {least}; not {', '.join(few)}.",
+    )
 
 
 def listed_runs() -> list[dict]:
