@@ -96,9 +96,11 @@ def largest_study(record: dict | None, jobs: list, *, hours: float) -> float:
     return longest * hours / needed
 
 
-def in_words(value: float, form: str = ",.3g") -> str:
-    """A number for a table, or "not measured"."""
-    return NOT_MEASURED if np.isnan(value) else format(value, form)
+def in_words(value: float) -> str:
+    """A number with three figures for a page, or "not measured"."""
+    if np.isnan(value):
+        return NOT_MEASURED
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else number(value, ".3g")
 
 
 def speed_table(records: dict[str, dict]) -> pd.DataFrame:

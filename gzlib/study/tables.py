@@ -131,7 +131,7 @@ def span(values, form: str) -> str:
     return f"{number(np.nanmin(values), form)} to {number(np.nanmax(values), form)}"
 
 
-_NUMERIC = re.compile(r"[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+_NUMERIC = re.compile(r"(?:[<>] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
 
 
 def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", intfmt="", markup=(), units=None) -> str:
