@@ -402,9 +402,9 @@ def registered_table(rows: pd.DataFrame) -> pd.DataFrame:
             "encoder, survey": rows["name"],
             "galaxies": rows["n_train"].astype(int),
             "forecast": [number(v, ".2f") for v in rows["forecast"]],
-            "band": [f"{lo:.2f} to {hi:.2f}" for lo, hi in zip(rows["lower"], rows["upper"], strict=True)],
+            "band": [f"{lo:.2f}\u00a0to\u00a0{hi:.2f}" for lo, hi in zip(rows["lower"], rows["upper"], strict=True)],
             "outcome": [number(v, ".2f") if pd.notna(v) else NOT_YET for v in rows["outcome"]],
-            "within the band": rows["inside"].map({True: "yes", False: "no"}).fillna(NOT_YET),
+            "in band": rows["inside"].map({True: "yes", False: "no"}).fillna(NOT_YET),
         }
     )
 

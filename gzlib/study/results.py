@@ -1,5 +1,6 @@
 """What the runs of a study say: its losses as labelled arrays, and the tables of the chapters that read them."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -295,17 +296,14 @@ def atlas_table(atlas: pd.DataFrame) -> pd.DataFrame:
 
     def ranged(fits, column, form):
         table = choice_ranges(fits, column)
-        texts = [f"{number(r.median_, form)} ({span([r.low, r.high], form)})" for r in _rows(table)]
+        texts = (map(number, table[name], itertools.repeat(form)) for name in ("median", "low", "high"))
+        texts = [f"{middle} ({low}\u00a0to\u00a0{high})" for middle, low, high in zip(*texts, strict=True)]
         return pd.Series(texts, table.index).where(table.fits > 0, NONE)
 
     table = pd.DataFrame({"α": ranged(atlas, "alpha", ".3f"), "forecast": ranged(atlas, "forecast", ".2f")})
     table["fitted E"] = ranged(atlas[atlas.law == "E + A n^-α"], "E", ".2f").reindex(table.index, fill_value=NONE)
     table.index.names = ["choice", "value"]
     return table.reset_index()
-
-
-def _rows(table: pd.DataFrame):
-    return table.rename(columns={"median": "median_"}).itertuples()
 
 
 def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -> pd.DataFrame:

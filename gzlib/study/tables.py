@@ -111,7 +111,7 @@ def intervals(values, lows, highs, *, digits: int = 3) -> list[str]:
     greatest = max(sizes[0].max(), 0.1 * sizes.max()) or 1.0  # an estimate near zero needs no more than its ends
     form = f",.{int(np.clip(digits - 1 - np.floor(np.log10(greatest)), 0, 9))}f"
     texts = ([number(v, form) for v in row] for row in ends)
-    return [f"{value} ({low} to {high})" for value, low, high in zip(*texts, strict=True)]
+    return [f"{value} ({low}\u00a0to\u00a0{high})" for value, low, high in zip(*texts, strict=True)]
 
 
 def formula(text: str) -> str:

@@ -69,7 +69,9 @@ def test_fits_are_shown_with_intervals_that_hold_the_estimates(runs):
     table = results.fits_table(fits)
     assert list(table) == ["E", "A", "α", "α if E = 0", "reduced χ²", "verdict"]
     for text in table[["E", "A", "α"]].to_numpy().ravel():
-        value, low, high = (float(word) for word in text.strip(")").replace(" (", " to ").split(" to "))
+        value, low, high = (
+            float(word) for word in text.strip(")").replace(" (", " to ").replace("\u00a0", " ").split(" to ")
+        )
         assert low <= value <= high
     shown = results.exponents({"E = 0": fits})
     assert list(shown) == ["exponent α with E = 0"] and set(shown["exponent α with E = 0"]) == {
@@ -142,8 +144,13 @@ def test_each_choice_of_the_atlas_has_a_row():
     table = results.atlas_table(pd.DataFrame(rows))
     assert list(table) == ["choice", "value", "α", "forecast", "fitted E"]
     assert table[table.choice == "law"].iloc[:, 1:].values.tolist() == [
-        ["A n^-α", "0.030 (0.030 to 0.030)", "20.53 (20.53 to 20.53)", "–"],
-        ["E + A n^-α", "0.150 (0.150 to 0.150)", "20.65 (20.65 to 20.65)", "17.60 (17.60 to 17.60)"],
+        ["A n^-α", "0.030 (0.030\u00a0to\u00a00.030)", "20.53 (20.53\u00a0to\u00a020.53)", "–"],
+        [
+            "E + A n^-α",
+            "0.150 (0.150\u00a0to\u00a00.150)",
+            "20.65 (20.65\u00a0to\u00a020.65)",
+            "17.60 (17.60\u00a0to\u00a017.60)",
+        ],
     ]
     assert len(table) == 1 + len(CHOICES)
 
