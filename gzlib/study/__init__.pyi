@@ -24,5 +24,5 @@ from .tables import in_words as in_words  # what a count says
 from .tables import label_words as label_words  # strangers' words for a figure
 from .tables import markdown_table as markdown_table  # a table whose words are shown as they are
 from .tables import note_table as note_table  # a sentence in place of a table
-from .tables import share as share  # "8 of 20"
+from .tables import share as share  # how many are true: "8 of 20"
 from .tables import words as words  # strangers' words for prose
