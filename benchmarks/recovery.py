@@ -3,8 +3,8 @@
     python -m gzlib bench recovery [--store]        about a second a design
 
 A design has 6 to 9 sizes, doubling from 250 on, 2 to 4 seeds, run noise of 0.3 to 5 % of the loss and a true law
-E + A x^-alpha, a tenth of them with E = 0. It is fitted and forecast as chapter 04 does, alone. The forecast at four
-times the largest size is judged against the true mean and against one new run.
+E + A x^-alpha, a tenth of them with E = 0. It is fitted and forecast as chapters 04 and 05 do, alone. The forecast at
+four times the largest size is judged against the true mean and against one new run.
 """
 
 import numpy as np

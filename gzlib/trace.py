@@ -22,8 +22,9 @@ def note(kind: str, **content):
     Parameters
     ----------
     kind : str
-        ``"run"`` (with ``key``), ``"runs"`` (the whole store was read), ``"survey"`` (with ``spec``, of generated
-        galaxies), ``"files"`` (with ``pattern``) or ``"variable"`` (with ``name``, ``value``).
+        ``"run"`` (with ``key``), ``"runs"`` (the whole store was read), ``"parameters"`` (those of all chapters were
+        listed), ``"survey"`` (with ``spec``, of generated galaxies), ``"files"`` (with ``pattern``) or ``"variable"``
+        (with ``name``, ``value``).
     **content
         Values that JSON can hold.
     """

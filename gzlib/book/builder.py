@@ -23,6 +23,7 @@ from gzlib.book.chapters import (
     override,
     read_notebook,
     read_parameters,
+    stated_parameters,
     where,
     write_notebook,
 )
@@ -88,7 +89,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     known = {}
     for page, notebook in notebooks.items():
         _refuse_bare_figures(notebook, page.path)
-        known |= read_parameters(notebook, page.path)
+        known |= stated_parameters(notebook, page.path)
     overrides = _overrides(notebooks, preset, parameters, known)
     if overrides or name is not None:
         return _experiment(project, notebooks, overrides, name, force, say)
@@ -122,6 +123,7 @@ def _fingerprint(notebook, page, own, project, run_folders=None):
         project=project,
         runs=own.get("runs", []),
         every_run=own.get("every_run", False),
+        every_parameter=own.get("every_parameter", False),
         run_folders=run_folders,
         files=own.get("files", []),
         surveys=own.get("surveys", []),
@@ -164,6 +166,8 @@ def _run(notebook, page, *, project, runs, say, surveys=None):
     }
     if any(entry["kind"] == "runs" for entry in entries):
         own["every_run"] = True
+    if any(entry["kind"] == "parameters" for entry in entries):
+        own["every_parameter"] = True
     if files := sorted({entry["pattern"] for entry in entries if entry["kind"] == "files"}):
         own["files"] = files
     specs = {canonical_json(entry["spec"]): entry["spec"] for entry in entries if entry["kind"] == "survey"}

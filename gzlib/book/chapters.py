@@ -5,11 +5,14 @@ import contextlib
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args, get_origin
 
 import yaml
 
+from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import replace_file
+from gzlib.trace import note
 
 
 @dataclass(frozen=True)
@@ -141,15 +144,67 @@ def parameters_cell(notebook, page):
     return tagged[0]
 
 
-def read_parameters(notebook, page):
-    """Parameter values by name, in the order of the cell.
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: ``name = value  # meaning``, or ``name: kind = None  # meaning``.
+
+    ``kind`` is the type that a value must have, such as ``int`` or ``list[str]``; None is one more value where it is
+    the default.
+    """
+
+    value: object
+    kind: object
+    meaning: str
+
+
+def stated_parameters(notebook, page):
+    """The parameters of a chapter by name, in the order of the cell: a dictionary of :class:`Parameter`.
 
     Raises
     ------
     UserError
-        If a line is anything but ``name = literal  # unit and meaning``.
+        If a line is anything but ``name = literal  # unit and meaning``, with a type where the literal is None.
     """
-    return {name: ast.literal_eval(node) for name, node in _assignments(parameters_cell(notebook, page), page).items()}
+    cell, found = parameters_cell(notebook, page), {}
+    for name, statement in _assignments(cell, page).items():
+        value = ast.literal_eval(statement.value)
+        kind = _kind_of(value) if value is not None else _annotated(statement.annotation)
+        meaning = cell.source.split("\n")[statement.lineno - 1].encode()[statement.end_col_offset :].decode()
+        found[name] = Parameter(value, kind, meaning.strip().removeprefix("#").strip())
+    return found
+
+
+def read_parameters(notebook, page):
+    """Parameter values by name, in the order of the cell; errors as :func:`stated_parameters`."""
+    return {name: parameter.value for name, parameter in stated_parameters(notebook, page).items()}
+
+
+def list_parameters(project=None):
+    """What each parameter of the book means: one row for each name, default and meaning, in reading order.
+
+    In an executing chapter this is noted, so that a parameter that changes in another chapter makes it stale.
+
+    Parameters
+    ----------
+    project : Path, optional
+        Root of another checkout.
+
+    Returns
+    -------
+    list of dict
+        ``parameter``, ``default`` (as it stands in the cell), ``meaning``, and ``chapters``, the numbers of those that
+        have it.
+    """
+    note("parameters")
+    project, rows = Path(project or paths.project()), {}
+    for page in book_inputs(project):
+        if page.is_notebook:
+            for name, one in stated_parameters(read_notebook(project / page.path), page.path).items():
+                rows.setdefault((name, repr(one.value), one.meaning), []).append(page.stem.split("-")[0])
+    return [
+        {"parameter": name, "default": default, "meaning": meaning, "chapters": ", ".join(chapters)}
+        for (name, default, meaning), chapters in rows.items()
+    ]
 
 
 def override(notebook, values, page):
@@ -158,10 +213,10 @@ def override(notebook, values, page):
     The cell itself is changed, rather than a second one injected, so that a reader sees the values that were used.
     """
     cell = parameters_cell(notebook, page)
-    nodes = _assignments(cell, page)
+    statements = _assignments(cell, page)
     lines = cell.source.split("\n")
     for name, value in values.items():
-        node = nodes[name]
+        node = statements[name].value
         line = lines[node.lineno - 1].encode()
         lines[node.lineno - 1] = (line[: node.col_offset] + repr(value).encode() + line[node.end_col_offset :]).decode()
     cell.source = "\n".join(lines)
@@ -178,19 +233,51 @@ def _assignments(cell, page):
     except SyntaxError as error:
         raise refuse((error.text or "").strip()) from None
     lines = cell.source.split("\n")
-    nodes = {}
+    found = {}
     for statement in statements:
         line = lines[statement.lineno - 1].encode()
-        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+        target = None
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            (target,), statement.annotation = statement.targets, None
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            target = statement.target
         comment = line[statement.end_col_offset :].decode().strip() if statement.lineno == statement.end_lineno else ""
         if not isinstance(target, ast.Name) or not comment.startswith("#"):
             raise refuse(line.decode())
         try:
-            ast.literal_eval(statement.value)
+            value = ast.literal_eval(statement.value)
         except ValueError:
             raise refuse(line.decode()) from None
-        nodes[target.id] = statement.value
-    return nodes
+        if value is None and _annotated(statement.annotation) is None:
+            raise UserError(
+                f"{page}: parameter {target.id} is None by default, so its type must stand beside it: "
+                f"'{target.id}: list[str] = None  # unit and meaning' (or int, float, str, bool, dict[str, ...])."
+            )
+        if value is not None and statement.annotation is not None:  # the value says it
+            raise refuse(line.decode())
+        found[target.id] = statement
+    return found
+
+
+_PLAIN = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
+
+
+def _annotated(node):
+    """The type that an annotation such as ``dict[str, list[str]]`` names, or None."""
+    if isinstance(node, ast.Name):
+        return _PLAIN.get(node.id)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in ("list", "dict"):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        kinds = tuple(map(_annotated, inner))
+        if None not in kinds and len(kinds) == (1 if node.value.id == "list" else 2):
+            return _PLAIN[node.value.id][kinds]
+    return None
+
+
+def _kind_of(value):
+    if isinstance(value, list | tuple) and value:
+        return list[_kind_of(value[0])] if isinstance(value, list) else tuple[_kind_of(value[0]), ...]
+    return type(value)
 
 
 def check_overrides(given, known):
@@ -199,9 +286,10 @@ def check_overrides(given, known):
     Parameters
     ----------
     given : dict
-        Name to value; a string is read as a Python literal unless the parameter is itself a string.
+        Name to value; a string is read as a Python literal, or as YAML's list or mapping, unless the parameter is
+        itself a string.
     known : dict
-        Name to default value, of every chapter that is to run.
+        Name to :class:`Parameter`, of every chapter that is to run.
 
     Raises
     ------
@@ -216,33 +304,69 @@ def check_overrides(given, known):
     return {name: _convert(name, value, known[name]) for name, value in given.items()}
 
 
-def _convert(name, value, default):
-    original = value
-    if isinstance(value, str) and not isinstance(default, str):
+def _convert(name, value, parameter):
+    kind, optional = parameter.kind, parameter.value is None
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    read = value
+    if isinstance(value, str) and (origin is not str or (optional and value.lower() == "none")):
         with contextlib.suppress(ValueError, SyntaxError):  # else it stays a string, which the check below judges
-            value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
-    if isinstance(default, float) and _fits(value, 0):
-        value = float(value)
-    if isinstance(default, list | tuple) and isinstance(value, list | tuple):
-        value = type(default)(value)
-    if not _fits(value, default):
-        raise UserError(f"Parameter {name} must be {_kind(default)}, such as {default!r}; {original!r} is not.")
+            read = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
+        if isinstance(read, str) and origin in (list, tuple, dict):
+            with contextlib.suppress(yaml.YAMLError):
+                read = yaml.safe_load(read)
+    if read is None and optional:
+        return None
+    if isinstance(read, list | tuple | dict) and not read and (optional or parameter.value):
+        raise UserError(f"Parameter {name} is empty; give {_in_words(kind)} that holds something.")
+    try:
+        return _conform(read, kind)
+    except TypeError:
+        pass
+    example = _example(kind) if optional else parameter.value
+    if origin in (list, tuple) and inner:
+        with contextlib.suppress(TypeError):
+            example = origin([_conform(read, inner[0])])  # it lacks its brackets alone
+    ending = ", or None" if optional else ""
+    raise UserError(f"Parameter {name} must be {_in_words(kind)}, such as {example!r}{ending}; {value!r} is not.")
+
+
+def _conform(value, kind):
+    """The value as one of this type; TypeError if it is of another."""
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if origin is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 1e3
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(_conform(item, inner[0]) if inner else item for item in value)
+    if not isinstance(value, origin) or isinstance(value, bool) != (origin is bool):
+        raise TypeError
+    if origin is dict and inner:
+        return {_conform(key, inner[0]): _conform(item, inner[1]) for key, item in value.items()}
     return value
 
 
-def _fits(value, default):
-    if default is None:
-        return True
-    if isinstance(default, list | tuple) and default and isinstance(value, list | tuple):
-        return all(_fits(item, default[0]) or (isinstance(default[0], float) and _fits(item, 0)) for item in value)
-    if isinstance(value, bool) != isinstance(default, bool):
-        return False
-    return isinstance(value, type(default))
+_WORDS = {
+    bool: ("True or False", "truth values"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+    list: ("a list", "lists"),
+    tuple: ("a tuple", "tuples"),
+    dict: ("a dictionary", "dictionaries"),
+}
 
 
-def _kind(default):
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "text", dict: "a dictionary"}
-    if isinstance(default, list | tuple) and default:
-        inner = {int: "whole numbers", float: "numbers", str: "texts"}.get(type(default[0]), "values")
-        return f"a {type(default).__name__} of {inner}"
-    return names.get(type(default), f"a {type(default).__name__}")
+def _in_words(kind, many=False):
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    words = _WORDS.get(origin, (f"a {origin.__name__}", f"{origin.__name__}s"))[many]
+    if origin is dict and inner:
+        return f"{words} of {_in_words(inner[0])} to {_in_words(inner[1])}"
+    return f"{words} of {_in_words(inner[0], many=True)}" if inner else words
+
+
+def _example(kind):
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if inner:
+        return {"name": _example(inner[1])} if origin is dict else [_example(inner[0])]
+    return {bool: True, int: 1, float: 0.5, str: "name"}.get(origin, origin())

@@ -15,13 +15,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from gzlib import paths
+from gzlib.book.chapters import list_parameters
 from gzlib.config import SurveySpec
 from gzlib.errors import UserError
 from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, text_hash
 from gzlib.trace import hash_files
 
 
-def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folders=None, files=(), surveys=()):
+def fingerprint(
+    notebook, page, *, project, runs=(), every_run=False, every_parameter=False, run_folders=None, files=(), surveys=()
+):
     """Fingerprint of a chapter, equal on every supported Python and operating system.
 
     Parameters
@@ -35,6 +38,8 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         Keys of the runs that the chapter read.
     every_run : bool
         The chapter read the whole store, so that a new run concerns it too.
+    every_parameter : bool
+        The chapter lists the parameters of all chapters.
     run_folders : list of Path, optional
         Where runs are looked up, first match wins; by default the project's ``data/runs``.
     files : iterable of str
@@ -67,6 +72,8 @@ def fingerprint(notebook, page, *, project, runs=(), every_run=False, run_folder
         },
         "runs": {key: _run_hash(key, folders) for key in keys},
     }
+    if every_parameter:
+        content["parameters"] = list_parameters(project)
     if files:
         content["files"] = hash_files(Path(project), files)
     if surveys:

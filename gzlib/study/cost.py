@@ -10,6 +10,8 @@ from matplotlib.ticker import NullLocator
 from gzlib.errors import UserError
 from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
 from gzlib.study.figures import COLOURS
+from gzlib.study.presets import pretraining_study
+from gzlib.study.tables import number
 from gzlib.trace import input_files
 
 NOT_MEASURED = "not measured"
@@ -94,9 +96,72 @@ def largest_study(record: dict | None, jobs: list, *, hours: float) -> float:
     return longest * hours / needed
 
 
-def in_words(value: float, form: str = ",.3g") -> str:
-    """A number for a table, or "not measured"."""
-    return NOT_MEASURED if np.isnan(value) else format(value, form)
+def in_words(value: float) -> str:
+    """A number with three figures for a page, or "not measured"."""
+    if np.isnan(value):
+        return NOT_MEASURED
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else number(value, ".3g")
+
+
+def speed_table(records: dict[str, dict]) -> pd.DataFrame:
+    """The speed benchmarks beside their goals; names are code."""
+    rows = [row for name in ("loader", "loss", "step") if name in records for row in records[name]["rows"]]
+    return pd.DataFrame(
+        {
+            "benchmark": f"`{row['name']}`",
+            "value": NOT_MEASURED if row["value"] is None else f"{number(row['value'], '.3g')} {row['unit']}".strip(),
+            "goal": row["goal"] or "",
+            "detail": row["detail"],
+        }
+        for row in rows
+    )
+
+
+def galaxies_table(record: dict) -> pd.DataFrame:
+    """Memory, time until the first batch, and rate of loading surveys of many galaxies."""
+    rows = rows_along(record, "galaxies")
+    return pd.DataFrame(
+        {
+            "galaxies": rows["galaxies"],
+            "where": rows["resident"].map({True: "in memory", False: "memory-mapped"}),
+            "memory": rows["bytes"] / 1e9,
+            "open": rows["opened_seconds"],
+            "rate": rows["value"],
+        }
+    )
+
+
+def encoders_table(record: dict, other: dict | None, *, hours: float) -> pd.DataFrame:
+    """What training each encoder costs on one device, and how much of it fits into some hours on it and on another."""
+    rows = rows_along(record, "encoder").sort_values("n_params")
+    side = int(rows["side"].iloc[0])
+    shown = {f"in {hours:g} h": record, f"on one H100, {hours:g} h": other}
+    fits = {
+        where: [in_words(most_examples(one, name, side, hours=hours)) for name in rows["encoder"]]
+        for where, one in shown.items()
+    }
+    table = {
+        "encoder": rows["encoder"],
+        "parameters": rows["n_params"] / 1e6,
+        "operations": rows["flops"] / 1e9,
+        "time": 1e3 * rows["value"],
+        "rate": rows["flops"] / rows["value"] / 1e9,
+    }
+    return pd.DataFrame(table | fits)
+
+
+def day_table(presets: list[str], record: dict, other: dict | None, *, hours: float) -> pd.DataFrame:
+    """How long the pretraining studies of presets take, and the longest run of the largest of that shape."""
+    rows = []
+    for name in dict.fromkeys(presets):
+        jobs = pretraining_study(name).jobs()
+        shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
+        row = {"preset": name, "runs": len(jobs), "pictures shown": shown}
+        for where, one in (("this device", record), ("one H100", other)):
+            row[f"hours, {where}"] = in_words(study_hours(one, jobs))
+            row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours))
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def growth_figure(records: dict[str, dict]):

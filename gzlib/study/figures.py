@@ -82,7 +82,7 @@ def learning_curves(
     ----------
     loss : DataArray (hue, n_train, seed)
     band : Dataset (hue, n_train), optional
-        ``median``, ``lower`` and ``upper`` of a fitted law.
+        ``loss``, ``lower`` and ``upper`` of a fitted law.
     floor : float, optional
         A loss that nothing can be below.
     text : x, y

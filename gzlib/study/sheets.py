@@ -1,16 +1,18 @@
-"""Figures made of galaxy pictures, kept small: one sheet for each campaign, and ladders of votes."""
+"""What a survey looks like and how real the sky is: sheets, ladders of votes, and tables that compare."""
 
 import io
 import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.display import Image
 
-from gzlib.data import Question, load_schema
+from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
-from gzlib.sky import CAMPAIGNS, look, simulate, volunteers
-from gzlib.study.tables import label_words
+from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
+from gzlib.study.tables import label_words, reports
+from gzlib.trace import input_files
 
 
 def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: int = 2):
@@ -187,3 +189,142 @@ def _rungs(value: np.ndarray, steps: int) -> list[int]:
         distance[chosen] = np.inf
         chosen.append(int(distance.argmin()))
     return sorted(chosen, key=lambda place: value[place])
+
+
+def first_answers(schema: Schema, votes: np.ndarray) -> list[str]:
+    """For each galaxy, votes (n, answers), the most frequent answer to its campaign's first question, and its share."""
+    totals, titles = schema.question_totals(votes), []
+    for own, asked in zip(votes, totals, strict=True):
+        question = next(q for q, n in zip(schema.questions, asked, strict=True) if n and q.asked_after is None)
+        share = own[question.columns] / own[question.columns].sum()
+        answer = question.answers[share.argmax()].lstrip("_").removesuffix("-or-disk")
+        titles.append(f"{answer} {share.max():.2f}")
+    return titles
+
+
+def answer_fractions(schema: Schema, votes: np.ndarray, *, campaign: str, least: int) -> dict[str, np.ndarray]:
+    """Fractions of the first answer of each question of a campaign, over galaxies with at least so many votes on it.
+
+    Returns
+    -------
+    dict
+        "question: answer" to (galaxies,) fractions.
+    """
+    totals, fractions = schema.question_totals(votes), {}
+    for place, question in enumerate(schema.questions):
+        if question.campaign == campaign:
+            enough = totals[:, place] >= least
+            title = question.label_cols[0].replace("_", ": ")
+            fractions[title] = votes[enough, question.columns.start] / totals[enough, place]
+    return fractions
+
+
+_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS", "sdss": "SDSS, never looked at"}
+
+
+def votes_table() -> pd.DataFrame:
+    """One row for each question with real votes: how far simulated votes lie from the half held out."""
+    rows = {}
+    for record in reports("sky_votes"):
+        detail = record["detail"]
+        rows[record["name"].removeprefix("votes.")] = {
+            "gap of means": detail["mean_gap"],
+            "Wasserstein": record["value"],
+            "entropy, simulated": detail["entropy"][0],
+            "real": detail["entropy"][1],
+            "votes, simulated": detail["votes_reaching"][0],
+            "real ": detail["votes_reaching"][1],  # two columns of one heading: the space keeps them apart
+            "real galaxies": f"{detail['galaxies_compared'][1]:,}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("question")
+
+
+def pictures_table() -> pd.DataFrame:
+    """AUC of a classifier that tells two sets of pictures apart, one row for each pair, one column for each view.
+
+    The rows of simulated pictures come first, then those of the sky's version before this one and, as yardsticks, real
+    pictures against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
+    """
+    now, before, yardsticks = {}, {}, {}
+    for record in reports("sky_realism"):
+        kind, name = record["name"].removeprefix("sky.").split(".", 1)
+        detail = record["detail"]
+        if kind != "realism":
+            continue
+        if "auc" not in detail:
+            yardsticks["real GZ2 against real DECaLS"] = {"full": record["value"]}
+            continue
+        survey, choice = name.split(".")
+        this = detail["sky"] == sky_identity()
+        row = {view.replace("_", " "): auc for view, auc in detail["auc"].items()}
+        row["fresh encoder"] = round(float(np.mean(detail["auc_fresh_encoder"])), 3)
+        pair = f"{_SURVEYS[survey]}: real against simulated ({choice}{'' if this else '; version before'})"
+        (now if this else before)[pair] = row
+        if this:
+            half = detail["auc_real_half_against_half"]
+            yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {"full": half}
+    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("pictures")
+
+
+_MEASURES = {
+    "neighbours": "neighbours",
+    "neighbour_width": "their width [px]",
+    "neighbour_axis_ratio": "their axis ratio",
+    "core_width": "width of the core [px]",
+    "axis_ratio": "axis ratio",
+    "asymmetry": "asymmetry",
+    "colour": "red minus blue",
+    "detail_2_4": "structure of 2 to 4 px",
+    "sky_detail_2_4": "noise of 2 to 4 px",
+}
+
+
+def structure_table() -> pd.DataFrame:
+    """Medians of what 128 px pictures show, real and simulated, by this version of the sky and the one before."""
+    rows = {}
+    for record in reports("sky_realism"):
+        if record["name"].startswith("sky.structure."):
+            survey = _SURVEYS[record["name"].rsplit(".", 1)[1]]
+            version = "simulated" if record["detail"]["sky"] == sky_identity() else "version before"
+            for measure, words in _MEASURES.items():
+                found = record["detail"]["measures"][measure]
+                rows.setdefault((survey, words), {})["real"] = found["real"][0]
+                rows[survey, words][version] = found["simulated"][0]
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
+
+
+def transfer_table() -> pd.DataFrame:
+    """Errors of linear probes on real classes, one row for each real set and start of the encoder.
+
+    Without a report there is one row of "not measured": that benchmark takes an hour of a processor for each sky.
+    """
+    rows = {}
+    for record in reports("sky_transfer") if input_files("data/benchmarks/sky_transfer.json") else []:
+        detail = record["detail"]
+        if "imagenet" in detail:
+            rows[record["name"].removeprefix("sky.transfer.").replace("_", " "), detail["start"]] = {
+                "ImageNet": detail["imagenet"],
+                "sky": detail["sky"],
+                "both joined": detail["joined"],
+                "errors removed": record["value"],
+                "standard error": detail["standard_error"],
+                "version": "this" if detail.get("sky") == sky_identity() else "before",
+            }
+    rows = rows or {("all", "any"): {"errors removed": "not measured"}}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["real set", "start"])
+
+
+def transfer_words(table: pd.DataFrame) -> str:
+    """The outcome of :func:`transfer_table` as a sentence."""
+    starts = table.index.get_level_values("start")
+    if "imagenet" not in starts:
+        return "For the present version of the sky this has not been measured."
+    measured = table[starts == "imagenet"]
+    removed = measured["errors removed"]
+    before = (
+        " This was measured with the sky's version before this one." if "before" in set(measured["version"]) else ""
+    )
+    return (
+        f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
+        f" ImageNet's errors vanish, on average over the {len(removed)} sets.{before}"
+    )

@@ -1,6 +1,7 @@
 """Tables of the chapters: what the stored benchmarks measured, words for counts, and strangers' words in pages."""
 
 import json
+import numbers
 import os
 import re
 import subprocess
@@ -15,7 +16,6 @@ from tabulate import tabulate
 
 from gzlib import paths
 from gzlib.errors import UserError
-from gzlib.sky import sky_identity
 from gzlib.trace import input_files
 from gzlib.training import stored_records
 
@@ -80,26 +80,129 @@ def label_words(text, most: int = 60) -> str:
     return text.replace("$", r"\$").replace("_", "\u2009_", 1 if text.startswith("_") else 0)
 
 
-def markdown_table(frame: pd.DataFrame, *, index: bool = True, **options) -> str:
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NONE = "–"  # what a table shows where there is no number
+
+
+def number(value, form: str = "g") -> str:
+    """A number for a page: a true minus sign, powers of ten as such, no negative zero; a dash for NaN and None."""
+    if value is None or value is pd.NA or value != value:
+        return NONE
+    mantissa, power, exponent = format(value, form).partition("e")
+    if not re.search("[1-9n]", mantissa):  # zero has no sign; "inf" has
+        mantissa = mantissa.lstrip("-")
+    text = mantissa.replace("-", "−").replace("inf", "∞")
+    return f"{text}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}" if power else text
+
+
+def intervals(values, lows, highs, *, digits: int = 3) -> list[str]:
+    """``0.034 (0.029 to 0.169)`` for each estimate and its ends, all with the decimals that the greatest one needs.
+
+    Rounded alike, no estimate lies outside of its own interval.
+
+    Parameters
+    ----------
+    values, lows, highs : array (n,) or float
+    digits : int
+        Figures of the greatest estimate that are shown, or of a tenth of the greatest end.
+    """
+    ends = np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (values, lows, highs))))
+    sizes = np.where(np.isfinite(ends), np.abs(ends), 0)
+    greatest = max(sizes[0].max(), 0.1 * sizes.max()) or 1.0  # an estimate near zero needs no more than its ends
+    form = f",.{int(np.clip(digits - 1 - np.floor(np.log10(greatest)), 0, 9))}f"
+    texts = ([number(v, form) for v in row] for row in ends)
+    return [f"{value} ({low}\u00a0to\u00a0{high})" for value, low, high in zip(*texts, strict=True)]
+
+
+def formula(text: str) -> str:
+    """A law as it is written in plain text, such as ``E + A n^-alpha``, as a formula for a page."""
+    text = re.sub(r"\^(-?\w+)", r"^{\1}", text)
+    text = re.sub(r"\b([A-Za-z])(\d+)\b", r"\1_{\2}", text)
+    return "$" + re.sub(r"\b(alpha|beta|gamma)\b", r"\\\1", text) + "$"
+
+
+def share(mask) -> str:
+    """``8 of 20``: how many of an array of bools are true."""
+    return f"{int(np.sum(mask))} of {np.size(mask)}"
+
+
+def span(values, form: str) -> str:
+    """``0.03 to 0.24``: the least and the greatest of some numbers."""
+    return f"{number(np.nanmin(values), form)} to {number(np.nanmax(values), form)}"
+
+
+_NUMERIC = re.compile(r"(?:[<>] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+
+
+def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", intfmt="", markup=(), units=None) -> str:
     """A table as Markdown, in which every text, the headings' too, is shown as it is (:func:`words`).
+
+    Columns of numbers stand right, each with its decimal points below one another and minus signs of a number's width;
+    NaN and None are shown as a dash.
 
     Parameters
     ----------
     frame : DataFrame
     index : bool
         Whether the index makes the first columns.
-    **options
-        Of ``tabulate``: ``floatfmt``, ``intfmt``, ``disable_numparse``, ...
+    floatfmt : str, list or dict
+        Format of floats; or one for each column, the index's among them, by place or by heading, which then holds for
+        whole numbers too. ``""`` in a list, or a heading that the dict lacks, stands for "g".
+    intfmt : str
+        Format of whole numbers.
+    markup : collection of str
+        Headings of columns whose texts are Markdown of the book's own, such as code or formulas.
+    units : dict, optional
+        Heading to unit: ``{"E": "nats"}`` makes "E [nats]" of it.
+
+    Returns
+    -------
+    str
     """
-    heads, columns = list(frame.columns), [list(frame.iloc[:, place]) for place in range(frame.shape[1])]
+    heads, columns = [str(name) for name in frame.columns], [list(frame.iloc[:, i]) for i in range(frame.shape[1])]
     if index:
-        heads = ["" if name is None else name for name in frame.index.names] + heads
+        heads = ["" if name is None else str(name) for name in frame.index.names] + heads
         columns = [list(frame.index.get_level_values(i)) for i in range(frame.index.nlevels)] + columns
-    texts = [i for i, column in enumerate(columns) if column and all(isinstance(v, str) for v in column)]
-    if options.get("disable_numparse") is not True:  # a name such as 007 is no number
-        options["disable_numparse"] = sorted({*texts, *(options.get("disable_numparse") or ())})
-    rows = [[words(value) if isinstance(value, str) else value for value in row] for row in zip(*columns, strict=True)]
-    return tabulate(rows, [words(name) for name in heads], tablefmt="pipe", **options)
+    if isinstance(floatfmt, str):
+        forms = [None] * len(heads)
+    else:
+        forms = [floatfmt.get(name) for name in heads] if isinstance(floatfmt, dict) else list(floatfmt)
+    default = floatfmt if isinstance(floatfmt, str) else "g"
+    cells, sides = [], []
+    for name, column, form in zip(heads, columns, forms, strict=True):
+        texts = [_cell(value, form, default, intfmt, name in markup) for value in column]
+        numeric = bool(texts) and all(_is_number(v) or _NUMERIC.fullmatch(str(v)) for v in column)
+        cells.append(_aligned(texts) if numeric else texts)
+        sides.append("right" if numeric else "left")
+    heads = [words(f"{name} [{units[name]}]" if name in (units or {}) else name) for name in heads]
+    return tabulate(list(zip(*cells, strict=True)), heads, tablefmt="pipe", disable_numparse=True, colalign=sides)
+
+
+def _is_number(value) -> bool:
+    return value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_))
+
+
+def _cell(value, form: str | None, floats: str, ints: str, markup: bool) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if _is_number(value):
+        return number(value, form or (ints if isinstance(value, numbers.Integral) else floats))
+    return str(value).replace("|", "\\|") if markup else words(value)
+
+
+def _aligned(texts: list[str]) -> list[str]:
+    """Numbers filled up with spaces as wide as a digit or a point, where their decimals differ in count."""
+    tails = [len(match[2] or "") if (match := _NUMERIC.fullmatch(text)) and match[1] else None for text in texts]
+    if any(tail is None and text != NONE for tail, text in zip(tails, texts, strict=True)):
+        return texts  # powers of ten, which have no one place for their points
+    most = max((tail for tail in tails if tail is not None), default=0)
+    return [text + _blank(most, tail) for text, tail in zip(texts, tails, strict=True)]
+
+
+def _blank(most: int, tail: int | None) -> str:
+    if tail is None or tail == most:
+        return ""
+    return "&#8199;" * (most - max(tail, 1)) + "&#8200;" * (tail == 0)
 
 
 COLUMNS = ["name", "value", "unit", "goal", "ok", "detail"]
@@ -135,9 +238,6 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
         ) from error
 
 
-_SURVEYS = {"gz2": "GZ2", "decals": "DECaLS", "sdss": "SDSS, never looked at"}
-
-
 def reports(name: str) -> list[dict]:
     """Records of ``data/benchmarks/<name>.json``.
 
@@ -163,111 +263,103 @@ def reports(name: str) -> list[dict]:
     return rows
 
 
-def votes_table() -> pd.DataFrame:
-    """One row for each question with real votes: how far simulated votes lie from the half held out."""
-    rows = {}
-    for record in reports("sky_votes"):
-        detail = record["detail"]
-        rows[record["name"].removeprefix("votes.")] = {
-            "gap of means": detail["mean_gap"],
-            "Wasserstein": record["value"],
-            "entropy, simulated": detail["entropy"][0],
-            "real": detail["entropy"][1],
-            "votes, simulated": detail["votes_reaching"][0],
-            "real ": detail["votes_reaching"][1],  # two columns of one heading: the space keeps them apart
-            "real galaxies": f"{detail['galaxies_compared'][1]:,}",
+NOT_YET = note_table("Not measured here yet: `python -m gzlib bench` measures it.")
+
+
+def curves_table() -> pd.DataFrame:
+    """Extrapolation error of each method on the public benchmark, and on how many curves it is the best; or empty."""
+    value = measured("curves").set_index("name").value
+    methods = [name.removeprefix("curves.wins.") for name in value.index if name.startswith("curves.wins.")]
+    return pd.DataFrame(
+        {
+            "method": ["forecast of this book" if m == "ours" else m for m in methods],
+            "error": [value["curves.rmsle" if m == "ours" else f"curves.rmsle.{m}"] for m in methods],
+            "best on": [value[f"curves.wins.{m}"] for m in methods],
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("question")
-
-
-def pictures_table() -> pd.DataFrame:
-    """AUC of a classifier that tells two sets of pictures apart, one row for each pair, one column for each view.
-
-    The rows of simulated pictures come first, then those of the sky's version before this one and, as yardsticks, real
-    pictures against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
-    """
-    now, before, yardsticks = {}, {}, {}
-    for record in reports("sky_realism"):
-        kind, name = record["name"].removeprefix("sky.").split(".", 1)
-        detail = record["detail"]
-        if kind != "realism":
-            continue
-        if "auc" not in detail:
-            yardsticks["real GZ2 against real DECaLS"] = {"full": record["value"]}
-            continue
-        survey, choice = name.split(".")
-        this = detail["sky"] == sky_identity()
-        row = {view.replace("_", " "): auc for view, auc in detail["auc"].items()}
-        row["fresh encoder"] = round(float(np.mean(detail["auc_fresh_encoder"])), 3)
-        pair = f"{_SURVEYS[survey]}: real against simulated ({choice}{'' if this else '; version before'})"
-        (now if this else before)[pair] = row
-        if this:
-            half = detail["auc_real_half_against_half"]
-            yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {"full": half}
-    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("pictures")
-
-
-_MEASURES = {
-    "neighbours": "neighbours",
-    "neighbour_width": "their width [px]",
-    "neighbour_axis_ratio": "their axis ratio",
-    "core_width": "width of the core [px]",
-    "axis_ratio": "axis ratio",
-    "asymmetry": "asymmetry",
-    "colour": "red minus blue",
-    "detail_2_4": "structure of 2 to 4 px",
-    "sky_detail_2_4": "noise of 2 to 4 px",
-}
-
-
-def structure_table() -> pd.DataFrame:
-    """Medians of what 128 px pictures show, real and simulated, by this version of the sky and the one before."""
-    rows = {}
-    for record in reports("sky_realism"):
-        if record["name"].startswith("sky.structure."):
-            survey = _SURVEYS[record["name"].rsplit(".", 1)[1]]
-            version = "simulated" if record["detail"]["sky"] == sky_identity() else "version before"
-            for measure, words in _MEASURES.items():
-                found = record["detail"]["measures"][measure]
-                rows.setdefault((survey, words), {})["real"] = found["real"][0]
-                rows[survey, words][version] = found["simulated"][0]
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
-
-
-def transfer_table() -> pd.DataFrame:
-    """Errors of linear probes on real classes, one row for each real set and start of the encoder.
-
-    Without a report there is one row of "not measured": that benchmark takes an hour of a processor for each sky.
-    """
-    rows = {}
-    for record in reports("sky_transfer") if input_files("data/benchmarks/sky_transfer.json") else []:
-        detail = record["detail"]
-        if "imagenet" in detail:
-            rows[record["name"].removeprefix("sky.transfer.").replace("_", " "), detail["start"]] = {
-                "ImageNet": detail["imagenet"],
-                "sky": detail["sky"],
-                "both joined": detail["joined"],
-                "errors removed": record["value"],
-                "standard error": detail["standard_error"],
-                "version": "this" if detail.get("sky") == sky_identity() else "before",
-            }
-    rows = rows or {("all", "any"): {"errors removed": "not measured"}}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["real set", "start"])
-
-
-def transfer_words(table: pd.DataFrame) -> str:
-    """The outcome of :func:`transfer_table` as a sentence."""
-    starts = table.index.get_level_values("start")
-    if "imagenet" not in starts:
-        return "For the present version of the sky this has not been measured."
-    measured = table[starts == "imagenet"]
-    removed = measured["errors removed"]
-    before = (
-        " This was measured with the sky's version before this one." if "before" in set(measured["version"]) else ""
     )
+
+
+def coverage_words() -> str:
+    """How often the forecast's bands hold on the public benchmark, as a sentence."""
+    value = measured("curves").set_index("name").value
+    if not len(value):
+        return "This has not been measured here yet."
+    held = [f"{100 * value[f'curves.coverage{nominal}']:.0f} %" for nominal in (50, 80, 95)]
+    return f"Its bands of 50, 80 and 95 % hold {held[0]}, {held[1]} and {held[2]} of the continuations."
+
+
+def peers_table() -> pd.DataFrame:
+    """The forecast beside published packages on a part of the benchmark: failures, error, coverage, seconds a curve."""
+    columns = ["method", "curves", "failed", "rmsle", "coverage95", "seconds_per_curve"]
+    table = measured("curves_peers", columns, part="curves").astype({"coverage95": float})
+    names = {"rmsle": "error", "coverage95": "coverage", "seconds_per_curve": "time"}
+    return table.rename(columns=names)
+
+
+def recovery_table() -> pd.DataFrame:
+    """Known laws found again from synthetic designs: failures, bias and coverage over all designs."""
+    table = measured("recovery")
+    table = table[table.name.str.contains(r"^recovery\.(?:failed|bias\.all|coverage\.all)", regex=True)]
+    names = table.name.str.removeprefix("recovery.").str.replace(".all.", " of ").str.replace(".", ", ")
+    names = names.str.replace("alpha", "α")
+    return table.assign(name=names)[["name", "value", "detail"]].dropna(subset="value")
+
+
+def families_table() -> pd.DataFrame:
+    """Made-up curves by family: error of the forecast, the best of the others, and coverage of three bands."""
+    rows = measured("curves_families")
+    rows[["family", "what"]] = rows.name.str.extract(r"^curves_families\.(\w+)\.(\w+)$")
+    table = rows.pivot(index="family", columns="what", values="value")
+    best = rows[rows.what == "rmsle"].set_index("family").detail.str.extract(r"others: (\S+) (\S+)$")
+    table = table.assign(best=best[0], theirs=best[1].astype(float))
+    table = table.reindex(columns=["rmsle", "theirs", "best", "coverage50", "coverage80", "coverage95"])
+    table.columns = ["error", "of the others", "which is", "50 %", "80 %", "95 %"]
+    return table.set_index(table.index.str.replace("_", " ")).rename_axis("family")
+
+
+def claims_table() -> pd.DataFrame:
+    """What the tests of the claims find in simulated studies of the plan's design, by the scatter of the encoders.
+
+    ``without an effect`` is the share of questions found at 5 % where there is no effect, ``interval holds`` that of
+    95 % intervals with the truth in them, ``bound`` the change of ln(excess loss) for ten times the parameters that
+    four in five such questions exclude; the other columns are the shares found of effects of that size.
+    """
+    rows = {}
+    for row in measured("claims").itertuples():
+        _, what, *_ = row.name.split(".")
+        found = rows.setdefault(row.detail["encoder_scatter"], {"interval holds": row.detail["covered_95"]})
+        names = {"null": "without an effect", "bound": "bound"}
+        found[names.get(what) or f"effect {number(row.detail['slope'], '.2f')}"] = row.value
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("scatter").reset_index()
+    first = ["scatter", "without an effect", "interval holds", "bound"]
+    return table.reindex(columns=[*first, *(name for name in table if name.startswith("effect"))])
+
+
+def questions_table() -> tuple[pd.DataFrame, str]:
+    """Test galaxies that each question of the study's plan is asked of, by campaign, and how many can be decided.
+
+    Raises
+    ------
+    UserError
+        If the list is missing or is no such list.
+    """
+    try:
+        (file,) = input_files("data/plans/questions.json")
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        asked, few, least = pd.Series(plan["asked"]), list(plan["undecidable"]), plan["least"]
+        names = asked.index.str.rsplit("-", n=1, expand=True).set_names(["question", "campaign"])
+        campaigns = list(dict.fromkeys(names.get_level_values("campaign")))
+        table = asked.set_axis(names).unstack(sort=False)[campaigns].reset_index()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"data/plans/questions.json is missing or not the list of a plan's questions ({type(error).__name__}):"
+            " restore it from git, or make it again with `benchmarks/questions.py --write`."
+        ) from None
+    if not few:
+        return table, f"All {len(asked)} questions are asked of at least {least} test galaxies."
     return (
-        f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
-        f" ImageNet's errors vanish, on average over the {len(removed)} sets.{before}"
+        table,
+        f"{len(asked) - len(few)} of {len(asked)} questions are asked of at least {least}; not {', '.join(few)}.",
     )
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import nbformat.v4 as v4
+import papermill
 import pytest
 import tiny_book
 from PIL import Image, PngImagePlugin
@@ -21,6 +22,7 @@ from gzlib.book import chapters, variables
 from gzlib.book.builder import build, is_fresh
 from gzlib.book.chapters import book_inputs, cell_options, read_notebook, replace_file, write_notebook
 from gzlib.book.execute import normalise, refusals, strip_png
+from gzlib.book.fingerprint import fingerprint
 from gzlib.errors import UserError
 from gzlib.trace import publish
 
@@ -218,12 +220,110 @@ def test_bad_requests_are_refused_before_anything_runs(project, monkeypatch, arg
     assert not (project / "experiments").exists()
 
 
-def test_values_take_the_type_of_the_parameter():
-    known = {"n": 5, "x": 1.0, "name": "a", "flag": False, "sizes": [1], "rates": [0.1], "limit": None}
-    given = {"n": "6", "x": "2", "name": "7", "flag": "true", "sizes": "(2, 3)", "rates": "[1, 0.5]", "limit": "9"}
-    assert chapters.check_overrides(given, known) == {
-        "n": 6, "x": 2.0, "name": "7", "flag": True, "sizes": [2, 3], "rates": [1, 0.5], "limit": 9,
-    }  # fmt: skip
+PARAMETERS = """\
+n = 5  # how many
+x = 1.0  # factor
+name = "a"  # name
+flag = False  # whether
+sizes = [1]  # list of sizes
+rates = [0.1]  # list of rates
+count: int = None  # how many; None for all
+source: str = None  # where from; None for here
+encoders: list[str] = None  # which; None for all
+seeds: list[int] = None  # one run each; None for the usual
+tasks: dict[str, list[str]] = None  # name to where and what; None for the usual
+"""
+
+
+@pytest.fixture
+def known():
+    cell = v4.new_code_cell(PARAMETERS.strip(), metadata={"tags": ["parameters"]})
+    return chapters.stated_parameters(v4.new_notebook(cells=[cell]), "page")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("n", "6", 6),
+        ("n", "1e3", 1000),
+        ("x", "2", 2.0),
+        ("name", "7", "7"),
+        ("flag", "true", True),
+        ("sizes", "(2, 3)", [2, 3]),
+        ("rates", "[1, 0.5]", [1.0, 0.5]),
+        ("count", "9", 9),
+        ("count", "none", None),
+        ("source", "7", "7"),
+        ("source", "None", None),
+        ("encoders", "['resnet_w8', 'resnet_w16']", ["resnet_w8", "resnet_w16"]),
+        ("encoders", "[resnet_w8, resnet_w16]", ["resnet_w8", "resnet_w16"]),
+        ("encoders", ("resnet_w8",), ["resnet_w8"]),
+        ("seeds", "[1e3, 2]", [1000, 2]),
+        ("seeds", "3, 4", [3, 4]),
+        ("tasks", "{'rings': ('a.csv', 'ring')}", {"rings": ["a.csv", "ring"]}),
+        ("tasks", "{rings: [a.csv, ring]}", {"rings": ["a.csv", "ring"]}),
+    ],
+)
+def test_values_take_the_type_of_the_parameter(known, name, given, value):
+    assert repr(chapters.check_overrides({name: given}, known)) == repr({name: value})  # 1 is not 1.0 here
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("encoders", "resnet_w8", "must be a list of texts, such as ['resnet_w8'], or None; 'resnet_w8' is not"),
+        ("encoders", "[1, 2]", "must be a list of texts, such as ['name'], or None; '[1, 2]' is not"),
+        ("encoders", "[]", "Parameter encoders is empty; give a list of texts that holds something"),
+        ("encoders", {"a": 1}, "must be a list of texts"),
+        ("seeds", "3", "must be a list of whole numbers, such as [3], or None; '3' is not"),
+        ("seeds", "[0.5]", "must be a list of whole numbers, such as [1], or None; '[0.5]' is not"),
+        ("seeds", "[True]", "must be a list of whole numbers"),
+        ("seeds", "[[1]]", "must be a list of whole numbers"),
+        ("count", "many", "must be a whole number, such as 1, or None; 'many' is not"),
+        ("count", "[64]", "must be a whole number"),
+        ("source", 7, "Parameter source must be text, such as 'name', or None; 7 is not"),
+        ("tasks", "['a.csv', 'ring']", "must be a dictionary of text to a list of texts, such as {'name': ['name']}"),
+        ("tasks", "{'rings': 'a.csv'}", "must be a dictionary of text to a list of texts"),
+        ("tasks", "{}", "Parameter tasks is empty"),
+        ("n", "None", "must be a whole number, such as 5; 'None' is not"),
+        ("n", "1.5", "must be a whole number"),
+        ("flag", "1", "must be True or False"),
+    ],
+)
+def test_values_of_another_type_are_refused(known, name, given, message):
+    with pytest.raises(UserError) as refused:
+        chapters.check_overrides({name: given}, known)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["", ": banana", ": list[banana]", ": list[int, int]", ": 'str'", ": str | None"])
+def test_a_parameter_without_a_default_needs_a_type(kind):
+    cell = v4.new_code_cell(f"n{kind} = None  # how many", metadata={"tags": ["parameters"]})
+    with pytest.raises(UserError, match="n is None by default, so its type must stand beside it"):
+        chapters.read_parameters(v4.new_notebook(cells=[cell]), "page")
+
+
+def test_a_list_of_all_parameters_is_stale_once_one_of_them_changes(project):
+    rows = chapters.list_parameters(project)
+    assert rows[0] == {"parameter": "preset", "default": "'laptop'", "meaning": "how large", "chapters": "01, 02, 90"}
+    assert [row["parameter"] for row in rows] == ["preset", "n", "scale", "sizes", "width"]
+    notebook = read_notebook(project / "chapters" / "90-notes.ipynb")
+    before = fingerprint(notebook, "90", project=project, every_parameter=True)
+    edit(project, "how many numbers", "how many", "01-first")
+    assert fingerprint(notebook, "90", project=project, every_parameter=True) != before
+
+
+def test_papermill_reads_the_same_parameters(known, tmp_path):
+    cell = v4.new_code_cell(PARAMETERS.strip(), metadata={"tags": ["parameters"]})
+    chapters.write_notebook(
+        v4.new_notebook(
+            cells=[cell], metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "x"}}
+        ),
+        tmp_path / "a.ipynb",
+    )
+    found = papermill.inspect_notebook(str(tmp_path / "a.ipynb"))
+    assert {name: one["help"] for name, one in found.items()} == {name: one.meaning for name, one in known.items()}
+    assert found["encoders"]["inferred_type_name"] == "list[str]" and found["encoders"]["default"] == "None"
 
 
 @pytest.mark.parametrize("line", ["n = 5", "n = int(5)  # how many", "n = m = 5  # how many", "n: int = 5  # how many"])

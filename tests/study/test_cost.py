@@ -47,7 +47,7 @@ def test_hours_and_the_largest_study(growth):
 
 def test_what_was_not_measured_says_so(growth):
     assert cost.in_words(float("nan")) == "not measured"
-    assert cost.in_words(1234.5, ",.0f") == "1,234"
+    assert cost.in_words(1234.5) == "1,230"
     assert cost.rows_along(None, "encoder").empty
 
 
@@ -93,3 +93,35 @@ def test_bench_keeps_rows_and_machine_only_when_asked(tmp_path, monkeypatch, cap
 def test_a_missing_package_is_named():
     with pytest.raises(UserError, match=r"needs no_such_package, not installed here: pip install 'gzlib\[bench\]'"):
         bench.need(("json", "no_such_package"), "This comparison")
+
+
+def test_tables_of_cost_hold_numbers_and_say_what_was_not_measured(growth):
+    table = cost.encoders_table(growth, None, hours=1.0)
+    assert table["encoder"].tolist() == ["resnet_w6", "resnet_w24", "convnext_w10"]
+    assert table["time"].tolist() == pytest.approx([20, 200, 40]) and table["rate"].tolist() == pytest.approx([1] * 3)
+    assert table["in 1 h"].tolist() == ["180,000", "18,000", "90,000"]
+    assert set(table["on one H100, 1 h"]) == {"not measured"}
+    rows = cost.day_table(["smoke", "laptop", "smoke"], growth, None, hours=24.0)
+    jobs = pretraining_study("laptop").jobs()
+    assert rows["preset"].tolist() == ["smoke", "laptop"] and rows["runs"][1] == len(jobs)
+    assert rows["hours, this device"][1] == cost.in_words(cost.study_hours(growth, jobs))
+    assert [cost.in_words(v) for v in (0.1333, 8_159_000, np.nan)] == ["0.133", "8,160,000", "not measured"]
+
+
+def test_speed_and_loading_are_shown_as_they_were_stored():
+    row = {"name": "loss.ratio", "value": 2.5, "unit": "x", "goal": ">= 2", "detail": "on a CPU"}
+    table = cost.speed_table({"loss": {"rows": [row, row | {"value": None, "goal": None}]}})
+    assert table.values.tolist() == [
+        ["`loss.ratio`", "2.5 x", ">= 2", "on a CPU"],
+        ["`loss.ratio`", "not measured", "", "on a CPU"],
+    ]
+    loaded = {
+        "axis": "galaxies",
+        "galaxies": 1000,
+        "resident": False,
+        "bytes": 2e9,
+        "opened_seconds": 0.5,
+        "value": 10.0,
+    }
+    table = cost.galaxies_table({"rows": [loaded]})
+    assert table.values.tolist() == [[1000, "memory-mapped", 2.0, 0.5, 10.0]]

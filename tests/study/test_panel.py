@@ -5,12 +5,13 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.fitting.planner import compare_options, labels_needed
-from gzlib.study import panel
+from gzlib.study import forecasts as panel
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -164,3 +165,57 @@ field.value = 1.2; field.dispatchEvent(new Event("input"));
     assert "Cheapest: large" in done.stdout
     assert '<polyline class="median"' in done.stdout and '<polygon class="band"' in done.stdout
     assert "<fieldset>" in done.stdout  # the controls appear once the script runs
+
+
+def option(name, labels, low, high, cost, status="forecast"):
+    return {"encoder": name, "labels": labels, "labels_low": low, "labels_high": high, "cost": cost, "status": status}
+
+
+def test_a_plan_is_told_in_a_table_and_in_words():
+    options = [
+        option("small", 10_123.0, 8_000.0, 20_400.0, 2_123.0),
+        option("large", 30_000.0, 9_000.0, np.inf, 30_000.0),
+        option("stuck", np.inf, np.inf, np.inf, np.inf, "out of reach"),
+    ]
+    table = panel.planner_table(options, level=0.9)
+    assert table.values.tolist() == [
+        ["small", "10,100", "8,000 to 20,400", "2,120", "forecast"],
+        ["large", "30,000", "9,000 to no limit", "30,000", "forecast"],
+        ["stuck", "out of reach", "out of reach", "out of reach", "out of reach"],
+    ]
+    assert "90 % band" in table
+    said = {"best": 2.5, "target": 2.25, "owned": 8000, "prices": "1 for a label", "level": 0.9}
+    assert panel.planner_words(options, **said) == (
+        "To bring the loss from 2.50 to 2.25 nats, `small` is forecast to need 10,100 labels in all (90 % band:"
+        " 8,000 to 20,400), 2,120 more than this study has. At 1 for a label that costs 2,120."
+        " The next option, `large`, costs 30,000."
+    )
+    open_ended = panel.planner_words(options[1:], **said)
+    assert "No other encoder gets there. The band has no upper end" in open_ended
+    assert panel.planner_words(options[2:], **said).startswith(
+        "No encoder of this study is forecast to reach 2.25 nats"
+    )
+
+
+def test_registered_forecasts_are_told_in_a_table_and_in_words():
+    one = {
+        "date": "2026-01-01",
+        "name": "resnet_w4, sim:2000",
+        "n_train": 4000.0,
+        "forecast": 2.0,
+        "lower": 1.9,
+        "upper": 2.1,
+    }
+    rows = pd.DataFrame(
+        [
+            one | {"outcome": 2.05, "inside": True},
+            one | {"outcome": 2.2, "inside": False},
+            one | {"outcome": np.nan, "inside": None},
+        ]
+    )
+    table = panel.registered_table(rows)
+    assert table["outcome"].tolist() == ["2.05", "2.20", "not there yet"]
+    assert table["in band"].tolist() == ["yes", "no", "not there yet"] and table["galaxies"].tolist() == [4000] * 3
+    assert panel.registered_words(rows) == "Of 2 outcomes that have been measured, 1 lies within the band."
+    assert panel.registered_words(rows[1:]).startswith("Of 1 outcomes that have been measured, none lie within")
+    assert panel.registered_words(pd.DataFrame()) == "No outcome has been measured yet."

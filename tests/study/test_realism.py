@@ -7,7 +7,7 @@ import pytest
 from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.sky import sky_identity
-from gzlib.study import tables
+from gzlib.study import sheets
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def project(tmp_path, monkeypatch):
 def test_votes_table_has_a_row_for_each_question(project):
     detail = {"mean_gap": 0.01, "entropy": [0.4, 0.5], "votes_reaching": [4.5, 4.6], "galaxies_compared": [900, 1234]}
     project("sky_votes", [{"name": "votes.bar-gz2", "value": 0.02, "detail": detail}])
-    table = tables.votes_table()
+    table = sheets.votes_table()
     assert table.loc["bar-gz2"].tolist() == [0.01, 0.02, 0.4, 0.5, 4.5, 4.6, "1,234"]
 
 
 def test_pictures_table_shows_every_view_and_the_yardstick(project):
     detail = {"auc": {"full": 0.9, "grey_blurred": 0.8}, "auc_real_half_against_half": 0.51}
     detail |= {"sky": sky_identity(), "auc_fresh_encoder": [0.8, 0.86]}
-    structure = {measure: {"real": [2.0, 1, 3], "simulated": [2.5, 1, 4]} for measure in tables._MEASURES}
+    structure = {measure: {"real": [2.0, 1, 3], "simulated": [2.5, 1, 4]} for measure in sheets._MEASURES}
     project(
         "sky_realism",
         [
@@ -42,7 +42,7 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
             {"name": "sky.realism.gz2.matched", "value": 0.95, "detail": detail | {"sky": "another"}},
         ],
     )
-    table = tables.pictures_table()
+    table = sheets.pictures_table()
     assert table.loc["GZ2: real against simulated (matched)"].to_dict() == {
         "full": 0.9,
         "grey blurred": 0.8,
@@ -51,7 +51,7 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
     assert "GZ2: real against simulated (matched; version before)" in table.index
     assert table["full"].tolist() == [0.9, 0.9, 0.51, 0.97]
     assert table["grey blurred"].isna().sum() == 2
-    found = tables.structure_table()
+    found = sheets.structure_table()
     assert found.loc[("GZ2", "neighbours")].tolist() == [2.0, 2.5] and list(found.columns) == ["real", "simulated"]
 
 
@@ -65,18 +65,18 @@ def test_transfer_table_keeps_both_starts_and_leaves_the_mean_out(project):
             {"name": "sky.transfer", "value": 0.33, "detail": {"start": "imagenet"}},
         ],
     )
-    table = tables.transfer_table()
+    table = sheets.transfer_table()
     assert table.xs("imagenet", level="start")["errors removed"].tolist() == [0.33] and len(table) == 2
-    words = tables.transfer_words(table)
+    words = sheets.transfer_words(table)
     assert "33 % of ImageNet's errors vanish, on average over the 1 sets" in words and "version before" in words
 
 
 def test_a_transfer_that_was_not_measured_says_so(project):
-    table = tables.transfer_table()
+    table = sheets.transfer_table()
     assert table["errors removed"].tolist() == ["not measured"]
-    assert "not been measured" in tables.transfer_words(table)
+    assert "not been measured" in sheets.transfer_words(table)
 
 
 def test_a_missing_report_names_the_command_that_makes_it(project):
     with pytest.raises(UserError, match=r"sky_votes.json is missing; run `python benchmarks/sky_votes.py --write`"):
-        tables.votes_table()
+        sheets.votes_table()

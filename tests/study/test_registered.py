@@ -6,7 +6,7 @@ from gzlib import paths
 from gzlib.config import config_dict
 from gzlib.errors import UserError
 from gzlib.fitting import claims
-from gzlib.study import registered, tables
+from gzlib.study import forecasts, tables
 from gzlib.training import store as run_store
 
 CHOICE = {"preset": "smoke", "source": "sim:2000", "encoders": ["resnet_w4"], "seeds": [0, 1]}
@@ -25,7 +25,7 @@ def store(tmp_path, monkeypatch):
         for config, survey in jobs:
             loss = 2 * (config.n_train / 100) ** -0.3 * (1 + 0.002 * config.seed)
             record = {
-                "key": registered.key_of(config, survey),
+                "key": forecasts.key_of(config, survey),
                 "kind": "pretrain",
                 "config": config_dict(config),
                 "metrics": {"loss": loss},
@@ -38,54 +38,54 @@ def store(tmp_path, monkeypatch):
             records.append(record)
         return records
 
-    monkeypatch.setattr(registered, "sweep", train)
+    monkeypatch.setattr(forecasts, "sweep", train)
     return tmp_path
 
 
 def test_forecast_is_stored_before_its_outcome_and_judged_after(store):
-    digest = registered.register_forecast("ahead", **ASKED)
+    digest = forecasts.register_forecast("ahead", **ASKED)
     file = store / "data" / "forecasts" / "ahead.json"
     assert json.loads(file.read_text(encoding="utf-8"))["sha256"] == digest
-    content, rows = registered.judge_registered(file)
+    content, rows = forecasts.judge_registered(file)
     assert rows[0]["outcome"] is None and rows[0]["inside"] is None
-    assert registered.pilot_losses(content).n_train.values.tolist() == [50, 100, 200]
-    registered.run_outcome("ahead")
-    _, rows = registered.judge_registered(file)
+    assert forecasts.pilot_losses(content).n_train.values.tolist() == [50, 100, 200]
+    forecasts.run_outcome("ahead")
+    _, rows = forecasts.judge_registered(file)
     assert rows[0]["outcome"] == pytest.approx(2 * 4**-0.3 * 1.001, rel=1e-4)
     assert rows[0]["inside"] is True and abs(rows[0]["log_error"]) < 0.02
 
 
 def test_a_size_counts_only_once_all_its_seeds_have_run(store):
-    registered.register_forecast("ahead", **ASKED)
-    registered.sweep(registered._jobs(CHOICE, [400])[:1])
-    _, rows = registered.judge_registered(store / "data" / "forecasts" / "ahead.json")
+    forecasts.register_forecast("ahead", **ASKED)
+    forecasts.sweep(forecasts._jobs(CHOICE, [400])[:1])
+    _, rows = forecasts.judge_registered(store / "data" / "forecasts" / "ahead.json")
     assert rows[0]["outcome"] is None
 
 
 def test_nothing_is_forecast_that_is_known_or_stored_already(store):
-    registered.register_forecast("ahead", **ASKED)
+    forecasts.register_forecast("ahead", **ASKED)
     with pytest.raises(UserError, match=r"ahead\.json exists"):
-        registered.register_forecast("ahead", **ASKED)
-    registered.run_outcome("ahead")
+        forecasts.register_forecast("ahead", **ASKED)
+    forecasts.run_outcome("ahead")
     with pytest.raises(UserError, match="its loss is no secret"):
-        registered.register_forecast("again", **ASKED)
+        forecasts.register_forecast("again", **ASKED)
     with pytest.raises(UserError, match="looks ahead: the target 100 is not above the pilot's 200"):
-        registered.register_forecast("back", **ASKED | {"targets": [100]})
+        forecasts.register_forecast("back", **ASKED | {"targets": [100]})
 
 
 def test_a_failed_pilot_run_stops_the_forecast(store, monkeypatch):
-    train = registered.sweep
-    monkeypatch.setattr(registered, "sweep", lambda jobs: train(jobs)[1:])
+    train = forecasts.sweep
+    monkeypatch.setattr(forecasts, "sweep", lambda jobs: train(jobs)[1:])
     with pytest.raises(UserError, match="1 of 6 pilot runs failed"):
-        registered.register_forecast("ahead", **ASKED)
+        forecasts.register_forecast("ahead", **ASKED)
     assert not (store / "data" / "forecasts").exists()
 
 
 def test_an_outcome_of_another_sky_is_not_made(store, monkeypatch):
-    registered.register_forecast("ahead", **ASKED)
-    monkeypatch.setattr(registered, "key_of", lambda config, survey: f"other{config.seed}")
+    forecasts.register_forecast("ahead", **ASKED)
+    monkeypatch.setattr(forecasts, "key_of", lambda config, survey: f"other{config.seed}")
     with pytest.raises(UserError, match="can't be made any more"):
-        registered.run_outcome("ahead")
+        forecasts.run_outcome("ahead")
 
 
 def rewritten(file, path, value):
@@ -125,26 +125,26 @@ def rewritten(file, path, value):
     ],
 )
 def test_a_forecast_of_another_shape_is_one_sentence(store, path, value):
-    registered.register_forecast("ahead", **ASKED)
+    forecasts.register_forecast("ahead", **ASKED)
     file = store / "data" / "forecasts" / "ahead.json"
     rewritten(file, path, value)
     place = path.split(".")[-1]
-    for act in (lambda: registered.judge_registered(file), registered.stored_forecasts):
+    for act in (lambda: forecasts.judge_registered(file), forecasts.stored_forecasts):
         with pytest.raises(UserError, match=rf"ahead\.json' (is|was).*({place}|sha256).*restore it from git\.") as told:
             act()
         assert "\n" not in str(told.value)
     with pytest.raises(UserError, match="restore it from git"):
-        registered.run_outcome("ahead")
+        forecasts.run_outcome("ahead")
 
 
 @pytest.mark.parametrize("key", ["not json", "5", "{}", "[5]", '["../up"]'])
 def test_a_forecast_that_does_not_name_its_pilot_is_one_sentence(store, key):
-    registered.register_forecast("ahead", **ASKED)
+    forecasts.register_forecast("ahead", **ASKED)
     file = store / "data" / "forecasts" / "ahead.json"
     rewritten(file, "data_key", key)
-    content, _ = registered.judge_registered(file)
+    content, _ = forecasts.judge_registered(file)
     with pytest.raises(UserError, match="does not name the runs|is not a name for a run"):
-        registered.pilot_losses(content)
+        forecasts.pilot_losses(content)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{", "[" * 100_000, "\0\0", '{"sha256": 1}'])
@@ -153,12 +153,12 @@ def test_what_is_no_forecast_is_one_sentence(store, content):
     file.parent.mkdir(parents=True)
     file.write_text(content)
     with pytest.raises(UserError, match="restore it from git"):
-        registered.stored_forecasts()
+        forecasts.stored_forecasts()
 
 
 @pytest.mark.parametrize("name", ["../up", "/up", "a/b", "a\0b", "", "..", ".hidden", "a\n", "n" * 300])
 def test_the_name_of_a_forecast_is_no_path(store, name):
-    for act in (lambda: registered.register_forecast(name, **ASKED), lambda: registered.run_outcome(name)):
+    for act in (lambda: forecasts.register_forecast(name, **ASKED), lambda: forecasts.run_outcome(name)):
         with pytest.raises(UserError, match="is not a name for a forecast: use letters, digits"):
             act()
     assert not list(store.iterdir())

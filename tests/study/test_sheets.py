@@ -80,3 +80,16 @@ def test_figures_of_pictures_are_small_and_leave_no_figure_open():
         assert jpeg.format == "jpeg" and picture.format == "JPEG" and len(jpeg.data) < 400_000
         assert picture.width == 836
     assert plt.get_fignums() == before
+
+
+def test_first_answers_and_fractions_are_those_of_the_votes():
+    schema = load_schema("gz2")
+    votes = np.zeros((3, len(schema.label_cols)), int)
+    first, edge = schema["smooth-or-featured-gz2"], schema["disk-edge-on-gz2"]
+    votes[:, first.columns] = [[1, 8, 1], [30, 10, 0], [0, 0, 4]]
+    votes[0, edge.columns] = [2, 6]
+    assert sheets.first_answers(schema, votes) == ["featured 0.80", "smooth 0.75", "artifact 1.00"]
+    found = sheets.answer_fractions(schema, votes, campaign="gz2", least=5)
+    assert found["smooth-or-featured-gz2: smooth"].tolist() == [0.1, 0.75]
+    assert found["disk-edge-on-gz2: yes"].tolist() == [0.25] and len(found) == len(schema.questions)
+    assert sheets.answer_fractions(schema, votes, campaign="dr5", least=5) == {}

@@ -1,12 +1,15 @@
-"""The table of faults is of the tests that there are."""
+"""Tables show numbers and words as a page needs them; the table of faults is of the tests that there are."""
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.study import tables
+from gzlib.study.tables import formula, intervals, markdown_table, number, share, span
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +37,140 @@ def test_each_kind_says_what_becomes_of_it(collected):
     outcomes = {row["outcome"] for row in collected}
     assert outcomes == {"read", "galaxies rejected", "refused in one sentence"}
     assert json.loads((paths.ROOT / tables.FAULTS).read_text())
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (-0.25, ".2f", "−0.25"),
+        (-0.0001, ".3f", "0.000"),
+        (0.25, "+.1f", "+0.2"),
+        (2.3e-5, ".2g", "2.3\u00a0×\u00a010⁻⁵"),
+        (-1.5e12, ".2g", "−1.5\u00a0×\u00a010¹²"),
+        (12345.6, ",.0f", "12,346"),
+        (float("inf"), ".2f", "∞"),
+        (float("-inf"), ".2f", "−∞"),
+        (float("nan"), ".2f", "–"),
+        (None, ".2f", "–"),
+        (pd.NA, ".2f", "–"),
+        (np.int64(-7), "", "−7"),
+        (0, "", "0"),
+    ],
+)
+def test_a_number_has_a_true_minus_and_no_negative_zero(value, form, shown):
+    assert number(value, form) == shown
+
+
+def test_an_estimate_lies_within_its_interval_as_shown():
+    def shown(*ends, **options):
+        return [text.replace("\u00a0to\u00a0", " to ") for text in intervals(*ends, **options)]
+
+    assert shown([0.0246, 0.0895], [0.021, 0.0287], [0.329, 0.3954]) == [
+        "0.0246 (0.0210 to 0.3290)",
+        "0.0895 (0.0287 to 0.3954)",
+    ]
+    assert shown(21.04, 21.01, 21.04) == ["21.0 (21.0 to 21.0)"]
+    assert shown(-0.00001, -2, 3) == ["0.000 (−2.000 to 3.000)"]
+    assert shown(0.0, 0.0, np.inf) == ["0.00 (0.00 to ∞)"]
+    assert shown(np.nan, np.nan, np.nan) == ["– (– to –)"]
+    assert shown(12345, 9876, 23456, digits=2) == ["12,345 (9,876 to 23,456)"]
+
+
+def test_counts_and_laws_for_prose():
+    assert share([True, False, True]) == "2 of 3" and span([0.5, np.nan, -0.25], ".1f") == "−0.2 to 0.5"
+    assert formula("E + A (N^-r + R/D)^beta") == r"$E + A (N^{-r} + R/D)^{\beta}$"
+    assert formula("(L0 - E) N^-alpha") == r"$(L_{0} - E) N^{-\alpha}$"
+
+
+def cells(markdown):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+
+
+def test_numbers_stand_right_with_their_points_below_one_another():
+    frame = pd.DataFrame(
+        {"p": [0.13, 0.0066, 1.0], "n": [1000, 20, 3], "word": ["a", "b", "007"], "all": ["1,000", "–", "−2"]}
+    )
+    head, sides, *rows = cells(markdown_table(frame, index=False, floatfmt=".2g", intfmt=","))
+    assert head == ["p", "n", "word", "all"]
+    assert [side.endswith(":") for side in sides] == [True, True, False, True]
+    assert [row[0] for row in rows] == ["0.13&#8199;&#8199;", "0.0066", "1&#8199;&#8199;&#8199;&#8199;&#8200;"]
+    assert [row[1] for row in rows] == ["1,000", "20", "3"] and rows[2][2] == "007"
+    assert [row[3] for row in rows] == ["1,000", "–", "−2"]
+    powers = cells(markdown_table(pd.DataFrame({"p": [0.5, 1e-9]}), index=False))
+    assert [row[0] for row in powers[2:]] == ["0.5", "1\u00a0×\u00a010⁻⁹"]
+
+
+def test_formats_by_place_or_by_heading_hold_for_whole_numbers_too():
+    frame = pd.DataFrame({"n": [1000], "x": [0.5]}, index=pd.Index([-3], name="i"))
+    assert cells(markdown_table(frame, floatfmt=["", ",.0f", ".3f"]))[2] == ["−3", "1,000", "0.500"]
+    assert cells(markdown_table(frame, floatfmt={"n": ",.0f"}))[2] == ["−3", "1,000", "0.5"]
+    with pytest.raises(ValueError, match="zip"):
+        markdown_table(frame, floatfmt=[".3f"])
+
+
+def test_missing_values_truth_values_units_and_markup():
+    frame = pd.DataFrame({"E": [np.nan, 1.0], "held": [True, False], "law": ["`a|b`", "$x$"], "x": [None, "*b*"]})
+    table = markdown_table(frame, index=False, units={"E": "nats"}, markup=["law"], floatfmt=".1f")
+    assert "E &#91;nats&#93;" in table and "yes" in table and "`a\\|b`" in table and "$x$" in table
+    assert "&#42;b&#42;" in table and "nan" not in table and "None" not in table
+
+
+def test_an_empty_table_has_its_headings():
+    assert cells(markdown_table(pd.DataFrame({"a": [], "b": []}), index=False))[0] == ["a", "b"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "data" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "data" / "plans").mkdir()
+    return tmp_path / "data"
+
+
+def test_what_was_not_measured_makes_empty_tables(project):
+    for make in (
+        tables.curves_table,
+        tables.peers_table,
+        tables.recovery_table,
+        tables.families_table,
+        tables.claims_table,
+    ):
+        assert make().empty
+    assert tables.coverage_words() == "This has not been measured here yet."
+
+
+def test_tables_of_the_methods_are_of_the_stored_benchmarks():
+    curves = tables.curves_table()
+    assert curves.method[0] == "forecast of this book" and curves.error[0] == curves.error.min()
+    assert abs(curves["best on"].sum() - 100) < 1e-6
+    assert tables.coverage_words().startswith("Its bands of 50, 80 and 95 % hold ")
+    assert set(tables.peers_table()) == {"method", "curves", "failed", "error", "coverage", "time"}
+    families = tables.families_table()
+    assert "few sizes" in families.index and (families["error"] <= families["of the others"]).any()
+    assert tables.recovery_table().name.str.contains("coverage of A").any()
+
+
+def test_the_tests_of_claims_are_shown_by_the_scatter_of_the_encoders():
+    table = tables.claims_table()
+    assert list(table)[:4] == ["scatter", "without an effect", "interval holds", "bound"]
+    assert table.scatter.tolist() == [0.5, 1.0, 2.0] and table["without an effect"].max() < 0.07
+    assert (table["effect −0.10"] >= table["effect −0.02"]).all()
+
+
+def test_the_plan_lists_its_questions_by_campaign(project, monkeypatch):
+    file = project / "plans" / "questions.json"
+    plan = {"asked": {"bar-gz2": 500, "bar-dr5": 20, "rings-dr5": 700}, "least": 300, "undecidable": {"bar-dr5": 20}}
+    file.write_text(json.dumps(plan))
+    table, words = tables.questions_table()
+    assert table.set_index("question").loc["bar"].tolist() == [500, 20] and list(table) == ["question", "gz2", "dr5"]
+    assert np.isnan(table.set_index("question").loc["rings", "gz2"])
+    assert words == "2 of 3 questions are asked of at least 300; not bar-dr5."
+    file.write_text(json.dumps(plan | {"undecidable": {}}))
+    assert tables.questions_table()[1] == "All 3 questions are asked of at least 300 test galaxies."
+    for broken in ("{", "[]", "{}", '{"asked": 3, "undecidable": {}, "least": 1}'):
+        file.write_text(broken)
+        with pytest.raises(UserError, match=r"questions\.json is missing or not the list"):
+            tables.questions_table()
+    file.unlink()
+    with pytest.raises(UserError, match=r"questions\.json is missing"):
+        tables.questions_table()

@@ -1,0 +1,421 @@
+"""Forecasts of the book: what is registered before its runs, what more labels would bring, and the planner's panel."""
+
+import datetime
+import json
+from html import escape
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field
+
+from gzlib import paths
+from gzlib.errors import UserError
+from gzlib.files import checked_name, misfit
+from gzlib.fitting import forecast, judge_forecast, load_forecast, store_forecast
+from gzlib.fitting.planner import compare_options, labels_needed, planning_grid
+from gzlib.identity import canonical_json
+from gzlib.study.presets import pretraining_study
+from gzlib.study.tables import number
+from gzlib.trace import input_files, note
+from gzlib.training import key_of, load_runs, read_run, sweep
+
+PATTERN = "data/forecasts/*.json"  # below the project's root
+
+
+class _Study(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    preset: str
+    source: str
+    encoders: list[str]
+    seeds: list[int]
+    pilot: list[int]
+    targets: list[int]
+
+
+class _Expected(BaseModel):
+    encoder: str
+    n_train: Annotated[int, Field(gt=0)]
+    seed: int
+    key: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+
+class _Registered(BaseModel):
+    """What a registered forecast holds besides."""
+
+    study: _Study
+    expected: Annotated[list[_Expected], Field(min_length=1)]
+
+
+def _registered(path) -> dict:
+    content = load_forecast(path)
+    if problem := misfit(content, _Registered):
+        raise UserError(f"'{path}' is not a registered forecast ({problem}); restore it from git.")
+    return content
+
+
+def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders, seeds=(0, 1, 2), level=0.95):
+    """Make the pilot's runs, forecast the larger ones and store the forecast, before any larger run exists.
+
+    Parameters
+    ----------
+    name : the file's name in ``data/forecasts``, without ``.json``
+    pilot, targets : lists of int, training galaxies of the runs to learn from and of those to forecast
+    preset, source, encoders, seeds : the study, as for ``pretraining_study``; pilot and outcome share the survey and
+        so the test galaxies
+    level : coverage of the band of the mean over the seeds
+
+    Returns
+    -------
+    str, the SHA-256 of the stored forecast.
+
+    Raises
+    ------
+    UserError
+        If a run that is to be forecast exists already, a pilot run fails, or the name is taken.
+    """
+    path = _path(name)
+    if path.exists():
+        raise UserError(f"data/forecasts/{name}.json exists: a stored forecast is not replaced, choose another name.")
+    if min(targets) <= max(pilot):
+        raise UserError(f"A forecast looks ahead: the target {min(targets)} is not above the pilot's {max(pilot)}.")
+    choice = {"preset": preset, "source": source, "encoders": list(encoders), "seeds": list(seeds)}
+    expected = _expected(choice, targets)
+    if known := [run["key"] for run in expected if read_run(run["key"]) is not None]:
+        raise UserError(f"Run '{known[0]}' is there already, so its loss is no secret: forecast a larger one.")
+    jobs = _jobs(choice, pilot)
+    records = sweep(jobs)
+    if len(records) < len(jobs):
+        raise UserError(f"{len(jobs) - len(records)} of {len(jobs)} pilot runs failed: fix them before forecasting.")
+    loss = load_runs(records, dims=["encoder", "n_train", "seed"], values={"loss": "loss"}).loss
+    return store_forecast(
+        path,
+        forecast(loss, np.array(targets, float), level=level),
+        question=f"Mean test loss per galaxy [nats] over {len(choice['seeds'])} seeds on the survey {source}",
+        data_key=canonical_json(sorted(record["key"] for record in records)),
+        date=datetime.date.today().isoformat(),
+        study=choice | {"pilot": list(pilot), "targets": list(targets)},
+        expected=expected,
+    )
+
+
+def run_outcome(name):
+    """Train the runs that a stored forecast is about; returns their records."""
+    content = _registered(_path(name))
+    choice, targets = content["study"], content["study"]["targets"]
+    keys = {run["key"] for run in content["expected"]}
+    if keys != {run["key"] for run in _expected(choice, targets)}:
+        raise UserError(
+            f"The runs that data/forecasts/{name}.json announces can't be made any more: "
+            "the survey or the meaning of training has changed since."
+        )
+    return sweep(_jobs(choice, targets))
+
+
+def judge_registered(path):
+    """A stored forecast beside its outcome, as ``judge_forecast`` gives it; a size counts once all its seeds ran.
+
+    Returns
+    -------
+    content : dict, the stored forecast
+    rows : list of dict
+    """
+    content = _registered(path)
+    losses = {}
+    for run in content["expected"]:
+        note("run", key=run["key"])  # also while it is missing: a chapter is stale once the outcome arrives
+        record = read_run(run["key"])
+        value = np.nan if record is None else np.log(record["metrics"]["loss"])
+        losses.setdefault((run["encoder"], run["n_train"]), []).append(value)
+    encoders, sizes = (list(dict.fromkeys(place[i] for place in losses)) for i in range(2))
+    means = [[np.exp(np.mean(losses[encoder, size])) for size in sizes] for encoder in encoders]
+    outcome = xr.DataArray(means, coords={"encoder": encoders, "n_train": sizes}, dims=["encoder", "n_train"])
+    return content, judge_forecast(path, outcome)
+
+
+def stored_forecasts(*, preset=None, source=None, encoders=None):
+    """Stored forecasts of the book beside their outcomes: list of (content, rows) of :func:`judge_registered`.
+
+    Parameters
+    ----------
+    preset, source : str, optional
+        Only those of the study of this preset, and of this source of galaxies.
+    encoders : list of str, optional
+        Only those that are about encoders among these.
+    """
+    chosen = []
+    for file in input_files(PATTERN):
+        study = _registered(file)["study"]
+        wanted = preset in (None, study["preset"]) and source in (None, study["source"])
+        if wanted and (encoders is None or set(study["encoders"]) <= set(encoders)):
+            chosen.append(judge_registered(file))
+    return chosen
+
+
+def pilot_losses(content):
+    """Losses of the pilot of a stored forecast, DataArray (encoder, n_train, seed); None where its runs are gone."""
+    try:
+        keys = json.loads(content["data_key"])
+    except ValueError:
+        keys = None
+    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        raise UserError(f"The forecast of '{content['question']}' does not name the runs that it was made from.")
+    records = [read_run(key) for key in keys]
+    if any(record is None for record in records):
+        return None
+    return load_runs(records, dims=["encoder", "n_train", "seed"], values={"loss": "loss"}).loss
+
+
+def _path(name) -> Path:
+    return paths.project() / "data" / "forecasts" / f"{checked_name(name, 'a forecast')}.json"
+
+
+def _jobs(choice, sizes):
+    study = pretraining_study(
+        choice["preset"],
+        source=choice["source"],
+        encoders=choice["encoders"],
+        seeds=choice["seeds"],
+        n_train=list(sizes),
+    )
+    return study.jobs()
+
+
+def _expected(choice, targets):
+    return [
+        {"encoder": config.encoder, "n_train": config.n_train, "seed": config.seed, "key": key_of(config, survey)}
+        for config, survey in _jobs(choice, targets)
+    ]
+
+
+MAX_FACTOR = 100.0  # the panel's axis ends at this multiple of the largest pilot
+FIGURES = 7  # significant digits of the embedded numbers, so that the same forecast gives the same bytes
+
+
+def planner_panel(
+    loss,
+    *,
+    target,
+    cost_per_label,
+    cost_per_hour,
+    hours_per_label,
+    owned=0,
+    level=0.95,
+    unit="nats",
+    option="encoder",
+    x="n_train",
+    ident="planner",
+):
+    """HTML of a panel that says how many labels each encoder needs for a target loss, and what they cost.
+
+    The page computes what ``labels_needed`` and ``compare_options`` compute, from the forecasts embedded in it.
+
+    Parameters
+    ----------
+    loss : DataArray (option, x, seed), the pilot
+    target, cost_per_label, cost_per_hour, owned : float, what the controls start with
+    hours_per_label : dict of option to hours of training for each training galaxy
+    level : coverage of the bands
+    unit : unit of the loss
+    ident : the panel's id, unique on its page
+
+    Returns
+    -------
+    str, without blank lines: Markdown would end an HTML block there.
+
+    Raises
+    ------
+    UserError
+        If an option has no training time, or the target or a price is negative or not finite.
+    """
+    names = [str(name) for name in loss[option].values]
+    if absent := [name for name in names if name not in hours_per_label]:
+        raise UserError(f"The panel needs the training hours of {absent[0]!r}: add it to hours_per_label.")
+    choice = {"target": target, "label_price": cost_per_label, "hour_price": cost_per_hour, "owned": owned}
+    for name, value in choice.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise UserError(f"The panel's {name} is {value}: give a finite number of at least zero.")
+    needed = labels_needed(loss, target, x=x, level=level, max_factor=MAX_FACTOR)
+    rows = compare_options(
+        needed,
+        cost_per_label=cost_per_label,
+        cost_per_gpu_hour=cost_per_hour,
+        gpu_hours=lambda labels_of, labels: hours_per_label[str(labels_of[option])] * labels,
+        owned_labels=owned,
+    )
+    data = panel_data(loss, hours_per_label, level=level, option=option, x=x)
+    data |= {
+        "unit": unit,
+        "choice": {name: _rounded(value) for name, value in choice.items()},
+        "shown": str(rows[0][option]),
+    }
+    parts = {
+        "ID": ident,
+        "UNIT": escape(unit),
+        "LEVEL": data["level"],
+        "ANSWER": escape(f"For a loss of {target:.4g} {unit}; prices as in the chapter's parameters."),
+        "ROWS": "\n".join(_row(row, option) for row in rows),
+        "NOTE": escape(
+            f"Forecasts reach to {MAX_FACTOR:g} times the largest training set; 'no limit' means that the upper end of"
+            " the band does not come down to the target before. Costs hold labels beyond those owned, and one training."
+        ),
+        # In a script element, '</' would end it and '<!--' would hide what follows.
+        "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "SCRIPT": _page(ident, _source("panel.js")),
+    }
+    page = _source("panel.html")
+    for name, text in parts.items():
+        page = page.replace(f"@{name}@", text)
+    return "\n".join(line for line in page.splitlines() if line.strip())
+
+
+def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_train"):
+    """The forecasts that the page computes with: sizes, and for each option its curve, band and measured means."""
+    sizes = loss[x].values.astype(float)
+    grid = planning_grid(sizes, MAX_FACTOR)
+    ahead = forecast(loss, grid, x=x, level=level)
+    mean = np.exp(np.log(loss).mean("seed"))
+    options = []
+    for name in loss[option].values:
+        one = ahead.sel({option: name})
+        measured = mean.sel({option: name}).values
+        points = [[n, _rounded(v)] for n, v in zip(sizes, measured, strict=True) if np.isfinite(v)]
+        curves = {"median": "loss", "lower": "lower", "upper": "upper"}
+        curves = {key: [_rounded(v) for v in one[name].values] for key, name in curves.items()}
+        options.append(
+            {"name": str(name), "hours_per_label": _rounded(hours_per_label[str(name)])}
+            | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}
+            | curves
+        )
+    return {"sizes": [_rounded(n) for n in grid], "level": f"{100 * level:g} %", "options": options}
+
+
+def _rounded(value):
+    return float(f"{value:.{FIGURES}g}") if np.isfinite(value) else None
+
+
+def _source(name):
+    """A file beside this one; noted, so that changing it makes the chapter stale."""
+    input_files(f"gzlib/study/{name}")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _page(ident, script):
+    start = f'const root = document.getElementById("{ident}");\n'
+    return f'{script}\n{start}page(root, JSON.parse(root.querySelector(".data").textContent));'
+
+
+def _row(row, option):
+    band = f"{_count(row['labels_low'])} to {_count(row['labels_high'], 'no limit')}"
+    cost_band = f"{_count(row['cost_low'])} to {_count(row['cost_high'], 'no limit')}"
+    if not np.isfinite(row["labels_low"]):
+        band = cost_band = "out of reach"
+    cells = "".join(f"<td>{text}</td>" for text in (_count(row["labels"]), band, _count(row["cost"]), cost_band))
+    return f'<tr><th scope="row">{escape(str(row[option]))}</th>{cells}</tr>'
+
+
+def _count(value, endless="out of reach"):
+    """A count with three digits, as the page shows it."""
+    if not np.isfinite(value):
+        return endless
+    return f"{float(f'{value:.3g}') if value >= 1000 else value:,.0f}"
+
+
+def planner_table(options: list[dict], *, level: float) -> pd.DataFrame:
+    """What :func:`gzlib.fitting.compare_options` found, one row for each encoder, in words."""
+    return pd.DataFrame(
+        {
+            "encoder": [o["encoder"] for o in options],
+            "labels": [_count(o["labels"]) for o in options],
+            f"{100 * level:g} % band": [_band(o) for o in options],
+            "cost": [_count(o["cost"]) for o in options],
+            "status": [o["status"] for o in options],
+        }
+    )
+
+
+def planner_words(options: list[dict], *, best: float, target: float, owned: int, prices: str, level: float) -> str:
+    """A plan as a paragraph.
+
+    Parameters
+    ----------
+    options : list of dict
+        Cheapest first, as :func:`gzlib.fitting.compare_options` gives them.
+    best, target : float
+        The lowest loss measured, and the one asked for.
+    owned : int
+        Labels there are.
+    prices : str
+        What labels and training cost, in words.
+    """
+    first, others = options[0], [o for o in options[1:] if np.isfinite(o["cost"])]
+    if not np.isfinite(first["cost"]):
+        return (
+            f"No encoder of this study is forecast to reach {target:.2f} nats, however many labels it is given: "
+            "another encoder or other images are needed, not more of the same labels."
+        )
+    parts = [
+        f"To bring the loss from {best:.2f} to {target:.2f} nats, `{first['encoder']}` is forecast to need"
+        f" {_count(first['labels'])} labels in all ({100 * level:g} % band: {_band(first)}),"
+        f" {_count(first['labels'] - owned)} more than this study has.",
+        f"At {prices} that costs {_count(first['cost'])}.",
+        f"The next option, `{others[0]['encoder']}`, costs {_count(others[0]['cost'])}."
+        if others
+        else "No other encoder gets there.",
+    ]
+    if not np.isfinite(first["labels_high"]):
+        parts.append(
+            "The band has no upper end: the pilot does not exclude that the target is never reached, so a careful"
+            " planner labels in steps and forecasts again after each."
+        )
+    return " ".join(parts)
+
+
+def _band(option: dict) -> str:
+    if not np.isfinite(option["labels_low"]):
+        return "out of reach"
+    return f"{_count(option['labels_low'])} to {_count(option['labels_high'], 'no limit')}"
+
+
+def registered_rows(**study) -> tuple[dict[str, xr.DataArray], pd.DataFrame]:
+    """Stored forecasts of a study (:func:`stored_forecasts`): mean losses of the pilots by name, one row a forecast."""
+    pilots, rows = {}, []
+    for content, judged in stored_forecasts(**study):
+        pilot = pilot_losses(content)
+        for row in judged:
+            name = f"{row['encoder']}, {content['study']['source']}"
+            if pilot is not None:
+                pilots[name] = pilot.sel(encoder=row["encoder"]).mean("seed")
+            rows.append(row | {"name": name, "date": content["date"]})
+    return pilots, pd.DataFrame(rows)
+
+
+NOT_YET = "not there yet"
+
+
+def registered_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Stored forecasts of the mean test loss and what was measured afterwards."""
+    return pd.DataFrame(
+        {
+            "stored": rows["date"],
+            "encoder, survey": rows["name"],
+            "galaxies": rows["n_train"].astype(int),
+            "forecast": [number(v, ".2f") for v in rows["forecast"]],
+            "band": [f"{lo:.2f}\u00a0to\u00a0{hi:.2f}" for lo, hi in zip(rows["lower"], rows["upper"], strict=True)],
+            "outcome": [number(v, ".2f") if pd.notna(v) else NOT_YET for v in rows["outcome"]],
+            "in band": rows["inside"].map({True: "yes", False: "no"}).fillna(NOT_YET),
+        }
+    )
+
+
+def registered_words(rows: pd.DataFrame) -> str:
+    """How many of the stored forecasts came true, as a sentence."""
+    measured = rows[rows["outcome"].notna()] if len(rows) else rows
+    if not len(measured):
+        return "No outcome has been measured yet."
+    held = int(measured["inside"].sum())
+    return (
+        f"Of {len(measured)} outcomes that have been measured, {held or 'none'} lie{'s' * (held == 1)} within the band."
+    )

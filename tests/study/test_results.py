@@ -1,0 +1,194 @@
+"""Tables and words of the chapters: from runs and fits whose outcome is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from gzlib.fitting import CHOICES, encoder_effect, fit_curves, holm, size_verdict
+from gzlib.study import StudyRuns, pretraining_study, results
+
+SIZES = [250, 500, 1000, 2000, 4000]
+PARAMETERS = {"resnet_w4": 10_000, "resnet_w8": 40_000, "resnet_w16": 160_000, "convnext_w8": 60_000}
+QUESTIONS = ("smooth-or-featured-gz2", "bar-gz2")
+
+
+def law(n_params, n, seed, floor=1.0):
+    rng = np.random.default_rng([n_params, n, seed])
+    loss = floor + 0.5 * (n_params / 1e4) ** -0.2 + 2 * (n / 250) ** -0.4
+    return loss * np.exp(0.004 * rng.standard_normal())
+
+
+def record(encoder, n, seed, floor=True):
+    loss = law(PARAMETERS[encoder], n, seed)
+    return {
+        "key": f"{encoder}-{n}-{seed}",
+        "config": {"encoder": encoder, "n_train": n, "seed": seed},
+        "metrics": {
+            "loss": loss,
+            "baseline": 9.0,
+            "n_params": PARAMETERS[encoder],
+            "questions": {name: loss / 2 for name in QUESTIONS},
+            "floor": {"loss": 1.0, "questions": dict.fromkeys(QUESTIONS, 0.5)} if floor else None,
+            "history": {"examples": [1], "val_loss": [loss]},
+            "schema": "gz2",
+        },
+        "provenance": {"seconds": 3.6 * n},
+        "survey": {"parts": ["sim:5000"]},
+    }
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return StudyRuns([record(e, n, s) for n in reversed(SIZES) for e in sorted(PARAMETERS) for s in (1, 0)])
+
+
+def test_runs_are_ordered_by_the_size_of_the_encoder(runs):
+    assert list(runs.n_params) == ["resnet_w4", "resnet_w8", "convnext_w8", "resnet_w16"]
+    assert runs.loss.dims == ("encoder", "n_train", "seed") and runs.loss.encoder.values.tolist() == list(runs.n_params)
+    assert float(runs.loss.sel(encoder="resnet_w8", n_train=500, seed=1)) == law(40_000, 500, 1)
+    assert runs.questions["question"].values.tolist() == list(QUESTIONS) and runs.floors.values.tolist() == [0.5, 0.5]
+    assert runs.family == ["resnet_w4", "resnet_w8", "resnet_w16"] and runs.floor == 1.0
+    assert runs.families.values.tolist() == ["resnet", "resnet", "convnext", "resnet"]
+    assert runs.parameters.sel(encoder="convnext_w8") == 60_000 and float(runs.baseline.mean()) == 9.0
+    assert runs.hours_per_galaxy["resnet_w4"] == pytest.approx(1e-3)
+    assert list(runs.histories(1)) == ["250 training galaxies", "4,000 training galaxies"]
+    assert list(runs.histories(0)["250 training galaxies"]) == sorted(PARAMETERS)
+    grid = runs.grid(["resnet_w4"])
+    assert len(grid) == 10 and set(grid.N) == {10_000.0} and list(grid) == ["N", "D", "loss"]
+    assert runs.schema["bar-gz2"].campaign == "gz2"
+
+
+def test_without_a_known_floor_there_is_none():
+    runs = StudyRuns([record("resnet_w4", 250, 0, floor=False)])
+    assert runs.floor is None and runs.floors is None
+
+
+def test_fits_are_shown_with_intervals_that_hold_the_estimates(runs):
+    fits = fit_curves(runs.loss)
+    table = results.fits_table(fits)
+    assert list(table) == ["E", "A", "α", "α if E = 0", "reduced χ²", "verdict"]
+    for text in table[["E", "A", "α"]].to_numpy().ravel():
+        value, low, high = (
+            float(word) for word in text.strip(")").replace(" (", " to ").replace("\u00a0", " ").split(" to ")
+        )
+        assert low <= value <= high
+    shown = results.exponents({"E = 0": fits})
+    assert list(shown) == ["exponent α with E = 0"] and set(shown["exponent α with E = 0"]) == {
+        "estimate",
+        "low",
+        "high",
+    }
+
+
+def failing(success, p):
+    coords = {"question": ["a", "b"], "encoder": ["x", "y"]}
+    array = lambda values, dtype: xr.DataArray(np.array(values, dtype), coords, ["question", "encoder"])  # noqa: E731
+    message = [["", ""], ["too few", ""]]
+    return xr.Dataset(
+        {"success": array(success, bool), "message": array(message, object), "lack_of_fit_p": array(p, float)}
+    )
+
+
+def test_failures_name_each_fit_and_each_curve_that_the_law_misses():
+    fits = {
+        "law": failing([[1, 1], [0, 1]], [[0.9, 1e-4], [np.nan, 0.5]]),
+        "other": failing([[1, 1], [1, 1]], [[1, 1], [1, 1]]),
+    }
+    found = results.failures(fits, holm(fits["law"]["lack_of_fit_p"]), level=0.95)
+    assert found.values.tolist() == [
+        ["law", "b", "x", "too few"],
+        ["law", "a", "y", "misses the means by more than the seeds' noise (p = 0.0003)"],
+    ]
+    assert results.failures({"other": fits["other"]}, holm(fits["other"]["lack_of_fit_p"]), level=0.95).empty
+    assert results.described(fits["law"], level=0.95, noun="curves") == "in part: 2 of 4 curves"
+    untested = fits["law"].assign(lack_of_fit_p=fits["law"]["lack_of_fit_p"] * np.nan)
+    assert results.described(untested, level=0.95, noun="curves") == "not tested: one seed shows no noise"
+
+
+def test_effects_are_sorted_and_adjusted(runs):
+    above = runs.questions - runs.floors
+    effect = encoder_effect(above.isel(n_train=slice(-2, None)), parameters=runs.parameters, family=runs.families)
+    table = results.effect_table(effect, size_verdict(effect, bound=0.05))
+    assert list(table) == ["question", "effect", "low", "high", "p", "more parameters"]
+    assert table.effect.is_monotonic_increasing and (table.low <= table.effect).all() and (table.effect < 0).all()
+
+
+def test_a_surface_is_told_in_words_or_why_there_is_none(runs):
+    grid = runs.grid(runs.family)
+    fits, refusal = results.surfaces(grid, runs.floor, level=0.95)
+    table = results.surface_table(fits)
+    assert not refusal and table.fit.unique().tolist() == ["E fitted", "E at the floor"]
+    held = table[(table.fit == "E at the floor") & (table.parameter == "E")]
+    assert held[["value", "verdict"]].values.tolist() == [["1.00", "held"]]
+    assert "3 encoder sizes over 1.2 decades are a small design" in results.surface_words(table, grid, "")
+    laws, best = results.surface_laws(grid, level=0.95)
+    assert laws["ΔAICc"].min() == 0 and len(laws) == 4 and laws.law.str.startswith("$").all()
+    study = pretraining_study("smoke", encoders=runs.family)
+    cost = results.training_cost(study, runs)
+    assert cost(160_000, 1000) > cost(10_000, 1000) and cost(10_000, 4000) == pytest.approx(2 * cost(10_000, 1000))
+    fitted, frontier = results.best_split(best, grid, cost)
+    assert fitted(np.array([[1e4], [1.6e5]]), np.array([[250.0, 4000.0]])).shape == (2, 2)
+    assert frontier.loss.values[-1] < frontier.loss.values[0]
+    none, refusal = results.surfaces(grid[grid.N < 2e4], None, level=0.95)
+    assert none == {} and refusal
+    assert results.surface_words(results.surface_table(none), grid, refusal).startswith("The design cannot tell: ")
+
+
+def test_each_choice_of_the_atlas_has_a_row():
+    laws = {"A n^-α": (0.03, np.nan), "E + A n^-α": (0.15, 17.6)}
+    rows = [
+        {"law": law, "alpha": alpha, "E": E, "forecast": 20.5 + alpha} | dict.fromkeys(CHOICES[1:], "one")
+        for law, (alpha, E) in laws.items()
+    ]
+    table = results.atlas_table(pd.DataFrame(rows))
+    assert list(table) == ["choice", "value", "α", "forecast", "fitted E"]
+    assert table[table.choice == "law"].iloc[:, 1:].values.tolist() == [
+        ["A n^-α", "0.030 (0.030\u00a0to\u00a00.030)", "20.53 (20.53\u00a0to\u00a020.53)", "–"],
+        [
+            "E + A n^-α",
+            "0.150 (0.150\u00a0to\u00a00.150)",
+            "20.65 (20.65\u00a0to\u00a020.65)",
+            "17.60 (17.60\u00a0to\u00a017.60)",
+        ],
+    ]
+    assert len(table) == 1 + len(CHOICES)
+
+
+def test_extrapolation_is_judged_on_sets_that_were_left_out(runs):
+    table = results.held_out_table(runs.loss.isel(encoder=[0]), level=0.95)
+    assert table["extrapolated by"].tolist() == ["2 ×"]
+    assert table["power law"][0] < 0.05 < table["last value"][0] and table["within the band"][0].endswith(" of 1")
+    assert 0 < table["width of the band"][0] < 1
+
+
+@pytest.fixture(scope="module")
+def errors():
+    """Galaxies remove a tenth of the errors; probes are as good as full finetuning on one of two tasks."""
+    coords = {"task": ["a", "b"], "mode": ["linear", "full"], "start": ["ImageNet", "ImageNet + galaxies"]}
+    coords |= {"n_train": [100, 200, 400], "seed": [0, 1, 2]}
+    array = xr.DataArray(np.ones([len(values) for values in coords.values()]), coords)
+    array = array * xr.DataArray([0.4, 0.3, 0.2], {"n_train": coords["n_train"]})
+    array = array * xr.DataArray([1, 0.9], {"start": coords["start"]})
+    array = array * xr.DataArray([[1, 1], [1.5, 1]], {"task": ["a", "b"], "mode": ["linear", "full"]})
+    noise = np.random.default_rng(0).normal(1, 1e-3, array.shape)
+    array = array * xr.DataArray(noise, array.coords)
+    return array.where(~((array.task == "b") & (array.n_train == 400)))
+
+
+def test_reductions_are_of_the_largest_number_of_labels_that_a_task_has(errors):
+    table = results.reduction_table(errors)
+    assert table[["mode", "task", "labels"]].values.tolist() == [
+        ["linear", "a", 400], ["linear", "b", 200], ["full", "a", 400], ["full", "b", 200],
+    ]  # fmt: skip
+    assert table["reduction"].tolist() == pytest.approx([10] * 4, abs=0.3) and (table["±"] < 0.3).all()
+    assert results.pretraining_claim(table).startswith("yes: all 2 tasks; mean reduction 10 %, p = ")
+    assert results.pretraining_claim(table[table.task == "a"]) == "yes: all 1 tasks; mean reduction 10 %, one task"
+    assert results.probe_claim(errors) == "in part: 3 of 5 comparisons of task and label count"
+    assert results.probe_claim(errors.isel(seed=[0])) == "not tested: one seed shows no noise"
+
+
+def test_pretraining_is_worth_labels_up_to_those_that_were_tried(errors):
+    table = results.labels_worth(errors)
+    assert table.labels.tolist() == [200, 200] and table.error.tolist() == pytest.approx([0.27, 0.405], abs=0.01)
+    assert 230 < float(table["labels from ImageNet"][0]) < 250 and table["labels from ImageNet"][1] == "> 200"
