@@ -1,6 +1,7 @@
 """The project's own figures, measured: each file of ``benchmarks/`` with a function ``rows`` is one benchmark."""
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -55,7 +56,7 @@ def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: b
     as_json : bool
         One JSON object a line.
     csv : Path, optional
-        Learning curves, for ``curves``.
+        Learning curves: a file for ``curves``, a folder for ``domains``.
     store : bool
         Also keep the rows and the machine in ``data/benchmarks``, from where the book takes them.
 
@@ -70,7 +71,7 @@ def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: b
     if what not in available():
         raise UserError(f"There is no benchmark '{what}'; there are {', '.join(available())}.")
     measure = runpy.run_path(str(BENCHMARKS / f"{what}.py"), run_name=f"benchmarks.{what}")["rows"]
-    results = measure(csv) if what == "curves" else measure()
+    results = measure(csv) if "csv" in inspect.signature(measure).parameters else measure()
     for result in results:
         print(json.dumps(result) if as_json else _line(result), flush=True)
     if store:

@@ -218,10 +218,10 @@ def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_t
     data, losses, x, replicate : as for ``fit``; curves of one study are best forecast together
     at : float or array (sizes,)
     law : str or Law, optional
-        Trust this law and give its own band; default: the calibrated ensemble of ``gzlib.fitting.forecasting``.
+        The only law to use; default: the calibrated ensemble of ``gzlib.fitting.forecasting``.
     level : float, coverage of the band
     kind : "mean", the average over many runs, or "new_run", one run
-    options : names of columns, as for ``fit``; with ``law`` also the other options of ``fit_curves``
+    options : names of columns, as for ``fit``; ``floor``, ``floor_sd``, ``checkpoints`` as for the array's forecast
 
     Returns
     -------
@@ -230,9 +230,7 @@ def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_t
     columns = _columns_of(options)
     array = as_array(data, losses, x=x, replicate=replicate, **columns)
     at = np.atleast_1d(np.asarray(at, float))
-    if law is None:
-        return forecast_array(array, at, x=x, replicate=replicate, level=level, kind=kind, **options)
-    return fit(array, law=law, level=level, x=x, replicate=replicate, **options).predict(at, kind=kind)
+    return forecast_array(array, at, x=x, replicate=replicate, level=level, kind=kind, law=law, **options)
 
 
 def plan(

@@ -1,91 +1,112 @@
-"""An ensemble of laws for extrapolation, and the rolling origins that judge it.
+"""An ensemble of curve shapes for extrapolation: what each of its members says of a curve beyond its last size.
 
-A member is a law, a recency scale and, for some, a prior on the exponent: recent points count more, exponents are held
-loosely near a common value. Its weight falls with its error at rolling origins, where a curve is taken to have ended
-earlier and the rest is forecast; so what is right for a file is learned from that file, and from nothing beyond the
-last point.
+A member weighs the points of a curve (recent ones more, or by a drift of the law that grows with the distance from
+the last size) and holds a prior on the curve's shape. Shapes have one number that is not fitted, on a grid: the
+exponent of an offset law, or the level of a shifted one. For each shape the level and the slope at the last size are
+fitted to ln(loss) by Gauss-Newton steps, with a prior on the slope, for many curves at once; shapes are then averaged
+by their posterior probability. So a member costs next to nothing once the shapes are fitted, and is defined for two
+points as well as for two hundred.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from gzlib.fitting.curves import recency_weights
 from gzlib.fitting.laws import get_law
-from gzlib.fitting.optimise import LogPrior, batch_fit, log_loss, starting_points
+from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss, starting_points
 
-MIN_POINTS = 6
-MIN_POINTS_SPARSE = 4
-STEPS = 5
-STEP = np.sqrt(2.0)
-MAX_SPARSE = 6  # pretended ends of a curve with few points
+EXPONENTS = np.geomspace(0.06, 4, 17)  # of E + A x^-alpha; E may be negative: then the curve bends downwards
+BENDS = np.array([0.03, 0.1, 0.3, 1.0, 3.0])  # g of A (1/x + g)^alpha, in units of the last size
+OFFSET, LOGARITHM, POWER, SHIFTED = range(4)
+FAMILY = np.array([OFFSET] * len(EXPONENTS) + [LOGARITHM, POWER] + [SHIFTED] * len(BENDS))
+SHAPE = np.concatenate([EXPONENTS, [0.0, 0.0], BENDS])
+RECENCIES = np.array([0.25, 0.35, 0.5, 0.75, 1.0, 2.0, np.inf])  # in ln x
+DRIFTS = np.array([0.3, 1.0, 3.0, 10.0, 30.0, 100.0])  # scale of the law's drift over the noise of one run
+WEIGHTINGS = len(RECENCIES) + len(DRIFTS)
+SLOPE = (-1.7, 1.3)  # prior of ln(slope) at the last size: centre and width
+NOISE = (0.01, 1.0)  # prior of the noise of ln(loss): scale, and the number of points that it counts as
+DRIFT_WIDTH = 0.7  # of the prior of ln(drift)
+LOWEST = 0.05  # of the last loss: no shape falls below
+STEPS = 6
+MAX_POINTS = 30  # denser curves are averaged in bins, finest at the end
+BIN_POWER = 1.5
+BLOCK = 600  # points of curves that are fitted together: keeps the temporaries small
 
 
 @dataclass(frozen=True)
-class Origin:
-    """One pretended end: ``curve`` index, points kept (sizes, losses), points to forecast, and its lead back."""
+class Pilot:
+    """One curve: ``log_x`` ascending, ``log_y`` the mean ln(loss) of ``runs`` runs (sizes,).
 
-    curve: int
-    kept: tuple[np.ndarray, np.ndarray]
-    ahead: tuple[np.ndarray, np.ndarray]
-    importance: float  # recent origins resemble the real one most: the inverse of how far back they lie
-
-
-def find_origins(curves, leads):
-    """Origins of all curves.
-
-    Parameters
-    ----------
-    curves : list of (sizes, losses), sizes ascending
-    leads : array (curves,), largest size to forecast over the last size of the curve
-
-    Returns
-    -------
-    list of Origin. A curve with dense points is cut at lead * sqrt(2)^k below its end and tested as far as the
-    lead; one with few points is cut before each of its last sizes and tested on all that follow.
+    ``seed_variance`` of ln(loss) between runs of one size and its degrees of freedom ``seed_dof`` (0 where unknown);
+    ``floor``, a known irreducible loss and its standard error, or None; ``law``, the only one to use, or None.
     """
-    origins = []
-    for index, ((x, y), lead) in enumerate(zip(curves, leads, strict=True)):
-        found = []
-        lead = max(min(float(lead), np.sqrt(x[-1] / x[0])), 1.2)  # no further than half the decades that are there
-        for k in range(STEPS):
-            back = lead * STEP**k
-            kept = x <= x[-1] / back * (1 + 1e-9)
-            if kept.sum() < MIN_POINTS:
-                break
-            ahead = ~kept & (x <= x[kept][-1] * lead * (1 + 1e-9))
-            if ahead.any():
-                found.append(Origin(index, (x[kept], y[kept]), (x[ahead], y[ahead]), 1 / back))
-        if not found:
-            distinct = np.unique(x)
-            for end in distinct[MIN_POINTS_SPARSE - 1 : -1][-MAX_SPARSE:]:
-                kept = x <= end
-                found.append(Origin(index, (x[kept], y[kept]), (x[~kept], y[~kept]), end / x[-1]))
-        origins += found
-    return origins
 
+    log_x: np.ndarray
+    log_y: np.ndarray
+    runs: np.ndarray
+    seed_variance: float = 0.0
+    seed_dof: float = 0.0
+    floor: tuple[float, float] | None = None
+    law: object = None
 
-TEMPERATURE = 0.1  # relative excess error that costs a member a factor e
-MAX_STEP = 3.0  # how far a member may be from the members' median, in times their spread
+    def until(self, end):
+        """The curve as if it had ended before its ``end``-th size."""
+        return Pilot(
+            self.log_x[:end], self.log_y[:end], self.runs[:end], self.seed_variance, self.seed_dof, self.floor, self.law
+        )
 
 
 @dataclass(frozen=True)
 class Member:
-    """One way to extrapolate; ``recency`` in ln x, ``prior`` = (centre, width in ln) of the exponent or None."""
+    """Weightings that a member averages over, log prior of the shapes (shapes,) and of ln(drift) (centre or None)."""
 
-    law: str
-    recency: float
-    prior: tuple[float, float] | None = None
+    weightings: tuple[int, ...]
+    shapes: np.ndarray
+    drift: float | None = None
 
 
-RECENCIES = (0.25, 0.35, 0.5, 0.75, 1.0, 2.0, np.inf)
-PRIORS = ((0.2, 0.3), (0.35, 0.15), (0.5, 0.15), (0.7, 0.15), (1.0, 0.3), (0.5, 0.7))
-MEMBERS = (
-    *(Member("power-offset", h, prior) for h in RECENCIES for prior in (None, *PRIORS)),
-    *(Member("shifted-power", h, prior) for h in RECENCIES for prior in (None, (0.5, 0.15), (0.5, 0.7))),
-    *(Member("broken-power", h) for h in (0.5, 1.0, np.inf)),
-    *(Member("power", h) for h in (0.35, np.inf)),
-)
+def _prior(family, centre=None, width=None):
+    values = np.full(len(FAMILY), -np.inf)
+    own = family == FAMILY
+    values[own] = 0.0 if centre is None else -0.5 * (np.log(SHAPE[own] / centre) / width) ** 2
+    return values
+
+
+def _members():
+    out = []
+    exponents = ((None, None), (0.2, 0.3), (0.35, 0.15), (0.5, 0.15), (0.7, 0.15), (1.0, 0.3), (0.5, 0.7))
+    for i in range(len(RECENCIES)):
+        out += [Member((i,), _prior(OFFSET, *prior)) for prior in exponents]
+        out += [Member((i,), _prior(SHIFTED, *prior)) for prior in ((None, None), (1.0, 0.6), (0.1, 0.6))]
+        if RECENCIES[i] in (0.35, np.inf):
+            out.append(Member((i,), _prior(POWER)))
+        if RECENCIES[i] in (0.75, np.inf):
+            out.append(Member((i,), _prior(LOGARITHM)))
+    drifting = tuple(range(len(RECENCIES), WEIGHTINGS))
+    out += [Member(drifting, _prior(OFFSET, c, 0.6), drift) for c in (0.5, 1.0, 2.0) for drift in (-3.0, -2.0, -1.0)]
+    out += [Member(drifting, _prior(SHIFTED), drift) for drift in (-2.0, -1.0)]
+    return tuple(out)
+
+
+MEMBERS = _members()
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What the members say of one curve at some sizes, in ln(loss).
+
+    ``mean``, ``within`` (variance of the shapes' parameters) and ``square`` (mean square over shapes), arrays (members,
+    sizes); ``noise`` (variance of one run about the curve) and ``slope`` (fall of ln(loss) with ln x at the last size),
+    arrays (members,); ``lead`` (sizes,), ln(size / last size); ``points``, how many the curve has.
+    """
+
+    mean: np.ndarray
+    within: np.ndarray
+    square: np.ndarray
+    noise: np.ndarray
+    slope: np.ndarray
+    lead: np.ndarray
+    points: float
 
 
 def pad(curves):
@@ -100,87 +121,232 @@ def pad(curves):
     return x, y, present, last
 
 
-def fit_members(members, curves):
-    """Fit every member to every curve.
+def bin_points(pilot):
+    """Distance from the last size (at most 0), ln(loss) and runs, averaged in bins where there are many sizes."""
+    lead = pilot.log_x - pilot.log_x[-1]
+    if len(lead) <= MAX_POINTS:
+        return lead, pilot.log_y, pilot.runs
+    bins = np.ceil(MAX_POINTS * (lead / lead[0]) ** (1 / BIN_POWER) - 1e-9).astype(int)
+    index = np.unique(-bins, return_inverse=True)[1]
+    runs = np.bincount(index, pilot.runs)
+    return (*(np.bincount(index, pilot.runs * values) / runs for values in (lead, pilot.log_y)), runs)
+
+
+def _basis(lead):
+    """What multiplies the slope in each shape, (..., shapes, points), at ln(size/last size) ``lead`` (..., points)."""
+    lead = lead[..., None, :]
+    offset = np.expm1(np.minimum(-EXPONENTS[:, None] * lead, 700)) / EXPONENTS[:, None]
+    shifted = (1 + BENDS[:, None]) * (np.logaddexp(-lead, np.log(BENDS)[:, None]) - np.log1p(BENDS)[:, None])
+    return np.concatenate([offset, -lead, -lead, shifted], axis=-2)
+
+
+_IN_LOSS = ((FAMILY == OFFSET) | (FAMILY == LOGARITHM))[:, None]  # linear in the loss; the others are in ln(loss)
+
+
+def _shape(log_slope, basis):
+    """ln(loss) over its value at the last size, and its derivative by ln(slope)."""
+    moved = np.exp(log_slope)[..., None] * basis
+    loss = np.maximum(1 + moved, LOWEST)
+    value = np.where(_IN_LOSS, np.log(loss), moved)
+    return value, np.where(_IN_LOSS, np.where(loss > LOWEST, moved / loss, 0.0), moved)
+
+
+def _whitening(lead, runs):
+    """Square roots of the inverse covariances of the points, (curves, weightings, points, points), and their log dets.
+
+    A point's noise is that of its runs, more by exp(distance / recency), or with a drift of the law added: an
+    integrated random walk that starts at the last size.
+    """
+    curves, points = lead.shape
+    out = np.zeros((curves, WEIGHTINGS, points, points))
+    log_det = np.zeros((curves, WEIGHTINGS))
+    diagonal = np.arange(points)
+    out[:, : len(RECENCIES), diagonal, diagonal] = np.sqrt(runs[:, None] * np.exp(lead[:, None] / RECENCIES[:, None]))
+    distance = -lead
+    near = np.minimum(distance[:, :, None], distance[:, None])
+    far = np.maximum(distance[:, :, None], distance[:, None])
+    walk = (near**2 * (3 * far - near) / 6)[:, None] * DRIFTS[:, None, None] ** 2
+    walk[..., diagonal, diagonal] += (1 / runs)[:, None]
+    factor = np.linalg.cholesky(walk)
+    out[:, len(RECENCIES) :] = np.linalg.inv(factor).swapaxes(-1, -2)
+    log_det[:, len(RECENCIES) :] = -np.log(factor[..., diagonal, diagonal]).sum(axis=-1)
+    return out, log_det
+
+
+def _fit_shapes(lead, log_y, runs, seed, floors):
+    """Level and slope of every shape under every weighting: a dict of arrays (curves, weightings, shapes[, ...])."""
+    curves, points = lead.shape
+    root, log_det = _whitening(lead, runs)
+    basis = _basis(lead)[:, None]
+    ones = root.sum(axis=2)
+    norm = np.sum(ones**2, axis=-1)
+
+    def centred(values):
+        white = np.matmul(values, root)
+        share = np.matmul(white, ones[..., None]) / norm[..., None, None]
+        return white - share * ones[..., None, :], share[..., 0]
+
+    losses = np.broadcast_to(log_y[:, None, None], (curves, WEIGHTINGS, 1, points))
+    target, level_y = centred(losses)
+    straight = centred(np.broadcast_to(-lead[:, None, None], losses.shape))[0]
+    slope = np.sum(straight * target, axis=-1) / np.maximum(np.sum(straight**2, axis=-1), 1e-12)
+    log_slope = np.broadcast_to(np.log(np.clip(slope, 3e-3, 2.0)), (curves, WEIGHTINGS, len(FAMILY))).copy()
+    centre, width = SLOPE
+    dof = np.zeros((curves, WEIGHTINGS)) + max(points - 2, 0)
+    dof[:, : len(RECENCIES)] = np.maximum(np.exp(lead[:, None] / RECENCIES[:, None]).sum(axis=-1) - 2, 0)
+    known, pull, wanted = _floor_pull(floors, level_y)
+    noise = np.full((curves, WEIGHTINGS), NOISE[0] ** 2)
+    for step in range(STEPS + 1):
+        shape, gradient = _shape(log_slope, basis)
+        white, level_shape = centred(shape)
+        residual = target - white
+        squares = np.sum(residual**2, axis=-1)
+        white_gradient, level_gradient = centred(gradient)
+        best = squares.min(axis=-1)
+        noise = (NOISE[1] * NOISE[0] ** 2 + best + seed[0] * seed[1]) / (NOISE[1] + dof + seed[1])
+        prior = (log_slope - centre) / width
+        # a known floor E is one more observation, of 1 - slope/alpha = E / (loss at the last size)
+        over = np.exp(log_slope[..., : len(EXPONENTS)]) / EXPONENTS
+        missed = np.zeros_like(log_slope)
+        missed[..., : len(EXPONENTS)] = pull * (1 - over - wanted)
+        tilt = np.zeros_like(log_slope)
+        tilt[..., : len(EXPONENTS)] = -pull * over
+        information = np.sum(white_gradient**2, axis=-1) + noise[..., None] * (1 / width**2 + tilt**2)
+        if step < STEPS:
+            push = np.sum(white_gradient * residual, axis=-1) - noise[..., None] * (prior / width + tilt * missed)
+            log_slope = np.clip(log_slope + np.clip(push / information, -1, 1), -8, 1.5)
+    evidence = -0.5 * (prior**2 + missed**2 + np.log(information / noise[..., None]))
+    evidence = np.where(known[:, None, None] & (FAMILY != OFFSET), -np.inf, evidence)
+    return {
+        "log_slope": log_slope,
+        "level": level_y - level_shape,
+        "squares": squares,
+        "noise": noise,
+        "information": information,
+        "correlated": level_gradient,
+        "norm": norm,
+        "evidence": evidence,
+        "log_det": log_det,
+    }
+
+
+def _floor_pull(floors, level_y):
+    """Which curves have a known floor; 1 / its standard error and its value, in units of the loss at the last size."""
+    known = np.array([floor is not None for floor in floors])
+    value, error = (np.array([0.0 if floor is None else floor[i] for floor in floors]) for i in range(2))
+    end = np.exp(level_y[..., 0])[..., None]
+    share = value[:, None, None] / end
+    return known, np.where(known[:, None, None], end / np.maximum(error[:, None, None], 0.01 * end), 0.0), share
+
+
+def _average(fit, points):
+    """Posterior probability of weightings and shapes under every member, (curves, members, weightings, shapes)."""
+    curves = len(fit["noise"])
+    noise = fit["noise"][..., None]
+    likely = -0.5 * fit["squares"] / noise + fit["evidence"]
+    drifting = slice(len(RECENCIES), WEIGHTINGS)
+    whole = likely[:, drifting] - 0.5 * (
+        (points - 1 + NOISE[1]) * np.log(noise[:, drifting])
+        + NOISE[1] * NOISE[0] ** 2 / noise[:, drifting]
+        + np.log(fit["norm"][:, drifting])[..., None]
+        - 2 * fit["log_det"][:, drifting][..., None]
+    )
+    scale = 0.5 * np.log(fit["noise"][:, drifting]) + np.log(DRIFTS)
+    out = np.zeros((curves, len(MEMBERS), WEIGHTINGS, len(FAMILY)))
+    for k, member in enumerate(MEMBERS):
+        if member.drift is None:
+            own, place = likely[:, member.weightings[0]] + member.shapes, member.weightings[0]
+            own = own[:, None]
+        else:
+            own = whole + member.shapes - 0.5 * (((scale - member.drift) / DRIFT_WIDTH) ** 2)[..., None]
+            place = drifting
+        top = own.max(axis=(1, 2), keepdims=True)
+        own = np.exp(own - np.where(np.isfinite(top), top, 0.0))
+        total = own.sum(axis=(1, 2), keepdims=True)
+        chosen = out[:, k, place] if member.drift is not None else out[:, k, place : place + 1]
+        chosen[:] = own / np.where(total > 0, total, 1.0)
+    return out
+
+
+def look_ahead(pilots, sizes):
+    """What the members say of every curve.
 
     Parameters
     ----------
-    members : sequence of Member
-    curves : list of (sizes, losses), 1-D arrays, sizes ascending
+    pilots : list of Pilot, alike in ``law``
+    sizes : list of arrays, ln x of the sizes to forecast for each
 
     Returns
     -------
-    list of arrays (curves, parameters), one for each member, NaN where a curve is too short; the last sizes (curves,).
+    list of Ahead. A member that a known floor or a chosen law rules out is NaN.
     """
-    x, y, present, last = pad(curves)
-    counts = present.sum(axis=1)
-    starts, fitted = {}, []
-    for member in members:
-        law = get_law(member.law)
-        weights = np.where(present, np.stack([recency_weights(row, scale=member.recency) for row in x]), 0.0)
-        enough = counts > len(law.names)
-        key = (member.law, member.recency)
-        if key not in starts:
-            start = np.full((len(curves), len(law.names)), np.nan)
-            for i in np.flatnonzero(enough):
-                sizes, losses = x[i, : counts[i]], y[i, : counts[i]]
-                start[i] = starting_points(law, [sizes], losses, weights=weights[i, : counts[i]], count=1)[0]
-            starts[key] = start
-            if enough.any():
-                starts[key][enough] = batch_fit(
-                    law, [x[enough]], y[enough], start[enough], weights=weights[enough], max_steps=100, tolerance=1e-6
-                ).parameters
-        parameters = starts[key].copy()
-        if member.prior is not None and enough.any():
-            for _ in range(2):  # the prior is weighed against the noise, which is known only after a fit
-                squares = _noise_squares(law, x, y, weights, parameters)
-                prior = LogPrior("alpha", *member.prior, np.sqrt(squares)[enough])
-                parameters[enough] = batch_fit(
-                    law,
-                    [x[enough]],
-                    y[enough],
-                    parameters[enough],
-                    weights=weights[enough],
-                    prior=prior,
-                    max_steps=60,
-                    tolerance=1e-6,
-                ).parameters
-        fitted.append(parameters)
-    return fitted, last
+    law = pilots[0].law if pilots else None
+    if law is not None and get_law(law).name not in _FAMILY_OF:
+        return [_ahead_of_law(pilot, new) for pilot, new in zip(pilots, sizes, strict=True)]
+    points = [bin_points(pilot) for pilot in pilots]
+    out = [None] * len(pilots)
+    for length in {len(lead) for lead, _, _ in points}:
+        rows = [i for i, (lead, _, _) in enumerate(points) if len(lead) == length]
+        step = max(BLOCK // length, 1)
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            lead, log_y, runs = (np.stack([points[i][j] for i in part]) for j in range(3))
+            seed = [np.array([[getattr(pilots[i], name)] for i in part]) for name in ("seed_variance", "seed_dof")]
+            fit = _fit_shapes(lead, log_y, runs, seed, [pilots[i].floor for i in part])
+            if law is not None:
+                fit["evidence"] = np.where(_FAMILY_OF[get_law(law).name] == FAMILY, fit["evidence"], -np.inf)
+                over = np.exp(fit["log_slope"]) > 1.001 * np.where(FAMILY == OFFSET, SHAPE, np.inf)
+                fit["evidence"] = np.where(over, fit["evidence"] - 50.0, fit["evidence"])  # such a law has E >= 0
+            share = _average(fit, length)
+            for j, i in enumerate(part):
+                out[i] = _ahead(fit, share, j, sizes[i] - pilots[i].log_x[-1], len(pilots[i].log_x))
+    return out
 
 
-def _noise_squares(law, x, y, weights, parameters):
-    with np.errstate(invalid="ignore"):
-        residual = weights * (log_loss(law, [x], parameters) - np.log(y))
-    freedom = np.maximum(np.sum(weights**2, axis=1) - 2, 1.0)
-    return np.maximum(np.sum(residual**2, axis=1) / freedom, 1e-12)
+_FAMILY_OF = {"power-offset": OFFSET, "power": POWER, "shifted-power": SHIFTED}
 
 
-def predict_members(members, fitted, last, row, x_new):
-    """ln(loss) of every member for one curve: array (members, sizes); a law not fitted repeats the median."""
-    out = np.full((len(members), len(x_new)), np.nan)
-    for k, (member, parameters) in enumerate(zip(members, fitted, strict=True)):
-        if np.isfinite(parameters[row]).all():
-            out[k] = log_loss(get_law(member.law), [x_new / last[row]], parameters[row : row + 1])[0]
-    middle = np.nanmedian(out, axis=0) if np.isfinite(out).any() else np.full(len(x_new), np.nan)
-    spread = np.nanmedian(np.abs(out - middle), axis=0) if np.isfinite(out).any() else 0.0
-    out = np.where(np.isfinite(out), out, middle)
-    return np.clip(out, middle - 1.4826 * MAX_STEP * spread, middle + 1.4826 * MAX_STEP * spread)
+def _ahead(fit, share, j, lead, points):
+    shape, gradient = _shape(fit["log_slope"][j], _basis(lead))
+    mean = (fit["level"][j][..., None] + shape).reshape(-1, len(lead))
+    spread = (gradient - fit["correlated"][j][..., None]) ** 2 / fit["information"][j][..., None]
+    within = (fit["noise"][j][:, None, None] * (1 / fit["norm"][j][:, None, None] + spread)).reshape(-1, len(lead))
+    weights = share[j].reshape(len(MEMBERS), -1)
+    void = weights.sum(axis=1) == 0
+    slope = np.exp(fit["log_slope"][j]).reshape(-1)
+    values = [weights @ mean, weights @ within, weights @ mean**2, share[j].sum(axis=2) @ fit["noise"][j]]
+    values = [np.where(void.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v) for v in (*values, weights @ slope)]
+    return Ahead(*values, lead, points)
 
 
-def member_weights(errors, importance):
-    """Weights of the members from their errors at rolling origins.
-
-    Parameters
-    ----------
-    errors : array (origins, members), root mean square error in ln(loss)
-    importance : array (origins,), how much each origin counts
-
-    Returns
-    -------
-    weights (members,), summing to one: exp(-(excess error / best error) / TEMPERATURE).
-    """
-    score = np.average(errors, axis=0, weights=importance)
-    relative = score / max(score.min(), 1e-12) - 1
-    weights = np.exp(-relative / TEMPERATURE)
-    return weights / weights.sum()
+def _ahead_of_law(pilot, log_new):
+    """Members of a law of several numbers: the law itself, fitted under each recency."""
+    law = get_law(pilot.law)
+    lead, log_y, runs = bin_points(pilot)
+    weights = np.sqrt(runs * np.exp(lead / RECENCIES[:, None]))
+    held, x, y = {}, np.exp(lead), np.exp(log_y)
+    if pilot.floor is not None and "E" in law.names:
+        held = {"E": pilot.floor[0]}
+    start = starting_points(law, [x], y, weights=weights[-1], fixed=held, count=1)
+    found = batch_fit(
+        law, [x], np.tile(y, (len(weights), 1)), np.repeat(start, len(weights), axis=0), weights=weights, held=[*held]
+    )
+    theta, free = found.parameters, [name not in held for name in law.names]
+    dof = np.maximum(np.exp(lead / RECENCIES[:, None]).sum(axis=1) - sum(free), 0)
+    noise = (NOISE[1] * NOISE[0] ** 2 + 2 * found.cost + pilot.seed_variance * pilot.seed_dof) / (
+        NOISE[1] + dof + pilot.seed_dof
+    )
+    new = log_new - pilot.log_x[-1]
+    with np.errstate(all="ignore"):
+        inner = (log_gradient(law, [x], theta) * weights[..., None])[..., free]
+        outer = log_gradient(law, [np.exp(new)], theta)[..., free]
+        size = np.sqrt(np.sum(inner**2, axis=1, keepdims=True)) + 1e-300
+        # a weak prior, of one run's noise over the whole range of a parameter, keeps what is not identified finite
+        normal = np.matmul((inner / size).swapaxes(1, 2), inner / size) + 1e-4 * np.eye(sum(free))
+        solved = np.linalg.solve(normal, (outer / size).swapaxes(1, 2))
+        within = noise[:, None] * np.einsum("ksp,kps->ks", outer / size, solved)
+        mean = log_loss(law, [np.exp(new)], theta)
+        ends = log_loss(law, [np.exp(np.array([-0.05, 0.0]))], theta)
+    return Ahead(
+        mean, within, mean**2, noise, np.maximum((ends[:, 0] - ends[:, 1]) / 0.05, 1e-4), new, len(pilot.log_x)
+    )

@@ -1,135 +1,100 @@
-"""Forecasts at larger sizes with calibrated bands: an ensemble of laws, tuned and judged on rolling origins.
+"""Forecasts at larger sizes with bands that keep their promise: an ensemble of shapes, judged on rolling origins.
 
-The scale of a forecast's error is learned from the rolling origins: the variance of ln(loss) error at a new size is
-modelled as a non-negative sum of what is known beforehand (noise, disagreement of the ensemble, distance, the curve's
-own earlier errors); the quantiles of the standardised error are read off the origins themselves, so no distribution is
-assumed.
+Where a curve is taken to have ended earlier, what follows is a forecast whose error is known. Such rolling origins, of
+the curve itself and of others that were given with it and are like it, say which members of the ensemble to trust and
+how wrong the result is; where there are few, a prior takes their place that was learned from public curves
+(``forecast_prior.json``, made by ``benchmarks/forecast_prior.py``). The variance of ln(loss) at a new size is a sum of
+what is known beforehand: noise, the spread of the parameters, the disagreement of shapes and members, and a drift that
+grows with the distance and with the slope. Its scale is updated by the origins; quantiles are Student's, with few
+degrees of freedom for few points. Nothing depends on which other sizes are asked for.
 """
 
+import json
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import minimize
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import summarise_replicates
-from gzlib.fitting.ensemble import MEMBERS, find_origins, fit_members, member_weights, predict_members
-from gzlib.fitting.fits import fit_curves
-from gzlib.fitting.intervals import predict
-
-FLOOR = 1e-12
-STUDENT_DOF = 4
-TRUSTED_CURVES = 4  # fewer cannot show that noise and disagreement overstate the error
-MANY_CURVES = 20  # fewer cannot show a 95 % quantile for each rank of their pretended ends
-REPRESENTATIVE = 0.5  # share of the curves that a rank must reach to be judged alone
-
-
-def fit_scale(features, errors, weights):
-    """Coefficients c >= 0 of variance = features @ c, by the likelihood of Student-t errors (4 dof).
-
-    ``features`` (points, k) variances, ``errors`` (points,) in ln(loss), ``weights`` (points,). A column that is
-    zero everywhere gets coefficient zero.
-    """
-    typical = np.average(features, axis=0, weights=weights)
-    useful = typical > FLOOR
-    if not useful.any() or not np.any(errors != 0):
-        return np.where(useful, 1.0, 0.0)
-    scaled = features[:, useful] / typical[useful]
-    squares = errors**2
-    base = max(np.average(squares, weights=weights), FLOOR)
-
-    def cost(log_share):
-        variance = base * (scaled @ np.exp(np.clip(log_share, -25, 25))) + FLOOR
-        return np.sum(
-            weights * (0.5 * np.log(variance) + 0.5 * (STUDENT_DOF + 1) * np.log1p(squares / variance / STUDENT_DOF))
-        )
-
-    best = minimize(
-        cost,
-        np.full(useful.sum(), -np.log(useful.sum())),
-        method="Nelder-Mead",
-        options={"maxiter": 1500, "xatol": 1e-3, "fatol": 1e-7},
-    )
-    coefficients = np.zeros(features.shape[1])
-    coefficients[useful] = base * np.exp(np.clip(best.x, -25, 25)) / typical[useful]
-    return coefficients
-
-
-def weighted_quantile(values, level, weights):
-    """Quantile of a weighted sample, a step function's inverse (no interpolation beyond the sample)."""
-    order = np.argsort(values, kind="stable")
-    share = np.cumsum(weights[order])
-    return values[order][min(np.searchsorted(share, level * share[-1]), len(values) - 1)]
-
-
-def error_quantiles(standardised, weights, importance, curve, rank, levels):
-    """Half-widths, in units of the scale, of bands of the given levels.
-
-    With many curves a band has to hold at every pretended end, not on average over them: of the ranks (0 the latest
-    end of each curve, 1 the one before, ...) the worst quantile counts. A rank that few curves reach is merged with
-    the next, or left out. With fewer than ``MANY_CURVES`` the worst of several noisy quantiles would be too wide, so
-    all ends are pooled by their importance; the level is raised by conformal prediction's (1 + 1/n), n being Kish's
-    effective number of ends, and a band is at least Student's t with n + 1 degrees of freedom. Fewer than
-    ``TRUSTED_CURVES`` cannot show that the scale is too large: there it counts as at least one, and the degrees of
-    freedom as the curves and one.
-
-    Parameters
-    ----------
-    standardised : array (points,), |error| / scale
-    weights : array (points,), 1 / points of a pretended end
-    importance : array (points,), of the pretended end of a point
-    curve, rank : integer arrays (points,), the curve of a point and the rank of its pretended end
-    levels : sequence of float
-
-    Returns
-    -------
-    array (levels,), rising with level
-    """
-    n_curves = len(np.unique(curve))
-    levels = np.asarray(levels, float)
-    if n_curves >= MANY_CURVES:
-        groups = _rank_groups(curve, rank, max(MANY_CURVES, REPRESENTATIVE * n_curves))
-        half = [[weighted_quantile(standardised[g], level, weights[g]) for level in levels] for g in groups]
-        return np.maximum.accumulate(np.max(half, axis=0))
-    share = weights * importance
-    ends = share.sum() ** 2 / np.sum(share * importance)
-    spread = np.sqrt(np.average(standardised**2, weights=share))
-    dof = ends + 1
-    if n_curves < TRUSTED_CURVES:
-        spread, dof = max(spread, 1.0), n_curves + 1
-    seen = [weighted_quantile(standardised, min(level * (1 + 1 / ends), 1.0), share) for level in levels]
-    return np.maximum.accumulate(np.maximum(seen, spread * student.ppf(0.5 * (1 + levels), dof)))
-
-
-def _rank_groups(curve, rank, needed):
-    """Masks of the points of neighbouring ranks, each with at least ``needed`` curves; all points if none has."""
-    groups, current = [], []
-    for value in np.unique(rank):
-        current.append(value)
-        members = np.isin(rank, current)
-        if len(np.unique(curve[members])) >= needed:
-            groups.append(members)
-            current = []
-    return groups or [np.ones(len(rank), bool)]
-
+from gzlib.fitting.ensemble import MEMBERS, Ahead, Pilot, look_ahead
+from gzlib.fitting.laws import get_law
 
 MIN_POINTS = 3
 LEVELS = (0.5, 0.8, 0.95)
-LAW_DRAWS = 400
-FEW_CURVES = 10  # fewer also get the band of a fitted law: their own errors show too little
-UNCALIBRATED = np.array([1.0, 1.0, 0.0, 0.0])  # of noise, disagreement, distance squared and own earlier errors
+MIN_KEPT = 6  # points of a dense curve that a pretended end must leave
+MIN_KEPT_SPARSE = 3
+LEAD = 2.0  # of the pretended ends of a dense curve
+STEPS, STEP = 5, np.sqrt(2.0)
+MAX_SPARSE = 6  # pretended ends of a curve with few points
+MAX_AHEAD = 8  # points that a pretended end is judged by
+TEMPERATURE = 0.03  # relative excess error that costs a member a factor e
+DOUBT = 0.3  # the same, for members whose disagreement widens the band
+WORST = 5.0  # relative error beyond which a member is not told apart
+REFERENCE = 200  # curves that others may learn from: keeps time and memory linear in the number of curves
+SCORED = 60  # of their origins, those that also say how wide a band has to be
+LITTLE = 0.02  # likeness times importance below which another curve's origin is left out
+BLOCK = 500  # curves that are forecast together
+LIKENESS = 2.0  # difference of the logarithms of two curves' noise that makes one count 0.6 times for the other
+BEST = 0.1  # quantile of the members' errors that relative ones refer to: the best of many is luck
+FLOOR = 1e-12
+OUTLIER = 25.0  # squared standardised error beyond which an origin says no more
 
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Forecast of one curve: ``log_median`` and ``log_sd`` (sizes,), ``half_width`` (levels, sizes) of ln(loss)."""
+    """Forecast of one curve: ``log_median`` and ``log_sd`` (sizes,), ``half_width`` (levels, sizes) of ln(loss).
+
+    ``half_width`` is of the band that holds one new measurement; ``mean_half_width`` of that of the mean of many.
+    """
 
     log_median: np.ndarray
     log_sd: np.ndarray
     half_width: np.ndarray
+    mean_half_width: np.ndarray
+    n_origins: int
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What public curves say.
+
+    ``members`` (members,), relative errors; ``variance`` multiplies noise, parameters, the disagreement of shapes and
+    trusted members, that of doubted ones, slope^2 distance^2, slope^2 distance and distance^2. ``curves`` is how many
+    origins the prior of the members counts as, ``scale`` how many that of the variance counts as, ``own`` and
+    ``others`` the weights in it of the curve's own origins and of other curves'. ``dof`` are the degrees of freedom of
+    a long curve, ``dof_points`` those for each point beyond two, ``dof_least`` for two.
+    """
+
+    members: np.ndarray
+    variance: np.ndarray
+    curves: float
+    scale: float
+    others: float
+    own: float
+    dof: float
+    dof_points: float
+    dof_least: float
+
+
+@cache
+def read_prior():
+    """The committed prior."""
+    content = json.loads(Path(__file__).with_name("forecast_prior.json").read_text(encoding="utf-8"))["prior"]
+    return Prior(**{key: np.array(v) if isinstance(v, list) else v for key, v in content.items()})
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """One pretended end: what the members said, the ln(loss) measured, how recent it is, the members' rms errors."""
+
+    ahead: Ahead
+    truth: np.ndarray
+    importance: float
+    errors: np.ndarray
 
 
 def clean_curve(x, y, *, name="curve"):
@@ -150,111 +115,260 @@ def clean_curve(x, y, *, name="curve"):
     return distinct, np.exp(np.bincount(index, weights=np.log(y)) / count)
 
 
-def extrapolate(curves, x_new, *, levels=LEVELS, members=MEMBERS):
-    """Forecast several related curves together; they share the ensemble's weights and the calibration.
+def find_origins(log_x):
+    """Pretended ends of one curve: list of (points kept, indices of the points to forecast, importance).
+
+    A curve with dense points is cut at 2 * sqrt(2)^k times below its end and judged as far as twice the cut; one with
+    few points is cut before each of its last sizes and judged on all that follow. Recent ends resemble the real one
+    most: importance is the inverse of how far back an end lies.
+    """
+    back = log_x[-1] - log_x
+    lead = max(min(np.log(LEAD), 0.5 * back[0]), np.log(1.2))  # no further than half the decades that are there
+    found = []
+    for k in range(STEPS):
+        cut = lead + k * np.log(STEP)
+        kept = int(np.sum(back >= cut - 1e-9))
+        if kept < MIN_KEPT:
+            break
+        ahead = np.flatnonzero((np.arange(len(log_x)) >= kept) & (log_x <= log_x[kept - 1] + lead + 1e-9))
+        if len(ahead):
+            found.append((kept, ahead, np.exp(-cut)))
+    if not found:
+        for kept in range(MIN_KEPT_SPARSE, len(log_x))[-MAX_SPARSE:]:
+            found.append((kept, np.arange(kept, len(log_x)), np.exp(-back[kept - 1])))
+    thin = [np.unique(np.linspace(0, len(a) - 1, min(len(a), MAX_AHEAD)).round().astype(int)) for _, a, _ in found]
+    return [(kept, ahead[chosen], share) for (kept, ahead, share), chosen in zip(found, thin, strict=True)]
+
+
+def judge_origins(pilots):
+    """Rolling origins of every curve: list of lists of _Origin."""
+    places = [(i, *found) for i, pilot in enumerate(pilots) for found in find_origins(pilot.log_x)]
+    ahead = look_ahead(
+        [pilots[i].until(kept) for i, kept, _, _ in places], [pilots[i].log_x[a] for i, _, a, _ in places]
+    )
+    out = [[] for _ in pilots]
+    for (i, _, where, share), said in zip(places, ahead, strict=True):
+        truth = pilots[i].log_y[where]
+        out[i].append(_Origin(said, truth, share, np.sqrt(np.mean((said.mean - truth) ** 2, axis=1))))
+    return out
+
+
+def stack_members(errors, shares, prior, possible):
+    """Weights of the members from the origins' errors and the prior's: (2, members), trusting and doubting ones.
+
+    Parameters
+    ----------
+    errors : array (origins, members), root mean square errors in ln(loss)
+    shares : array (origins,), how much each counts
+    prior : Prior
+    possible : boolean array (members,)
+    """
+    relative = prior.members if len(prior.members) == len(possible) else np.ones(len(possible))
+    count = np.sum(shares)
+    if count > 0:
+        mean = shares @ np.nan_to_num(errors) / count
+        best = max(np.quantile(mean[possible], BEST), FLOOR)
+        relative = (count * np.minimum(mean / best, WORST) + prior.curves * relative) / (count + prior.curves)
+    relative = np.where(possible, relative, np.inf)
+    weights = np.exp(-(relative - relative.min()) / np.array([[TEMPERATURE], [DOUBT]]))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def expect(ahead, weights):
+    """ln(loss) that the ensemble expects, and what its variance is a sum of: arrays (sizes,), (sizes, 7)."""
+    used = weights[0] > 0
+    w, doubt = weights[:, used]
+    mean = w @ ahead.mean[used]
+    lead = np.maximum(ahead.lead, 0.0)
+    slope = w @ ahead.slope[used]
+    parts = [
+        np.full(len(mean), w @ ahead.noise[used]),
+        w @ ahead.within[used],
+        np.maximum(w @ ahead.square[used] - mean**2, 0.0),
+        np.maximum(doubt @ ahead.square[used] - 2 * mean * (doubt @ ahead.mean[used]) + mean**2, 0.0),
+        slope**2 * lead**2,
+        slope**2 * lead,
+        lead**2,
+    ]
+    return mean, np.stack(parts, axis=1)
+
+
+def update_scale(origins, shares, weights, prior):
+    """Factor of the variance, from the origins' standardised errors."""
+    total, count = prior.scale, prior.scale
+    for origin, share in zip(origins, shares, strict=True):
+        mean, parts = expect(origin.ahead, weights)
+        squares = (mean - origin.truth) ** 2 / (parts @ prior.variance + FLOOR)
+        total += share * np.mean(np.minimum(squares, OUTLIER))
+        count += share
+    return total / count
+
+
+def degrees_of_freedom(points, prior):
+    """Of a band's Student quantile, for a curve of so many points (and further runs)."""
+    return 1 / (1 / prior.dof + 1 / (prior.dof_least + prior.dof_points * max(points - 2, 0)))
+
+
+def _likeness(noise, other):
+    return np.exp(-0.5 * (np.log(noise / other) / LIKENESS) ** 2)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Origins that other curves learn from: their curve, its noise, importance and errors, as arrays; and themselves.
+
+    ``scored`` are those, few and evenly chosen, that the scale of a band is learned from.
+    """
+
+    curve: np.ndarray
+    noise: np.ndarray
+    importance: np.ndarray
+    errors: np.ndarray
+    origins: list
+    scored: np.ndarray
+
+
+def _reference(pilots, chosen, known):
+    noise = [np.nanmean(said.noise) for said in look_ahead(pilots, [pilot.log_x[-1:] for pilot in pilots])]
+    found = [(i, n, o) for i, n, own in zip(chosen, noise, known, strict=True) for o in own]
+    width = len(found[0][2].errors) if found else len(MEMBERS)
+    return _Reference(
+        np.array([i for i, _, _ in found], int),
+        np.array([n for _, n, _ in found], float),
+        np.array([o.importance for _, _, o in found], float),
+        np.array([o.errors for _, _, o in found], float).reshape(-1, width),
+        [o for _, _, o in found],
+        np.unique(np.linspace(0, max(len(found) - 1, 0), min(len(found), SCORED)).round().astype(int)),
+    )
+
+
+def _extrapolate(pilots, log_new, levels, prior):
+    """List of Extrapolation of every curve, mean weights of the members, and the number of origins."""
+    levels = np.asarray(levels, float)
+    chosen = np.unique(np.linspace(0, len(pilots) - 1, min(len(pilots), REFERENCE)).round().astype(int))
+    known = judge_origins([pilots[i] for i in chosen])
+    shared = _reference([pilots[i] for i in chosen], chosen, known)
+    known = dict(zip(chosen, known, strict=True))
+    out, total = [], 0.0
+    for first in range(0, len(pilots), BLOCK):
+        part = range(first, min(first + BLOCK, len(pilots)))
+        fresh = [i for i in part if i not in known]
+        here = known | dict(zip(fresh, judge_origins([pilots[i] for i in fresh]), strict=True))
+        inside = [bool(np.any(log_new[i] < pilots[i].log_x[-1])) for i in part]
+        asked = [
+            np.concatenate([log_new[i], pilots[i].log_x]) if back else log_new[i]
+            for i, back in zip(part, inside, strict=True)
+        ]
+        ahead = look_ahead([pilots[i] for i in part], asked)
+        for i, said, back in zip(part, ahead, inside, strict=True):
+            forecast, weights = _combine(said, pilots[i], here[i], i, shared, levels, prior)
+            out.append(_follow_data(forecast, pilots[i], log_new[i]) if back else forecast)
+            total = total + weights
+    return out, total / len(pilots), len(shared.origins)
+
+
+def _combine(said, pilot, own, place, shared, levels, prior):
+    """Forecast of one curve from what the members say of it and the origins, its own and the others'."""
+    alike = _likeness(np.nanmean(said.noise), shared.noise) * shared.importance * (shared.curve != place)
+    importance = np.array([origin.importance for origin in own])
+    errors = np.concatenate([[origin.errors for origin in own], shared.errors]) if own else shared.errors
+    possible = np.isfinite(said.mean).all(axis=1)
+    weights = stack_members(errors, np.concatenate([importance, alike]), prior, possible)
+    others = [(shared.origins[k], alike[k]) for k in shared.scored if alike[k] > LITTLE]
+    origins = [*own, *(origin for origin, _ in others)]
+    shares = np.concatenate([prior.own * importance, prior.others * np.array([share for _, share in others])])
+    factor = update_scale(origins, shares, weights, prior)
+    mean, parts = expect(said, weights)
+    variance = factor * parts * prior.variance
+    quantile = student.ppf(0.5 * (1 + levels), degrees_of_freedom(said.points + pilot.seed_dof, prior))[:, None]
+    sd, sd_mean = (np.sqrt(v.sum(axis=1) + FLOOR) for v in (variance, variance[:, 1:]))
+    return Extrapolation(mean, sd, quantile * sd, quantile * sd_mean, len(own)), weights[0]
+
+
+def _follow_data(forecast, pilot, log_new):
+    """The forecast of ``log_new`` from one that also holds the measured sizes: it passes through them where it is off.
+
+    The ensemble looks ahead and forgets early sizes. What it misses there by more than the noise is added back,
+    between the measured sizes in proportion to ln x.
+    """
+    count = len(log_new)
+    missed = pilot.log_y - forecast.log_median[count:]
+    noise = pilot.seed_variance / pilot.runs if pilot.seed_dof else np.median(np.diff(missed, 2) ** 2) / 6
+    missed = missed * missed**2 / (missed**2 + 2 * noise + FLOOR)
+    correction = np.where(log_new < pilot.log_x[-1], np.interp(log_new, pilot.log_x, missed), 0.0)
+    kept = {name: getattr(forecast, name)[..., :count] for name in ("log_sd", "half_width", "mean_half_width")}
+    return Extrapolation(forecast.log_median[:count] + correction, n_origins=forecast.n_origins, **kept)
+
+
+def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
+    """Forecast several related curves together; each learns from the rolling origins of those that are like it.
 
     Parameters
     ----------
     curves : list of (sizes, losses) as ``clean_curve`` returns them
     x_new : list of arrays, the sizes to forecast of each curve
     levels : coverage of the bands
-    members : the ensemble
+    law : str or Law, the only one to use
 
     Returns
     -------
-    list of Extrapolation, and a dict: member weights, number of origins, calibration quantiles.
+    list of Extrapolation, and a dict: ``weights``, mean weights of the members; ``n_origins``; ``members``.
     """
-    leads = np.array([max(np.max(new) / x[-1], 1.0) for (x, _), new in zip(curves, x_new, strict=True)])
-    origins = find_origins(curves, leads)
-    fitted, last = fit_members(members, [*curves, *(origin.kept for origin in origins)])
-    n = len(curves)
-    ahead = [
-        predict_members(members, fitted, last, n + j, o.ahead[0]) - np.log(o.ahead[1]) for j, o in enumerate(origins)
-    ]
-    importance = np.array([origin.importance for origin in origins])
-    if origins:
-        member_errors = np.array([np.sqrt(np.mean(error**2, axis=1)) for error in ahead])
-        weights = member_weights(member_errors, importance)
-    else:
-        weights = np.full(len(members), 1 / len(members))
-    squares = np.array([np.mean((weights @ error) ** 2) for error in ahead])
-    noise = [
-        _noise(weights, members, fitted, last, row, curve)
-        for row, curve in enumerate([*curves, *(origin.kept for origin in origins)])
-    ]
-
-    def forecast_row(row, sizes, own):
-        logs = predict_members(members, fitted, last, row, sizes)
-        median = weights @ logs
-        spread = weights @ (logs - median) ** 2
-        lead = np.log(np.maximum(sizes / last[row], 1.0)) ** 2
-        return median, np.stack([np.full(len(sizes), noise[row]), spread, lead, np.full(len(sizes), own)], axis=1)
-
-    if not origins:  # nothing to calibrate with: noise and disagreement, with the degrees of freedom of a short curve
-        coefficients, half = UNCALIBRATED, student.ppf(0.5 * (1 + np.array(levels)), 2)
-    else:
-        rank, own = _history(origins, squares)
-        rows = [forecast_row(n + j, origin.ahead[0], own[j])[1] for j, origin in enumerate(origins)]
-        features = np.concatenate(rows)
-        errors = np.concatenate([weights @ error for error in ahead])
-        counts = np.array([len(row) for row in rows])
-        index = np.repeat(np.arange(len(origins)), counts)
-        share = (importance / counts)[index]
-        coefficients = fit_scale(features, errors, share / share.sum())
-        curve = np.array([origin.curve for origin in origins])
-        if len(np.unique(curve)) < TRUSTED_CURVES:
-            coefficients = np.maximum(coefficients, UNCALIBRATED)
-        scale = np.sqrt(features @ coefficients + FLOOR)
-        half = error_quantiles(
-            np.abs(errors) / scale, (1 / counts)[index], importance[index], curve[index], rank[index], levels
-        )
-    out = []
-    for row, sizes in enumerate(x_new):
-        sizes = np.asarray(sizes, float)
-        median, features = forecast_row(row, sizes, _own_error(origins, squares, row))
-        scale = np.sqrt(features @ coefficients + FLOOR)
-        out.append(Extrapolation(median, scale, half[:, None] * scale))
-    return out, {
-        "weights": weights,
-        "n_origins": len(origins),
-        "quantiles": half,
-        "coefficients": coefficients,
-        "members": members,
-    }
+    pilots = [Pilot(np.log(x), np.log(y), np.ones(len(x)), law=law) for x, y in curves]
+    new = [np.log(np.asarray(sizes, float)) for sizes in x_new]
+    out, weights, count = _extrapolate(pilots, new, levels, read_prior())
+    return out, {"weights": weights, "n_origins": count, "members": MEMBERS}
 
 
-def _noise(weights, members, fitted, last, row, curve):
-    """Variance of ln(loss) about the ensemble, on the later half of a curve."""
-    x, y = curve
-    late = x >= np.median(x)
-    logs = weights @ predict_members(members, fitted, last, row, x[late])
-    return float(np.mean((logs - np.log(y[late])) ** 2)) * len(x) / max(len(x) - 3, 1)
+BANDS = ("mean", "new_run")
+MIN_CHECKPOINTS = 12  # fewer evenly spaced sizes may well be runs of their own
+MIN_SMOOTH = 16
+EVEN = 0.05  # relative spread of the steps that counts as even
+SMOOTH = 0.5  # correlation of neighbouring residuals from which points are not independent runs
+CHECKPOINTS = "the points look like checkpoints of one run: the band holds for that run going on, not for separate runs"
 
 
-def _history(origins, squares):
-    """Rank of each origin within its curve (0 the latest) and the curve's own mean square error before it."""
-    rank, own = np.zeros(len(origins), int), np.zeros(len(origins))
-    for j, origin in enumerate(origins):
-        same = [i for i, other in enumerate(origins) if other.curve == origin.curve]
-        rank[j] = sum(len(origins[i].kept[0]) > len(origin.kept[0]) for i in same)
-        own[j] = _shrunk([squares[i] for i in same if len(origins[i].kept[0]) < len(origin.kept[0])], squares)
-    return rank, own
+def spot_checkpoints(x, y, runs):
+    """Whether the points of one curve are likely checkpoints of one run rather than runs of their own.
+
+    Without replicates, twelve sizes or more at even steps are, and sixteen or more whose residuals about a smooth
+    curve are correlated from each to the next.
+
+    Parameters
+    ----------
+    x, y : arrays (sizes,), ascending sizes and their losses
+    runs : array (sizes,), runs of each size
+    """
+    if np.any(np.asarray(runs) > 1) or len(x) < MIN_CHECKPOINTS:
+        return False
+    steps = np.diff(x)
+    if np.std(steps) < EVEN * np.mean(steps):
+        return True
+    if len(x) < MIN_SMOOTH:
+        return False
+    u = np.log(x)
+    residual = np.log(y) - np.polyval(np.polyfit(u, np.log(y), 3), u)
+    return bool(np.sum(residual[1:] * residual[:-1]) > SMOOTH * np.sum(residual**2))
 
 
-def _own_error(origins, squares, curve):
-    return _shrunk([squares[i] for i, origin in enumerate(origins) if origin.curve == curve], squares)
-
-
-def _shrunk(own, everyone):
-    """Mean of a curve's own square errors and, as one more, the median of all curves'."""
-    return (np.sum(own) + np.median(everyone)) / (len(own) + 1) if len(everyone) else 0.0
-
-
-def forecast(loss, x_new, *, x="n_train", replicate="seed", level=0.95, kind="mean"):
+def forecast(
+    loss,
+    x_new,
+    *,
+    x="n_train",
+    replicate="seed",
+    level=0.95,
+    kind="mean",
+    law=None,
+    floor=None,
+    floor_sd=None,
+    checkpoints=None,
+):
     """Loss at larger sizes with a calibrated band, for every curve of a labelled array.
 
-    All curves share the ensemble's weights and the calibration of the band: give curves of one study. The band
-    holds parameter noise, seed noise and the errors that the same procedure made at rolling origins in the data.
+    Curves learn from each other's rolling origins as far as they are alike, so give curves of one study. The band
+    holds parameter noise, run noise and the errors that the same procedure made at rolling origins in the data; where
+    there are few, those that it made on public curves. It does not depend on which other sizes are asked for.
 
     Parameters
     ----------
@@ -263,75 +377,129 @@ def forecast(loss, x_new, *, x="n_train", replicate="seed", level=0.95, kind="me
     x, replicate : names of dimensions
     level : float, coverage of the band
     kind : "mean", the average over many runs, or "new_run", one run
+    law : str or Law of one size, optional
+        The only law to use; default: an ensemble of offset, plain, shifted and logarithmic laws.
+    floor, floor_sd : float or DataArray over (some of) the remaining dims, optional
+        A known irreducible loss and its standard error (default: 1 % of the loss at the last size).
+    checkpoints : bool, optional
+        Whether the sizes of a curve are checkpoints of one run; default: recognised by ``spot_checkpoints``.
 
     Returns
     -------
     Dataset with ``loss``, ``lower``, ``upper``, ``log_sd`` over (..., x) and ``lead`` (new size over largest
-    size). NaN for a curve with fewer than 3 sizes; ``forecasted`` (...) says which. Attributes: ``n_origins``,
-    ``calibrated`` (False if no origin fits inside the data; the band is then only noise and disagreement).
+    size). NaN for a curve with fewer than 3 sizes; ``forecasted`` (...) says which. ``origins`` (...), rolling origins
+    inside the curve; ``checkpoints`` (...); ``status`` (...), in words, what the band rests on. Attributes:
+    ``n_origins``, ``calibrated`` (False if no origin fits inside the data; the band is then the prior's).
 
     Raises
     ------
     UserError
-        If no curve has enough sizes, or ``x_new`` or a loss is not positive and finite.
+        If no curve has enough sizes, ``x_new`` or a loss is not positive and finite, or a floor is not below the
+        losses.
     """
-    if kind not in ("mean", "new_run"):
+    if kind not in BANDS:
         raise UserError(f"No band is called {kind!r}: choose 'mean' or 'new_run'.")
+    if not 0 < level < 1:
+        raise UserError(f"The level of a band is a share between 0 and 1, not {level}.")
     x_new = np.atleast_1d(np.asarray(x_new, float))
     if not np.all(np.isfinite(x_new) & (x_new > 0)):
         raise UserError("x_new must be positive and finite sizes.")
+    if law is not None and len(get_law(law).variables) != 1:
+        raise UserError(f"{get_law(law).name} is a law of several sizes: forecast with a law of one.")
     summary = summarise_replicates(loss, replicate=replicate, x=x)
     rest = [dim for dim in summary["log_mean"].dims if dim != x]
-    log_mean = summary["log_mean"].transpose(*rest, x)
+    log_mean = summary["log_mean"].transpose(*rest, x).sortby(x)
     sizes = log_mean[x].values.astype(float)
-    order = np.argsort(sizes)
     shape = log_mean.shape[:-1]
-    flat = log_mean.values.reshape(-1, len(sizes))[:, order]
+    flat = log_mean.values.reshape(-1, len(sizes))
+    runs = summary["n_runs"].transpose(*rest, x).sortby(x).values.reshape(flat.shape)
+    seed_variance, seed_dof = (
+        np.nan_to_num(summary[name].transpose(*rest).values.reshape(-1).astype(float))
+        for name in ("seed_sd", "seed_dof")
+    )
+    floors = _floors(floor, floor_sd, summary, rest, np.exp(flat))
     usable = [i for i, row in enumerate(flat) if np.isfinite(row).sum() >= MIN_POINTS]
     if not usable:
         raise UserError(
             f"No curve has {MIN_POINTS} sizes with a run: a forecast needs at least {MIN_POINTS} along {x!r}."
         )
-    curves = [(sizes[order][np.isfinite(flat[i])], np.exp(flat[i][np.isfinite(flat[i])])) for i in usable]
-    results, info = extrapolate(curves, [x_new] * len(curves), levels=(level,))
-    law_half = (
-        _law_half_width(loss, x_new, x, replicate, level, rest)
-        if len(usable) < FEW_CURVES
-        else np.zeros_like(flat[:, :1])
-    )
-    seed_variance = np.nan_to_num(summary["seed_sd"].transpose(*rest).values.reshape(-1) ** 2)
+    pilots = []
+    for i in usable:
+        seen = np.isfinite(flat[i])
+        pilots.append(
+            Pilot(
+                np.log(sizes[seen]),
+                flat[i][seen],
+                runs[i][seen].astype(float),
+                seed_variance[i] ** 2,
+                seed_dof[i],
+                floors[i],
+                law,
+            )
+        )
+    results, _, n_origins = _extrapolate(pilots, [np.log(x_new)] * len(pilots), (level,), read_prior())
     columns = {key: np.full((len(flat), len(x_new)), np.nan) for key in ("loss", "lower", "upper", "log_sd", "lead")}
-    for i, (curve_x, _), result in zip(usable, curves, results, strict=True):
-        half = np.maximum(result.half_width[0], law_half[i])
-        if kind == "new_run":
-            half = np.hypot(half, norm.ppf(0.5 * (1 + level)) * np.sqrt(seed_variance[i]))
+    origins, spotted = np.zeros(len(flat), int), np.zeros(len(flat), bool)
+    status = np.full(len(flat), f"not forecast: fewer than {MIN_POINTS} sizes", object)
+    for i, pilot, result in zip(usable, pilots, results, strict=True):
+        half = (result.mean_half_width if kind == "mean" else result.half_width)[0]
+        spotted[i] = (
+            spot_checkpoints(np.exp(pilot.log_x), np.exp(pilot.log_y), pilot.runs)
+            if checkpoints is None
+            else bool(checkpoints)
+        )
+        origins[i] = result.n_origins
+        status[i] = _status(result, pilot, kind, spotted[i])
+        least = -np.inf if floors[i] is None else np.log(max(floors[i][0], 1e-300))
         values = (
-            np.exp(result.log_median),
-            np.exp(result.log_median - half),
+            np.exp(np.maximum(result.log_median, least)),
+            np.exp(np.maximum(result.log_median - half, least)),
             np.exp(result.log_median + half),
             result.log_sd,
-            x_new / curve_x[-1],
+            x_new / np.exp(pilot.log_x[-1]),
         )
         for key, value in zip(columns, values, strict=True):
             columns[key][i] = value
     coords = {name: coord for name, coord in log_mean.coords.items() if x not in coord.dims} | {x: x_new}
     data = {key: ([*rest, x], values.reshape(*shape, len(x_new))) for key, values in columns.items()}
     data["forecasted"] = (rest, np.isin(np.arange(len(flat)), usable).reshape(shape))
-    return xr.Dataset(
-        data,
-        coords=coords,
-        attrs={
-            "level": level,
-            "kind": kind,
-            "x": x,
-            "n_origins": info["n_origins"],
-            "calibrated": bool(info["n_origins"]),
-        },
-    )
+    data |= {"origins": (rest, origins.reshape(shape)), "checkpoints": (rest, spotted.reshape(shape))}
+    data["status"] = (rest, status.astype(str).reshape(shape))
+    attrs = {"level": level, "kind": kind, "x": x, "n_origins": n_origins, "calibrated": bool(n_origins)}
+    return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
-def _law_half_width(loss, x_new, x, replicate, level, rest):
-    """Half-widths (curves, sizes) of ln(loss) from E + A x^-alpha alone: few curves show less of a forecast's error."""
-    band = predict(fit_curves(loss, x, replicate=replicate, draws=LAW_DRAWS), x_new, level=level)
-    half = 0.5 * np.log(band["upper"] / band["lower"])
-    return np.nan_to_num(half.transpose(*rest, x).values.reshape(-1, len(x_new)))
+def _status(result, pilot, kind, spotted):
+    notes = [
+        f"band from {result.n_origins} rolling origins of the curve and from public curves"
+        if result.n_origins
+        else "too few sizes for rolling origins: band from public curves alone"
+    ]
+    if kind == "new_run" and not pilot.seed_dof:
+        notes.append("no replicates: the noise of a run is estimated from the scatter about the curve")
+    if spotted:
+        notes.append(CHECKPOINTS)
+    return "; ".join(notes)
+
+
+def _floors(floor, floor_sd, summary, rest, losses):
+    """(floor, standard error) of every curve, or None for each: checked against the losses (curves, sizes)."""
+    if floor is None:
+        if floor_sd is not None:
+            raise UserError("floor_sd is the standard error of a floor: give the floor too.")
+        return [None] * len(losses)
+    like = xr.zeros_like(summary["seed_dof"], dtype=float)
+    try:
+        values, errors = (
+            (like + (0.0 if v is None else v)).transpose(*rest).values.reshape(-1) for v in (floor, floor_sd)
+        )
+    except ValueError as error:
+        raise UserError(f"The floor does not fit the curves' dimensions {rest}: {error}.") from error
+    if values.size != len(losses) or not np.all(
+        np.isfinite(values) & (values >= 0) & np.isfinite(errors) & (errors >= 0)
+    ):
+        raise UserError("The floor and its standard error must be one finite loss of at least zero for each curve.")
+    for value, row in zip(values, losses, strict=True):
+        if np.isfinite(row).any() and value >= np.nanmax(row):
+            raise UserError(f"The floor {value:g} is not below the losses, which are at most {np.nanmax(row):g}.")
+    return list(zip(values, errors, strict=True))

@@ -4,9 +4,7 @@ import numpy as np
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast
-from gzlib.fitting.intervals import predict
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import log_gradient
 
@@ -21,7 +19,7 @@ def planning_grid(sizes, max_factor=MAX_FACTOR):
 
 
 def labels_needed(
-    loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean", law=None
+    loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean", law=None, **known
 ):
     """Training size at which each curve reaches a target loss.
 
@@ -33,7 +31,8 @@ def labels_needed(
     max_factor : sizes are searched up to this multiple of the largest; where no measured mean is at the target yet,
         from the curve's largest measured size on
     kind : "mean" or "new_run", see ``forecast``
-    law : str or Law, optional; trust this law and its band instead of the calibrated forecast
+    law : str or Law, optional; the only law to use
+    known : ``floor``, ``floor_sd``, ``checkpoints``, see ``forecast``
 
     Returns
     -------
@@ -45,12 +44,7 @@ def labels_needed(
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, max_factor)
-    if law is None:
-        ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind)
-    else:
-        fits = fit_curves(loss, x, law=law, replicate=replicate, level=level)
-        ahead = predict(fits, grid, level=level, kind=kind).assign(forecasted=fits["success"])
-        ahead.attrs["calibrated"] = False
+    ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind, law=law, **known)
     rest = [dim for dim in ahead["loss"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
     mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)

@@ -15,7 +15,7 @@ from gzlib.files import write_whole
 MOST_SENTENCES = 20  # curves that are told one by one
 MOST_COLOURS = 10
 NO_LIMIT = "no limit"
-WIDE = 3.0  # ratio of a band's ends from which each is rounded for itself
+WIDE, WIDEST = 3.0, 1000.0  # ratios of a band's ends between which each is rounded for itself
 
 
 def decimals_for(*ends):
@@ -30,7 +30,7 @@ def decimals_for(*ends):
 
 def with_band(value, low, high):
     """A value and the ends of its band as texts; the ends are rounded outwards, so that the band keeps its promise."""
-    if low > 0 and WIDE * low < high < np.inf:  # a band in ln(loss), whose middle is not that of its ends
+    if low > 0 and WIDE * low < high < WIDEST * low:  # a band in ln(loss), whose middle is not that of its ends
         return _significant(value, np.round), _significant(low, np.floor), _significant(high, np.ceil)
     decimals = decimals_for(low, high)
     if decimals is None:

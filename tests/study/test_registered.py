@@ -52,7 +52,7 @@ def test_forecast_is_stored_before_its_outcome_and_judged_after(store):
     forecasts.run_outcome("ahead")
     _, rows = forecasts.judge_registered(file)
     assert rows[0]["outcome"] == pytest.approx(2 * 4**-0.3 * 1.001, rel=1e-4)
-    assert rows[0]["inside"] is True and abs(rows[0]["log_error"]) < 0.02
+    assert rows[0]["inside"] is True and abs(rows[0]["log_error"]) < 0.05  # three sizes only
 
 
 def test_a_size_counts_only_once_all_its_seeds_have_run(store):
