@@ -4,7 +4,7 @@ from . import cost as cost  # what studies cost, from the stored benchmarks
 from . import figures as figures  # charts
 from . import sheets as sheets  # figures made of galaxy images
 from . import tables as tables  # tables of what the benchmarks measured
-from .panel import planner_panel as planner_panel  # the label planner as HTML
+from .cost import planner_panel as planner_panel  # the label planner as HTML
 from .presets import FINETUNING_STUDIES as FINETUNING_STUDIES  # finetuning comparisons by preset
 from .presets import PRETRAINING as PRETRAINING  # pretraining studies by preset
 from .presets import finetuning_study as finetuning_study  # a preset's comparison, changed where something is given

@@ -18,11 +18,18 @@ from gzlib.config import Recipe
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.training import distributed
-from gzlib.training.averages import Present, Running, ScheduleFree, seed_torch
-from gzlib.training.checkpoint import leave, load_checkpoint, save_checkpoint, stop_requests
-from gzlib.training.distributed import autocast
+from gzlib.training.checkpoint import (
+    Present,
+    Running,
+    ScheduleFree,
+    leave,
+    load_checkpoint,
+    save_checkpoint,
+    seed_torch,
+    stop_requests,
+)
+from gzlib.training.distributed import Pace, autocast
 from gzlib.training.monitor import silent, telling
-from gzlib.training.workers import Pace
 
 WORTH_A_CHECKPOINT = 5.0  # seconds of training, at its end
 
