@@ -5,6 +5,7 @@ from . import figures as figures  # charts
 from . import sheets as sheets  # figures made of galaxy images
 from . import tables as tables  # tables of what the benchmarks measured
 from .cost import planner_panel as planner_panel  # the label planner as HTML
+from .figures import label_words as label_words  # strangers' words for a figure
 from .presets import FINETUNING_STUDIES as FINETUNING_STUDIES  # finetuning comparisons by preset
 from .presets import PRETRAINING as PRETRAINING  # pretraining studies by preset
 from .presets import finetuning_study as finetuning_study  # a preset's comparison, changed where something is given
@@ -18,7 +19,6 @@ from .registered import register_forecast as register_forecast  # store a foreca
 from .registered import run_outcome as run_outcome  # make the runs that a stored forecast is about
 from .registered import stored_forecasts as stored_forecasts  # stored forecasts of a study beside their outcomes
 from .tables import in_words as in_words  # what a count says
-from .tables import label_words as label_words  # strangers' words for a figure
 from .tables import markdown_table as markdown_table  # a table whose words are shown as they are
 from .tables import note_table as note_table  # a sentence in place of a table
 from .tables import words as words  # strangers' words for prose

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.ticker import LogFormatter, NullFormatter
 
-from gzlib.study.tables import label_words
+from gzlib.training.card import label_words
 
 # Okabe & Ito's palette, told apart by colour-blind readers; order fixed so that a thing keeps its colour in the book.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -10,7 +10,7 @@ from IPython.display import Image
 from gzlib.data import Question, load_schema
 from gzlib.errors import UserError
 from gzlib.sky import CAMPAIGNS, look, simulate, volunteers
-from gzlib.study.tables import label_words
+from gzlib.training.card import label_words
 
 
 def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: int = 2):

@@ -4,6 +4,7 @@ from .checkpoint import Stopped as Stopped  # raised after SIGTERM, when the sta
 from .cluster import sweep_on as sweep_on  # a sweep on Dask workers
 from .distributed import choose_device as choose_device  # a torch device by name
 from .evaluation import evaluate as evaluate  # scores of a saved model on galaxies with labels
+from .evaluation import worth_in_volunteers as worth_in_volunteers  # how many volunteers a model is worth
 from .loop import NonFiniteLoss as NonFiniteLoss  # the loss became infinite or not a number
 from .loss import VoteLoss as VoteLoss  # Dirichlet-multinomial loss of votes
 from .predict import write_table as write_table  # predictions for every galaxy of a source, in a file

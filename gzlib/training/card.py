@@ -341,6 +341,15 @@ def _vote_figures(model, outputs, truth, images, ids):
     axis.set(xlabel="votes inside of the interval [%]", xlim=(0, 101))
     axis.legend(loc="lower left", fontsize=8)
     yield "Coverage", "Share of votes inside of the 50, 80 and 95 % intervals, by question.", figure
+    worth = {name: value for name, value in model.config.metrics["volunteers"].items() if value is not None}
+    if worth:
+        figure, ((axis,),) = _figure(6.4, 0.9 + 0.25 * len(worth))
+        axis.barh(range(len(worth)), list(worth.values()), height=0.7)
+        axis.set_yticks(range(len(worth)), [label_words(name) for name in worth], fontsize=8)
+        axis.invert_yaxis()
+        axis.set(xlabel="volunteers")
+        caption = "How many volunteers come as near to the answers of very many as the model does, by question."
+        yield "Worth in volunteers", caption, figure
     _, losses = question_scores(torch.from_numpy(concentrations), torch.from_numpy(truth), schema)
     worst = np.argsort(-losses, kind="stable")[:WORST]
     yield from _worst(worst, [f"loss {losses[i]:.1f}" for i in worst], images, ids, "Largest losses.")

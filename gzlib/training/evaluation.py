@@ -6,7 +6,7 @@ import xarray as xr
 
 from gzlib.config import SurveySpec
 from gzlib.data.curation import is_survey_source, make_survey
-from gzlib.data.schema import load_schema, schema_from_records
+from gzlib.data.schema import Schema, load_schema, schema_from_records
 from gzlib.data.sources.registry import open_source
 from gzlib.data.survey import label_values, labelled, open_survey
 from gzlib.errors import UserError
@@ -116,10 +116,9 @@ def scores(model: SavedModel, outputs: np.ndarray, truth: np.ndarray) -> dict:
     concentrations = model.concentrations(outputs)
     metrics, _ = question_scores(torch.from_numpy(concentrations), torch.from_numpy(truth), model.schema)
     error = fraction_error(concentrations, truth, model.schema)
-    levels = model.config.calibration.levels
-    return {"n": len(truth), "error": error} | metrics | {
-        "coverage": vote_coverage(concentrations, truth, model.schema, levels)
-    }  # fmt: skip
+    coverage = vote_coverage(concentrations, truth, model.schema, model.config.calibration.levels)
+    worth = worth_in_volunteers(concentrations, truth, model.schema)
+    return {"n": len(truth), "error": error, **metrics, "coverage": coverage, "volunteers": worth}
 
 
 def evaluate(
@@ -149,8 +148,8 @@ def evaluate(
     dict
         ``n``, ``part``, and of classes ``error``, ``accuracy``, ``balanced_accuracy``, ``auc``, ``loss``,
         ``calibration_error``, ``reliability`` and ``confusion`` (rows: truth); of numbers ``error`` (root mean square),
-        ``bias``, ``median_error`` and ``coverage``; of votes ``error`` (of fractions), ``loss``, ``questions`` and
-        ``coverage`` by question.
+        ``bias``, ``median_error`` and ``coverage``; of votes ``error`` (of fractions), ``loss``, and by question
+        ``questions`` (loss), ``coverage`` and ``volunteers`` (see :func:`worth_in_volunteers`).
 
     Raises
     ------
@@ -203,4 +202,38 @@ def told(found: dict) -> list[str]:
         asked = f" ({row['n']:,} galaxies)" if "n" in row else ""
         shares = ", ".join(f"{level} %: {100 * share:.1f} %" for level, share in row.items() if level != "n")
         lines.append(f"coverage{f' of {name}' if name else ''}{asked}: {shares}")
+    for name, worth in found.get("volunteers", {}).items():
+        lines.append(
+            f"{name}: worth {'more volunteers than can be told' if worth is None else f'{worth:.1f} volunteers'}"
+        )
     return lines
+
+
+def worth_in_volunteers(concentrations: np.ndarray, votes: np.ndarray, schema: Schema) -> dict[str, float | None]:
+    """How many volunteers' votes come as near to the answers of very many as a model does, for each question.
+
+    ``k`` volunteers miss the fraction ``p`` of very many by ``p (1 - p) / k``, squared; the model's mean square error
+    is measured beside votes of ``n`` volunteers, whose own part, ``f (1 - f) / (n - 1)``, is taken out.
+
+    Parameters
+    ----------
+    concentrations, votes : (n, answers)
+        Of galaxies that the model did not learn from.
+
+    Returns
+    -------
+    dict
+        None where the model's error is no larger than what the votes themselves leave open.
+    """
+    worth: dict[str, float | None] = {}
+    for question, (some, counts) in zip(schema.questions, split_questions(concentrations, votes, schema), strict=True):
+        n = counts.sum(1, keepdims=True)
+        asked = n[:, 0] > 1
+        if not asked.any():
+            continue
+        n, seen, expected = n[asked], counts[asked] / n[asked], some[asked] / some[asked].sum(1, keepdims=True)
+        spread = (seen * (1 - seen) / (n - 1)).sum(1)  # of the volunteers' own mean
+        error = ((expected - seen) ** 2).sum(1).mean() - spread.mean()
+        single = (spread * n[:, 0]).mean()
+        worth[question.name] = float(single / error) if error > 0 else None
+    return worth
