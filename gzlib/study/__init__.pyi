@@ -18,6 +18,7 @@ from .registered import pilot_losses as pilot_losses  # the losses that a stored
 from .registered import register_forecast as register_forecast  # store a forecast before its runs
 from .registered import run_outcome as run_outcome  # make the runs that a stored forecast is about
 from .registered import stored_forecasts as stored_forecasts  # stored forecasts of a study beside their outcomes
+from .sheets import write_catalogue as write_catalogue  # a small catalogue of simulated galaxies with images
 from .tables import in_words as in_words  # what a count says
 from .tables import markdown_table as markdown_table  # a table whose words are shown as they are
 from .tables import note_table as note_table  # a sentence in place of a table

@@ -203,9 +203,7 @@ def told(found: dict) -> list[str]:
         shares = ", ".join(f"{level} %: {100 * share:.1f} %" for level, share in row.items() if level != "n")
         lines.append(f"coverage{f' of {name}' if name else ''}{asked}: {shares}")
     for name, worth in found.get("volunteers", {}).items():
-        lines.append(
-            f"{name}: worth {'more volunteers than can be told' if worth is None else f'{worth:.1f} volunteers'}"
-        )
+        lines.append(f"{name}: worth {'more than can be told' if worth is None else f'{worth:.1f}'} volunteers")
     return lines
 
 

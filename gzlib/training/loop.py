@@ -225,7 +225,6 @@ def fit(
     """
     if not distributed.is_main():
         report, live, log = silent, None, None
-    _refuse_single_galaxies(model, train, recipe)
     network = distributed.replicated(model, device)
     if compile:
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
@@ -327,18 +326,6 @@ def fit(
 
     model.load_state_dict(best)
     return history
-
-
-def _refuse_single_galaxies(model: nn.Module, train: Loader, recipe: Recipe):
-    """Batch norm has nothing to average over in a batch of one galaxy, where its last layers see one pixel."""
-    batches = min(recipe.accumulate, train.batch_size // distributed.world())
-    one = train.batch_size // (batches * distributed.world()) < 2
-    if one and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
-        raise UserError(
-            f"Encoder '{model.encoder.name}' has batch norm, which can't learn from batches of one galaxy; use"
-            f" --batch-size 2 or more ({len(train)} galaxies train in each epoch), or an encoder without it, such as"
-            " convnext_w10."
-        )
 
 
 def _gradients(network, loss_of, train: Loader, step: int, *, recipe: Recipe, device: torch.device) -> torch.Tensor:
