@@ -295,7 +295,7 @@ class PretrainConfig:
     n_train : int
         Training galaxies; with one seed, each training set contains the smaller ones.
     weights : str
-        ``random``, ``imagenet`` or the key of a pretraining run.
+        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
     """
 
     encoder: str
@@ -320,7 +320,7 @@ class FinetuneConfig:
     label : str
         Column of the survey that is predicted.
     weights : str
-        ``random``, ``imagenet`` or the key of a pretraining run.
+        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
     mode : {"linear", "full"}
         A linear probe on the frozen encoder's features, or all weights.
     """

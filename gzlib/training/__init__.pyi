@@ -6,6 +6,7 @@ from .distributed import choose_device as choose_device  # a torch device by nam
 from .loop import NonFiniteLoss as NonFiniteLoss  # the loss became infinite or not a number
 from .loss import VoteLoss as VoteLoss  # Dirichlet-multinomial loss of votes
 from .runs import key_of as key_of  # key of the run that a configuration makes
+from .runs import release as release  # encoders of runs as files to share, with cards
 from .runs import rerun as rerun  # make a recorded run again
 from .runs import run as run  # one run, read or made
 from .store import export_runs as export_runs  # runs as CSV or netCDF

@@ -13,9 +13,9 @@ from gzlib.data.sources.cells import MOST_VALUES
 from gzlib.data.sources.columns import PLACEHOLDERS, holds_classes
 from gzlib.data.survey import label_values, labelled, open_survey, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters, refuse_small_pictures
+from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import ClassHead, GalaxyModel, NumberHead, RegressionHead
-from gzlib.models.weights import load_encoder
+from gzlib.models.weights import kind_of, load_encoder
 from gzlib.training import distributed
 from gzlib.training.loop import fit, train_loader
 from gzlib.training.probes import fit_probe, survey_features
@@ -172,7 +172,9 @@ def _probe(config, folder, data, target, subset, test, *, device, **conduct):
     prediction = predict(features[test])
     if (mean, spread) != (0.0, 1.0):
         prediction = prediction * spread + mean
-    encoder = load_encoder(config.encoder, "random")
+    outside = kind_of(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
+    about = {"size": data.images.shape[1], "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
     return prediction, {"penalty": penalty, "n_params": count_parameters(encoder)}, None
 
 
@@ -189,8 +191,8 @@ def _train_all(config, folder, data, target, subset, test, *, device, **conduct)
     val = open_loader(images, labels, subset[-held:], **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
-    refuse_small_pictures(encoder, images.shape[1])
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights, **about)
     loss = F.mse_loss
     if target.n_classes:
         head, loss = ClassHead(encoder.num_features, target.n_classes, dropout=recipe.dropout), F.cross_entropy
