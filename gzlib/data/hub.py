@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import huggingface_hub
 from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 
 from gzlib.errors import UserError
 
@@ -16,7 +16,7 @@ SECONDS = 5.0
 def hub_reachable() -> bool:
     """True if the hub answers within a few seconds; its own client would retry for a minute."""
     try:
-        huggingface_hub.utils.get_session().head(constants.ENDPOINT, timeout=SECONDS)
+        get_session().head(constants.ENDPOINT, timeout=SECONDS)
     except Exception:  # name resolution, proxies, certificates: each client version has its own types
         return False
     return True

@@ -173,6 +173,24 @@ def _plain(name: str) -> nn.Module:
     return _on_meta(partial(timm_network, name))
 
 
+def built_alike(name: str, options: dict) -> bool:
+    """Whether options of :func:`timm.create_model` leave a network as it is without them."""
+    try:
+        other = _on_meta(partial(timm_network, name, **options))
+    except Exception:  # each architecture refuses options in a way of its own
+        return False
+    return _described(other) == _described(_plain(name))
+
+
+def _described(network: nn.Module) -> list:
+    """Each layer of a network with its settings."""
+    plain = (bool, int, float, str, tuple, type(None))
+    return [
+        (name, type(layer), {k: v for k, v in vars(layer).items() if isinstance(v, plain) and k != "training"})
+        for name, layer in network.named_modules()
+    ]
+
+
 def _own_sides(name: str) -> list[int]:
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     return [config.input_size[-1]] if config else []

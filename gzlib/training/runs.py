@@ -278,8 +278,8 @@ def _card(record: dict, file: Path) -> str:
     simulated = [part["source"] for part in parts if part["simulated"]]
     kind = "simulated" if len(simulated) == len(parts) else "partly simulated" if simulated else "real"
     warning = {
-        "simulated": "Every galaxy it was trained on is simulated: no telescope took the images and no volunteer cast the"
-        " votes. How well it transfers to real images has to be measured for each use.",
+        "simulated": "Every galaxy it was trained on is simulated: no telescope took the images and no volunteer cast"
+        " the votes. How well it transfers to real images has to be measured for each use.",
         "partly simulated": f"Galaxies of {', '.join(simulated)} are simulated, images and votes alike.",
         "real": "It was trained on images of real galaxies and the votes of volunteers.",
     }[kind]
@@ -308,7 +308,8 @@ def _card(record: dict, file: Path) -> str:
 
 - File: `{file.name}`, SHA-256 `{file_hash(file)}`
 - Encoder: `{config["encoder"]}` of gzlib, {metrics["n_params"]:,} parameters; colour images of {survey["size"]} px{start}
-- Trained on: {config["n_train"]:,} galaxies of `{survey["source"]}` ({kind}); survey `{survey["fingerprint"]}`
+- Trained on: {config["n_train"]:,} galaxies of `{survey["source"]}` ({kind})
+- Fingerprint of the survey: `{survey["fingerprint"]}`
 - Learnt: the answers to every question of decision tree `{metrics["schema"]}`, seed {config["seed"]}
 - Test loss: {metrics["loss"]:.3f} +- {metrics["loss_se"] or 0:.3f} nats a galaxy; predicting the mean answers:
   {metrics["baseline"]:.3f}{floor}
