@@ -2,6 +2,7 @@
 
 import re
 import sys
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
@@ -199,7 +200,7 @@ def _own_sides(name: str) -> list[int]:
 @lru_cache(maxsize=512)
 def _least_side(name: str, family: str, width: int) -> int:
     network = _on_meta(partial(_small_network, name, family, width))
-    return next(side for side in range(1, 65) if _features(network, side))
+    return bisect_left(range(65), True, key=lambda side: side > 0 and _features(network, side) is not None)
 
 
 def _on_meta(make: Callable[..., nn.Module]) -> nn.Module:

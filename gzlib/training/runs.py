@@ -307,7 +307,7 @@ def _card(record: dict, file: Path) -> str:
 **{warning}**
 
 - File: `{file.name}`, SHA-256 `{file_hash(file)}`
-- Encoder: `{config["encoder"]}` of gzlib, {metrics["n_params"]:,} parameters; colour images of {survey["size"]} px{start}
+- Encoder: `{config["encoder"]}` of gzlib, {metrics["n_params"]:,} parameters; images of {survey["size"]} px{start}
 - Trained on: {config["n_train"]:,} galaxies of `{survey["source"]}` ({kind})
 - Fingerprint of the survey: `{survey["fingerprint"]}`
 - Learnt: the answers to every question of decision tree `{metrics["schema"]}`, seed {config["seed"]}
