@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gzlib.config import FinetuneConfig, SurveySpec
+from gzlib.config import FinetuneConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.loader import mix, open_loader
 from gzlib.data.sources.cells import MOST_VALUES
@@ -194,8 +194,13 @@ def _train_all(config, folder, data, target, subset, test, *, device, **conduct)
     about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
     encoder = load_encoder(config.encoder, config.weights, **about)
     loss = F.mse_loss
+    if not target.n_classes and (recipe.class_weights or recipe.label_smoothing):
+        raise UserError(
+            f"Recipe: '{config.label}' holds numbers; 'class_weights' and 'label_smoothing' are for classes."
+        )
     if target.n_classes:
-        head, loss = ClassHead(encoder.num_features, target.n_classes, dropout=recipe.dropout), F.cross_entropy
+        head = ClassHead(encoder.num_features, target.n_classes, dropout=recipe.dropout)
+        loss = class_loss(labels[subset[:-held]], target.n_classes, recipe, device=device)
     elif not target.is_fraction:
         mean, spread = _scale(labels[subset])
         head = NumberHead(encoder.num_features, mean=mean, spread=spread, dropout=recipe.dropout)
@@ -219,3 +224,24 @@ def _train_all(config, folder, data, target, subset, test, *, device, **conduct)
     with torch.no_grad():
         prediction = torch.cat([model(x).cpu() for x, _ in open_loader(images, labels, test, **common).plain()])
     return prediction, {"n_params": count_parameters(encoder), **history.as_metrics()}, model
+
+
+def class_loss(labels: np.ndarray, n_classes: int, recipe: Recipe, *, device: torch.device):
+    """The loss of logits (n, n_classes) and classes (n,), the mean over galaxies, with the recipe's extras.
+
+    Parameters
+    ----------
+    labels : (n_train,) int64
+        Of the galaxies trained on. With class weights, each class present among them weighs the same in all.
+    """
+    if not (recipe.class_weights or recipe.label_smoothing):
+        return F.cross_entropy
+    counts = np.bincount(labels, minlength=n_classes)
+    balanced = len(labels) / np.maximum(counts, 1) / np.count_nonzero(counts)
+    weight = torch.from_numpy(balanced if recipe.class_weights else np.ones(n_classes)).float().to(device)
+
+    def loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        each = F.cross_entropy(logits, classes, label_smoothing=recipe.label_smoothing, reduction="none")
+        return (weight[classes] * each).mean()
+
+    return loss
