@@ -159,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("rerun", "make a recorded run and its weights again")
     sub.add_argument("key", help="of the run, in the store or among the book's runs")
+    sub.add_argument("--weights", metavar="FILE", help="the local file of weights that the run started from, if it did")
     _conduct_arguments(sub)
 
     which = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)  # before the action or after
@@ -177,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("-q", "--quiet", action="store_true", help="keys alone")
     showing = actions.add_parser("show", parents=[which], help="the record of one run, as JSON")
     showing.add_argument("key", help="or the first digits of it")
+    releasing = actions.add_parser("release", parents=[which], help="write encoders as files to share, with cards")
+    releasing.add_argument("folder", type=Path, help="where the weights and their cards are written")
+    releasing.add_argument("keys", nargs="+", metavar="KEY", help="of pretraining runs whose weights are here")
     removing = actions.add_parser("rm", parents=[which], help="delete runs with their weights")
     removing.add_argument("keys", nargs="+", metavar="KEY")
 
@@ -236,8 +240,17 @@ def _source_arguments(sub: argparse.ArgumentParser):
 def _training_arguments(sub: argparse.ArgumentParser, *, encoder: str, weights: str):
     sub.add_argument("--survey", help="a curated survey's folder, or a source to curate first")
     _source_arguments(sub)
-    sub.add_argument("--encoder", default=encoder, help="convnext_w<width> or a timm name (%(default)s)")
-    sub.add_argument("--weights", default=weights, help="random, imagenet or a run's key (default: %(default)s)")
+    sub.add_argument(
+        "--encoder",
+        help=f"convnext_w<width>, resnet_w<width> or a timm name (default: that of the weights, else {encoder})",
+    )
+    sub.add_argument(
+        "--weights",
+        default=weights,
+        help="random, imagenet, sky (in this package), a timm tag, hf_hub:OWNER/NAME, a file or folder, or a run's key"
+        " (default: %(default)s)",
+    )
+    sub.set_defaults(usual_encoder=encoder)
     sub.add_argument("--n-train", type=int, help="training galaxies (default: all)")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--examples", type=int, help="galaxies seen in all (default: the recipe's)")
@@ -356,6 +369,17 @@ def _configured(args, default):
     return fill(fill(default, {"recipe": recipe}, "recipe"), parse_settings(args.set), "--set")
 
 
+def _encoder(args) -> str:
+    """The encoder named, else the one that the weights belong to, else the command's usual one."""
+    from gzlib.models import encoder_for
+    from gzlib.training import read_run
+
+    if args.encoder or args.weights == "random":
+        return args.encoder or args.usual_encoder
+    record = read_run(args.weights) if len(args.weights) == 16 and args.weights.isalnum() else None
+    return record["config"]["encoder"] if record else encoder_for(args.weights) or args.usual_encoder
+
+
 def _pretrain(args):
     from gzlib.config import PretrainConfig
     from gzlib.training.distributed import joined
@@ -363,7 +387,7 @@ def _pretrain(args):
     conduct = _conduct(args)
     with joined():
         survey, n_train = _survey(args)
-        config = PretrainConfig(args.encoder, n_train, seed=args.seed, weights=args.weights)
+        config = PretrainConfig(_encoder(args), n_train, seed=args.seed, weights=args.weights)
         _run_and_save(_configured(args, config), survey, args, need_weights=True, **conduct)
 
 
@@ -375,7 +399,7 @@ def _finetune(args):
     with joined():
         survey, n_train = _survey(args, args.label)
         start = {"label": args.label, "seed": args.seed, "weights": args.weights, "mode": args.mode}
-        config = FinetuneConfig(args.task, args.encoder, n_train, **start)
+        config = FinetuneConfig(args.task, _encoder(args), n_train, **start)
         _run_and_save(_configured(args, config), survey, args, need_weights=args.mode == "full", **conduct)
 
 
@@ -447,7 +471,7 @@ def _rerun(args):
 
     conduct = _conduct(args)
     with joined():
-        _tell_run(rerun(args.key, **conduct))
+        _tell_run(rerun(args.key, weights=args.weights, **conduct))
 
 
 def _tell_run(record: dict):
@@ -480,7 +504,7 @@ def _in_store(key: str) -> bool:
 
 def _runs(args):
     from gzlib import paths
-    from gzlib.training import export_runs, find_key, read_run, remove_runs
+    from gzlib.training import export_runs, find_key, read_run, release, remove_runs
 
     store = getattr(args, "store", None)
     _use_store(store)
@@ -491,6 +515,9 @@ def _runs(args):
     if args.action == "rm":
         remove_runs(args.keys)
         print(f"removed from {paths.STORE}: {', '.join(dict.fromkeys(args.keys))}")
+    elif args.action == "release":
+        for file in release([find_key(key) for key in args.keys], args.folder):
+            print(file)
     elif args.action == "show":
         record = read_run(find_key(args.key))
         print(json.dumps(record, indent=1, sort_keys=True))

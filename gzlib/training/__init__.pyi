@@ -12,6 +12,7 @@ from .publish import export as export  # a saved model for timm or as ONNX
 from .publish import push as push  # a saved model on the Hugging Face hub
 from .publish import save_run as save_run  # a finished run as a model's folder
 from .runs import key_of as key_of  # key of the run that a configuration makes
+from .runs import release as release  # encoders of runs as files to share, with cards
 from .runs import rerun as rerun  # make a recorded run again
 from .runs import run as run  # one run, read or made
 from .saved import SavedModel as SavedModel  # images in, predictions out

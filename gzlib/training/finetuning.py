@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gzlib.config import FinetuneConfig, SurveySpec
+from gzlib.config import FinetuneConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.loader import mix, open_loader
 from gzlib.data.schema import Schema, load_schema
@@ -16,9 +16,9 @@ from gzlib.data.sources.cells import MOST_VALUES
 from gzlib.data.sources.columns import PLACEHOLDERS, holds_classes
 from gzlib.data.survey import label_values, labelled, open_survey, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters, refuse_small_pictures
+from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead, concentrations
-from gzlib.models.weights import load_encoder
+from gzlib.models.weights import kind_of, load_encoder
 from gzlib.training import distributed
 from gzlib.training.loop import fit, train_loader
 from gzlib.training.loss import VoteLoss, balanced_accuracy, fraction_error, question_scores
@@ -276,7 +276,10 @@ def _probe(config, task: Task, *, device, **conduct):
     target = task.target
     features = task_features(config, task, device)
     predict, penalty = _fit_task(config, task, features, task.subset)
-    chosen = {"penalty": penalty, "n_params": count_parameters(load_encoder(config.encoder, "random"))}
+    outside = kind_of(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
+    about = {"size": task.data.sizes["y"], "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
+    chosen = {"penalty": penalty, "n_params": count_parameters(encoder)}
     prediction = predict(features[task.test])
     return (concentrations(prediction) if target.kind == "votes" else prediction), chosen, None
 
@@ -312,7 +315,7 @@ def probe_model(config: FinetuneConfig, task: Task, device: torch.device) -> tup
     features = task_features(config, task, device)
     probe, penalty = _fit_task(config, task, features, task.subset)
     torch.manual_seed(mix(config.seed if config.weights == "random" else 0, "weights"))
-    encoder = load_encoder(config.encoder, config.weights)
+    encoder = load_encoder(config.encoder, config.weights, size=task.data.sizes["y"])
     head = _bare_head(task.target, encoder.num_features, probe.mean_label, probe.spread_label, linear=True)
     with torch.no_grad():
         weight, bias = probe.folded()
@@ -352,12 +355,18 @@ def _train_all(config, task: Task, *, device, **conduct):
     val = open_loader(images, labels, held, **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
-    refuse_small_pictures(encoder, images.shape[1])
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights, **about)
     scale = _scale(labels[subset]) if target.kind == "number" else (0.0, 1.0)
     head = _bare_head(target, encoder.num_features, *scale, dropout=recipe.dropout)
-    loss = {"classes": F.cross_entropy, "fraction": F.mse_loss}.get(target.kind)
-    if target.kind == "fraction":
+    loss = F.mse_loss
+    if target.kind != "classes" and (recipe.class_weights or recipe.label_smoothing):
+        raise UserError(
+            f"Recipe: '{config.label}' holds no classes; 'class_weights' and 'label_smoothing' are for classes."
+        )
+    if target.kind == "classes":
+        loss = class_loss(labels[subset[: -len(held)]], target.n_classes, recipe, device=device)
+    elif target.kind == "fraction":
         head.start_at(float(np.clip(labels[subset].mean(), 0.01, 0.99)))
     elif target.kind == "number":
         loss = head.loss
@@ -384,7 +393,28 @@ def _train_all(config, task: Task, *, device, **conduct):
 
 def finetuned_model(config: FinetuneConfig, task: Task, state: dict[str, torch.Tensor]) -> GalaxyModel:
     """The network of a full run with its stored weights."""
-    encoder = load_encoder(config.encoder, "random")
+    encoder = load_encoder(config.encoder, "random", size=task.data.sizes["y"])
     model = GalaxyModel(encoder, _bare_head(task.target, encoder.num_features))
     model.load_state_dict(state)
     return model.eval()
+
+
+def class_loss(labels: np.ndarray, n_classes: int, recipe: Recipe, *, device: torch.device):
+    """The loss of logits (n, n_classes) and classes (n,), the mean over galaxies, with the recipe's extras.
+
+    Parameters
+    ----------
+    labels : (n_train,) int64
+        Of the galaxies trained on. With class weights, each class present among them weighs the same in all.
+    """
+    if not (recipe.class_weights or recipe.label_smoothing):
+        return F.cross_entropy
+    counts = np.bincount(labels, minlength=n_classes)
+    balanced = len(labels) / np.maximum(counts, 1) / np.count_nonzero(counts)
+    weight = torch.from_numpy(balanced if recipe.class_weights else np.ones(n_classes)).float().to(device)
+
+    def loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        each = F.cross_entropy(logits, classes, label_smoothing=recipe.label_smoothing, reduction="none")
+        return (weight[classes] * each).mean()
+
+    return loss

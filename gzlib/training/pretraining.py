@@ -13,7 +13,7 @@ from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.data.schema import Schema, load_schema
 from gzlib.data.survey import open_survey, open_truth, seeded_order, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters, refuse_small_pictures
+from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import DirichletHead, GalaxyModel, JointHead
 from gzlib.models.weights import load_encoder
 from gzlib.training import distributed
@@ -66,8 +66,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     test = open_loader(images, votes, splits["test"], **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
-    refuse_small_pictures(encoder, images.shape[1])
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights, **about)
     head = DirichletHead(encoder.num_features, len(schema.label_cols), dropout=recipe.dropout)
     constant = mean_concentrations(votes[subset], schema)
     head.start_at(constant)

@@ -28,7 +28,8 @@ def survey_features(encoder_name: str, weights: str, folder: Path, seed: int, de
     """
     data = open_survey(folder)
     torch.manual_seed(mix(seed, "weights"))
-    encoder = load_encoder(encoder_name, weights).to(device, memory_format=torch.channels_last).eval()
+    encoder = load_encoder(encoder_name, weights, size=data.images.shape[1])
+    encoder = encoder.to(device, memory_format=torch.channels_last).eval()
     galaxies = data.sizes["galaxy"]
     loader = open_loader(data.images.values, np.zeros(galaxies), np.arange(galaxies), batch_size=256, device=device)
     with torch.no_grad():

@@ -169,7 +169,7 @@ def _pretrained(config: RunConfig, survey: SurveySpec, record: dict) -> _Parts:
     data = open_survey(folder)
     target, split = task_target(data, VOTES), data.split.values
     rows = {name: np.flatnonzero((split == name) & target.known) for name in ("val", "test")}
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, size=data.sizes["y"])
     network = GalaxyModel(encoder, DirichletHead(encoder.num_features, target.values.shape[1]))
     network.load_state_dict(read_weights(run_weights(record["key"])))
     task = Task(folder, data, target, training_subset(data, config.n_train, seed=config.seed), rows["test"])
@@ -207,7 +207,8 @@ def _training(config: RunConfig, survey: SurveySpec, record: dict, task: Task) -
 
 def _write(model: SavedModel, page: str, out: Path):
     """Put the model's folder in its place; whole, or not at all."""
-    state = {name: value.detach().cpu() for name, value in model.network.state_dict().items()}
+    kept = {"encoder.mean", "encoder.std"}  # they stand in the configuration
+    state = {k: value.detach().cpu() for k, value in model.network.state_dict().items() if k not in kept}
     with _fresh(out) as name:
         fresh = Path(name) / out.name
         fresh.mkdir()
@@ -279,7 +280,10 @@ def _export_timm(model: SavedModel, folder: Path) -> str:
         raise UserError(f"Encoder '{config.encoder}' has no single linear classifier; export it with --format onnx.")
     made.load_state_dict(own | {heads[0]: bias, heads[1]: weight})
     made.pretrained_cfg |= {"mean": config.image.mean, "std": config.image.std, "crop_pct": 1.0}
-    made.pretrained_cfg |= {"input_size": (3, config.image.size, config.image.size), "interpolation": "lanczos"}
+    side = config.image.size + model.network.encoder.margin
+    made.pretrained_cfg |= {"input_size": (3, side, side), "interpolation": "lanczos"}
+    if side != config.image.size:
+        meaning += f" Images of {config.image.size} px get black margins to {side} px, before mean and deviation."
     labels = config.head.classes if config.head.kind == "classes" else _answers(model)
     extra = {"label_names": labels, "gzlib": {"outputs": meaning, "calibration": config.calibration.model_dump()}}
     save_for_hf(made, str(folder), model_config=extra, safe_serialization=True)

@@ -20,7 +20,7 @@ from gzlib.data.schema import Schema, schema_from_records
 from gzlib.errors import UserError
 from gzlib.files import read_checked
 from gzlib.identity import content_hash, file_hash
-from gzlib.models.encoders import Encoder, build_encoder, refuse_small_pictures
+from gzlib.models.encoders import Encoder, build_encoder
 from gzlib.models.heads import LEVELS, ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead
 from gzlib.models.weights import read_weights
 from gzlib.training.distributed import choose_device
@@ -169,7 +169,6 @@ def load_model(folder, *, device: str = "auto") -> "SavedModel":
         raise UserError(f"Model '{folder}' can't be used: {error}") from None
     _refuse_misfit(network, state, f"'{folder / WEIGHTS}'", config.encoder)
     network.load_state_dict(state)
-    refuse_small_pictures(network.encoder, config.image.size)
     return SavedModel(network, config, device=device, folder=folder)
 
 
@@ -189,7 +188,7 @@ def _download(repository: str) -> Path:
 
 def bare_network(config: ModelConfig) -> GalaxyModel:
     """The network that a configuration describes, with random weights."""
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, size=config.image.size)
     for name in ("mean", "std"):
         getattr(encoder, name).copy_(torch.tensor(getattr(config.image, name)).view(1, 3, 1, 1))
     head, n = config.head, encoder.num_features
