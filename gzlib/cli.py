@@ -388,7 +388,8 @@ def _pretrain(args):
     with joined():
         survey, n_train = _survey(args)
         config = PretrainConfig(_encoder(args), n_train, seed=args.seed, weights=args.weights)
-        _run_and_save(_configured(args, config), survey, args, need_weights=True, **conduct)
+        made = _made(_configured(args, config), survey, args, need_weights=True, **conduct)
+    _save(made, args)
 
 
 def _finetune(args):
@@ -400,23 +401,31 @@ def _finetune(args):
         survey, n_train = _survey(args, args.label)
         start = {"label": args.label, "seed": args.seed, "weights": args.weights, "mode": args.mode}
         config = FinetuneConfig(args.task, _encoder(args), n_train, **start)
-        _run_and_save(_configured(args, config), survey, args, need_weights=args.mode == "full", **conduct)
+        made = _made(_configured(args, config), survey, args, need_weights=args.mode == "full", **conduct)
+    _save(made, args)
 
 
-def _run_and_save(config, survey, args, **conduct):
-    """Make the run; tell what came of it; save its model where ``--out`` asks for that."""
+def _made(config, survey, args, **conduct) -> tuple | None:
+    """Make the run and tell what came of it; configuration, survey and record, in the first process alone."""
     from gzlib.training import run
     from gzlib.training.distributed import is_main
 
     if args.out:
-        from gzlib.training.publish import check_out, save_run
+        from gzlib.training.publish import check_out
 
         check_out(args.out)
     record = run(config, survey, **conduct)
     _tell_run(record)
-    if args.out and is_main():
+    return (config, survey, record) if is_main() else None
+
+
+def _save(made: tuple | None, args):
+    """Save the run's model where ``--out`` asks for that."""
+    if args.out and made:
+        from gzlib.training.publish import save_run
+
         tell = {"report": _tell, "unit": getattr(args, "unit", ""), "device": args.device}
-        model = save_run(config, survey, record, args.out, **tell)
+        model = save_run(*made, args.out, **tell)
         print(f"{args.out}: {model!r}, calibrated on {model.config.calibration.n:,} galaxies")
 
 

@@ -169,7 +169,9 @@ def _shown_metrics(model: "SavedModel", escaped=words) -> list[tuple[str, str]]:
     )
     names = {"error": what, "baseline_error": baseline, "balanced_accuracy": "balanced accuracy"}
     names |= {"auc": "area under the curve", "loss": "loss", "calibration_error": "expected calibration error"}
-    shown = [(name, f"{m[key]:.4g}{unit if 'error' in key else ''}") for key, name in names.items() if m.get(key)]
+    shown = [
+        (name, f"{m[key]:.4g}{unit if 'error' in key else ''}") for key, name in names.items() if m.get(key) is not None
+    ]
     for key, value in m.get("coverage", {}).items():
         if isinstance(value, float):
             shown.append((f"coverage of {key} % intervals", f"{100 * value:.1f} %"))

@@ -23,7 +23,7 @@ from gzlib.training.loss import (
     question_scores,
     vote_coverage,
 )
-from gzlib.training.saved import CalibrationShape, HeadShape, SavedModel
+from gzlib.training.saved import TREE, CalibrationShape, HeadShape, SavedModel
 
 PART = 1024  # galaxies at a time
 
@@ -172,7 +172,9 @@ def own_spec(model: SavedModel, source: str) -> SurveySpec:
     """How to curate a source as the model's own survey was."""
     trained = model.config.training.get("survey", {})
     named = {name: trained[name] for name in ("split", "schema", "aspect", "match_radius") if trained.get(name)}
-    if is_survey_source(source) or not open_source(source).has_published_split:
+    if model.folder is not None and (model.folder / TREE).is_file():
+        named["schema"] = str(model.folder / TREE)
+    if is_survey_source(source) or not open_source(source, schema=named.get("schema")).has_published_split:
         named.pop("split", None)
     return SurveySpec(source, size=model.config.image.size, **named)
 

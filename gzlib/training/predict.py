@@ -270,6 +270,8 @@ def write_table(
     NotWritten
         If the operating system refuses; what was computed stays, and the same command resumes.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit={limit} leaves no galaxies; give a number above 0, or leave it out for all.")
     out = _output_file(out, force)
     aspect = aspect or model.config.image.aspect
     galaxies = galaxies_of(source, model.config.image.size, limit)

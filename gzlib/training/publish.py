@@ -15,6 +15,7 @@ import torch
 from gzlib import paths
 from gzlib.config import FinetuneConfig, RunConfig, SurveySpec, config_dict, kind_of
 from gzlib.data.curation import make_survey
+from gzlib.data.schema import is_tree_file
 from gzlib.data.sources.registry import has_prefix, split_text
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
@@ -40,6 +41,7 @@ from gzlib.training.saved import (
     CONFIG,
     FORMAT,
     PAGE,
+    TREE,
     WEIGHTS,
     CalibrationShape,
     HeadShape,
@@ -149,7 +151,7 @@ def save_run(
     if own is not None and abs(own - measured["error"]) > 1e-4 * max(own, 1e-3):
         report(f"The saved model's test error is {measured['error']:.6g}, the run's {own:.6g}: other precision.")
     page = figure_page(model, outputs, truth, images[task.test], task.data.id_str.values[task.test].tolist())
-    _write(model, page, out)
+    _write(model, page, out, own_tree=head.kind == "votes" and is_tree_file(task.data.attrs["schema"]))
     return model
 
 
@@ -187,7 +189,7 @@ def _head(target: Target, label: str, unit: str, linear: bool) -> HeadShape:
 
 def _training(config: RunConfig, survey: SurveySpec, record: dict, task: Task) -> dict[str, Any]:
     """How the model came about, without the folders of whoever made it."""
-    known = config_dict(config)
+    known = config_dict(config) | {"weights": record["config"]["weights"]}  # by content, where they came from a file
     shown = [part if has_prefix(part) else Path(part).name for part in split_text(survey.source)]
     spec = {name: getattr(survey, name) for name in ("split", "aspect", "match_radius") if getattr(survey, name)}
     if survey.schema and not survey.schema.endswith(".json"):
@@ -205,7 +207,7 @@ def _training(config: RunConfig, survey: SurveySpec, record: dict, task: Task) -
     }
 
 
-def _write(model: SavedModel, page: str, out: Path):
+def _write(model: SavedModel, page: str, out: Path, *, own_tree: bool):
     """Put the model's folder in its place; whole, or not at all."""
     kept = {"encoder.mean", "encoder.std"}  # they stand in the configuration
     state = {k: value.detach().cpu() for k, value in model.network.state_dict().items() if k not in kept}
@@ -215,6 +217,8 @@ def _write(model: SavedModel, page: str, out: Path):
         write_weights(fresh / WEIGHTS, state)
         content = json.loads(model.config.model_dump_json(by_alias=True))
         replace_file(fresh / CONFIG, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        if own_tree:
+            replace_file(fresh / TREE, json.dumps(model.config.head.tree, indent=1) + "\n")
         read_config(fresh)  # what could not be read again is not left behind
         replace_file(fresh / CARD, model_card(model))
         replace_file(fresh / PAGE, page)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the folder; raised when an older version could misread a newer one
 WEIGHTS, CONFIG, CARD, PAGE = "model.safetensors", "config.json", "README.md", "figures.html"
+TREE = "tree.json"  # somebody's own decision tree, as curation reads it
 BATCH = 256  # images that go through the network together
 SHOWN_LEVELS = ("50", "95")  # of the intervals in tables
 HUB = re.compile(r"hf[_-]hub:([\w.-]+/[\w.-]+)")

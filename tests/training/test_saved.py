@@ -74,7 +74,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("STORE", "BOOK_RUNS", "SURVEYS"):
             patch.setattr(paths, name, folder / name.lower())
-        patch.setattr("gzlib.training.probes.PENALTIES", (0.01, 1.0))  # of votes, one takes a second
+        patch.setattr("gzlib.training.probes.PENALTIES", (1.0,))  # of votes, one takes a second
         patch.setattr("gzlib.training.probes.FOLDS", 2)
         yield folder
 
@@ -326,6 +326,31 @@ def test_pretraining_is_saved_as_a_model_of_votes(place, tmp_path):
     assert "bar-gz2_yes_fraction_high95" in found
 
 
+def test_an_own_decision_tree_goes_with_the_model(place, tmp_path, capsys):
+    n, rng = 40, np.random.default_rng(1)
+    tree = [
+        {"question": "shell", "answers": ["_yes", "_no"], "asked_after": None},
+        {"question": "side", "answers": ["_left", "_right", "_both"], "asked_after": "shell_yes"},
+    ]
+    (tmp_path / "mine.json").write_text(json.dumps(tree))
+    yes = rng.integers(2, 20, n)
+    files = sorted((place / "in" / "images").glob("*.png"))[:n]
+    columns = {"id_str": [f.stem for f in files], "file_loc": [str(f) for f in files]}
+    columns |= {"shell_yes": yes, "shell_no": 20 - yes, "side_left": yes // 2, "side_right": yes - yes // 2 - 1}
+    columns |= {"side_both": 1, "split": ["test" if i % 3 == 0 else "train" for i in range(n)]}
+    pd.DataFrame(columns).to_csv(tmp_path / "catalog.csv", index=False)
+    command = ["finetune", "--survey", str(tmp_path / "catalog.csv"), "--schema", str(tmp_path / "mine.json")]
+    command += ["--size", "32", "--split", "published", "--label", "votes", "--encoder", "resnet_w4"]
+    assert main([*command, "--weights", "random", "--out", str(tmp_path / "model")]) == 0
+    (tmp_path / "mine.json").unlink()
+    found = load_model(tmp_path / "model").predict(str(tmp_path / "catalog.csv"))
+    np.testing.assert_allclose(found.side_asked, found.shell_yes_fraction)
+    assert "side_both_fraction_high95" in found and "<" not in found.columns
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "model"), str(tmp_path / "catalog.csv")]) == 0
+    assert "14 galaxies (test)" in capsys.readouterr().out
+
+
 def changed(folder, change, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -384,7 +409,14 @@ def test_a_folder_with_somebodys_file_is_refused_before_training(place, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("label", "mode"), [("morph", "linear"), ("morph", "full"), ("mag", "linear"), ("part", "full"), ("votes", "full")]
+    ("label", "mode"),
+    [
+        ("morph", "linear"),
+        ("mag", "linear"),
+        ("votes", "full"),
+        pytest.param("part", "full", marks=pytest.mark.long),
+        pytest.param("morph", "full", marks=pytest.mark.long),
+    ],
 )
 def test_timm_loads_an_export_bit_for_bit(place, tmp_path, label, mode):
     config = FinetuneConfig("t", "resnet10t", 36, label=label, mode=mode, recipe=SHORT)
