@@ -9,6 +9,7 @@ seeds are small valid files.
 
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import atheris
@@ -71,10 +72,8 @@ def main():
         (corpus / f"seed{i}").write_bytes(content)
 
     def one(content: bytes):
-        try:
+        with suppress(UserError):
             TARGETS[name](content)
-        except UserError:
-            pass
 
     arguments = [a for a in sys.argv if a != str(corpus)]
     atheris.Setup([*arguments, str(corpus)], one)

@@ -71,7 +71,7 @@ def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: b
     if what not in available():
         raise UserError(f"There is no benchmark '{what}'; there are {', '.join(available())}.")
     measure = runpy.run_path(str(BENCHMARKS / f"{what}.py"), run_name=f"benchmarks.{what}")["rows"]
-    results = measure(csv) if "csv" in inspect.signature(measure).parameters else measure()
+    results = list(measure(csv) if "csv" in inspect.signature(measure).parameters else measure())
     for result in results:
         print(json.dumps(result) if as_json else _line(result), flush=True)
     if store:

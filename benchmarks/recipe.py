@@ -5,8 +5,8 @@
     python benchmarks/recipe.py convergence         half and twice of what ends a run, half and twice the learning rate
     python benchmarks/recipe.py atlas               many recipes on one small encoder
 
-All but the first keep their rows as they go, in ``data/benchmarks/recipe-NAME.json``; what is there is not made again, so
-that a comparison that was cut off goes on. ``--only TEXT`` restricts them to cells whose title contains the text.
+All but the first keep their rows as they go, in ``data/benchmarks/recipe-NAME.json``; what is there is not made again,
+so that a comparison that was cut off goes on. ``--only TEXT`` restricts them to cells whose title contains the text.
 """
 
 import argparse

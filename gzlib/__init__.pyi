@@ -39,11 +39,13 @@ from .models import load_encoder as load_encoder  # an encoder with the weights 
 from .sky import simulate as simulate  # simulated galaxies of a campaign
 from .trace import publish as publish  # in a chapter: make a number available to the prose
 from .training import key_of as key_of  # key of the run that a configuration makes
+from .training import load_model as load_model  # a saved model: images in, predictions out
 from .training import load_runs as load_runs  # metrics of runs as labelled arrays
 from .training import per_galaxy as per_galaxy  # a run's loss or outcome for each test galaxy
 from .training import read_run as read_run  # the record of a finished run
 from .training import rerun as rerun  # make a recorded run again
 from .training import run as run  # one run, read or made
+from .training import save_run as save_run  # a finished run as a model's folder
 from .training import sweep as sweep  # many runs, those that are missing made
 
 __version__: str

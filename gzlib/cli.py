@@ -121,15 +121,46 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("pretrain", "train an encoder on a survey's votes")
     _training_arguments(sub, encoder="convnext_w10", weights="random")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="save the model there, for 'predict' and others")
 
     sub = command("finetune", "train an encoder on a task's labels")
     sub.add_argument("--task", default="task", help="a name for the task")
-    sub.add_argument("--label", default="label", help="column that is predicted (default: %(default)s)")
+    sub.add_argument("--label", default="label", help="column that is predicted, or 'votes' (default: %(default)s)")
     sub.add_argument("--mode", choices=("linear", "full"), default="linear", help="linear probe, or all weights")
     _training_arguments(sub, encoder="tf_efficientnet_lite0", weights="imagenet")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="save the model there, for 'predict' and others")
+    sub.add_argument("--unit", default="", help="of a number that is predicted, such as mag; for the saved model")
+
+    for name, does in (("predict", "predictions of a saved model"), ("embed", "features of a saved model's encoder")):
+        sub = command(name, f"{does} for every galaxy of a source, in a file")
+        _model_arguments(sub)
+        sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file .csv or .parquet")
+        sub.add_argument("--aspect", choices=("pad", "crop"), help="of images that are not square (as in training)")
+        sub.add_argument("--limit", type=int, help="predict for at most so many galaxies")
+        sub.add_argument("--force", action="store_true", help="replace a file that is there")
+
+    sub = command("evaluate", "score a saved model on galaxies with labels")
+    _model_arguments(sub)
+    sub.add_argument("--label", help="column of the labels (default: the model's)")
+    sub.add_argument("--part", choices=("all", "train", "val", "test"), help="(default: test of its survey, else all)")
+    sub.add_argument("--split", choices=SPLIT_MODES, help=SPLIT_HELP)
+    sub.add_argument("--schema", help="decision tree of the votes, or a JSON file with one")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="all scores, as JSON")
+
+    sub = command("export", "write a saved model for timm or as ONNX")
+    sub.add_argument("model", help="a saved model's folder")
+    sub.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    sub.add_argument("--format", choices=("timm", "onnx"), default="timm", help="(default: %(default)s)")
+
+    sub = command("push", "upload a saved model to the Hugging Face hub")
+    sub.add_argument("model", help="a saved model's folder")
+    sub.add_argument("repository", help="OWNER/NAME")
+    sub.add_argument("--private", action="store_true")
+    sub.add_argument("--figures", action="store_true", help="with the page of figures, which shows images of galaxies")
 
     sub = command("rerun", "make a recorded run and its weights again")
     sub.add_argument("key", help="of the run, in the store or among the book's runs")
+    sub.add_argument("--weights", metavar="FILE", help="the local file of weights that the run started from, if it did")
     _conduct_arguments(sub)
 
     which = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)  # before the action or after
@@ -148,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("-q", "--quiet", action="store_true", help="keys alone")
     showing = actions.add_parser("show", parents=[which], help="the record of one run, as JSON")
     showing.add_argument("key", help="or the first digits of it")
+    releasing = actions.add_parser("release", parents=[which], help="write encoders as files to share, with cards")
+    releasing.add_argument("folder", type=Path, help="where the weights and their cards are written")
+    releasing.add_argument("keys", nargs="+", metavar="KEY", help="of pretraining runs whose weights are here")
     removing = actions.add_parser("rm", parents=[which], help="delete runs with their weights")
     removing.add_argument("keys", nargs="+", metavar="KEY")
 
@@ -226,8 +260,17 @@ def _source_arguments(sub: argparse.ArgumentParser):
 def _training_arguments(sub: argparse.ArgumentParser, *, encoder: str, weights: str):
     sub.add_argument("--survey", help="a curated survey's folder, or a source to curate first")
     _source_arguments(sub)
-    sub.add_argument("--encoder", default=encoder, help="convnext_w<width> or a timm name (%(default)s)")
-    sub.add_argument("--weights", default=weights, help="random, imagenet or a run's key (default: %(default)s)")
+    sub.add_argument(
+        "--encoder",
+        help=f"convnext_w<width>, resnet_w<width> or a timm name (default: that of the weights, else {encoder})",
+    )
+    sub.add_argument(
+        "--weights",
+        default=weights,
+        help="random, imagenet, sky (in this package), a timm tag, hf_hub:OWNER/NAME, a file or folder, or a run's key"
+        " (default: %(default)s)",
+    )
+    sub.set_defaults(usual_encoder=encoder)
     sub.add_argument("--n-train", type=int, help="training galaxies (default: all)")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--examples", type=int, help="galaxies seen in all (default: the recipe's)")
@@ -241,6 +284,12 @@ def _training_arguments(sub: argparse.ArgumentParser, *, encoder: str, weights: 
         help="any other setting, such as recipe.weight_decay=0.1 or recipe.augment.flip=false; repeatable",
     )
     _conduct_arguments(sub)
+
+
+def _model_arguments(sub: argparse.ArgumentParser):
+    sub.add_argument("model", help="a saved model's folder, or hf_hub:OWNER/NAME")
+    sub.add_argument("source", help="a folder of images, a catalogue, parquet, a curated survey, or another source")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
 
 
 def _conduct_arguments(sub: argparse.ArgumentParser):
@@ -340,29 +389,109 @@ def _configured(args, default):
     return fill(fill(default, {"recipe": recipe}, "recipe"), parse_settings(args.set), "--set")
 
 
+def _encoder(args) -> str:
+    """The encoder named, else the one that the weights belong to, else the command's usual one."""
+    from gzlib.models import encoder_for
+    from gzlib.training import read_run
+
+    if args.encoder or args.weights == "random":
+        return args.encoder or args.usual_encoder
+    record = read_run(args.weights) if len(args.weights) == 16 and args.weights.isalnum() else None
+    return record["config"]["encoder"] if record else encoder_for(args.weights) or args.usual_encoder
+
+
 def _pretrain(args):
     from gzlib.config import PretrainConfig
-    from gzlib.training import run
     from gzlib.training.distributed import joined
 
     conduct = _conduct(args)
     with joined():
         survey, n_train = _survey(args)
-        config = PretrainConfig(args.encoder, n_train, seed=args.seed, weights=args.weights)
-        _tell_run(run(_configured(args, config), survey, need_weights=True, **conduct))
+        config = PretrainConfig(_encoder(args), n_train, seed=args.seed, weights=args.weights)
+        made = _made(_configured(args, config), survey, args, need_weights=True, **conduct)
+    _save(made, args)
 
 
 def _finetune(args):
     from gzlib.config import FinetuneConfig
-    from gzlib.training import run
     from gzlib.training.distributed import joined
 
     conduct = _conduct(args)
     with joined():
         survey, n_train = _survey(args, args.label)
         start = {"label": args.label, "seed": args.seed, "weights": args.weights, "mode": args.mode}
-        config = FinetuneConfig(args.task, args.encoder, n_train, **start)
-        _tell_run(run(_configured(args, config), survey, need_weights=args.mode == "full", **conduct))
+        config = FinetuneConfig(args.task, _encoder(args), n_train, **start)
+        made = _made(_configured(args, config), survey, args, need_weights=args.mode == "full", **conduct)
+    _save(made, args)
+
+
+def _made(config, survey, args, **conduct) -> tuple | None:
+    """Make the run and tell what came of it; configuration, survey and record, in the first process alone."""
+    from gzlib.training import run
+    from gzlib.training.distributed import is_main
+
+    if args.out:
+        from gzlib.training.publish import check_out
+
+        check_out(args.out)
+    record = run(config, survey, **conduct)
+    _tell_run(record)
+    return (config, survey, record) if is_main() else None
+
+
+def _save(made: tuple | None, args):
+    """Save the run's model where ``--out`` asks for that."""
+    if args.out and made:
+        from gzlib.training.publish import save_run
+
+        tell = {"report": _tell, "unit": getattr(args, "unit", ""), "device": args.device}
+        model = save_run(*made, args.out, **tell)
+        print(f"{args.out}: {model!r}, calibrated on {model.config.calibration.n:,} galaxies")
+
+
+def _predict(args):
+    from gzlib.training import load_model
+    from gzlib.training.predict import write_table
+
+    how = {name: getattr(args, name) for name in ("aspect", "limit", "force")}
+    done = write_table(load_model(args.model, device=args.device), args.source, args.out, what=args.command, **how)
+    for id_str, problem in done["problems"][:10]:
+        _tell(f"not used: {id_str}: {problem}")
+    lost = f", {len(done['problems']):,} of them without a usable image (column 'problem')" if done["problems"] else ""
+    print(f"{args.out}: {done['galaxies']:,} galaxies{lost}")
+
+
+_embed = _predict
+
+
+def _evaluate(args):
+    from dataclasses import replace
+
+    from gzlib.training import load_model
+    from gzlib.training.evaluation import evaluate, own_spec, told
+
+    model = load_model(args.model, device=args.device)
+    spec = own_spec(model, args.source)
+    spec = replace(spec, **{name: value for name in ("split", "schema") if (value := getattr(args, name))})
+    found = evaluate(model, args.source, label=args.label, part=args.part, spec=spec, progress=True)
+    print("\n".join(told(found)))
+    if args.out:
+        from gzlib.files import replace_file
+
+        replace_file(args.out, json.dumps(found, indent=1) + "\n")
+
+
+def _export(args):
+    from gzlib.training import load_model
+    from gzlib.training.publish import export
+
+    print(export(load_model(args.model, device="cpu"), args.out, form=args.format))
+
+
+def _push(args):
+    from gzlib.training.publish import push
+
+    print(push(args.model, args.repository, private=args.private, figures=args.figures))
 
 
 def _rerun(args):
@@ -371,7 +500,7 @@ def _rerun(args):
 
     conduct = _conduct(args)
     with joined():
-        _tell_run(rerun(args.key, **conduct))
+        _tell_run(rerun(args.key, weights=args.weights, **conduct))
 
 
 def _tell_run(record: dict):
@@ -382,7 +511,14 @@ def _tell_run(record: dict):
         found = f"test loss {m['loss']:.4f} +- {m['loss_se'] or 0:.4f} (mean answers: {m['baseline']:.4f})"
     else:
         what = "test error" if m["n_classes"] else "test error (root mean square)"
-        found = f"{what} {m['error']:.4f}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
+        beside = []
+        if m.get("baseline_error") is not None:  # an earlier version's runs have none
+            always = "commonest class" if m["n_classes"] else "mean of the training labels"
+            beside.append(f"{always}: {m['baseline_error']:.4f}")
+        if m.get("balanced_accuracy") is not None:
+            beside.append(f"balanced accuracy: {m['balanced_accuracy']:.4f}")
+        said = f" ({', '.join(beside)})" if beside else ""
+        found = f"{what} {m['error']:.4f}{said}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
     if is_main():
         print(
             f"run {record['key']}: {found}{'' if _in_store(record['key']) else ' (from the book: gzlib runs --book)'}"
@@ -397,7 +533,7 @@ def _in_store(key: str) -> bool:
 
 def _runs(args):
     from gzlib import paths
-    from gzlib.training import export_runs, find_key, read_run, remove_runs
+    from gzlib.training import export_runs, find_key, read_run, release, remove_runs
 
     store = getattr(args, "store", None)
     _use_store(store)
@@ -408,6 +544,9 @@ def _runs(args):
     if args.action == "rm":
         remove_runs(args.keys)
         print(f"removed from {paths.STORE}: {', '.join(dict.fromkeys(args.keys))}")
+    elif args.action == "release":
+        for file in release([find_key(key) for key in args.keys], args.folder):
+            print(file)
     elif args.action == "show":
         record = read_run(find_key(args.key))
         print(json.dumps(record, indent=1, sort_keys=True))

@@ -135,6 +135,7 @@ def check_number(where: str, name: str, value, least: float, most: float, *, who
         raise UserError(f"{where}: '{name}' must be {bounds}, not {value}.")
 
 
+EXTRAS = ("class_weights", "label_smoothing", "mixup", "gradient_checkpointing")  # of recipes, off unless asked for
 TINY = 1e-12
 # Beyond these nothing trains; they keep slips of the keyboard, infinities and NaN out.
 RECIPE_BOUNDS = (
@@ -144,7 +145,8 @@ RECIPE_BOUNDS = (
     ("patience", 0, 10**5),
     ("learning_rate", TINY, 100.0),
     ("weight_decay", 0.0, 10.0),
-    ("warmup drop_path dropout", 0.0, 1.0),
+    ("warmup drop_path dropout label_smoothing", 0.0, 1.0),
+    ("mixup", 0.0, 100.0),
     ("clip", TINY, 1e6),
     ("layer_decay", TINY, 1.0),
     ("epochs average", 0.0, 1e6),
@@ -203,6 +205,16 @@ class Recipe:
     precision : {"auto", "float32", "bfloat16"}
         Of the network in training and test; heads and losses stay in float32. ``auto`` is bfloat16 on GPUs that have
         it and float32 elsewhere.
+    class_weights : bool
+        Of finetuning on classes: a galaxy counts in the inverse of its class's frequency among the training labels.
+    label_smoothing : float
+        Of finetuning on classes: so much of each label is shared out among all classes.
+    mixup : float
+        Each galaxy is shown blended with another of its batch, and the loss with it (Zhang et al. 2018,
+        arXiv:1710.09412); the share is drawn from a Beta distribution with both parameters of this value. 0 for none.
+    gradient_checkpointing : bool
+        Compute activations again on the way back instead of keeping them: about a third slower, in much less memory.
+        Gradients are the same; batch norms take each batch into their running statistics twice.
     """
 
     examples: int = 60_000
@@ -226,12 +238,19 @@ class Recipe:
     warmup_examples: int = 0
     watch: int = 0
     precision: str = "auto"
+    class_weights: bool = False
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    gradient_checkpointing: bool = False
 
     def __post_init__(self):
+        for name in ("class_weights", "gradient_checkpointing"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"Recipe: '{name}' must be true or false, not {getattr(self, name)!r}.")
         for names, least, most in RECIPE_BOUNDS:
             for name in names.split():
                 check_number("Recipe", name, getattr(self, name), least, most, whole=name in RECIPE_COUNTS)
-        for name in ("drop_path", "dropout"):
+        for name in ("drop_path", "dropout", "label_smoothing"):
             if getattr(self, name) == 1:
                 raise UserError(f"Recipe: '{name}' must be below 1, else nothing is left to learn from.")
         if self.optimizer not in OPTIMIZERS:
@@ -295,7 +314,7 @@ class PretrainConfig:
     n_train : int
         Training galaxies; with one seed, each training set contains the smaller ones.
     weights : str
-        ``random``, ``imagenet`` or the key of a pretraining run.
+        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
     """
 
     encoder: str
@@ -307,6 +326,10 @@ class PretrainConfig:
 
     def __post_init__(self):
         check_run(self)
+        if self.recipe.class_weights or self.recipe.label_smoothing:
+            raise UserError(
+                "Recipe: 'class_weights' and 'label_smoothing' are for finetuning on classes, not for votes."
+            )
 
 
 @dataclass(frozen=True)
@@ -320,7 +343,7 @@ class FinetuneConfig:
     label : str
         Column of the survey that is predicted.
     weights : str
-        ``random``, ``imagenet`` or the key of a pretraining run.
+        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
     mode : {"linear", "full"}
         A linear probe on the frozen encoder's features, or all weights.
     """
@@ -338,6 +361,8 @@ class FinetuneConfig:
         check_run(self)
         if self.mode not in ("linear", "full"):
             raise UserError(f"Finetuning mode '{self.mode}' is unknown; use 'linear' or 'full'.")
+        if self.mode == "linear" and (extras := [name for name in EXTRAS if getattr(self.recipe, name)]):
+            raise UserError(f"Recipe: '{extras[0]}' is for mode 'full'; a linear probe is not trained by steps.")
 
 
 def check_run(config: "RunConfig"):

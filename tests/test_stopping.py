@@ -85,6 +85,16 @@ PHASES = {
         'main("curate", "sim:200000", "--size", "64", "--out", "survey")',
         False,
     ),
+    "predict": (
+        "import os, gzlib.training.predict as p; from gzlib.cli import main as command\n"
+        "place = os.environ['GZLIB_SURVEYS']; model = os.path.join(place, 'a-model')\n"
+        "if not os.path.exists(model):\n"
+        "    small = ['--size', '32', '--encoder', 'resnet_w4', '--examples', '64', '--set', 'recipe.evaluations=1']\n"
+        "    command(['pretrain', '--survey', 'sim:gz2:160', *small, '--store', place + '/runs', '--out', model])\n"
+        "p._part_table = slow(p._part_table)\n"
+        'main("predict", model, "sim:gz2:160", "--out", "pages/p.csv")',
+        False,
+    ),
     "rendering": (
         "import gzlib.book.html.pandoc as p; p.html = slow(p.html)\nmain('preview', '--out', 'pages')",
         False,
@@ -132,8 +142,8 @@ def test_a_signal_is_heard_in_every_phase(tmp_path, project, surveys, phase, num
     found = list((tmp_path / "runs").glob("*/checkpoint.pt"))
     assert len(found) == has_checkpoint and all(SEAL in file.read_bytes() for file in found)
     assert not list(tmp_path.rglob("run.json")) and not list(tmp_path.rglob(".lock"))
-    assert not (tmp_path / "survey").exists() and not (tmp_path / "pages").exists()
-    assert not list(tmp_path.glob(".pages.tmp-*"))
+    assert not (tmp_path / "survey").exists() and (phase == "predict" or not (tmp_path / "pages").exists())
+    assert not list(tmp_path.glob(".pages.tmp-*")) and not list(tmp_path.rglob("p.csv"))
 
 
 def prepare(project, phase):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gzlib import paths
-from gzlib.book import variables
+from gzlib.book import chapters as files
 from gzlib.book.chapters import (
     book_config,
     book_inputs,
@@ -30,7 +30,6 @@ from gzlib.book.chapters import (
 from gzlib.book.execute import execute, labelled, normalise, refusals
 from gzlib.book.fingerprint import fingerprint
 from gzlib.book.html.pages import PAGES, preview
-from gzlib.book.variables import write_results
 from gzlib.config import PRESETS
 from gzlib.errors import UserError
 from gzlib.files import check_replaceable, checked_name, mark_folder, marked, remove_folder, replace_file
@@ -135,7 +134,7 @@ def _selected(chapters, only):
         return chapters
     chosen = []
     for word in [only] if isinstance(only, str) else only:
-        found = [c for c in chapters if c.stem.startswith(str(word)) or variables.chapter_name(c.stem) == word]
+        found = [c for c in chapters if c.stem.startswith(str(word)) or files.chapter_name(c.stem) == word]
         if not found:
             raise UserError(f"No chapter is called {word}; the chapters are {', '.join(c.stem for c in chapters)}.")
         chosen += found
@@ -192,7 +191,7 @@ def _experiment(project, notebooks, overrides, name, force, say):
             raise UserError("; ".join(problems) + ".")
         write_notebook(executed, folder / page.path)
         built.ran.append(page.stem)
-    variables.write(_experiment_variables(project, folder), folder)
+    files.write_variables(_experiment_variables(project, folder), folder)
     made = [page.path for page in book_inputs(project) if page.is_notebook and (folder / page.path).is_file()]
     preview(project, folder / "book", experiment=folder, only=made)
     built.page = (folder / "book" / next(iter(notebooks)).path).with_suffix(".html")
@@ -216,13 +215,13 @@ def _experiment_folder(project, overrides, name, force):
 
 def _experiment_variables(project, folder):
     """Numbers for an experiment's pages: those of the chapters that it ran, at any time, and of no other study."""
-    published, shown = variables.load(project), {}
+    published, shown = files.load_variables(project), {}
     for page in book_inputs(project):
         if not page.is_notebook:
             continue
-        own, name = folder / page.path, variables.chapter_name(page.stem)
+        own, name = folder / page.path, files.chapter_name(page.stem)
         if own.is_file():
-            shown |= variables.collect({page.stem: read_notebook(own)})
+            shown |= files.collect_variables({page.stem: read_notebook(own)})
         else:
             shown[name] = dict.fromkeys(published.get(name, {}), NOT_HERE)
     return {name: values for name, values in shown.items() if values}
@@ -267,14 +266,14 @@ def _refuse_bare_figures(notebook, page):
 def _finish_variables(project, pages, built):
     """Collect what all chapters published, and hold the prose to it: of the whole book, or of what was built."""
     notebooks = {page: read_notebook(project / page.path) for page in pages if page.is_notebook}
-    published = variables.collect({page.stem: notebook for page, notebook in notebooks.items()})
-    variables.write(published, project)
+    published = files.collect_variables({page.stem: notebook for page, notebook in notebooks.items()})
+    files.write_variables(published, project)
     whole = all(page in built for page in notebooks)
     prose = {page.path: markdown_of(notebook) for page, notebook in notebooks.items() if whole or page in built}
     if whole:
         prose |= {p.path: (project / p.path).read_text(encoding="utf-8") for p in pages if not p.is_notebook}
-    variables.refuse_unknown(prose, published)
-    write_results(project, {page.stem: notebook for page, notebook in notebooks.items()}, published)
+    files.refuse_unknown_variables(prose, published)
+    files.write_results(project, {page.stem: notebook for page, notebook in notebooks.items()}, published)
 
 
 def markdown_of(notebook):

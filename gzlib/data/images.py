@@ -92,6 +92,19 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
             raise Unusable("oversized image", f"more than {MAX_PIXELS:,} pixels") from None
 
 
+def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> np.ndarray:
+    """(size, size, 3) uint8 of an image that is decoded already, (y, x, 3) or (y, x) uint8; see :func:`load_image`.
+
+    Raises
+    ------
+    Unusable
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        raise Unusable("wrong shape", f"{pixels.shape} {pixels.dtype} instead of (y, x, 3) uint8")
+    _refuse_size(pixels.shape[1], pixels.shape[0], size, aspect)
+    return _resized([Image.fromarray(pixels).convert("RGB")], size, aspect)
+
+
 def load_all(images: list, rows: list[int], size: int, aspect: str | None, pool: Executor) -> list[Loaded | Unusable]:
     """What :func:`load_image` makes of some of the images, in threads: Pillow lets go of the interpreter."""
 

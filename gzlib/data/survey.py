@@ -305,7 +305,9 @@ def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
 
 
 def labelled(survey: xr.Dataset, column: str) -> np.ndarray:
-    """(galaxies,) bool: which galaxies have a label, see :func:`label_values`."""
+    """(galaxies,) bool: which galaxies have a label, see :func:`label_values`; of ``votes``, which have any."""
+    if column == "votes" and "votes" in survey:
+        return survey.votes.values.sum(axis=1) > 0
     values = label_values(survey, column)
     return values != "" if values.dtype.kind in "UO" else ~np.isnan(values)
 

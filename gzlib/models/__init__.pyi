@@ -12,6 +12,7 @@ from .heads import GalaxyModel as GalaxyModel  # an encoder with its head
 from .heads import NumberHead as NumberHead  # a number on any scale, in its own units
 from .heads import RegressionHead as RegressionHead  # a number in 0..1
 from .weights import PACKAGED as PACKAGED  # encoders whose ImageNet weights come from a Python package
+from .weights import encoder_for as encoder_for  # the encoder that weights belong to, where they say it
 from .weights import imagenet_file as imagenet_file  # the file with an encoder's ImageNet weights
 from .weights import load_encoder as load_encoder  # an encoder with the weights asked for
 from .weights import weights_identity as weights_identity  # the file that starting weights stand for

@@ -1,13 +1,27 @@
 """Heads on top of an encoder: vote concentrations, classes, a number."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import nn
 
+from gzlib.data.schema import Schema
 from gzlib.models.encoders import Encoder
 
 # Zoobot 2.0's parametrisation: every concentration lies in (1, 101).
 CONCENTRATION_RANGE, CONCENTRATION_MIN = 100.0, 1.0
+LEVELS = (0.5, 0.8, 0.95)  # of the intervals that are calibrated
+
+
+def concentrations(outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs of a linear layer, (..., answers), as concentrations in (1, 101), in float32."""
+    return torch.sigmoid(outputs.float()) * CONCENTRATION_RANGE + CONCENTRATION_MIN
+
+
+def split_questions(values: np.ndarray, others: np.ndarray, schema: Schema) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The columns of each question, in two (n, answers) arrays."""
+    return ((values[:, question.columns], others[:, question.columns]) for question in schema.questions)
 
 
 class DirichletHead(nn.Module):
@@ -19,7 +33,7 @@ class DirichletHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(n, n_features) -> (n, n_answers) in (1, 101), in float32 whatever the features' precision."""
-        return torch.sigmoid(self.linear(self.dropout(features)).float()) * CONCENTRATION_RANGE + CONCENTRATION_MIN
+        return concentrations(self.linear(self.dropout(features)))
 
     @torch.no_grad()
     def start_at(self, concentrations: np.ndarray):

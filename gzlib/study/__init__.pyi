@@ -6,6 +6,7 @@ from . import forecasts as forecasts  # registered forecasts, the label planner
 from . import results as results  # what the runs of a study say
 from . import sheets as sheets  # figures made of galaxy images, and how real they are
 from . import tables as tables  # tables as Markdown, and what the benchmarks measured
+from .figures import label_words as label_words  # strangers' words for a figure
 from .forecasts import judge_registered as judge_registered  # a stored forecast beside its outcome
 from .forecasts import pilot_losses as pilot_losses  # the losses that a stored forecast was made from
 from .forecasts import planner_panel as planner_panel  # the label planner as HTML
@@ -20,8 +21,8 @@ from .presets import pretraining_study as pretraining_study  # a preset's study,
 from .presets import recipe_rule as recipe_rule  # a rule for recipes by the name that plans use
 from .presets import study_recipe as study_recipe  # the recipe of the study's runs
 from .results import StudyRuns as StudyRuns  # the pretraining runs of a study as labelled arrays
+from .sheets import write_catalogue as write_catalogue  # a small catalogue of simulated galaxies with images
 from .tables import in_words as in_words  # what a count says
-from .tables import label_words as label_words  # strangers' words for a figure
 from .tables import markdown_table as markdown_table  # a table whose words are shown as they are
 from .tables import note_table as note_table  # a sentence in place of a table
 from .tables import share as share  # how many are true: "8 of 20"

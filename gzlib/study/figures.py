@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.ticker import LogFormatter, NullFormatter
 
-from gzlib.study.tables import label_words
+from gzlib.data.survey import label_values
+from gzlib.training.card import label_words
 
 # Okabe & Ito's palette, told apart by colour-blind readers; order fixed so that a thing keeps its colour in the book.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -58,6 +59,29 @@ def vote_fractions(fractions: dict[str, np.ndarray], *, columns: int = 4):
     figure.supxlabel("fraction of a galaxy's votes", fontsize=8)
     figure.supylabel("fraction of galaxies", fontsize=8)
     figure.tight_layout(pad=0.5)
+    return figure
+
+
+def predicted_fractions(predictions: pd.DataFrame, survey: xr.Dataset, answer: str):
+    """Expected against observed fractions of one answer's votes, with the intervals of 50 and 95 %.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        A saved model's, row for row with ``survey``.
+    answer : str
+        Its column, such as ``bar_yes``.
+    """
+    observed = label_values(survey, f"{answer}_fraction")
+    figure, axis = plt.subplots(figsize=(4.6, 4.2))
+    axis.plot([0, 1], [0, 1], color="grey", lw=1)
+    for level, width in (("95", 0.5), ("50", 1.6)):
+        ends = [predictions[f"{answer}_fraction_{side}{level}"] for side in ("low", "high")]
+        axis.vlines(observed, *ends, lw=width, color=COLOURS[0], alpha=0.35)
+    axis.plot(observed, predictions[f"{answer}_fraction"], "o", color=COLOURS[0])
+    axis.set_xlabel(f"observed fraction of {label_words(answer)}")
+    axis.set_ylabel("expected")
+    figure.tight_layout()
     return figure
 
 

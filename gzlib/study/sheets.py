@@ -1,18 +1,23 @@
-"""What a survey looks like and how real the sky is: sheets, ladders of votes, and tables that compare."""
+"""How surveys look and how real the sky is: sheets, ladders of votes, tables that compare; a small catalogue."""
 
 import io
+import json
 import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 from IPython.display import Image
 
+from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
+from gzlib.files import checked_name, replace_file, write_whole
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
-from gzlib.study.tables import label_words, reports
+from gzlib.study.tables import reports
 from gzlib.trace import input_files
+from gzlib.training.card import label_words
 
 
 def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: int = 2):
@@ -328,3 +333,64 @@ def transfer_words(table: pd.DataFrame) -> str:
         f"With ImageNet's features and those from ImageNet and the sky joined, {100 * removed.mean():.0f} % of"
         f" ImageNet's errors vanish, on average over the {len(removed)} sets.{before}"
     )
+
+
+OWN_TREE = [
+    {"question": "features", "answers": ["_yes", "_no"], "asked_after": None},
+    {"question": "arms", "answers": ["_yes", "_no"], "asked_after": "features_yes"},
+    {"question": "bar", "answers": ["_yes", "_no"], "asked_after": "features_yes"},
+]
+_OWN_VOTES = {
+    "features_yes": "smooth-or-featured-gz2_featured-or-disk",
+    "features_no": "smooth-or-featured-gz2_smooth",
+    "arms_yes": "has-spiral-arms-gz2_yes",
+    "arms_no": "has-spiral-arms-gz2_no",
+    "bar_yes": "bar-gz2_yes",
+    "bar_no": "bar-gz2_no",
+}
+
+
+def _own_votes(votes: np.ndarray) -> pd.DataFrame:
+    columns = load_schema("gz2").label_cols
+    return pd.DataFrame({own: votes[:, columns.index(theirs)] for own, theirs in _OWN_VOTES.items()})
+
+
+def _shapes(votes: pd.DataFrame) -> np.ndarray:
+    discs = np.where(votes.arms_yes > votes.arms_no, "spiral", "disc")
+    return np.where(votes.features_no > votes.features_yes, "smooth", discs)
+
+
+def write_catalogue(name: str, *, galaxies: int, size: int = 96) -> tuple[str, str]:
+    """Write a catalogue as people have them, of simulated galaxies: a table, image files, and a decision tree.
+
+    Parameters
+    ----------
+    name : str
+        Of its folder, among the surveys.
+    galaxies : int
+        A third of them smooth, a third spirals, a third discs without arms, by most votes.
+    size : int
+        Of the images [px].
+
+    Returns
+    -------
+    catalogue, tree : str
+        Paths of the folder and of the tree's file, from the project's root where they lie in it.
+    """
+    folder, kinds = paths.SURVEYS / checked_name(name, "a catalogue"), ("smooth", "spiral", "disc")
+    shape = _shapes(_own_votes(simulate("gz2", range(6 * galaxies), seed=1, size=16).votes))
+    index = np.sort(np.concatenate([np.flatnonzero(shape == kind)[: -(-galaxies // 3)] for kind in kinds]))[:galaxies]
+    made = simulate("gz2", index, seed=1, size=size)
+    votes = _own_votes(made.votes)
+    ids = [f"G{i:04d}" for i in index]
+    table = pd.DataFrame({"id_str": ids, "file_loc": [f"images/{one}.png" for one in ids], "shape": _shapes(votes)})
+    for one, pixels in zip(ids, made.images, strict=True):
+        file, content = folder / "images" / f"{one}.png", io.BytesIO()
+        PIL.Image.fromarray(pixels).save(content, "PNG")
+        if not file.is_file() or file.read_bytes() != content.getvalue():  # an equal file keeps its time
+            write_whole(file, lambda target, content=content: target.write(content.getvalue()))
+    replace_file(folder / "catalog.csv", table.join(votes).to_csv(index=False))
+    replace_file(folder / "tree.json", json.dumps(OWN_TREE, indent=1) + "\n")
+    inside = paths.ROOT is not None and folder.is_relative_to(paths.ROOT)
+    shown = folder.relative_to(paths.ROOT) if inside else folder
+    return shown.as_posix(), (shown / "tree.json").as_posix()

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.trace import input_files
 from gzlib.training import stored_records
+from gzlib.training.card import words
 
 
 def in_words(yes, noun):
@@ -37,47 +37,6 @@ def in_words(yes, noun):
 def note_table(text: str) -> str:
     """A sentence as a table of one cell: what a numbered table shows when there is nothing to tabulate."""
     return f"|   |\n|:--|\n| {text} |"
-
-
-_SPACE = re.compile(r"[ \t\n\r\f\v\x85\u2028\u2029]+")
-# What sets the direction of the text that follows, is no character, or cannot be stored.
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
-)
-# Punctuation means something to Markdown, HTML, math or Quarto, but for some of it inside of words.
-_MEANS = re.compile(r"(?<![^\W_])[.,\-_/+%]|[.,\-_/+%](?![^\W_])|[!-+:-@\[-^`{-~]|(?<=0)x(?=[0-9a-fA-F]{6})")
-
-
-def one_line(text) -> str:
-    """Text from anywhere on one line, each unprintable character replaced by U+FFFD."""
-    text = _UNSEEN.sub("\ufffd", _SPACE.sub(" ", str(text)).strip())
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cn", "Cc") else c for c in text)
-
-
-def words(text) -> str:
-    """Text that comes from data, such as a class or a file name, for a page: shown letter by letter, never markup.
-
-    Whatever means something to Markdown, HTML or Quarto becomes a character reference; a page's tables
-    (:func:`markdown_table`) do this by themselves, prose needs it (``publish(name=words(name))``). Text that runs from
-    right to left does not turn what stands around it.
-
-    Returns
-    -------
-    str
-        Markdown, on one line.
-    """
-    text = one_line(text)
-    turns = any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
-    text = _MEANS.sub(lambda match: f"&#{ord(match[0])};", text)
-    return f"\u2068{text}\u2069" if turns else text
-
-
-def label_words(text, most: int = 60) -> str:
-    """Text that comes from data, for a figure: on one line, no math, at most so many characters."""
-    text = one_line(text)
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    # matplotlib leaves labels out of legends that begin with an underscore.
-    return text.replace("$", r"\$").replace("_", "\u2009_", 1 if text.startswith("_") else 0)
 
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -3,11 +3,20 @@
 from .checkpoint import Stopped as Stopped  # raised after SIGTERM, when the state is safe
 from .cluster import sweep_on as sweep_on  # a sweep on Dask workers
 from .distributed import choose_device as choose_device  # a torch device by name
+from .evaluation import evaluate as evaluate  # scores of a saved model on galaxies with labels
+from .evaluation import worth_in_volunteers as worth_in_volunteers  # how many volunteers a model is worth
 from .loop import NonFiniteLoss as NonFiniteLoss  # the loss became infinite or not a number
 from .loss import VoteLoss as VoteLoss  # Dirichlet-multinomial loss of votes
+from .predict import write_table as write_table  # predictions for every galaxy of a source, in a file
+from .publish import export as export  # a saved model for timm or as ONNX
+from .publish import push as push  # a saved model on the Hugging Face hub
+from .publish import save_run as save_run  # a finished run as a model's folder
 from .runs import key_of as key_of  # key of the run that a configuration makes
+from .runs import release as release  # encoders of runs as files to share, with cards
 from .runs import rerun as rerun  # make a recorded run again
 from .runs import run as run  # one run, read or made
+from .saved import SavedModel as SavedModel  # images in, predictions out
+from .saved import load_model as load_model  # a saved model, from its folder
 from .store import export_runs as export_runs  # runs as CSV or netCDF
 from .store import find_key as find_key  # the one key that begins with a text
 from .store import load_runs as load_runs  # metrics of runs as labelled arrays

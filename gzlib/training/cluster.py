@@ -19,10 +19,10 @@ from gzlib.config import SurveySpec, config_dict, config_from_dict, kind_of
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import write_whole
 from gzlib.progress import Live
+from gzlib.training.distributed import cores
 from gzlib.training.runs import key_of, run
 from gzlib.training.store import read_run, write_run
 from gzlib.training.sweeps import FAILED, Job, Tally, is_stored, jobs_left, title
-from gzlib.training.workers import cores
 
 POLL_SECONDS = 1.0
 CONNECT_SECONDS = 20

@@ -1,28 +1,37 @@
-"""One downstream run: a pretrained encoder learns a task from a number of labels."""
+"""One downstream run: a pretrained encoder learns a task from a number of labels, all of it or a linear probe."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gzlib.config import FinetuneConfig, SurveySpec
+from gzlib.config import FinetuneConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.loader import mix, open_loader
+from gzlib.data.schema import Schema, load_schema
 from gzlib.data.sources.cells import MOST_VALUES
 from gzlib.data.sources.columns import PLACEHOLDERS, holds_classes
 from gzlib.data.survey import label_values, labelled, open_survey, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters, refuse_small_pictures
-from gzlib.models.heads import ClassHead, GalaxyModel, NumberHead, RegressionHead
-from gzlib.models.weights import load_encoder
+from gzlib.models.encoders import count_parameters
+from gzlib.models.heads import ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead, concentrations
+from gzlib.models.weights import kind_of, load_encoder
 from gzlib.training import distributed
 from gzlib.training.loop import fit, train_loader
-from gzlib.training.probes import fit_probe, survey_features
+from gzlib.training.loss import VoteLoss, balanced_accuracy, fraction_error, question_scores
+from gzlib.training.pretraining import mean_concentrations
+from gzlib.training.probes import Probe, fit_probe, folds, survey_features
 from gzlib.training.store import pack_per_galaxy
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # Part of the labels that full finetuning keeps aside to choose its best epoch; they count as labels used.
 HELD_OUT = 0.2
+VOTES = "votes"  # as a label: all votes of the survey's decision tree
 
 
 def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device, **conduct):
@@ -34,44 +43,116 @@ def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device
     Returns
     -------
     metrics : dict
-        ``error`` (1 - accuracy, or the root mean square error of a number in its own units), ``loss`` (cross-entropy
-        or mean square error), ``n_test``, ``n_classes`` (0 for a number), ``classes`` (their names, if they have any),
-        ``n_params`` (encoder), and what was chosen.
+        ``error`` (1 - accuracy, or the root mean square error of a number in its own units or of vote fractions),
+        ``baseline_error`` (of always answering the commonest class or the mean of the training labels), ``loss``
+        (cross-entropy, mean square error or vote loss), ``n_test``, ``n_classes`` (0 for numbers and votes), of classes
+        ``balanced_accuracy`` (mean over classes) and ``classes`` (their names, if they have any), of votes what
+        :func:`gzlib.training.loss.question_scores` gives, ``n_params`` (encoder), and what was chosen.
     test : dict
-        Of the test galaxies with a label: whether each test galaxy's class was found, or its squared error.
+        Of the test galaxies with a label: whether each test galaxy's class was found, its squared error, or its loss.
     model : GalaxyModel or None
-        None for a linear probe.
+        None for a linear probe, which :func:`probe_model` makes again.
+    """
+    task = prepare_task(config, survey)
+    if "report" in conduct:
+        conduct["report"](f"{config.label}: {task.target.words}")
+    solve = _probe if config.mode == "linear" else _train_all
+    prediction, chosen, model = solve(config, task, device=device, **conduct)
+    if task.target.classes:
+        chosen["classes"] = list(task.target.classes)
+    metrics, per_galaxy = measure(prediction, task)
+    return metrics | chosen, per_galaxy, model
+
+
+@dataclass(frozen=True)
+class Task:
+    """A survey with what is learned from it.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the survey.
+    data : xarray.Dataset
+        As :func:`gzlib.data.open_survey` gives it.
+    target : Target
+    subset, test : (n,) int64
+        The galaxies to learn from, and those to measure the error on.
+    """
+
+    folder: Path
+    data: "xr.Dataset"
+    target: "Target"
+    subset: np.ndarray
+    test: np.ndarray
+
+    @property
+    def held(self) -> np.ndarray:
+        """The labels that full finetuning keeps aside."""
+        return self.subset[-max(1, round(HELD_OUT * len(self.subset))) :]
+
+
+def prepare_task(config: FinetuneConfig, survey: SurveySpec) -> Task:
+    """Open a survey, and find the labels and galaxies that a run learns from and is measured on.
+
+    Raises
+    ------
+    UserError
+        If there are too few labels, all alike, or of a class that is tested some but none to train on.
     """
     folder = distributed.made_once(lambda: make_survey(survey))
     data = open_survey(folder)
     target = task_target(data, config.label)
-    labels, n_classes = target.values, target.n_classes
-    subset = training_subset(data, config.n_train, seed=config.seed, among=target.known)
-    test = np.flatnonzero((data.split.values == "test") & target.known)
+    split = data.split.values
+    test = np.flatnonzero((split == "test") & target.known)
     if not len(test):
         raise UserError(f"The survey of '{data.attrs['source']}' has no test galaxies with a label '{config.label}'.")
-    if len(np.unique(labels[subset])) < 2:
-        what = "one class only" if n_classes else "one value only"
+    subset = training_subset(data, config.n_train, seed=config.seed, among=target.known)
+    if target.n_classes:
+        _refuse_absent_classes(target, split, config)
+    if len(np.unique(target.values[subset], axis=0)) < 2:
+        what = "one class only" if target.n_classes else "one value only"
         raise UserError(f"Task '{config.task}': {config.n_train} labels hold {what}; use more labels.")
-    if "report" in conduct:
-        conduct["report"](f"{config.label}: {target.words}")
-    solve = _probe if config.mode == "linear" else _train_all
-    prediction, chosen, model = solve(config, folder, data, target, subset, test, device=device, **conduct)
-    if target.classes:
-        chosen["classes"] = list(target.classes)
-    truth = torch.from_numpy(labels[test])
-    if n_classes:
-        loss = F.cross_entropy(prediction, truth).item()
+    return Task(folder, data, target, subset, test)
+
+
+def _refuse_absent_classes(target: "Target", split: np.ndarray, config: FinetuneConfig):
+    known, train = target.values[target.known], target.values[target.known & (split == "train")]
+    there = np.unique(known)
+    if absent := [target.name(i) for i in there if i not in train]:
+        raise UserError(
+            f"Task '{config.task}': no galaxy of the training split is of class {', '.join(absent[:8])} of label"
+            f" '{config.label}'; add some, split otherwise (--split), or leave the class blank."
+        )
+    if 1 < config.n_train < len(there):
+        raise UserError(
+            f"Task '{config.task}': {config.n_train} labels are fewer than the {len(there)} classes of label"
+            f" '{config.label}'; use more labels."
+        )
+
+
+def measure(prediction: torch.Tensor, task: Task) -> tuple[dict, dict]:
+    """Metrics of the predictions for a task's test galaxies, and one number for each of them."""
+    target, values = task.target, task.target.values
+    truth, known = torch.from_numpy(values[task.test]), values[task.subset]
+    metrics = {"n_test": len(task.test), "n_classes": target.n_classes or 0}
+    if target.schema is not None:
+        constant = torch.from_numpy(mean_concentrations(known, target.schema)).float().expand(len(truth), -1)
+        scores, losses = question_scores(prediction, truth, target.schema)
+        error, baseline = (fraction_error(p, values[task.test], target.schema) for p in (prediction, constant))
+        metrics |= {"error": error, "baseline_error": baseline, **scores, "schema": task.data.attrs["schema"]}
+        return metrics, pack_per_galaxy(losses, what="loss")
+    if target.n_classes:
         right = prediction.argmax(1) == truth
-        error = 1 - right.float().mean().item()
-        per_galaxy = pack_per_galaxy(right.numpy(), what="right")
-    else:
-        squared = (prediction - truth).square()
-        loss = squared.mean().item()
-        error = loss**0.5
-        per_galaxy = pack_per_galaxy(squared.numpy(), what="squared_error")
-    metrics = {"error": error, "loss": loss, "n_test": len(test), "n_classes": n_classes or 0, **chosen}
-    return metrics, per_galaxy, model
+        metrics["error"] = 1 - right.float().mean().item()
+        metrics["baseline_error"] = 1 - (truth == int(np.bincount(known).argmax())).float().mean().item()
+        metrics["balanced_accuracy"] = balanced_accuracy(prediction.argmax(1).numpy(), truth.numpy())
+        metrics["loss"] = F.cross_entropy(prediction, truth).item()
+        return metrics, pack_per_galaxy(right.numpy(), what="right")
+    squared = (prediction - truth).square()
+    metrics["loss"] = squared.mean().item()
+    metrics["error"] = metrics["loss"] ** 0.5
+    metrics["baseline_error"] = (truth.double() - known.mean(dtype=float)).square().mean().item() ** 0.5
+    return metrics, pack_per_galaxy(squared.numpy(), what="squared_error")
 
 
 @dataclass(frozen=True)
@@ -80,8 +161,8 @@ class Target:
 
     Attributes
     ----------
-    values : (galaxies,) int64 or float32
-        Class numbers from 0, or numbers in their own units; any value where there is no label.
+    values : (galaxies,) int64 or float32, or (galaxies, answers) int32
+        Class numbers from 0, numbers in their own units, or votes; any value where there is no label.
     known : (galaxies,) bool
         Which galaxies have a label.
     n_classes : int or None
@@ -90,6 +171,10 @@ class Target:
         Names of the classes where they have any; () where they are numbers from 0.
     words : str
         For the screen.
+    codes : tuple of int or str
+        How the column writes each class.
+    schema : Schema or None
+        The decision tree, where votes are predicted.
     """
 
     values: np.ndarray
@@ -97,22 +182,34 @@ class Target:
     n_classes: int | None
     classes: tuple[str, ...]
     words: str
+    codes: tuple[int | str, ...] = ()
+    schema: Schema | None = None
 
     @property
-    def is_fraction(self) -> bool:
-        """Whether all numbers lie in 0..1."""
+    def kind(self) -> str:
+        """``classes``, ``votes``, ``fraction`` (all numbers lie in 0..1) or ``number``."""
+        if self.schema is not None or self.n_classes is not None:
+            return "classes" if self.schema is None else "votes"
         known = self.values[self.known]
-        return self.n_classes is None and bool(((known >= 0) & (known <= 1)).all())
+        return "fraction" if bool(((known >= 0) & (known <= 1)).all()) else "number"
+
+    def name(self, number: int) -> str:
+        """Of a class."""
+        return self.classes[number] if self.classes else str(number)
 
 
 def task_target(data, column: str) -> Target:
     """The labels of every galaxy: text and few whole numbers are classes, other numbers are predicted as they are.
+
+    The column ``votes`` stands for the votes of all questions of the survey's decision tree.
 
     Raises
     ------
     UserError
         If the column is missing or empty, or its numbers are infinite or hold a placeholder such as -99.
     """
+    if column == VOTES:
+        return _vote_target(data)
     values, known = label_values(data, column), labelled(data, column)
     if not known.any():
         raise UserError(f"Label column '{column}' holds no label at all.")
@@ -122,7 +219,8 @@ def task_target(data, column: str) -> Target:
         classes = np.zeros(len(values), np.int64)
         classes[known] = number
         shown = f"{len(names)} classes ({', '.join(names[:12])}{', …' if len(names) > 12 else ''})"
-        return Target(classes, known, len(names), tuple(names.tolist()), shown + unlabelled)
+        words = tuple(names.tolist())
+        return Target(classes, known, len(names), words, shown + unlabelled, codes=words)
     numbers = values[known].astype(float)
     _refuse_placeholders(numbers, column)
     different = np.unique(numbers)
@@ -132,12 +230,25 @@ def task_target(data, column: str) -> Target:
     classes = np.where(known, values, 0).astype(np.int64)
     if different.max() < MOST_VALUES:  # numbered from 0, though a class may have no galaxy here
         n_classes, names = int(different.max()) + 1, _class_names(data, column, classes, known)
+        codes = tuple(range(n_classes))
     else:
         n_classes, names = len(different), tuple(f"{value:.0f}" for value in different)
+        codes = tuple(int(value) for value in different)
         classes[known] = np.searchsorted(different, numbers)
     said = [names[int(value)] if names and n_classes > value else f"{value:g}" for value in different[:12]]
     shown = f"{len(different)} classes ({', '.join(said)}{', …' if len(different) > 12 else ''})"
-    return Target(classes, known, n_classes, names, shown + unlabelled)
+    return Target(classes, known, n_classes, names, shown + unlabelled, codes=codes)
+
+
+def _vote_target(data) -> Target:
+    if "votes" not in data:
+        raise UserError(f"The survey of '{data.attrs['source']}' has no votes; choose a column with --label.")
+    schema, votes, known = load_schema(data.attrs["schema"]), data.votes.values, labelled(data, VOTES)
+    if not known.any():
+        raise UserError(f"The survey of '{data.attrs['source']}' has no galaxy with votes.")
+    words = f"votes for {len(schema.label_cols)} answers of {len(schema.questions)} questions"
+    unlabelled = "" if known.all() else f"; {(~known).sum():,} of {len(known):,} galaxies without any, not trained on"
+    return Target(votes, known, None, (), words + unlabelled, schema=schema)
 
 
 def _class_names(data, column: str, classes: np.ndarray, known: np.ndarray) -> tuple[str, ...]:
@@ -161,19 +272,74 @@ def _refuse_placeholders(numbers: np.ndarray, column: str):
         )
 
 
-def _probe(config, folder, data, target, subset, test, *, device, **conduct):
+def _probe(config, task: Task, *, device, **conduct):
+    target = task.target
+    features = task_features(config, task, device)
+    predict, penalty = _fit_task(config, task, features, task.subset)
+    outside = kind_of(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
+    about = {"size": task.data.sizes["y"], "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
+    chosen = {"penalty": penalty, "n_params": count_parameters(encoder)}
+    prediction = predict(features[task.test])
+    return (concentrations(prediction) if target.kind == "votes" else prediction), chosen, None
+
+
+def task_features(config: FinetuneConfig, task: Task, device: torch.device) -> np.ndarray:
+    """(galaxies, num_features) float32: what a linear probe sees of a task's galaxies."""
     seed = config.seed if config.weights == "random" else 0
-    features = survey_features(config.encoder, config.weights, folder, seed, device)
-    labels, mean, spread = target.values[subset], 0.0, 1.0
-    if target.n_classes is None and not target.is_fraction:
-        mean, spread = _scale(labels)
+    return survey_features(config.encoder, config.weights, task.folder, seed, device)
+
+
+def _fit_task(config, task: Task, features, rows: np.ndarray, penalty=None) -> tuple[Probe, float]:
+    """A probe for a task's labels, which predicts a number in its own units; see :func:`fit_probe`."""
+    target, labels, mean, spread = task.target, task.target.values[rows], 0.0, 1.0
+    if target.kind == "number":
+        mean, spread = _scale(task.target.values[task.subset])
         labels = (labels - np.float32(mean)) / np.float32(spread)
-    predict, penalty = fit_probe(features[subset], labels, n_classes=target.n_classes, seed=config.seed)
-    prediction = predict(features[test])
-    if (mean, spread) != (0.0, 1.0):
-        prediction = prediction * spread + mean
-    encoder = load_encoder(config.encoder, "random")
-    return prediction, {"penalty": penalty, "n_params": count_parameters(encoder)}, None
+    how = {"n_classes": target.n_classes, "schema": target.schema, "seed": config.seed}
+    probe, penalty = fit_probe(features[rows], labels, penalty=penalty, **how)
+    probe.mean_label, probe.spread_label = mean, spread
+    return probe, penalty
+
+
+def probe_model(config: FinetuneConfig, task: Task, device: torch.device) -> tuple[GalaxyModel, np.ndarray]:
+    """The network that a linear probe is, and for each of its training labels what a probe without it would predict.
+
+    Returns
+    -------
+    model : GalaxyModel
+        The encoder with the probe as its last layer, equal to the run's own to rounding errors.
+    left_out : (n_train, ...) array
+        Raw predictions for ``task.subset``, each by a probe of the same penalty on the other folds.
+    """
+    features = task_features(config, task, device)
+    probe, penalty = _fit_task(config, task, features, task.subset)
+    torch.manual_seed(mix(config.seed if config.weights == "random" else 0, "weights"))
+    encoder = load_encoder(config.encoder, config.weights, size=task.data.sizes["y"])
+    head = _bare_head(task.target, encoder.num_features, probe.mean_label, probe.spread_label, linear=True)
+    with torch.no_grad():
+        weight, bias = probe.folded()
+        head.linear.weight.copy_(weight.T.reshape(head.linear.weight.shape))
+        head.linear.bias.copy_(bias)
+    left_out, fold = None, folds(len(task.subset), config.seed)
+    for held in range(fold.max() + 1):
+        rows = task.subset[fold == held]
+        found = _fit_task(config, task, features, task.subset[fold != held], penalty)[0](features[rows])
+        found = (concentrations(found) if task.target.kind == "votes" else found).numpy()
+        left_out = np.zeros((len(fold), *found.shape[1:]), np.float32) if left_out is None else left_out
+        left_out[fold == held] = found
+    return GalaxyModel(encoder, head).eval(), left_out
+
+
+def _bare_head(target: Target, n_features: int, mean=0.0, spread=1.0, *, linear=False, dropout=0.0):
+    """A head for a task. A linear probe predicts fractions without bounds, as it was fitted."""
+    if target.kind == "classes":
+        return ClassHead(n_features, target.n_classes, dropout=dropout)
+    if target.kind == "votes":
+        return DirichletHead(n_features, len(target.schema.label_cols), dropout=dropout)
+    if target.kind == "number" or linear:
+        return NumberHead(n_features, mean=mean, spread=spread, dropout=dropout)
+    return RegressionHead(n_features, dropout=dropout)
 
 
 def _scale(labels: np.ndarray) -> tuple[float, float]:
@@ -181,26 +347,32 @@ def _scale(labels: np.ndarray) -> tuple[float, float]:
     return float(labels.mean(dtype=float)), float(labels.std(dtype=float))
 
 
-def _train_all(config, folder, data, target, subset, test, *, device, **conduct):
-    images, labels, recipe = data.images.values, target.values, config.recipe
-    held = max(1, round(HELD_OUT * len(subset)))
+def _train_all(config, task: Task, *, device, **conduct):
+    data, target, recipe = task.data, task.target, config.recipe
+    images, labels, subset, held = data.images.values, target.values, task.subset, task.held
     common = {"batch_size": recipe.batch_size, "device": device}
-    train = train_loader(images, labels, subset[:-held], recipe=recipe, seed=config.seed, device=device)
-    val = open_loader(images, labels, subset[-held:], **common)
+    train = train_loader(images, labels, subset[: -len(held)], recipe=recipe, seed=config.seed, device=device)
+    val = open_loader(images, labels, held, **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
-    refuse_small_pictures(encoder, images.shape[1])
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights, **about)
+    scale = _scale(labels[subset]) if target.kind == "number" else (0.0, 1.0)
+    head = _bare_head(target, encoder.num_features, *scale, dropout=recipe.dropout)
     loss = F.mse_loss
-    if target.n_classes:
-        head, loss = ClassHead(encoder.num_features, target.n_classes, dropout=recipe.dropout), F.cross_entropy
-    elif not target.is_fraction:
-        mean, spread = _scale(labels[subset])
-        head = NumberHead(encoder.num_features, mean=mean, spread=spread, dropout=recipe.dropout)
-        loss = head.loss
-    else:
-        head = RegressionHead(encoder.num_features, dropout=recipe.dropout)
+    if target.kind != "classes" and (recipe.class_weights or recipe.label_smoothing):
+        raise UserError(
+            f"Recipe: '{config.label}' holds no classes; 'class_weights' and 'label_smoothing' are for classes."
+        )
+    if target.kind == "classes":
+        loss = class_loss(labels[subset[: -len(held)]], target.n_classes, recipe, device=device)
+    elif target.kind == "fraction":
         head.start_at(float(np.clip(labels[subset].mean(), 0.01, 0.99)))
+    elif target.kind == "number":
+        loss = head.loss
+    elif target.kind == "votes":
+        head.start_at(mean_concentrations(labels[subset], target.schema))
+        loss = VoteLoss(target.schema, device=device)
     model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
     history = fit(
         model,
@@ -215,5 +387,34 @@ def _train_all(config, folder, data, target, subset, test, *, device, **conduct)
     )
     model.eval()
     with torch.no_grad():
-        prediction = torch.cat([model(x).cpu() for x, _ in open_loader(images, labels, test, **common).plain()])
+        prediction = torch.cat([model(x).cpu() for x, _ in open_loader(images, labels, task.test, **common).plain()])
     return prediction, {"n_params": count_parameters(encoder), **history.as_metrics()}, model
+
+
+def finetuned_model(config: FinetuneConfig, task: Task, state: dict[str, torch.Tensor]) -> GalaxyModel:
+    """The network of a full run with its stored weights."""
+    encoder = load_encoder(config.encoder, "random", size=task.data.sizes["y"])
+    model = GalaxyModel(encoder, _bare_head(task.target, encoder.num_features))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def class_loss(labels: np.ndarray, n_classes: int, recipe: Recipe, *, device: torch.device):
+    """The loss of logits (n, n_classes) and classes (n,), the mean over galaxies, with the recipe's extras.
+
+    Parameters
+    ----------
+    labels : (n_train,) int64
+        Of the galaxies trained on. With class weights, each class present among them weighs the same in all.
+    """
+    if not (recipe.class_weights or recipe.label_smoothing):
+        return F.cross_entropy
+    counts = np.bincount(labels, minlength=n_classes)
+    balanced = len(labels) / np.maximum(counts, 1) / np.count_nonzero(counts)
+    weight = torch.from_numpy(balanced if recipe.class_weights else np.ones(n_classes)).float().to(device)
+
+    def loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        each = F.cross_entropy(logits, classes, label_smoothing=recipe.label_smoothing, reduction="none")
+        return (weight[classes] * each).mean()
+
+    return loss

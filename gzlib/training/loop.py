@@ -3,8 +3,8 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,18 @@ from gzlib.config import Recipe
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.training import distributed
-from gzlib.training.averages import Present, Running, ScheduleFree, seed_torch
-from gzlib.training.checkpoint import leave, load_checkpoint, save_checkpoint, stop_requests
-from gzlib.training.distributed import autocast
+from gzlib.training.checkpoint import (
+    Present,
+    Running,
+    ScheduleFree,
+    leave,
+    load_checkpoint,
+    save_checkpoint,
+    seed_torch,
+    stop_requests,
+)
+from gzlib.training.distributed import Pace, autocast
 from gzlib.training.monitor import silent, telling
-from gzlib.training.workers import Pace
 
 WORTH_A_CHECKPOINT = 5.0  # seconds of training, at its end
 
@@ -218,6 +225,8 @@ def fit(
     """
     if not distributed.is_main():
         report, live, log = silent, None, None
+    if recipe.gradient_checkpointing:
+        _checkpoint_gradients(model)
     network = distributed.replicated(model, device)
     if compile:
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
@@ -307,7 +316,7 @@ def fit(
                 group["lr"] = rate_at(step) * group.get("lr_scale", 1.0)
             own = [distributed.rank()] if distributed.rank() else []
             seed_torch(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
-            loss = _gradients(network, loss_of, train, step, recipe=recipe, device=device)
+            loss = _gradients(network, loss_of, train, step, recipe=recipe, seed=seed, device=device)
             norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -321,9 +330,56 @@ def fit(
     return history
 
 
-def _gradients(network, loss_of, train: Loader, step: int, *, recipe: Recipe, device: torch.device) -> torch.Tensor:
+@contextmanager
+def batch_norm_explained(galaxies: int) -> Iterator[None]:
+    """One sentence where batch norm meets a single value, as of one galaxy that has shrunk to one pixel."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"Batch norm cannot learn from {galaxies} galaxy a batch at this image size: use a batch size of 2 or more"
+            " (--batch-size), or an encoder without batch norm, such as a ConvNeXt."
+        ) from None
+
+
+def _checkpoint_gradients(model: nn.Module):
+    """Have the encoder compute its activations again on the way back.
+
+    Raises
+    ------
+    UserError
+        If the architecture cannot.
+    """
+    try:
+        model.encoder.network.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError):
+        raise UserError(
+            f"Encoder '{model.encoder.name}' has no gradient checkpointing; use recipe.gradient_checkpointing=false."
+        ) from None
+
+
+def _mixed(images, labels, loss_of, alpha: float, *, seed: int, step: int):
+    """Images each blended with another of the batch, and the loss with both labels; all drawn from seed and step."""
+    draw = np.random.default_rng(mix(seed, "mixup", step, distributed.rank()))
+    share = float(draw.beta(alpha, alpha))
+    other = torch.from_numpy(draw.permutation(len(images))).to(images.device)
+    both = torch.stack([labels, labels[other]], 1)
+
+    def blended(prediction: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        return share * loss_of(prediction, pairs[:, 0]) + (1 - share) * loss_of(prediction, pairs[:, 1])
+
+    return images.lerp(images[other], 1 - share), both, blended
+
+
+def _gradients(
+    network, loss_of, train: Loader, step: int, *, recipe: Recipe, seed: int, device: torch.device
+) -> torch.Tensor:
     """Add up the gradients of the mean loss over a whole step, batch by batch; the loss itself is returned."""
     images, labels = train.batch(step)
+    if recipe.mixup:
+        images, labels, loss_of = _mixed(images, labels, loss_of, recipe.mixup, seed=seed, step=step)
     processes = distributed.world()
     batches = min(recipe.accumulate, train.batch_size // processes)  # of few galaxies, no batch is empty
     loss_in_all = torch.zeros((), device=device)
@@ -331,7 +387,7 @@ def _gradients(network, loss_of, train: Loader, step: int, *, recipe: Recipe, de
     for i, (some, their_labels) in enumerate(pairs, start=1):
         wait = processes > 1 and i < batches  # gradients travel between processes once a step
         with network.no_sync() if wait else nullcontext():
-            with autocast(device, recipe.precision):
+            with autocast(device, recipe.precision), batch_norm_explained(len(some)):
                 prediction = network(some)
             # A mean over these galaxies becomes their share of the mean over the step's.
             loss = loss_of(prediction.float(), their_labels) * (len(some) / train.batch_size)

@@ -1,10 +1,16 @@
-"""The Dirichlet-multinomial loss of votes, over every question of a schema at once."""
+"""The Dirichlet-multinomial loss of votes, over every question of a schema at once, and other scores of predictions.
+
+Losses are what training minimises; errors, areas under curves, calibration and coverage are what a model is judged by.
+"""
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.stats import betabinom, rankdata, t
 from torch.autograd.function import once_differentiable
 
 from gzlib.data.schema import Schema
+from gzlib.models.heads import LEVELS, split_questions
 
 
 def log_rising(x: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,3 +148,258 @@ class VoteLoss:
         gradient = torch.zeros_like(a).index_add_(0, columns, (real * of_question.unsqueeze(1)).view(-1))
         gradient.index_add_(0, answer, of_answer, alpha=-1)
         return values, galaxy, question, gradient.view(concentrations.shape)
+
+
+def question_scores(concentrations: torch.Tensor, votes: torch.Tensor, schema: Schema) -> tuple[dict, np.ndarray]:
+    """Loss of predictions, (n, answers) each, in total and by question; see :func:`summarise_questions`."""
+    found = VoteLoss(schema).asked(concentrations, votes)
+    return summarise_questions(*found, len(votes), schema)
+
+
+def summarise_questions(
+    value: torch.Tensor, galaxy: torch.Tensor, question: torch.Tensor, n: int, schema: Schema
+) -> tuple[dict, np.ndarray]:
+    """What :meth:`VoteLoss.asked` gave of ``n`` galaxies, as means.
+
+    Returns
+    -------
+    metrics : dict
+        ``loss`` in all with its standard error ``loss_se``, and ``questions`` over the galaxies ``asked``.
+    per_galaxy : (n,) float64 array
+        Summed over questions.
+    """
+    names = [q.name for q in schema.questions]
+    sums = torch.zeros(len(names), dtype=torch.float64).index_add_(0, question, value.double())
+    asked = torch.bincount(question, minlength=len(names))
+    per_galaxy = torch.zeros(n, dtype=torch.float64).index_add_(0, galaxy, value.double()).numpy()
+    mean = (sums / asked.clamp(min=1)).tolist()
+    metrics = {
+        "loss": float(per_galaxy.mean()),
+        "loss_se": float(per_galaxy.std(ddof=1) / n**0.5) if n > 1 else None,
+        "questions": {name: m for name, m, k in zip(names, mean, asked.tolist(), strict=True) if k},
+        "asked": {name: k for name, k in zip(names, asked.tolist(), strict=True) if k},
+    }
+    return metrics, per_galaxy
+
+
+def fraction_error(concentrations, votes: np.ndarray, schema: Schema) -> float:
+    """Root mean square error of expected vote fractions, over the answers of all questions that were asked."""
+    squares, total = 0.0, 0
+    for expected, counts in split_questions(np.asarray(concentrations, float), votes, schema):
+        asked = counts.sum(1) > 0
+        expected, counts = expected[asked], counts[asked]
+        difference = expected / expected.sum(1, keepdims=True) - counts / counts.sum(1, keepdims=True)
+        squares, total = squares + float((difference**2).sum()), total + difference.size
+    return (squares / total) ** 0.5 if total else float("nan")
+
+
+def balanced_accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over the classes that ``truth`` has of the share that was found."""
+    return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
+
+
+def area_under_curve(probability: np.ndarray, truth: np.ndarray) -> float | None:
+    """Area under the receiver operating characteristic, mean over classes, each against the rest; None for one class.
+
+    Parameters
+    ----------
+    probability : (n, classes)
+    truth : (n,) int
+    """
+    areas = []
+    for number in np.unique(truth):
+        inside = truth == number
+        n, others = int(inside.sum()), int((~inside).sum())
+        if others:
+            rank = rankdata(probability[:, number])
+            areas.append((rank[inside].sum() - n * (n + 1) / 2) / (n * others))
+    return float(np.mean(areas)) if areas else None
+
+
+BINS = 10  # of a reliability diagram
+
+
+def reliability(probability: np.ndarray, truth: np.ndarray) -> tuple[list[dict], float]:
+    """How often the most probable class is right, by how probable it is said to be.
+
+    Returns
+    -------
+    bins : list of dict
+        ``confidence`` (mean), ``accuracy`` and ``n`` of each bin that is not empty.
+    error : float
+        Expected calibration error: the mean distance of the two (Guo et al. 2017, arXiv:1706.04599).
+    """
+    confidence, right = probability.max(1), probability.argmax(1) == truth
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = [
+        {"confidence": float(confidence[here].mean()), "accuracy": float(right[here].mean()), "n": int(here.sum())}
+        for here in (place == i for i in range(BINS))
+        if here.any()
+    ]
+    return bins, sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(truth)
+
+
+def class_scores(probability: np.ndarray, truth: np.ndarray) -> dict:
+    """What probabilities, (n, classes), are worth: ``n``, ``error``, ``accuracy``, ``balanced_accuracy``, ``auc``,
+    ``loss`` (cross-entropy), ``calibration_error``, ``reliability`` and ``confusion`` (rows are the truth).
+    """
+    predicted, classes = probability.argmax(1), probability.shape[1]
+    bins, error = reliability(probability, truth)
+    confusion = np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    accuracy = float((predicted == truth).mean())
+    return {
+        "n": len(truth),
+        "error": 1 - accuracy,
+        "accuracy": accuracy,
+        "balanced_accuracy": balanced_accuracy(predicted, truth),
+        "auc": area_under_curve(probability, truth),
+        "loss": float(-np.log(np.maximum(probability[np.arange(len(truth)), truth], 1e-12)).mean()),
+        "calibration_error": error,
+        "reliability": bins,
+        "confusion": confusion.tolist(),
+    }
+
+
+# A prior worth about this many galaxies keeps what few of them say of calibration near "calibrated already".
+PRIOR_GALAXIES = 20.0
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """What logits, (n, classes), are to be divided by so that their softmax is calibrated (Guo et al. 2017)."""
+    x, right = torch.from_numpy(logits).double(), torch.from_numpy(truth)
+    if not len(truth):
+        return 1.0
+
+    def cost(log_t: float) -> float:
+        loss = torch.nn.functional.cross_entropy(x / np.exp(log_t), right, reduction="sum").item()
+        return loss + 0.5 * PRIOR_GALAXIES * log_t**2 / 4
+
+    return float(np.exp(minimize_scalar(cost, bounds=(-3.0, 3.0), method="bounded").x))
+
+
+def fit_scale(concentrations: np.ndarray, votes: np.ndarray) -> float:
+    """What the concentrations of one question, (n, answers), are to be multiplied by so that votes are likeliest."""
+    asked = votes.sum(1) > 0
+    a, k = (torch.from_numpy(np.ascontiguousarray(x[asked])).double() for x in (concentrations, votes))
+    if not len(k):
+        return 1.0
+    total, n = a.sum(1), k.sum(1)
+
+    def cost(log_s: float) -> float:
+        s = float(np.exp(log_s))
+        rising = torch.lgamma(s * a + k).sub(torch.lgamma(s * a)).sum(1)
+        loss = torch.lgamma(s * total + n) - torch.lgamma(s * total) - rising
+        return loss.sum().item() + 0.5 * PRIOR_GALAXIES * log_s**2 / 4
+
+    return float(np.exp(minimize_scalar(cost, bounds=(-4.0, 4.0), method="bounded").x))
+
+
+def vote_ranks(concentrations: np.ndarray, votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Between which two probabilities the votes of each answer lie among those expected of as many volunteers.
+
+    Parameters
+    ----------
+    concentrations, votes : (n, answers)
+        Of one question that was asked each time.
+
+    Returns
+    -------
+    low, high : (n, answers)
+        Of fewer votes than there were, and of no more.
+    """
+    total, n = concentrations.sum(1, keepdims=True), votes.sum(1, keepdims=True)
+    high = betabinom.cdf(votes, n, concentrations, total - concentrations)
+    fewer = betabinom.cdf(np.maximum(votes - 1, 0), n, concentrations, total - concentrations)
+    return np.where(votes > 0, fewer, 0.0), high
+
+
+def covered(low: np.ndarray, high: np.ndarray, level) -> np.ndarray:
+    """Share of the votes, by answer, that central intervals of a nominal level hold.
+
+    Votes are whole numbers, so an interval's end cuts through one: it counts in proportion (the expectation of the
+    randomised probability integral transform).
+
+    Parameters
+    ----------
+    low, high : (n, answers)
+        Of :func:`vote_ranks`.
+    level : float or (answers,)
+    """
+    inside = np.minimum(high, 0.5 + level / 2) - np.maximum(low, 0.5 - level / 2)
+    return (np.maximum(inside, 0) / np.maximum(high - low, 1e-300)).mean(0)
+
+
+def fit_levels(concentrations: np.ndarray, votes: np.ndarray) -> dict[str, list[float]]:
+    """Nominal levels of central intervals that hold 50, 80 and 95 % of the votes, for each answer of one question.
+
+    Beta distributions have lighter tails than errors have: no scale alone gets all levels right.
+    """
+    asked = votes.sum(1) > 0
+    low, high = vote_ranks(concentrations[asked], votes[asked])
+    n, tried = int(asked.sum()), np.concatenate([np.linspace(0, 0.99, 100), 1 - np.geomspace(0.009, 1e-6, 60), [1.0]])
+    found = {}
+    for level in LEVELS:
+        chosen = np.full(votes.shape[1], level)
+        if n:
+            shares = np.stack([covered(low, high, value) for value in tried])
+            shares = (n * shares + PRIOR_GALAXIES * tried[:, None]) / (n + PRIOR_GALAXIES)
+            chosen = np.array([np.interp(level, share, tried) for share in shares.T])
+        found[f"{100 * level:g}"] = [round(float(value), 6) for value in chosen]
+    return found
+
+
+def vote_coverage(concentrations: np.ndarray, votes: np.ndarray, schema: Schema, levels: dict) -> dict[str, dict]:
+    """Share of votes inside the 50, 80 and 95 % intervals, by question, mean over its answers.
+
+    Parameters
+    ----------
+    concentrations, votes : (n, answers)
+    levels : dict
+        For each level the nominal levels of all answers, see :func:`fit_levels`.
+    """
+    shares = {}
+    for question, (some, counts) in zip(schema.questions, split_questions(concentrations, votes, schema), strict=True):
+        asked = counts.sum(1) > 0
+        if asked.any():
+            ranks = vote_ranks(some[asked], counts[asked])
+            shares[question.name] = {"n": int(asked.sum())} | {
+                name: float(covered(*ranks, np.array(values[question.columns])).mean())
+                for name, values in levels.items()
+            }
+    return shares
+
+
+ENOUGH = 40  # residuals from which on quantiles of them are taken
+
+
+def fit_half_widths(residuals: np.ndarray, spread: float) -> dict[str, float]:
+    """Half widths of intervals around a predicted number that hold 50, 80 and 95 % of new ones.
+
+    Quantiles of absolute residuals, as split conformal prediction takes them; of few residuals those of a Student's t;
+    of none, ``spread`` (the standard deviation of the labels) stands in.
+    """
+    n, found = len(residuals), {}
+    for level in LEVELS:
+        place = int(np.ceil((n + 1) * level))
+        if n >= ENOUGH and place <= n:
+            width = float(np.sort(np.abs(residuals))[place - 1])
+        elif n >= 3:
+            width = float(t.ppf(0.5 + level / 2, n) * np.sqrt(np.mean(residuals**2)) * np.sqrt(1 + 1 / n))
+        else:
+            width = float(t.ppf(0.5 + level / 2, 3) * spread)
+        found[f"{100 * level:g}"] = width
+    return found
+
+
+def number_scores(prediction: np.ndarray, truth: np.ndarray, half_widths: dict[str, float]) -> dict:
+    """What predicted numbers are worth: ``n``, ``error`` (root mean square), ``bias``, ``median_error`` (absolute),
+    and ``coverage`` of the intervals.
+    """
+    difference = np.asarray(prediction, float) - truth
+    return {
+        "n": len(truth),
+        "error": float(np.sqrt(np.mean(difference**2))),
+        "bias": float(difference.mean()),
+        "median_error": float(np.median(np.abs(difference))),
+        "coverage": {name: float((np.abs(difference) <= width).mean()) for name, width in half_widths.items()},
+    }

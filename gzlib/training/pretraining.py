@@ -13,13 +13,13 @@ from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.data.schema import Schema, load_schema
 from gzlib.data.survey import open_survey, open_truth, seeded_order, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters, refuse_small_pictures
+from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import DirichletHead, GalaxyModel, JointHead
 from gzlib.models.weights import load_encoder
 from gzlib.training import distributed
 from gzlib.training.distributed import autocast
 from gzlib.training.loop import fit, train_loader
-from gzlib.training.loss import VoteLoss
+from gzlib.training.loss import VoteLoss, summarise_questions
 from gzlib.training.store import pack_per_galaxy
 
 # Concentration of the constant prediction from which training starts; about what a small network ends with.
@@ -66,8 +66,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     test = open_loader(images, votes, splits["test"], **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    encoder = load_encoder(config.encoder, config.weights, drop_path=recipe.drop_path)
-    refuse_small_pictures(encoder, images.shape[1])
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    encoder = load_encoder(config.encoder, config.weights, **about)
     head = DirichletHead(encoder.num_features, len(schema.label_cols), dropout=recipe.dropout)
     constant = mean_concentrations(votes[subset], schema)
     head.start_at(constant)
@@ -152,26 +152,14 @@ def question_losses(
         Summed over questions.
     """
     model.eval()
-    sums = torch.zeros(loss.n_questions, dtype=torch.float64)
-    asked = torch.zeros(loss.n_questions, dtype=torch.int64)
-    galaxies = []
+    parts, seen = [], 0
     for images, votes in loader.plain():
         with autocast(device, precision):
             concentrations = model(images)
         value, galaxy, question = (t.cpu() for t in loss.asked(concentrations.float(), votes))
-        sums.index_add_(0, question, value.double())
-        asked += torch.bincount(question, minlength=loss.n_questions)
-        galaxies.append(torch.zeros(len(votes), dtype=torch.float64).index_add_(0, galaxy, value.double()))
-    per_galaxy = torch.cat(galaxies).numpy()
-    names = [q.name for q in schema.questions]
-    mean = (sums / asked.clamp(min=1)).tolist()
-    metrics = {
-        "loss": float(per_galaxy.mean()),
-        "loss_se": float(per_galaxy.std(ddof=1) / len(per_galaxy) ** 0.5) if len(per_galaxy) > 1 else None,
-        "questions": {name: m for name, m, n in zip(names, mean, asked.tolist(), strict=True) if n},
-        "asked": {name: n for name, n in zip(names, asked.tolist(), strict=True) if n},
-    }
-    return metrics, per_galaxy
+        parts.append((value, galaxy + seen, question))
+        seen += len(votes)
+    return summarise_questions(*map(torch.cat, zip(*parts, strict=True)), seen, schema)
 
 
 def _constant_loss(concentrations: np.ndarray, loss: VoteLoss, loader: Loader, *, device: torch.device) -> float:

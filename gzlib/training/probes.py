@@ -7,8 +7,12 @@ import numpy as np
 import torch
 
 from gzlib.data.loader import mix, open_loader
+from gzlib.data.schema import Schema
 from gzlib.data.survey import open_survey
+from gzlib.models.heads import DirichletHead, concentrations
 from gzlib.models.weights import load_encoder
+from gzlib.training.loss import VoteLoss
+from gzlib.training.pretraining import mean_concentrations
 
 # Candidates for the L2 penalty, per feature and mean over galaxies; the range covers 20 to 20,000 labels.
 PENALTIES = tuple(10.0 ** np.arange(-5, 1.1, 1.0))
@@ -24,61 +28,115 @@ def survey_features(encoder_name: str, weights: str, folder: Path, seed: int, de
     """
     data = open_survey(folder)
     torch.manual_seed(mix(seed, "weights"))
-    encoder = load_encoder(encoder_name, weights).to(device, memory_format=torch.channels_last).eval()
+    encoder = load_encoder(encoder_name, weights, size=data.images.shape[1])
+    encoder = encoder.to(device, memory_format=torch.channels_last).eval()
     galaxies = data.sizes["galaxy"]
     loader = open_loader(data.images.values, np.zeros(galaxies), np.arange(galaxies), batch_size=256, device=device)
     with torch.no_grad():
         return torch.cat([encoder(images).float().cpu() for images, _ in loader.plain()]).numpy()
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, *, n_classes: int | None, seed: int):
+class Probe:
+    """A linear model on features that were standardised.
+
+    Parameters
+    ----------
+    mean, std : (num_features,) float32
+        Of the features.
+    weight, bias : (num_features, outputs) or (num_features,), and (outputs,) or a number
+    """
+
+    mean_label, spread_label = 0.0, 1.0
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor):
+        self.mean, self.std, self.weight, self.bias = mean, std, weight, bias
+
+    def __call__(self, new: np.ndarray) -> torch.Tensor:
+        """(m, num_features) -> (m, outputs) or (m,)."""
+        found = ((torch.from_numpy(new) - self.mean) / self.std / new.shape[1] ** 0.5) @ self.weight + self.bias
+        if (self.mean_label, self.spread_label) != (0.0, 1.0):
+            found = found * self.spread_label + self.mean_label
+        return found
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of the same model on features as they are, in units of the labels' spread."""
+        wide = self.weight.double().reshape(len(self.mean), -1)
+        weight = wide / (self.std.double() * len(self.mean) ** 0.5)[:, None]
+        bias = self.bias.double() - self.mean.double() @ weight
+        return weight.float(), bias.float()
+
+
+def folds(n: int, seed: int) -> np.ndarray:
+    """(n,) int: the fold of each label, by chance."""
+    return np.random.default_rng(seed).permutation(n) % min(FOLDS, n)
+
+
+def fit_probe(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    n_classes: int | None,
+    seed: int,
+    schema: Schema | None = None,
+    penalty: float | None = None,
+) -> tuple[Probe, float]:
     """A penalised linear model on features; the penalty is chosen by cross-validation within these labels alone.
 
     Parameters
     ----------
     features : (n, num_features) float32
-    labels : (n,) int64 classes, or float targets where ``n_classes`` is None (ridge regression)
+    labels : (n,) int64 classes, or float targets where ``n_classes`` is None (ridge regression), or (n, answers) votes
     n_classes : int or None
     seed : int
         Of the folds.
+    schema : Schema, optional
+        Of the votes; the model then gives what :func:`gzlib.models.heads.concentrations` takes.
+    penalty : float, optional
+        To use this one.
 
     Returns
     -------
-    predict : callable
+    predict : Probe
         (m, num_features) -> (m, n_classes) logits, or (m,) numbers.
     penalty : float
     """
-    fold = np.random.default_rng(seed).permutation(len(labels)) % min(FOLDS, len(labels))
-    scores = []
+    solve = functools.partial(_solve, n_classes=n_classes, schema=schema)
+    if penalty is not None:
+        return solve(features, labels, penalty), penalty
+    fold, scores = folds(len(labels), seed), []
     for penalty in PENALTIES:
         losses = []
         for held in range(fold.max() + 1):
-            predict = _solve(features[fold != held], labels[fold != held], penalty, n_classes)
-            losses.append(_loss(predict(features[fold == held]), labels[fold == held], n_classes))
+            predict = solve(features[fold != held], labels[fold != held], penalty)
+            losses.append(_loss(predict(features[fold == held]), labels[fold == held], n_classes, schema))
         scores.append(np.mean(losses))
     penalty = PENALTIES[int(np.argmin(scores))]
-    return _solve(features, labels, penalty, n_classes), penalty
+    return solve(features, labels, penalty), penalty
 
 
-def _loss(prediction: torch.Tensor, labels: np.ndarray, n_classes: int | None) -> float:
+def _loss(prediction: torch.Tensor, labels: np.ndarray, n_classes: int | None, schema: Schema | None) -> float:
     target = torch.from_numpy(labels)
+    if schema is not None:
+        return VoteLoss(schema)(concentrations(prediction), target).item()
     if n_classes is None:
         return (prediction - target).square().mean().item()
     return torch.nn.functional.cross_entropy(prediction, target).item()
 
 
-def _solve(features: np.ndarray, labels: np.ndarray, penalty: float, n_classes: int | None):
+def _solve(features: np.ndarray, labels: np.ndarray, penalty: float, n_classes: int | None, schema: Schema | None):
     x = torch.from_numpy(features)
     mean, std = x.mean(0), x.std(0, correction=0)
     # A feature that hardly varies among few galaxies may vary a lot among the others: it is not blown up to match.
     std = std.clamp(min=float(LEAST_SPREAD * std.mean()) or 1.0)
     x = (x - mean) / std / x.shape[1] ** 0.5  # so that one penalty means the same for narrow and wide encoders
     target = torch.from_numpy(labels)
-    if n_classes is None:
+    if schema is not None:
+        weight, bias = _dirichlet(x, target, penalty, schema)
+    elif n_classes is None:
         weight, bias = _ridge(x.double(), target.double(), penalty)
     else:
         weight, bias = _logistic(x, target, penalty, n_classes)
-    return lambda new: ((torch.from_numpy(new) - mean) / std / new.shape[1] ** 0.5) @ weight + bias
+    return Probe(mean, std, weight, bias)
 
 
 def _ridge(x, target, penalty):
@@ -89,13 +147,25 @@ def _ridge(x, target, penalty):
 
 
 def _logistic(x, target, penalty, n_classes):
-    weight = torch.zeros(x.shape[1], n_classes, requires_grad=True)
-    bias = torch.zeros(n_classes, requires_grad=True)
+    start = torch.zeros(n_classes)
+    return _minimised(lambda outputs: torch.nn.functional.cross_entropy(outputs, target), x, start, penalty)
+
+
+def _dirichlet(x, votes, penalty, schema):
+    head, loss = DirichletHead(1, votes.shape[1]), VoteLoss(schema)
+    head.start_at(mean_concentrations(votes.numpy(), schema))
+    return _minimised(lambda outputs: loss(concentrations(outputs), votes), x, head.linear.bias.detach(), penalty)
+
+
+def _minimised(loss_of, x, start, penalty):
+    """Weight and bias of the linear model on ``x`` with the least loss and penalty; the bias begins at ``start``."""
+    weight = torch.zeros(x.shape[1], len(start), requires_grad=True)
+    bias = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure():
         optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(x @ weight + bias, target) + 0.5 * penalty * weight.square().sum()
+        loss = loss_of(x @ weight + bias) + 0.5 * penalty * weight.square().sum()
         loss.backward()
         return loss
 

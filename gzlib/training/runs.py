@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from gzlib.data.curation import make_survey, survey_fingerprint
 from gzlib.data.survey import read_report
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, replace_file
-from gzlib.models.weights import read_weights, run_weights, weights_identity, write_weights
+from gzlib.identity import file_hash
+from gzlib.models.weights import read_weights, recorded_weights, run_weights, weights_identity, write_weights
 from gzlib.progress import Live
 from gzlib.training.checkpoint import previous_of
 from gzlib.training.distributed import choose_device, is_main, share, world
@@ -35,7 +37,12 @@ TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetun
 
 def key_of(config: RunConfig, survey: SurveySpec) -> str:
     """Key of the run that this configuration makes on this survey."""
-    return run_key(config, survey_fingerprint(survey), weights_identity(config.encoder, config.weights))
+    return run_key(_recorded(config), survey_fingerprint(survey), weights_identity(config.encoder, config.weights))
+
+
+def _recorded(config: RunConfig) -> RunConfig:
+    """The configuration as a run stores it: without the path of a file of weights."""
+    return replace(config, weights=recorded_weights(config.weights))
 
 
 def run(
@@ -146,7 +153,7 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
         raise
     except Exception as error:
         if is_main():
-            content = {"config": config_dict(config), "error": str(error) or repr(error)}
+            content = {"config": config_dict(_recorded(config)), "error": str(error) or repr(error)}
             replace_file(folder / "failed.json", json.dumps(content | getattr(error, "details", {})) + "\n")
         raise
 
@@ -174,7 +181,7 @@ def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) ->
         record = {
             "key": key,
             "kind": kind_of(config),
-            "config": config_dict(config),
+            "config": config_dict(_recorded(config)),
             "survey": {"fingerprint": survey_fingerprint(survey), "parts": parts, **config_dict(survey)},
             "weights": weights_identity(config.encoder, config.weights),
             "metrics": metrics,
@@ -200,8 +207,13 @@ def _tidy(folder: Path):
             file.unlink(missing_ok=True)
 
 
-def rerun(key: str, *, device: str = "auto", **conduct) -> dict:
+def rerun(key: str, *, weights: str | None = None, device: str = "auto", **conduct) -> dict:
     """Make the weights of a recorded run again from its configuration; its record stays as it is.
+
+    Parameters
+    ----------
+    weights : str, optional
+        Where the file is that the run started from, if it was a local one.
 
     Raises
     ------
@@ -210,6 +222,8 @@ def rerun(key: str, *, device: str = "auto", **conduct) -> dict:
     """
     record = read_run(key := find_key(key))
     config = config_from_dict(record["kind"], record["config"])
+    if weights:
+        config = replace(config, weights=weights)
     survey = survey_from_dict(record["survey"])
     if survey_fingerprint(survey) != record["survey"]["fingerprint"]:
         raise UserError(f"Run '{key}' needs another version of survey '{survey.source}' than there is.")
@@ -218,3 +232,99 @@ def rerun(key: str, *, device: str = "auto", **conduct) -> dict:
     if key_of(config, survey) != key:
         raise UserError(f"Run '{key}' was made by a version of the training code with another meaning; train anew.")
     return run(config, survey, device=device, need_weights=True, **conduct)
+
+
+def release(keys: list[str], folder: Path) -> list[Path]:
+    """Write the encoders of pretraining runs as files to share, each with a card that says what it was trained on.
+
+    Parameters
+    ----------
+    keys : list of str
+        Of runs whose weights are on this machine.
+    folder : Path
+        Takes ``NAME.safetensors`` and ``NAME.md`` for each, and ``SHA256SUMS``.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    UserError
+        If a run pretrained nothing, or its weights are not on this machine; nothing is written then.
+    """
+    states = {}
+    for key in dict.fromkeys(keys):
+        record = read_run(key)
+        if record is None or record["kind"] != "pretrain":
+            raise UserError(f"Run '{key}' is no pretraining run; only encoders that were pretrained are released.")
+        state = read_weights(run_weights(key))
+        states[key] = record, {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    written = []
+    for key, (record, state) in states.items():
+        file = folder / f"{record['config']['encoder']}-{key[:8]}.safetensors"
+        write_weights(file, state, encoder=record["config"]["encoder"], run=key)
+        replace_file(file.with_suffix(".md"), _card(record, file))
+        written += [file, file.with_suffix(".md")]
+    sums = folder / "SHA256SUMS"
+    replace_file(sums, "".join(f"{file_hash(file)}  {file.name}\n" for file in written))
+    return [*written, sums]
+
+
+def _card(record: dict, file: Path) -> str:
+    config, survey, metrics, where = (record[name] for name in ("config", "survey", "metrics", "provenance"))
+    parts = survey["parts"]
+    simulated = [part["source"] for part in parts if part["simulated"]]
+    kind = "simulated" if len(simulated) == len(parts) else "partly simulated" if simulated else "real"
+    warning = {
+        "simulated": "Every galaxy it was trained on is simulated: no telescope took the images and no volunteer cast"
+        " the votes. How well it transfers to real images has to be measured for each use.",
+        "partly simulated": f"Galaxies of {', '.join(simulated)} are simulated, images and votes alike.",
+        "real": "It was trained on images of real galaxies and the votes of volunteers.",
+    }[kind]
+    options = {name: survey[name] for name in ("size", "split", "schema") if survey.get(name) is not None}
+    options |= {name.replace("_", "-"): config[name] for name in ("encoder", "weights", "n_train", "seed")}
+    default = config_dict(PretrainConfig("", 0))
+    settings = [
+        f"--set {table}.{name}={json.dumps(value)}"
+        for table in ("recipe", "objective")
+        for name, value in config[table].items()
+        if value != default[table].get(name) and not isinstance(value, dict)
+    ]
+    settings += [
+        f"--set recipe.augment.{name}={json.dumps(value)}"
+        for name, value in config["recipe"]["augment"].items()
+        if value != default["recipe"]["augment"].get(name)
+    ]
+    command = " ".join(
+        [f"gzlib pretrain --survey {survey['source']}", *(f"--{k} {v}" for k, v in options.items()), *settings]
+    )
+    floor = f" (of a perfect predictor: {metrics['floor']['loss']:.3f})" if metrics.get("floor") else ""
+    start = f"\n- Started from: {record['weights']['tag']}" if record["weights"] else ""
+    return f"""# {config["encoder"]}, pretrained on {kind} galaxies
+
+**{warning}**
+
+- File: `{file.name}`, SHA-256 `{file_hash(file)}`
+- Encoder: `{config["encoder"]}` of gzlib, {metrics["n_params"]:,} parameters; images of {survey["size"]} px{start}
+- Trained on: {config["n_train"]:,} galaxies of `{survey["source"]}` ({kind})
+- Fingerprint of the survey: `{survey["fingerprint"]}`
+- Learnt: the answers to every question of decision tree `{metrics["schema"]}`, seed {config["seed"]}
+- Test loss: {metrics["loss"]:.3f} +- {metrics["loss_se"] or 0:.3f} nats a galaxy; predicting the mean answers:
+  {metrics["baseline"]:.3f}{floor}
+- Made by: run `{record["key"]}`, {where["seconds"]:.0f} s on {where["device"]}, torch {where.get("torch")}, timm
+  {where.get("timm")}, commit {where.get("git")}
+- Licence: that of gzlib (MIT)
+
+Made with
+
+    {command}
+
+and used with
+
+    gzlib finetune --survey FOLDER --label COLUMN --mode full --weights {file.name} --encoder {config["encoder"]}
+
+It must not be used to state votes or classes of galaxies without finetuning on labels of the same kind of images, nor
+compared with encoders trained on real galaxies as if it had seen any.
+"""

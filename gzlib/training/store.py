@@ -68,6 +68,8 @@ class _Survey(_Shape):
 class _Weights(_Shape):
     tag: str
     sha256: str
+    mean: list[Number] | None = None
+    std: list[Number] | None = None
 
 
 class _Floor(_Shape):

@@ -60,9 +60,9 @@ from gzlib.data.curation import training_galaxies
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import is_held, misfit
 from gzlib.progress import Live, duration
+from gzlib.training.distributed import helped, worker_count
 from gzlib.training.runs import LOCK, key_of, run
 from gzlib.training.store import read_run
-from gzlib.training.workers import helped, worker_count
 
 
 class Tally:

@@ -18,7 +18,7 @@ import pytest
 import tiny_book
 from PIL import Image, PngImagePlugin
 
-from gzlib.book import chapters, variables
+from gzlib.book import chapters
 from gzlib.book.builder import build, is_fresh
 from gzlib.book.chapters import book_inputs, cell_options, read_notebook, replace_file, write_notebook
 from gzlib.book.execute import normalise, refusals, strip_png
@@ -75,7 +75,7 @@ def test_a_built_chapter_holds_its_results_and_what_they_follow_from(executed):
         "front-matter", "sec-first", "parameters", "parameters-code", "sec-table", "tbl-sums",
     ]  # fmt: skip
     assert [output.text for output in notebook.cells[3].outputs] == ["one\ntwo\n"]
-    assert variables.load(executed) == {"first": {"total": "10"}}
+    assert chapters.load_variables(executed) == {"first": {"total": "10"}}
 
 
 def test_a_second_build_runs_nothing_and_a_forced_one_changes_nothing(project):
@@ -149,7 +149,7 @@ def test_an_experiment_leaves_the_chapters_alone(project, monkeypatch, tmp_path)
     assert notebook.cells[3].outputs[0].text.startswith("True"), "relative paths mean those of the caller"
     page = built.page.read_text()
     assert f"Experiment {folder.name}" in page and "15</td>" in page
-    assert variables.load(folder) == {"first": {"total": "15"}}
+    assert chapters.load_variables(folder) == {"first": {"total": "15"}}
 
 
 def test_experiments_with_other_parameters_never_share_a_folder(project):
@@ -162,7 +162,7 @@ def test_experiments_with_other_parameters_never_share_a_folder(project):
     folder = build(name="mine", parameters={"n": "6"}, only="01", project=project, say=quiet).page.parents[2]
     build(name="mine", parameters={"n": "7"}, only="first", force=True, project=project, say=quiet)
     assert [file.name for file in (folder / "runs").iterdir()] == ["sum0007"]
-    assert variables.load(folder)["first"]["total"] == "21"
+    assert chapters.load_variables(folder)["first"]["total"] == "21"
 
 
 @pytest.mark.parametrize(

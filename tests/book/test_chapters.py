@@ -16,7 +16,7 @@ from gzlib.book.html.pages import preview
 
 CHAPTERS = {file.stem: nbformat.read(file, as_version=4) for file in sorted((paths.ROOT / "chapters").glob("*.ipynb"))}
 LINES = 15  # of a code cell, its options among them
-NUMBERS = ("01", "02", "03", "04", "05", "90", "91", "92", "93")
+NUMBERS = ("01", "02", "03", "04", "05", "06", "90", "91", "92", "93")
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,7 @@ def project(tmp_path_factory):
     folder = tiny_book.make(tmp_path_factory.mktemp("quarto") / "project")
     shutil.copytree(ROOT / "gzlib" / "book", folder / "gzlib" / "book", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "gzlib" / "config.py", folder / "gzlib")
+    shutil.copy(ROOT / "prerender.py", folder)
     build(project=folder, only=["01", "90"], say=lambda line: None)
     return folder
 
@@ -68,7 +69,7 @@ def prerender(project, *inputs):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("QUARTO_", "PYTHONPATH"))}
     if inputs:
         environment["QUARTO_PROJECT_INPUT_FILES"] = "\n".join(str(project / path) for path in inputs)
-    command = [sys.executable, "gzlib/book/prerender.py"]
+    command = [sys.executable, "prerender.py"]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -91,7 +92,7 @@ def test_a_refusal_stops_quarto_with_one_sentence(project):
 
 
 def test_a_python_without_the_dependencies_is_named(project):
-    command = [sys.executable, "-S", "-I", "gzlib/book/prerender.py"]
+    command = [sys.executable, "-S", "-I", "prerender.py"]
     result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "set QUARTO_PYTHON to the Python that gzlib runs in" in result.stderr
 

@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from gzlib import paths
-from gzlib.book.variables import END, RESULTS, START, load, results_table, write_results
+from gzlib.book.chapters import END, RESULTS, START, load_variables, results_table, write_results
 from gzlib.errors import UserError
 
 TEMPLATE = (paths.ROOT / RESULTS).read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def test_unclosed_results_are_refused(tmp_path):
 
 def test_the_committed_readme_shows_the_committed_results():
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert results_table(TEMPLATE, load(paths.ROOT)) in text
+    assert results_table(TEMPLATE, load_variables(paths.ROOT)) in text
     book = {f.stem: nbformat.read(f, as_version=4) for f in (paths.ROOT / "chapters").glob("*.ipynb")}
     stored = [
         output.data["image/png"]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from gzlib.book.builder import build
 from gzlib.book.chapters import read_notebook, write_notebook
 from gzlib.book.html import pandoc
-from gzlib.study.tables import label_words, markdown_table, one_line, words
+from gzlib.study.tables import markdown_table, words
 from gzlib.trace import inert
+from gzlib.training.card import label_words, one_line
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -81,15 +81,13 @@ def test_imagenet_encoder_differs_from_a_random_one():
 
 
 def test_unreachable_hub_gives_one_sentence_with_an_alternative(monkeypatch):
-    import timm
-
     def unreachable(*args, **kwargs):
         raise OSError("no route")
 
     monkeypatch.setattr(weights, "hub_reachable", lambda: False)
-    monkeypatch.setattr(timm, "create_model", unreachable)
+    monkeypatch.setattr(weights, "_download", unreachable)
     with pytest.raises(UserError, match=r"could not be reached.*tf_efficientnet_lite0") as caught:
-        weights.imagenet_state("resnet18")
+        models.load_encoder("resnet18", "imagenet")
     assert "\n" not in str(caught.value)
 
 

@@ -129,7 +129,7 @@ def test_nested_training_sets(store, survey):
 def test_votes_are_needed_to_pretrain_and_large_pictures_by_large_strides(store, survey, task):
     with pytest.raises(UserError, match="no votes"):
         run(pretraining(), task, report=quiet)
-    with pytest.raises(UserError, match="larger pictures than 16 px"):
+    with pytest.raises(UserError, match="cannot take images of 16 px; it takes 32 px and more"):
         run(pretraining(n_train=20), replace(survey, source="sim:gz2:40", size=16), report=quiet)
 
 

@@ -13,7 +13,7 @@ import torch
 from gzlib import paths
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import UserError
-from gzlib.training import workers
+from gzlib.training import distributed as workers
 from gzlib.training.sweeps import sweep
 
 SURVEY = SurveySpec("sim:gz2:160", size=32)
@@ -26,7 +26,7 @@ def jobs(n, *, examples):
 
 
 def helpers_of(pid: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(pid).children() if "gzlib.training.workers" in p.cmdline()]
+    return [p for p in psutil.Process(pid).children() if "gzlib.training.distributed" in p.cmdline()]
 
 
 def until(condition, *, seconds=60):

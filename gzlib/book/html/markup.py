@@ -8,9 +8,9 @@ from html import escape
 
 import pypandoc
 
+from gzlib.book.chapters import lookup
 from gzlib.book.html import pandoc
 from gzlib.book.html.pandoc import attributes, change, div, link, raw, span, string, text
-from gzlib.book.variables import lookup
 from gzlib.errors import UserError
 
 _SHORTCODE = re.compile(r"\{\{\{<(?P<escaped>.*?)>\}\}\}|\{\{<\s*(?P<kind>[\w-]+)\s*(?P<name>[^>]*?)\s*>\}\}")

@@ -12,8 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gzlib import paths
-from gzlib.book import variables
-from gzlib.book.chapters import book_config, book_inputs
+from gzlib.book.chapters import book_config, book_inputs, load_variables
 from gzlib.book.html import markup, pandoc, template
 from gzlib.errors import UserError
 from gzlib.files import check_replaceable, not_written, replace_folder
@@ -77,7 +76,7 @@ def preview(project=None, out=None, *, experiment=None, only=None):
         return next((root / path for root in (home, project) if (root / path).is_file()), None)
 
     problems = []
-    pages = _load(project, config, find, variables.load(home), only, problems)
+    pages = _load(project, config, find, load_variables(home), only, problems)
     rendered = [page for page in pages if only is None or page.path in only]
     with _beside(out) as scratch:
         fresh = Path(scratch) / "pages"

@@ -109,7 +109,8 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
     schema : str or None
         Decision tree to read; None to recognise it.
     labels : list of str or None
-        Label columns beside the votes; None for all numbers, and all text in classes, that are not bookkeeping.
+        Label columns beside the votes; None for all numbers, and all text in classes, that are not bookkeeping; an
+        empty list for a table that is predicted on, not learned from.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
     if labels is None and "label" in facts and "label" not in chosen and facts["label"].kind != "empty":
         unfit = _unfit("label", facts["label"], asked=False)
         raise UserError(f"'{where}': column 'label' can't be used: {unfit}; write numbers or the names of classes.")
-    if not votes and not chosen:
+    if not votes and not chosen and labels != []:
         columns = ", ".join(ignored) or ", ".join(sorted(facts))
         raise UserError(
             f"'{where}' has no labels: neither the vote columns of a known campaign nor a column of numbers or classes;"

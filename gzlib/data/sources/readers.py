@@ -57,6 +57,8 @@ def table_source(
         The folder that the source is.
     from_hub : bool
         A stranger's table: no file outside ``root`` is opened.
+    schema, labels
+        See :func:`gzlib.data.sources.registry.open_source`.
 
     Raises
     ------
@@ -67,18 +69,20 @@ def table_source(
     _refuse_other_columns(tables)
     first = tables[0]
     image_column = _image_column(first, text)
-    votes = vote_columns(list(first.types), schema)[1]
-    tree = vote_columns(list(first.types), schema)[0]
+    bare = schema is None and labels == []  # for prediction: whatever else the table holds is not looked at
+    tree, votes = ("", set()) if bare else vote_columns(list(first.types), schema)
     used = [c for c in first.types if c != image_column and (c in (labels or []) or not is_derived(c, tree))]
+    roles = [role for role in ROLES if not (bare and role in ("ra", "dec", "split"))]
+    used = [c for c in used if c in roles] if bare else used
     facts = _facts(tables, used, votes)
-    class_names = next(filter(None, map(_class_names, tables)), [])
+    class_names = [] if bare else next(filter(None, map(_class_names, tables)), [])
     if class_names and "label_name" not in facts and "label" in facts and facts["label"].is_number:
         facts["label_name"] = Facts(kind="string", type="text", n=facts["label"].n, values=set(class_names))
     else:
         class_names = []
     columns = sort_columns(facts, text, schema=schema, labels=labels)
     splits = [split_of_name(file.name) or split_of_name(file.parent.name) for file in files]
-    wanted_columns = [c for c in first.types if c in ROLES or c in votes or c in columns.labels]
+    wanted_columns = [c for c in first.types if c in roles or c in votes or c in columns.labels]
     find = partial(_images, column=image_column, root=root, from_hub=from_hub)
 
     def batches(size: int, limit: int | None) -> Iterator[Batch]:

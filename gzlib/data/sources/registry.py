@@ -96,7 +96,8 @@ def open_source(text, *, schema=None, seed=0, labels=None, dataset_name=None) ->
     seed : int
         Of generated galaxies.
     labels : list of str, optional
-        Label columns beside votes; by default all numbers, and all text in classes, that are not bookkeeping.
+        Label columns beside votes; by default all numbers, and all text in classes, that are not bookkeeping. An empty
+        list is for prediction alone: a table without labels is no error then, and its votes are not read.
     dataset_name : str, optional
         For galaxies whose table does not give one; by default the folder's or file's name.
 

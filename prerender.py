@@ -27,7 +27,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[2])  # the project, not this folder
+    sys.path[0] = str(Path(__file__).resolve().parent)  # the project
     try:
         main()
     except ModuleNotFoundError as error:

@@ -1,0 +1,353 @@
+"""Predictions of a saved model for whole sources of galaxies: streamed, resumable, in a file or a table.
+
+A file's rows are made a part at a time in a hidden folder beside it, and put together when all are there. A part is
+always of the same galaxies, so that a file whose making was interrupted is equal, byte for byte, to one made at once.
+"""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import xarray as xr
+
+from gzlib.data.curation import is_survey_source
+from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array
+from gzlib.data.sources.registry import find_path, has_prefix, input_signature, open_source, split_text
+from gzlib.data.survey import open_survey
+from gzlib.errors import UserError
+from gzlib.files import held, not_written, replace_file, write_whole
+from gzlib.identity import content_hash
+from gzlib.progress import Progress
+from gzlib.training.saved import SavedModel
+
+What = Literal["predict", "embed"]
+PART = 1024  # galaxies, of a survey or a list of images; a table's batches are those of its reader
+STATE, VERSION = "state.json", 1  # raised when the same input gives another file
+PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Galaxies:
+    """What is predicted on.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    total : int
+        How many there are.
+    parts : callable
+        Yields the ids of some galaxies and what gives their images, see :func:`_decoded`.
+    signature : list
+        What JSON can hold, and what changes when the galaxies do.
+    """
+
+    name: str
+    total: int
+    parts: Callable[[], Iterator[tuple[list[str], Any]]]
+    signature: list
+
+
+def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
+    """Galaxies of whatever :meth:`SavedModel.predict` takes.
+
+    Raises
+    ------
+    UserError
+        If it is no source, or one without images.
+    """
+    if isinstance(source, xr.Dataset):
+        return _of_survey(source, limit)
+    if isinstance(source, np.ndarray):
+        return _of_images(list(source[None] if source.ndim == 3 else source), limit)
+    if isinstance(source, list | tuple):
+        return _of_images(list(source), limit)
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(
+            f"Predictions are made for images (n, y, x, 3) uint8, a list of image files, a survey or the path of a"
+            f" source, not for {type(source).__name__}."
+        )
+    text = str(source)
+    if len(split_text(text)) == 1 and not has_prefix(text):
+        path = find_path(text)
+        if path.is_file() and path.name.lower().endswith(SUFFIXES):
+            return _of_images([path], limit)
+        if is_survey_source(text):
+            return _of_survey(open_survey(path), limit)
+    opened = open_source(text, labels=[])
+    total = min(opened.galaxies, limit or opened.galaxies)
+    if not total:
+        raise UserError(f"'{text}' holds no galaxies.")
+
+    def parts():
+        for batch in opened.batches(size, limit):
+            yield batch.catalog["id_str"].tolist(), batch.pictures
+
+    return Galaxies(opened.name, total, parts, [input_signature(text, labels=[]), size, limit])
+
+
+def _of_survey(survey: xr.Dataset, limit: int | None) -> Galaxies:
+    images, ids = survey.images.values, survey.id_str.values.tolist()
+    total = min(len(ids), limit or len(ids))
+
+    def parts():
+        for start in range(0, total, PART):
+            stop = min(start + PART, total)
+            yield ids[start:stop], images[start:stop]
+
+    return Galaxies("survey", total, parts, [survey.attrs.get("fingerprint", ""), limit])
+
+
+def _of_images(images: list, limit: int | None) -> Galaxies:
+    if not images:
+        raise UserError("There are no images to predict on.")
+    images = images[:limit]
+    named = [isinstance(image, str | os.PathLike) for image in images]
+    ids = [str(image) if is_path else str(i) for i, (image, is_path) in enumerate(zip(images, named, strict=True))]
+    ready = [_as_picture(image) for image in images]
+
+    def parts():
+        for start in range(0, len(ready), PART):
+            yield ids[start : start + PART], ready[start : start + PART]
+
+    return Galaxies("images", len(ready), parts, [])
+
+
+def _as_picture(image):
+    if isinstance(image, str | os.PathLike):
+        return Path(image)
+    if isinstance(image, np.ndarray | bytes):
+        return image
+    if hasattr(image, "convert"):  # a PIL image
+        return np.asarray(image.convert("RGB"))
+    raise UserError(f"An image must be an array (y, x, 3) uint8, bytes, a path or a PIL image, not {type(image)}.")
+
+
+def _decoded(pictures, size: int, aspect: str | None, pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[str]]:
+    """The images of one part that can be used, (m, size, size, 3) uint8, and for each galaxy its problem or ""."""
+    if isinstance(pictures, np.ndarray):
+        return pictures, [""] * len(pictures)
+    arrays = [row for row, picture in enumerate(pictures) if isinstance(picture, np.ndarray)]
+    encoded = [row for row, picture in enumerate(pictures) if not isinstance(picture, np.ndarray)]
+    found: dict[int, Any] = dict(zip(encoded, load_all(pictures, encoded, size, aspect, pool), strict=True))
+    for row in arrays:
+        try:
+            found[row] = prepare_array(pictures[row], size, aspect)
+        except Unusable as unusable:
+            found[row] = unusable
+    problems, pixels = [""] * len(pictures), []
+    for row, image in sorted(found.items()):
+        if isinstance(image, Unusable):
+            problems[row] = f"{image.reason}: {image.detail}"
+        else:
+            pixels.append(image if isinstance(image, np.ndarray) else image.pixels)
+    return np.array(pixels, np.uint8).reshape(-1, size, size, 3), problems
+
+
+def _columns(model: SavedModel, what: What, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    if what == "embed":
+        features = model.features(pixels)
+        return {f"feature_{i}": features[:, i] for i in range(features.shape[1])}
+    return model.columns(model.outputs(pixels))
+
+
+def _part_table(model: SavedModel, what: What, ids: list[str], pixels: np.ndarray, problems: list[str]) -> pa.Table:
+    """The rows of one part: nothing but the id and the problem where an image could not be used."""
+    good = np.array([not problem for problem in problems], bool)
+    blank = np.zeros((1, model.config.image.size, model.config.image.size, 3), np.uint8)
+    values = _columns(model, what, pixels if len(pixels) else blank)  # its columns are wanted in any case
+    columns = {"id_str": pa.array(ids, pa.string())}
+    for name, found in values.items():
+        if good.all():
+            columns[name] = pa.array(found)
+            continue
+        spread = np.empty(len(ids), found.dtype)
+        spread[good] = found[: good.sum()]
+        columns[name] = pa.array(spread, mask=~good)
+        if found.dtype == object:
+            columns[name] = columns[name].cast(pa.string())
+    columns[PROBLEM] = pa.array(problems, pa.string())
+    return pa.table(columns)
+
+
+class _Parts:
+    """The parts of a source in order, each decoded by other threads while the one before it is computed."""
+
+    def __init__(self, galaxies: Galaxies, size: int, aspect: str | None, done: Callable[[int], bool]):
+        self.galaxies, self.size, self.aspect, self.done = galaxies, size, aspect, done
+        self.decoders, self.reader = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(1)
+
+    def _next(self, parts: Iterator, number: int):
+        if (part := next(parts, None)) is None:
+            return None
+        ids, pictures = part
+        if self.done(number):
+            return ids, None, []
+        return (ids, *_decoded(pictures, self.size, self.aspect, self.decoders))
+
+    def __iter__(self):
+        parts, number = iter(self.galaxies.parts()), 0
+        coming: Future = self.reader.submit(self._next, parts, 0)
+        while (part := coming.result()) is not None:
+            number += 1
+            coming = self.reader.submit(self._next, parts, number)
+            yield part
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pool in (self.reader, self.decoders):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def table_of(model: SavedModel, source, what: What) -> pd.DataFrame:
+    """Predictions or features of a source as one table in memory; see :meth:`SavedModel.predict`."""
+    size, tables = model.config.image.size, []
+    galaxies = galaxies_of(source, size)
+    with _Parts(galaxies, size, model.config.image.aspect, lambda number: False) as parts:
+        for ids, pixels, problems in parts:
+            tables.append(_part_table(model, what, ids, pixels, problems))
+    table = pa.concat_tables(tables).to_pandas()
+    _refuse_useless(galaxies.name, len(table), table.loc[table[PROBLEM] != "", ["id_str", PROBLEM]].values.tolist())
+    return table
+
+
+def _refuse_useless(name: str, total: int, problems: list):
+    if len(problems) == total:
+        first, why = problems[0]
+        raise UserError(f"None of the {total:,} images of '{name}' can be used; the first, '{first}': {why}.")
+
+
+def write_table(
+    model: SavedModel,
+    source: str,
+    out,
+    *,
+    what: What = "predict",
+    aspect: str | None = None,
+    limit: int | None = None,
+    force: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Write predictions, or features, for every galaxy of a source into a file.
+
+    Parameters
+    ----------
+    source : str
+        See :meth:`SavedModel.predict`.
+    out : path
+        A file ``.csv`` or ``.parquet``. One row for each galaxy, in the source's order, with its id as the source has
+        it; where an image cannot be used, the column ``problem`` says why and the other columns are blank.
+    what : {"predict", "embed"}
+    aspect : {None, "pad", "crop"}
+        Of images that are not square; by default as in training.
+    limit : int, optional
+        At most so many galaxies, spread over the source's parts.
+    force : bool
+        Whether to replace a file that is there.
+
+    Returns
+    -------
+    dict with ``galaxies``, and ``problems``: (id, problem) of each image that could not be used.
+
+    Raises
+    ------
+    UserError
+        If the file is there already or of another kind, there are no galaxies, or none of the images can be used.
+    NotWritten
+        If the operating system refuses; what was computed stays, and the same command resumes.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit={limit} leaves no galaxies; give a number above 0, or leave it out for all.")
+    out = _output_file(out, force)
+    aspect = aspect or model.config.image.aspect
+    galaxies = galaxies_of(source, model.config.image.size, limit)
+    state = {
+        "version": VERSION,
+        "what": what,
+        "model": model.identity(),
+        "source": content_hash(galaxies.signature),
+        "aspect": aspect,
+        "device": model.device.type,
+    }
+    place = out.with_name(f".{out.name}.partial")
+    with held(out.with_name(f".{out.name}.lock"), f"'{out}'"):
+        try:
+            _open_place(place, state)
+            return _fill(model, galaxies, place, out, what, aspect, progress)
+        except OSError as error:
+            raise not_written(out, error) from None
+
+
+def _output_file(out, force: bool) -> Path:
+    out = Path(out).expanduser().absolute()
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"'{out.name}' is neither a .csv nor a .parquet file; name one of these with --out.")
+    if out.is_dir() or (os.path.lexists(out) and not force):
+        raise UserError(f"'{out}' is there already; choose another name, or replace the file with --force.")
+    return out
+
+
+def _open_place(place: Path, state: dict):
+    """The folder of the parts; those of other galaxies or another model go."""
+    content = json.dumps(state, sort_keys=True)
+    if place.is_dir() and any(file.name != STATE and file.suffix != ".parquet" for file in place.iterdir()):
+        raise UserError(f"'{place}' holds files that this command did not make; move them away.")
+    if not (place / STATE).is_file() or (place / STATE).read_text() != content:
+        if place.exists():
+            shutil.rmtree(place)
+        place.mkdir(parents=True)
+        replace_file(place / STATE, content)
+
+
+def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect: str | None, progress: bool) -> dict:
+    def file(number: int) -> Path:
+        return place / f"part-{number:07d}.parquet"
+
+    problems, number, words = [], 0, {"predict": "predicting", "embed": "embedding"}[what]
+    with (
+        Progress(words, galaxies.total, "galaxies", progress) as bar,
+        _Parts(galaxies, model.config.image.size, aspect, lambda n: file(n).is_file()) as parts,
+    ):
+        for number, (ids, pixels, found) in enumerate(parts):
+            if pixels is not None:
+                table = _part_table(model, what, ids, pixels, found)
+                write_whole(file(number), lambda target, table=table: pq.write_table(table, target, compression="zstd"))
+            else:
+                table = pq.read_table(file(number), columns=["id_str", PROBLEM])
+                found = table[PROBLEM].to_pylist()
+            problems += [(i, why) for i, why in zip(ids, found, strict=True) if why]
+            bar.update(len(ids))
+    _refuse_useless(galaxies.name, galaxies.total, problems)
+    join = _join_csv if out.suffix.lower() == ".csv" else _join_parquet
+    write_whole(out, lambda target: join([file(n) for n in range(number + 1)], target))
+    shutil.rmtree(place)
+    return {"galaxies": galaxies.total, "problems": problems}
+
+
+def _join_csv(files: list[Path], target):
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(pq.read_schema(files[0]).names)
+    target.write(header.getvalue().encode())
+    options = pacsv.WriteOptions(include_header=False, quoting_style="needed")
+    for file in files:
+        pacsv.write_csv(pq.read_table(file), target, options)
+
+
+def _join_parquet(files: list[Path], target):
+    with pq.ParquetWriter(target, pq.read_schema(files[0]).remove_metadata(), compression="zstd") as writer:
+        for file in files:
+            writer.write_table(pq.read_table(file).replace_schema_metadata())

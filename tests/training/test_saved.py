@@ -1,0 +1,503 @@
+"""A run saved as a model: its folder, and predictions that are the run's own, for images, files and surveys."""
+
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from fault_inputs import saved, write_table
+from PIL import Image
+from survey_inputs import gz2_votes
+
+from gzlib import paths
+from gzlib.cli import main
+from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.data.curation import make_survey
+from gzlib.data.schema import load_schema
+from gzlib.data.survey import open_survey
+from gzlib.errors import UserError
+from gzlib.models.heads import CONCENTRATION_MIN, CONCENTRATION_RANGE
+from gzlib.training import predict as predicting
+from gzlib.training.distributed import choose_device
+from gzlib.training.finetuning import finetune, finetuned_model, prepare_task, probe_model
+from gzlib.training.predict import write_table as write_predictions
+from gzlib.training.publish import export, push, save_run
+from gzlib.training.runs import run
+from gzlib.training.saved import load_model
+
+N, SIZE = 80, 32
+SHORT = Recipe(examples=192, batch_size=32, evaluations=2, learning_rate=3e-3)
+NAMES = np.array(["E, round", "<b>Irr</b>", "S|pipe"])
+quiet = lambda line: None  # noqa: E731
+
+
+def table(votes):
+    """Galaxies whose brightness tells their labels, as columns and encoded images."""
+    level = np.arange(N) * 37 % N / N
+    rng = np.random.default_rng(0)
+    pixels = np.clip(rng.normal(30 + 180 * level[:, None, None, None], 10, (N, 40, 40, 3)), 0, 255).astype(np.uint8)
+    third = np.minimum(level * 3, 2).astype(int)
+    columns = {
+        "id_str": [f"J{i:03d}+0{i}" for i in range(N)],
+        "morph": NAMES[third].tolist(),
+        "codes": (100 * (third + 1)).tolist(),
+        "mag": (-2.5 * level - 20).tolist(),
+        "part": level.tolist(),
+        "split": ["test" if i % 4 == 0 else "val" if i % 4 == 1 else "train" for i in range(N)],
+    }
+    columns |= {col: votes[:, i].tolist() for i, col in enumerate(load_schema("gz2").label_cols)}
+    return columns, [saved(Image.fromarray(one), "PNG") for one in pixels]
+
+
+def leads(schema, found):
+    """The share of those who see features who are asked about arms, where something else is asked before."""
+    after = schema["has-spiral-arms-gz2"].asked_after
+    return 1 if after.startswith("smooth-or-featured") else found[f"{after}_fraction"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A catalogue with image files, and a store of runs, for all tests of this module."""
+    folder = tmp_path_factory.mktemp("saved")
+    columns, images = table(gz2_votes(N))
+    (folder / "in" / "images").mkdir(parents=True)
+    for id_str, image in zip(columns["id_str"], images, strict=True):
+        (folder / "in" / "images" / f"{id_str}.png").write_bytes(image)
+    files = {"file_loc": [f"images/{id_str}.png" for id_str in columns["id_str"]]}
+    pd.DataFrame(columns | files).to_csv(folder / "in" / "catalog.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("STORE", "BOOK_RUNS", "SURVEYS"):
+            patch.setattr(paths, name, folder / name.lower())
+        patch.setattr("gzlib.training.probes.PENALTIES", (1.0,))  # of votes, one takes a second
+        patch.setattr("gzlib.training.probes.FOLDS", 2)
+        yield folder
+
+
+KINDS = {
+    "classes-linear": ("morph", "linear"),
+    "classes-full": ("morph", "full"),
+    "codes-linear": ("codes", "linear"),
+    "number-linear": ("mag", "linear"),
+    "number-full": ("mag", "full"),
+    "fraction-full": ("part", "full"),
+    "votes-linear": ("votes", "linear"),
+    "votes-full": ("votes", "full"),
+}
+
+
+def configured(place, kind):
+    label, mode = KINDS[kind]
+    config = FinetuneConfig("rings & co", "resnet_w4", 36, label=label, mode=mode, recipe=SHORT)
+    return config, SurveySpec(str(place / "in"), size=SIZE, split="published", schema="gz2")
+
+
+def saved_model(place, kind):
+    """The model of one kind, made once."""
+    out = place / kind
+    if not out.exists():
+        config, survey = configured(place, kind)
+        record = run(config, survey, report=quiet, need_weights=config.mode == "full")
+        save_run(config, survey, record, out, unit="mag" if config.label == "mag" else "", device="cpu")
+    return load_model(out, device="cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_model_predicts_what_the_run_predicted(place, kind, monkeypatch):
+    model = saved_model(place, kind)
+    config, survey = configured(place, kind)
+    kept = {}
+    monkeypatch.setattr(
+        "gzlib.training.finetuning.measure", lambda prediction, task: kept.update(p=prediction, task=task) or ({}, {})
+    )
+    if config.mode == "linear":
+        finetune(config, survey, device=choose_device("cpu"), report=quiet)
+    else:
+        task = prepare_task(config, survey)
+        state = run(config, survey, report=quiet, need_weights=True)
+        from gzlib.models.weights import read_weights, run_weights
+
+        network = finetuned_model(config, task, read_weights(run_weights(state["key"])))
+        images = torch.from_numpy(task.data.images.values[task.test]).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            kept.update(p=network(images), task=task)
+    outputs = model.outputs(kept["task"].data.images.values[kept["task"].test])
+    np.testing.assert_allclose(outputs, kept["p"].numpy(), rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_models_folder_says_what_it_is(place, kind):
+    model = saved_model(place, kind)
+    label = KINDS[kind][0]
+    record = run(*configured(place, kind), report=quiet)["metrics"]
+    assert model.config.metrics["error"] == pytest.approx(record["error"], rel=1e-4)
+    assert model.config.metrics["baseline_error"] == pytest.approx(record["baseline_error"], rel=1e-4)
+    assert model.config.head.label == label and model.config.image.size == SIZE
+    card, page = ((place / kind / name).read_text() for name in ("README.md", "figures.html"))
+    assert card.startswith("---\nlibrary_name:") and "must not be used for" in card and "gz.load_model" in card
+    assert page.count("data:image/png") >= 3 and "http" not in page
+    assert str(place) not in card + page + (place / kind / "config.json").read_text()
+    assert "<b>" not in re.sub("`[^`]*`", "", card) and "<b>" not in page
+    if label == "mag":
+        assert model.config.head.unit == "mag" and " mag" in card
+    if label == "votes":
+        assert "bar-gz2" in card and len(model.config.head.tree) == 10
+
+
+def test_a_prediction_has_the_names_of_classes_and_sums_to_one(place):
+    model = saved_model(place, "classes-full")
+    found = model.predict(place / "in" / "catalog.csv")
+    assert found.id_str.tolist() == [f"J{i:03d}+0{i}" for i in range(N)] and (found.problem == "").all()
+    columns = [f"probability_{name}" for name in sorted(NAMES)]
+    assert list(found.columns) == ["id_str", "predicted_morph", *columns, "problem"]
+    np.testing.assert_allclose(found[columns].sum(axis=1), 1, rtol=1e-5)
+    best = found[columns].to_numpy().argmax(1)
+    assert found.predicted_morph.tolist() == [sorted(NAMES)[i] for i in best]
+
+
+def test_intervals_of_numbers_hold_as_many_as_they_say_and_are_in_units(place):
+    model = saved_model(place, "number-linear")
+    found = model.predict(place / "in")
+    truth = pd.read_csv(place / "in" / "catalog.csv").mag
+    inside = (found.predicted_mag_low95 <= truth) & (truth <= found.predicted_mag_high95)
+    assert inside.mean() > 0.85 and found.predicted_mag.min() > -24 and found.predicted_mag.max() < -18
+    assert (found.predicted_mag_low95 < found.predicted_mag_low50).all()
+    fractions = saved_model(place, "fraction-full").predict(place / "in")
+    assert fractions.predicted_part_low95.min() >= 0 and fractions.predicted_part_high95.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["votes-linear", "votes-full"])
+def test_vote_fractions_follow_the_tree(place, kind):
+    found = saved_model(place, kind).predict(place / "in" / "images")
+    schema = load_schema("gz2")
+    for question in schema.questions:
+        fractions = found[[f"{answer}_fraction" for answer in question.label_cols]]
+        np.testing.assert_allclose(fractions.sum(axis=1), 1, rtol=1e-5)
+        for answer in question.label_cols:
+            ends = found[[f"{answer}_fraction_{end}" for end in ("low95", "low50", "high50", "high95")]].to_numpy()
+            assert (np.diff(ends, axis=1) >= 0).all() and ends.min() >= 0 and ends.max() <= 1
+    assert (found["smooth-or-featured-gz2_asked"] == 1).all()
+    expected = found["smooth-or-featured-gz2_featured-or-disk_fraction"] * found["has-spiral-arms-gz2_yes_fraction"]
+    for name in ("spiral-winding-gz2", "spiral-arm-count-gz2"):
+        assert schema[name].asked_after == "has-spiral-arms-gz2_yes"
+        np.testing.assert_allclose(found[f"{name}_asked"], expected * leads(schema, found), rtol=1e-5)
+
+
+def test_images_come_as_arrays_files_bytes_and_survey(place):
+    model = saved_model(place, "classes-linear")
+    survey = configured(place, "classes-linear")[1]
+    data = open_survey(make_survey(survey))
+    files = sorted((place / "in" / "images").glob("*.png"))
+    of_files = model.predict(files)
+    of_survey = model.predict(data).set_index("id_str").loc[[f.stem for f in files]]
+    probability = [c for c in of_files if c.startswith("probability")]
+    reference = of_files[probability].to_numpy()
+    for others in (
+        of_survey,
+        model.predict(np.stack([np.asarray(Image.open(f)) for f in files])),
+        model.predict([f.read_bytes() for f in files]),
+        model.predict([Image.open(f) for f in files]),
+        model.predict(str(place / "in" / "images")),
+    ):
+        np.testing.assert_array_equal(others[probability].to_numpy(), reference)
+    assert of_files.id_str.tolist() == [str(f) for f in files]
+    assert len(model.predict(files[0])) == len(model.predict(np.asarray(Image.open(files[0])))) == 1
+    assert model.embed(files[:3]).shape == (3, 32)
+    for bad, says in (([], "no images"), (3.0, "not for float"), (np.zeros((2, 40, 40, 3)), "float64 instead of")):
+        with pytest.raises(UserError, match=says):
+            model.predict(bad)
+
+
+def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, tmp_path, capsys):
+    model = saved_model(place, "classes-linear")
+    shutil.copytree(place / "in" / "images", tmp_path / "images")
+    (tmp_path / "images" / "J000+00.png").write_bytes(b"no image")
+    Image.new("RGB", (20, 20)).save(tmp_path / "images" / "J001+01.png")
+    found = model.predict(tmp_path / "images")
+    assert found.problem[0].startswith("unreadable image") and "20 px is smaller" in found.problem[1]
+    assert found.iloc[:2, 1:-1].isna().all(axis=None) and found.iloc[2:, 1:-1].notna().all(axis=None)
+    command = ["predict", str(place / "classes-linear"), str(tmp_path / "images"), "--out", str(tmp_path / "p.csv")]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "80 galaxies, 2 of them without a usable image" in printed.out and "J001+01" in printed.err
+    read = pd.read_csv(tmp_path / "p.csv")
+    assert read.problem.notna().sum() == 2 and len(read) == N
+    assert main(command) == 2 and "is there already" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+    for file in (tmp_path / "images").glob("*"):
+        Image.new("RGB", (20, 20)).save(file)
+    assert main([*command, "--force"]) == 2
+    assert "None of the 80 images" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", command[1], str(tmp_path / "empty"), "--out", str(tmp_path / "q.csv")]) == 2
+    assert not (tmp_path / "q.csv").exists() and not list(tmp_path.glob(".q*"))
+
+
+def test_a_catalogue_needs_no_labels_and_ids_stay_as_they_are(place, tmp_path):
+    names = sorted(file.name for file in (place / "in" / "images").glob("*"))[:5]
+    ids = ["007", "588017702411763744", "J1+2", "a/b", "007"]
+    files = [str(place / "in" / "images" / name) for name in names]
+    pd.DataFrame({"id_str": ids, "file_loc": files, "label": "?"}).to_csv(tmp_path / "new.csv", index=False)
+    model = saved_model(place, "classes-linear")
+    write_predictions(model, str(tmp_path / "new.csv"), tmp_path / "p.parquet", progress=False)
+    assert pq.read_table(tmp_path / "p.parquet")["id_str"].to_pylist() == ids
+    columns, images = {"id_str": ids}, [(place / "in" / "images" / name).read_bytes() for name in names]
+    source = write_table(tmp_path / "evo", "embedded", columns, images)
+    assert model.predict(str(source)).id_str.tolist() == ids
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_resumed_is_equal_to_one_made_at_once(place, tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.readers.CATALOGUE_ROWS", 16)
+    model = saved_model(place, "votes-full")
+    source, whole, cut = str(place / "in" / "images"), tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    write_predictions(model, source, whole, progress=False)
+    made, computed = predicting._part_table, []
+
+    def dying(*args):
+        computed.append(1)
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return made(*args)
+
+    monkeypatch.setattr(predicting, "_part_table", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(model, source, cut, progress=False)
+    assert not cut.exists() and len(list((tmp_path / f".{cut.name}.partial").glob("part-*"))) == 2
+    write_predictions(model, source, cut, progress=False)
+    assert len(computed) == 3 + 3 and cut.read_bytes() == whole.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([whole.name, cut.name])
+
+
+def test_another_model_does_not_go_on_from_ones_parts(place, tmp_path, monkeypatch):
+    source, out = str(place / "in" / "images"), tmp_path / "p.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting, "_join_csv", lambda files, target: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_predictions(saved_model(place, "classes-linear"), source, out, progress=False)
+    write_predictions(saved_model(place, "codes-linear"), source, out, progress=False)
+    assert "predicted_codes" in out.read_text().splitlines()[0]
+    (tmp_path / ".q.csv.partial").mkdir()
+    (tmp_path / ".q.csv.partial" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="did not make"):
+        write_predictions(saved_model(place, "codes-linear"), source, tmp_path / "q.csv", progress=False)
+
+
+def test_features_are_written_as_they_are(place, tmp_path):
+    model, out = saved_model(place, "classes-full"), tmp_path / "f.parquet"
+    assert main(["embed", str(place / "classes-full"), str(place / "in"), "--out", str(out)]) == 0
+    found = pd.read_parquet(out)
+    np.testing.assert_array_equal(found.filter(like="feature_").to_numpy(), model.embed(str(place / "in")))
+    assert found.shape == (N, 2 + 32)
+
+
+@pytest.mark.parametrize("kind", ["classes-linear", "codes-linear", "number-full", "votes-full"])
+def test_evaluate_finds_the_test_error_of_the_run(place, kind, tmp_path, capsys):
+    model = saved_model(place, kind)
+    config, survey = configured(place, kind)
+    out = tmp_path / "scores.json"
+    command = ["evaluate", str(place / kind), survey.source, "--schema", "gz2", "--out", str(out)]
+    assert main(command) == 0
+    found, printed = json.loads(out.read_text()), capsys.readouterr().out
+    assert found["part"] == "test" and found["error"] == pytest.approx(model.config.metrics["error"])
+    assert "20 galaxies (test): error" in printed
+    if kind == "classes-linear":
+        assert np.sum(found["confusion"]) == found["n"] and 0 <= found["calibration_error"] <= 1
+        assert 0 <= found["auc"] <= 1 and found["balanced_accuracy"] == pytest.approx(
+            run(config, survey, report=quiet)["metrics"]["balanced_accuracy"], rel=1e-5
+        )
+        assert model.evaluate(open_survey(make_survey(survey)), part="all")["n"] == N
+        with pytest.raises(UserError, match="no class of the model"):
+            model.evaluate(open_survey(make_survey(survey)), label="codes")
+
+
+def test_pretraining_is_saved_as_a_model_of_votes(place, tmp_path):
+    survey = SurveySpec(str(place / "in"), size=SIZE, split="published", schema="gz2")
+    config = PretrainConfig("convnext_w4", 36, recipe=SHORT)
+    record = run(config, survey, report=quiet, need_weights=True)
+    model = save_run(config, survey, record, tmp_path / "out", device="cpu")
+    assert model.config.head.kind == "votes" and model.config.training["kind"] == "pretrain"
+    found = load_model(tmp_path / "out", device="cpu").predict(str(place / "in" / "images"))
+    assert "bar-gz2_yes_fraction_high95" in found
+
+
+def test_an_own_decision_tree_goes_with_the_model(place, tmp_path, capsys):
+    n, rng = 40, np.random.default_rng(1)
+    tree = [
+        {"question": "shell", "answers": ["_yes", "_no"], "asked_after": None},
+        {"question": "side", "answers": ["_left", "_right", "_both"], "asked_after": "shell_yes"},
+    ]
+    (tmp_path / "mine.json").write_text(json.dumps(tree))
+    yes = rng.integers(2, 20, n)
+    files = sorted((place / "in" / "images").glob("*.png"))[:n]
+    columns = {"id_str": [f.stem for f in files], "file_loc": [str(f) for f in files]}
+    columns |= {"shell_yes": yes, "shell_no": 20 - yes, "side_left": yes // 2, "side_right": yes - yes // 2 - 1}
+    columns |= {"side_both": 1, "split": ["test" if i % 3 == 0 else "train" for i in range(n)]}
+    pd.DataFrame(columns).to_csv(tmp_path / "catalog.csv", index=False)
+    command = ["finetune", "--survey", str(tmp_path / "catalog.csv"), "--schema", str(tmp_path / "mine.json")]
+    command += ["--size", "32", "--split", "published", "--label", "votes", "--encoder", "resnet_w4"]
+    assert main([*command, "--weights", "random", "--out", str(tmp_path / "model")]) == 0
+    (tmp_path / "mine.json").unlink()
+    found = load_model(tmp_path / "model").predict(str(tmp_path / "catalog.csv"))
+    np.testing.assert_allclose(found.side_asked, found.shell_yes_fraction)
+    assert "side_both_fraction_high95" in found and "<" not in found.columns
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "model"), str(tmp_path / "catalog.csv")]) == 0
+    assert "14 galaxies (test)" in capsys.readouterr().out
+
+
+def changed(folder, change, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    change(config)
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(encoder="resnet_w5"), "has 40 features here, and the model 32"),
+        (lambda c: c.update(encoder="convnext_w4"), "not those of encoder 'convnext_w4'.*missing"),
+        (lambda c: c.update(gzlib="99.0.0"), "saved by gzlib 99.0.0 .* pip install -U"),
+        (lambda c: c.update(format=2), "format 2.*format 1"),
+        (lambda c: c["head"]["classes"].pop(), "two or more names"),
+        (lambda c: c["image"].update(size="big"), "'image.size' is 'big'"),
+        (lambda c: c["image"].update(std=[0.1, 0.0, 0.1]), "greater than 0"),
+        (lambda c: c.pop("head"), "'head' is missing"),
+        (lambda c: c["calibration"].update(temperature=-1.0), "temperature"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_one_sentence(place, tmp_path, change, says):
+    saved_model(place, "classes-full")
+    with pytest.raises(UserError, match=says) as caught:
+        load_model(changed(place / "classes-full", change, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_and_other_folders_are_no_model(place, tmp_path):
+    saved_model(place, "classes-full")
+    copy = changed(place / "classes-full", lambda c: None, tmp_path)
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        load_model(copy)
+    with pytest.raises(UserError, match="no saved model"):
+        load_model(tmp_path)
+
+
+def test_a_folder_with_somebodys_file_is_refused_before_training(place, tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    command = ["finetune", "--survey", str(place / "in"), "--label", "morph", "--encoder", "resnet_w4", "--size", "32"]
+    command += ["--weights", "random", "--split", "published", "--store", str(tmp_path / "runs")]
+    monkeypatch.setattr(paths, "STORE", paths.STORE)
+    assert main([*command, "--out", str(tmp_path / "mine")]) == 2
+    assert "holds 'notes.txt'" in capsys.readouterr().err and not list((tmp_path / "runs").glob("*/run.json"))
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "commonest class: " in printed and "balanced accuracy: " in printed
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0  # its own folder is replaced
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("label", "mode"),
+    [
+        ("morph", "linear"),
+        ("mag", "linear"),
+        ("votes", "full"),
+        pytest.param("part", "full", marks=pytest.mark.long),
+        pytest.param("morph", "full", marks=pytest.mark.long),
+    ],
+)
+def test_timm_loads_an_export_bit_for_bit(place, tmp_path, label, mode):
+    config = FinetuneConfig("t", "resnet10t", 36, label=label, mode=mode, recipe=SHORT)
+    survey = SurveySpec(str(place / "in"), size=SIZE, split="published", schema="gz2")
+    record = run(config, survey, report=quiet, need_weights=mode == "full")
+    model = save_run(config, survey, record, tmp_path / "model", device="cpu")
+    export(model, tmp_path / "out")
+    network = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    pixels = open_survey(make_survey(survey)).images.values[:5]
+    encoder = model.network.encoder
+    with torch.no_grad():
+        images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
+        found = network((images - encoder.mean) / encoder.std)
+    wanted = torch.from_numpy(model.outputs(pixels))
+    if label == "votes":
+        found = torch.sigmoid(found) * CONCENTRATION_RANGE + CONCENTRATION_MIN
+    elif label != "morph":
+        found = found.squeeze(1) if label == "mag" or mode == "linear" else torch.sigmoid(found).squeeze(1)
+    for name, value in encoder.network.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name])
+    if label == "mag":
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    else:
+        assert torch.equal(found, wanted)
+    settings = timm.data.resolve_data_config(model=network)
+    assert settings["input_size"] == (3, SIZE, SIZE) and settings["crop_pct"] == 1.0
+    if label == "morph":
+        assert network.pretrained_cfg["label_names"] == sorted(NAMES)
+
+
+def test_the_ladder_is_exported_as_onnx_only(place, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = saved_model(place, "classes-full")
+    with pytest.raises(UserError, match="this project's own"):
+        export(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export(model, tmp_path / "out", form="onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / 255
+    found, features = session.run(None, {"images": images})
+    np.testing.assert_allclose(found, model.probabilities(model.outputs(pixels)), atol=1e-5)
+    np.testing.assert_allclose(features, model.features(pixels), rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_is_pushed_without_its_figures(place, monkeypatch):
+    saved_model(place, "classes-linear")
+    calls = SimpleNamespace(made=None, sent=None)
+
+    class Hub:
+        def create_repo(self, name, **options):
+            calls.made = (name, options)
+            return f"https://huggingface.co/{name}"
+
+        def upload_folder(self, **options):
+            calls.sent = options
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert main(["push", str(place / "classes-linear"), "me/rings", "--private"]) == 0
+    assert calls.made == ("me/rings", {"private": True, "exist_ok": True})
+    assert (
+        calls.sent["folder_path"] == str(place / "classes-linear") and "figures.html" in calls.sent["ignore_patterns"]
+    )
+    push(place / "classes-linear", "me/rings", figures=True)
+    assert "figures.html" not in calls.sent["ignore_patterns"] and ".gzlib.json" in calls.sent["ignore_patterns"]
+    for name in ("rings", "a/b/c", "me/ri ngs"):
+        with pytest.raises(UserError, match="write OWNER/NAME"):
+            push(place / "classes-linear", name)
+
+    def refuse(self, name, **options):
+        raise OSError("401 Unauthorized")
+
+    Hub.create_repo = refuse
+    with pytest.raises(UserError, match="401 Unauthorized.*hf auth login"):
+        push(place / "classes-linear", "me/rings")
+
+
+def test_the_probe_without_a_label_did_not_see_it(place):
+    config, survey = configured(place, "number-linear")
+    task = prepare_task(config, survey)
+    _, left_out = probe_model(config, task, choose_device("cpu"))
+    truth = task.target.values[task.subset]
+    assert left_out.shape == truth.shape
+    assert np.sqrt(np.mean((left_out - truth) ** 2)) < 1.2 * truth.std()

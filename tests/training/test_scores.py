@@ -1,0 +1,91 @@
+"""Scores of predictions beside values known in other ways, and calibration on data whose truth is known."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from gzlib.data.schema import schema_from_records
+from gzlib.training.evaluation import worth_in_volunteers
+from gzlib.training.loss import (
+    area_under_curve,
+    balanced_accuracy,
+    covered,
+    fit_half_widths,
+    fit_levels,
+    fit_scale,
+    fit_temperature,
+    reliability,
+    vote_ranks,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def softmax(x):
+    grown = np.exp(x - x.max(1, keepdims=True))
+    return grown / grown.sum(1, keepdims=True)
+
+
+def test_accuracy_and_area_are_those_of_scikit_learn():
+    probability = softmax(RNG.normal(size=(300, 4)))
+    truth = np.where(RNG.random(300) < 0.5, probability.argmax(1), RNG.integers(0, 4, 300))
+    assert balanced_accuracy(probability.argmax(1), truth) == pytest.approx(
+        balanced_accuracy_score(truth, probability.argmax(1))
+    )
+    assert area_under_curve(probability, truth) == pytest.approx(roc_auc_score(truth, probability, multi_class="ovr"))
+    assert area_under_curve(probability, np.zeros(300, int)) is None
+
+
+def test_temperature_is_found_and_makes_probabilities_hold():
+    logits = RNG.normal(size=(4000, 3)) * 2
+    truth = np.array([RNG.choice(3, p=p) for p in softmax(logits)])
+    found = fit_temperature(3 * logits, truth)
+    assert found == pytest.approx(3, rel=0.1)
+    assert reliability(softmax(3 * logits / found), truth)[1] < 0.03 < reliability(softmax(3 * logits), truth)[1]
+    assert fit_temperature(logits[:0], truth[:0]) == 1
+    assert 0.5 < fit_temperature(20 * logits[:3], truth[:3]) < 5  # three galaxies say little
+
+
+def dirichlet_votes(n, alpha, volunteers=30):
+    fractions = RNG.dirichlet(alpha, n)
+    return np.array([RNG.multinomial(volunteers, f) for f in fractions])
+
+
+def test_concentrations_get_their_scale_and_intervals_their_coverage():
+    alpha = np.array([2.0, 5.0, 1.5])
+    votes = dirichlet_votes(3000, alpha)
+    said = np.tile(alpha * 6, (3000, 1))  # six times too sure
+    scale = fit_scale(said, votes)
+    assert scale == pytest.approx(1 / 6, rel=0.15)
+    levels, fresh = fit_levels(said * scale, votes), dirichlet_votes(3000, alpha)
+    ranks, before = vote_ranks(said * scale, fresh), vote_ranks(said, fresh)
+    for name, nominal in levels.items():
+        np.testing.assert_allclose(covered(*ranks, np.array(nominal)), float(name) / 100, atol=0.03)
+        assert covered(*before, float(name) / 100).mean() < float(name) / 100 - 0.1
+    assert fit_scale(said, votes * 0) == 1
+    assert fit_levels(said, votes * 0)["50"] == [0.5, 0.5, 0.5]
+
+
+def test_coverage_of_whole_numbers_is_exact_where_the_model_is():
+    low, high = vote_ranks(np.tile([2.0, 3.0], (20_000, 1)), dirichlet_votes(20_000, [2.0, 3.0], 7))
+    for level in (0.5, 0.8, 0.95):
+        np.testing.assert_allclose(covered(low, high, level), level, atol=0.01)
+
+
+@pytest.mark.parametrize("n", [0, 2, 10, 200])
+def test_intervals_of_numbers_hold_new_ones(n):
+    widths = fit_half_widths(RNG.normal(0, 2, n), spread=2.0)
+    fresh = np.abs(RNG.normal(0, 2, 5000))
+    for level, width in widths.items():
+        assert (fresh <= width).mean() > float(level) / 100 - (0.2 if n < 40 else 0.08)
+    assert widths["50"] < widths["80"] < widths["95"]
+
+
+@pytest.mark.parametrize("k", [3, 12])
+def test_a_model_as_good_as_k_volunteers_is_worth_k(k):
+    schema = schema_from_records("one", [{"question": "q", "answers": ["_a", "_b", "_c"], "asked_after": None}])
+    fractions = RNG.dirichlet([2, 2, 2], 6000)
+    votes = np.array([RNG.multinomial(20, f) for f in fractions])
+    model = np.array([RNG.multinomial(k, f) for f in fractions]) + 1e-9
+    assert worth_in_volunteers(model, votes, schema)["q"] == pytest.approx(k, rel=0.1)
+    assert worth_in_volunteers(votes + 0.0, votes, schema)["q"] is None
