@@ -15,7 +15,7 @@ from gzlib.data.survey import label_values, labelled, open_survey, training_subs
 from gzlib.errors import UserError
 from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import ClassHead, GalaxyModel, NumberHead, RegressionHead
-from gzlib.models.weights import kind_of, load_encoder
+from gzlib.models.weights import load_encoder, weights_kind
 from gzlib.training import distributed
 from gzlib.training.loop import fit, train_loader
 from gzlib.training.probes import fit_probe, survey_features
@@ -172,7 +172,7 @@ def _probe(config, folder, data, target, subset, test, *, device, **conduct):
     prediction = predict(features[test])
     if (mean, spread) != (0.0, 1.0):
         prediction = prediction * spread + mean
-    outside = kind_of(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
+    outside = weights_kind(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
     about = {"size": data.images.shape[1], "report": conduct.get("report")}
     encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
     return prediction, {"penalty": penalty, "n_params": count_parameters(encoder)}, None
