@@ -159,7 +159,9 @@ def find_source(name: str, weights: str) -> Source:
 
 def encoder_for(weights: str) -> str | None:
     """The encoder that weights belong to, where they say it themselves."""
-    return find_source("", weights).architecture or None if weights_kind(weights) in ("sky", "hub", "file", "timm") else None
+    if weights_kind(weights) not in ("sky", "hub", "file", "timm"):
+        return None
+    return find_source("", weights).architecture or None
 
 
 def weights_identity(name: str, weights: str) -> dict | None:
