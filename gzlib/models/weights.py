@@ -282,8 +282,17 @@ def write_weights(file: Path, state: dict[str, torch.Tensor], **about: str):
     """
     refuse_nonfinite(state, "The weights of this run")
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    content = save(state, metadata=about | {"sha256": _state_hash(state)})
+    content = _in_order(save(state, metadata=about | {"sha256": _state_hash(state)}))
     write_whole(file, lambda target: target.write(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata in alphabetical order: the library writes several in a random one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps({"__metadata__": header.pop("__metadata__")} | header, separators=(",", ":")).encode()
+    return content[:8] + text.ljust(end - 8) + content[end:]
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:

@@ -26,6 +26,7 @@ def test_a_released_encoder_says_what_it_was_trained_on_and_starts_other_runs(st
     card = file.with_suffix(".md")
     assert capsys.readouterr().out.split() == [str(file), str(card), str(sums)]
     assert sums.read_text().splitlines() == [f"{file_hash(f)}  {f.name}" for f in (file, card)]
+    assert [release([record["key"]], tmp_path / "again")[0].read_bytes() for _ in "123"] == [file.read_bytes()] * 3
     text = card.read_text()
     for needed in (
         "Every galaxy it was trained on is simulated",
