@@ -23,7 +23,7 @@ ENCODERS = (
     "efficientvit_b0 efficientvit_m0 fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny gernet_s "
     "ghostnet_050 gmlp_ti16_224 halonet_h1 hardcorenas_b hgnetv2_b0 hiera_tiny_224 hrnet_w18_small iformer_t "
     "inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnet_035 lcnetv2_small "
-    "legacy_seresnet18 levit_128s lowformer_b0 mambaout_femto maxvit_pico_rw_256 maxvit_rmlp_tiny_rw_224 "
+    "legacy_seresnet18 levit_128s lowformer_b0 mambaout_femto maxvit_pico_rw_256 maxvit_rmlp_tiny_rw_256 "
     "maxvit_tiny_tf_224 mixnet_s mnasnet_small mobilenetv2_035 mobilenetv4_conv_small mobilenetv5_base "
     "mobileone_s0 mobileone_s1 mobilevit_xxs mvitv2_tiny naflexvit_base_patch16_parfac_gap nest_tiny "
     "nextvit_small nf_regnet_b0 pit_ti_224 poolformer_s12 poolformerv2_s12 pvt_v2_b0 qwen3_vit_88m rdnet_tiny "

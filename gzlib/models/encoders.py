@@ -27,7 +27,7 @@ SKY_MEAN, SKY_STD = (0.04,) * 3, (0.08,) * 3
 HEADS = ("head", "heads", "head_dist", "fc", "classifier", "last_linear", "linear")
 SHOWN = 8  # tensors that a sentence names
 # Image sides that a refused user may take instead [px].
-SIDES = (32, 48, 56, 64, 70, 80, 84, 96, 98, 112, 128, 140, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
+SIDES = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 
 
 class Encoder(nn.Module):
@@ -47,6 +47,9 @@ class Encoder(nn.Module):
     ``mean`` and ``std`` belong to the weights. They enter the state dict only where weights came with others than the
     architecture's own, so that whatever loads the state later normalises alike.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(
         self, name: str, network: nn.Module, mean: Iterable, std: Iterable, *, features: int = 0, margin: int = 0
@@ -146,7 +149,7 @@ def timm_arguments(name: str, size: int | None) -> dict:
         return found
     nearest: list[int] = []
     for side in sorted({*SIDES, *_own_sides(name)}, key=lambda side: abs(side - size)):
-        if len(nearest) < 5 and _arguments(name, side):
+        if len(nearest) < 4 and _arguments(name, side):
             nearest.append(side)
     advice = f"it takes {', '.join(map(str, sorted(nearest)))} px" if nearest else "choose another encoder"
     raise UserError(f"Encoder '{name}' cannot take images of {size} px; {advice}.")
@@ -270,8 +273,8 @@ def fit_state(encoder: Encoder, state: dict[str, torch.Tensor], what: str) -> st
     unexpected = [name for name in others if name not in spare]
     if missing or unexpected or shapes:
         lists = [("other shapes", shapes), ("missing", missing), ("unexpected", unexpected)]
-        said = "; ".join(f"{label}: {_listed(names)}" for label, names in lists if names)
-        raise UserError(f"{what} holds the weights of another encoder than '{encoder.name}'. {said}.")
+        details = "; ".join(f"{label}: {_listed(names)}" for label, names in lists if names)
+        raise UserError(f"{what} holds the weights of another encoder than '{encoder.name}'. {details}.")
     inner = {name: value for name, value in inner.items() if name in wanted}
     refuse_nonfinite(inner, what)
     if set(own) <= state.keys() and own:

@@ -108,14 +108,14 @@ def load_encoder(
     said = fit_state(encoder, _read(source, name), source.what)
     if source.normalisation:
         encoder.normalise(*source.normalisation)
-    if report and kind_of(weights) not in ("imagenet", "run"):
+    if report and weights_kind(weights) not in ("imagenet", "run"):
         mean, std = (", ".join(f"{v:g}" for v in getattr(encoder, part).flatten().tolist()) for part in ("mean", "std"))
         about = f"{source.note}; " if source.note else ""
         report(f"Weights: {source.what}: {said}; {about}images in 0..1 minus {mean}, over {std}.")
     return encoder
 
 
-def kind_of(weights: str) -> str:
+def weights_kind(weights: str) -> str:
     """``random``, ``imagenet``, ``sky``, ``hub``, ``file``, ``timm`` or ``run``: how starting weights are named."""
     if weights in ("random", "imagenet", "sky"):
         return weights
@@ -139,7 +139,7 @@ def find_source(name: str, weights: str) -> Source:
     UserError
         If there is none.
     """
-    match kind_of(weights):
+    match weights_kind(weights):
         case "imagenet":
             tag, file = imagenet_file(name)
             return Source(tag, f"The ImageNet weights of '{name}'", file)
@@ -159,7 +159,9 @@ def find_source(name: str, weights: str) -> Source:
 
 def encoder_for(weights: str) -> str | None:
     """The encoder that weights belong to, where they say it themselves."""
-    return find_source("", weights).architecture or None if kind_of(weights) in ("sky", "hub", "file", "timm") else None
+    if weights_kind(weights) not in ("sky", "hub", "file", "timm"):
+        return None
+    return find_source("", weights).architecture or None
 
 
 def weights_identity(name: str, weights: str) -> dict | None:
@@ -177,7 +179,7 @@ def weights_identity(name: str, weights: str) -> dict | None:
     UserError
         If the weights cannot be had here.
     """
-    if kind_of(weights) in ("random", "run"):
+    if weights_kind(weights) in ("random", "run"):
         return None
     source = find_source(name, weights)
     found: dict[str, Any] = {"tag": source.tag, "sha256": _hash_of(source.file, source.file.stat().st_mtime_ns)}
@@ -188,7 +190,7 @@ def weights_identity(name: str, weights: str) -> dict | None:
 
 def recorded_weights(weights: str) -> str:
     """How a run's configuration names weights: local ones by their content, never by their path."""
-    if kind_of(weights) != "file":
+    if weights_kind(weights) != "file":
         return weights.replace("hf-hub:", "hf_hub:", 1)
     file = _from_disk(weights).file
     return f"file:{_hash_of(file, file.stat().st_mtime_ns)[:16]}"
@@ -280,8 +282,17 @@ def write_weights(file: Path, state: dict[str, torch.Tensor], **about: str):
     """
     refuse_nonfinite(state, "The weights of this run")
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    content = save(state, metadata=about | {"sha256": _state_hash(state)})
+    content = _in_order(save(state, metadata=about | {"sha256": _state_hash(state)}))
     write_whole(file, lambda target: target.write(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata in alphabetical order: the library writes several in a random one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps({"__metadata__": header.pop("__metadata__")} | header, separators=(",", ":")).encode()
+    return content[:8] + text.ljust(end - 8) + content[end:]
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from gzlib.data.survey import label_values, labelled, open_survey, training_subs
 from gzlib.errors import UserError
 from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead, concentrations
-from gzlib.models.weights import kind_of, load_encoder
+from gzlib.models.weights import weights_kind, load_encoder
 from gzlib.training import distributed
 from gzlib.training.loop import fit, train_loader
 from gzlib.training.loss import VoteLoss, balanced_accuracy, fraction_error, question_scores
@@ -276,7 +276,7 @@ def _probe(config, task: Task, *, device, **conduct):
     target = task.target
     features = task_features(config, task, device)
     predict, penalty = _fit_task(config, task, features, task.subset)
-    outside = kind_of(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
+    outside = weights_kind(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
     about = {"size": task.data.sizes["y"], "report": conduct.get("report")}
     encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
     chosen = {"penalty": penalty, "n_params": count_parameters(encoder)}

@@ -57,19 +57,11 @@ def learning_rate(recipe: Recipe, step: int, last: int) -> float:
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
-    """No weight decay on biases and norms; with layer decay, a rate that falls from the head to the stem.
-
-    Raises
-    ------
-    UserError
-        If the encoder does not say what its layers are, and layer decay is asked for.
-    """
+    """No weight decay on biases and norms; with layer decay, a rate that falls from the head to the stem."""
     if recipe.layer_decay == 1.0:
         return param_groups_weight_decay(model, recipe.weight_decay)
-    network = model.encoder.network
-    if not hasattr(network, "group_matcher"):
-        raise UserError(f"Encoder '{model.encoder.name}' names no layer groups; use layer_decay=1.")
-    groups = param_groups_layer_decay(network, recipe.weight_decay, layer_decay=recipe.layer_decay)
+    # By the layers that the network names, else in the order of its layers.
+    groups = param_groups_layer_decay(model.encoder.network, recipe.weight_decay, layer_decay=recipe.layer_decay)
     return groups + param_groups_weight_decay(model.head, recipe.weight_decay)
 
 

@@ -301,6 +301,7 @@ def _card(record: dict, file: Path) -> str:
         [f"gzlib pretrain --survey {survey['source']}", *(f"--{k} {v}" for k, v in options.items()), *settings]
     )
     floor = f" (of a perfect predictor: {metrics['floor']['loss']:.3f})" if metrics.get("floor") else ""
+    structure = " and the known visible structure of each galaxy" if config["objective"]["structure"] else ""
     start = f"\n- Started from: {record['weights']['tag']}" if record["weights"] else ""
     return f"""# {config["encoder"]}, pretrained on {kind} galaxies
 
@@ -310,7 +311,7 @@ def _card(record: dict, file: Path) -> str:
 - Encoder: `{config["encoder"]}` of gzlib, {metrics["n_params"]:,} parameters; images of {survey["size"]} px{start}
 - Trained on: {config["n_train"]:,} galaxies of `{survey["source"]}` ({kind})
 - Fingerprint of the survey: `{survey["fingerprint"]}`
-- Learnt: the answers to every question of decision tree `{metrics["schema"]}`, seed {config["seed"]}
+- Learnt: the answers to every question of decision tree `{metrics["schema"]}`{structure}, seed {config["seed"]}
 - Test loss: {metrics["loss"]:.3f} +- {metrics["loss_se"] or 0:.3f} nats a galaxy; predicting the mean answers:
   {metrics["baseline"]:.3f}{floor}
 - Made by: run `{record["key"]}`, {where["seconds"]:.0f} s on {where["device"]}, torch {where.get("torch")}, timm

@@ -206,9 +206,7 @@ def test_zoobots_own_checkpoints(tmp_path):
     made = {"classifier": finetune.FinetuneableZoobotClassifier(num_classes=2, encoder=network(num_classes=0))}
     made["tree"] = finetune.FinetuneableZoobotTree(schema=schema, encoder=network(num_classes=0))
     pairs, dependencies = schema.question_answer_pairs, schema.dependencies
-    made["pretrained"] = ZoobotTree(
-        len(schema.label_cols), pairs, dependencies, architecture_name=ARCHITECTURE, timm_kwargs={"num_classes": 0}
-    )
+    made["pretrained"] = ZoobotTree(len(schema.label_cols), pairs, dependencies, architecture_name=ARCHITECTURE)
     for name, module in made.items():
         trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
         trainer.strategy.connect(module)
