@@ -36,6 +36,7 @@ DOUBT = 0.3  # the same, for members whose disagreement widens the band
 WORST = 5.0  # relative error beyond which a member is not told apart
 REFERENCE = 200  # curves that others may learn from: keeps time and memory linear in the number of curves
 SCORED = 60  # of their origins, those that also say how wide a band has to be
+COMPANY = 3.0  # other curves' origins, by likeness and importance, that make half of what company does
 LITTLE = 0.02  # likeness times importance below which another curve's origin is left out
 BLOCK = 500  # curves that are forecast together
 LIKENESS = 2.0  # difference of the logarithms of two curves' noise that makes one count 0.6 times for the other
@@ -65,7 +66,8 @@ class Prior:
     ``members`` (members,), relative errors; ``variance`` multiplies noise, parameters, the disagreement of shapes and
     trusted members, that of doubted ones, slope^2 distance^2, slope^2 distance and distance^2. ``curves`` is how many
     origins the prior of the members counts as, ``scale`` how many that of the variance counts as, ``own`` and
-    ``others`` the weights in it of the curve's own origins and of other curves'. ``dof`` are the degrees of freedom of
+    ``others`` the weights in it of the curve's own origins and of other curves'; ``company`` is how much less, in
+    ln(variance), a curve among many like it is off. ``dof`` are the degrees of freedom of
     a long curve, ``dof_points`` those for each point beyond two, ``dof_least`` for two.
     """
 
@@ -75,6 +77,7 @@ class Prior:
     scale: float
     others: float
     own: float
+    company: float
     dof: float
     dof_points: float
     dof_least: float
@@ -277,7 +280,8 @@ def _combine(said, pilot, own, place, shared, levels, prior):
     others = [(shared.origins[k], alike[k]) for k in shared.scored if alike[k] > LITTLE]
     origins = [*own, *(origin for origin, _ in others)]
     shares = np.concatenate([prior.own * importance, prior.others * np.array([share for _, share in others])])
-    factor = update_scale(origins, shares, weights, prior)
+    company = sum(share for _, share in others)
+    factor = update_scale(origins, shares, weights, prior) * np.exp(-prior.company * company / (company + COMPANY))
     mean, parts = expect(said, weights)
     variance = factor * parts * prior.variance
     quantile = student.ppf(0.5 * (1 + levels), degrees_of_freedom(said.points + pilot.seed_dof, prior))[:, None]
