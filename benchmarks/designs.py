@@ -8,8 +8,8 @@ one of three laws (power law with an offset, with a break, logarithm): 180. Each
 ``SEED`` and forecast at 2, 4 and 8 times its largest size. Counted are the 95 % bands of ``forecast`` that hold the
 true mean, those that are finite, and their interval score (width, plus 40 times what is missed) in ln(loss) beside that
 of an oracle: the least-squares fit of the true law, with the noise known, and the delta method. The oracle is not
-defined where there are fewer sizes than parameters. Its centre is drawn with its own error about the truth, as good as refitting where the delta
-method holds.
+defined where there are fewer sizes than parameters. Its centre is drawn with its own error about the truth, as good as
+refitting where the delta method holds.
 """
 
 import argparse
