@@ -42,6 +42,7 @@ BLOCK = 500  # curves that are forecast together
 LIKENESS = 2.0  # difference of the logarithms of two curves' noise that makes one count 0.6 times for the other
 BEST = 0.1  # quantile of the members' errors that relative ones refer to: the best of many is luck
 FLOOR = 1e-12
+DRIFTING = slice(4, 7)  # of what the variance is a sum of
 OUTLIER = 25.0  # squared standardised error beyond which an origin says no more
 
 
@@ -284,6 +285,9 @@ def _combine(said, pilot, own, place, shared, levels, prior):
     factor = update_scale(origins, shares, weights, prior) * np.exp(-prior.company * company / (company + COMPANY))
     mean, parts = expect(said, weights)
     variance = factor * parts * prior.variance
+    if pilot.floor is not None:  # a known floor does not drift: only what is above it does
+        above = np.maximum(1 - pilot.floor[0] / np.exp(np.stack([mean, np.full_like(mean, pilot.log_y[-1])])), 1e-3)
+        variance[:, DRIFTING] *= np.minimum(above[0] / above[1], 1.0)[:, None] ** 2
     quantile = student.ppf(0.5 * (1 + levels), degrees_of_freedom(said.points + pilot.seed_dof, prior))[:, None]
     sd, sd_mean = (np.sqrt(v.sum(axis=1) + FLOOR) for v in (variance, variance[:, 1:]))
     return Extrapolation(mean, sd, quantile * sd, quantile * sd_mean, len(own)), weights[0]

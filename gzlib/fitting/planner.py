@@ -191,7 +191,7 @@ def next_run(fits, x_target, candidates, *, cost=None):
     )
 
 
-def forecast_labels(curves, target, *, level=0.95):
+def forecast_labels(curves, target, *, level=0.95, law=None, floor=None, checkpoints=None):
     """How many labels each curve needs for a target loss.
 
     Parameters
@@ -199,20 +199,22 @@ def forecast_labels(curves, target, *, level=0.95):
     curves : DataFrame from ``read_curves``
     target : float
     level : coverage of the band
+    law, floor, checkpoints : see ``forecast``
 
     Returns
     -------
     dict: ``target``, ``level``, ``calibrated`` and ``curves``, a list of dicts ``curve``, ``labels``, ``labels_low``,
-    ``labels_high`` (None where out of reach), ``largest`` (size of the pilot), ``best_loss``, ``status``.
+    ``labels_high``, ``labels_safe`` (None where out of reach), ``largest`` (size of the pilot), ``best_loss``,
+    ``status`` and ``note``.
     """
     if curves.empty:
         raise UserError("There are no curves to forecast.")
     loss = to_array(curves)
-    needed = labels_needed(loss, target, level=level)
+    needed = labels_needed(loss, target, level=level, law=law, floor=floor, checkpoints=checkpoints)
     rows = []
     for curve in needed["curve"].values:
         one, own = needed.sel(curve=curve), loss.sel(curve=curve).dropna("n_train", how="all")
-        values = {key: float(one[key]) for key in ("labels", "labels_low", "labels_high")}
+        values = {key: float(one[key]) for key in ("labels", "labels_low", "labels_high", "labels_safe")}
         rows.append(
             {"curve": str(curve)}
             | {key: value if np.isfinite(value) else None for key, value in values.items()}
@@ -220,6 +222,7 @@ def forecast_labels(curves, target, *, level=0.95):
                 "largest": float(own["n_train"].max()),
                 "best_loss": float(own.mean("seed").min()),
                 "status": str(one["status"].item()),
+                "note": str(one["note"].item()),
             }
         )
     return {"target": float(target), "level": level, "calibrated": needed.attrs["calibrated"], "curves": rows}
