@@ -180,7 +180,7 @@ def stack_members(errors, shares, prior, possible):
 
 def expect(ahead, weights):
     """ln(loss) that the ensemble expects, and what its variance is a sum of: arrays (sizes,), (sizes, 7)."""
-    used = weights[0] > 0
+    used = slice(None) if weights[0].all() else weights[0] > 0  # a member that is ruled out is NaN
     w, doubt = weights[:, used]
     mean = w @ ahead.mean[used]
     lead = np.maximum(ahead.lead, 0.0)
