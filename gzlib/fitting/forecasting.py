@@ -36,11 +36,13 @@ DOUBT = 0.3  # the same, for members whose disagreement widens the band
 WORST = 5.0  # relative error beyond which a member is not told apart
 REFERENCE = 200  # curves that others may learn from: keeps time and memory linear in the number of curves
 SCORED = 60  # of their origins, those that also say how wide a band has to be
+COMPANY = 3.0  # other curves' origins, by likeness and importance, that make half of what company does
 LITTLE = 0.02  # likeness times importance below which another curve's origin is left out
 BLOCK = 500  # curves that are forecast together
 LIKENESS = 2.0  # difference of the logarithms of two curves' noise that makes one count 0.6 times for the other
 BEST = 0.1  # quantile of the members' errors that relative ones refer to: the best of many is luck
 FLOOR = 1e-12
+DRIFTING = slice(4, 7)  # of what the variance is a sum of
 OUTLIER = 25.0  # squared standardised error beyond which an origin says no more
 
 
@@ -65,7 +67,8 @@ class Prior:
     ``members`` (members,), relative errors; ``variance`` multiplies noise, parameters, the disagreement of shapes and
     trusted members, that of doubted ones, slope^2 distance^2, slope^2 distance and distance^2. ``curves`` is how many
     origins the prior of the members counts as, ``scale`` how many that of the variance counts as, ``own`` and
-    ``others`` the weights in it of the curve's own origins and of other curves'. ``dof`` are the degrees of freedom of
+    ``others`` the weights in it of the curve's own origins and of other curves'; ``company`` is how much less, in
+    ln(variance), a curve among many like it is off. ``dof`` are the degrees of freedom of
     a long curve, ``dof_points`` those for each point beyond two, ``dof_least`` for two.
     """
 
@@ -75,6 +78,7 @@ class Prior:
     scale: float
     others: float
     own: float
+    company: float
     dof: float
     dof_points: float
     dof_least: float
@@ -176,7 +180,7 @@ def stack_members(errors, shares, prior, possible):
 
 def expect(ahead, weights):
     """ln(loss) that the ensemble expects, and what its variance is a sum of: arrays (sizes,), (sizes, 7)."""
-    used = weights[0] > 0
+    used = slice(None) if weights[0].all() else weights[0] > 0  # a member that is ruled out is NaN
     w, doubt = weights[:, used]
     mean = w @ ahead.mean[used]
     lead = np.maximum(ahead.lead, 0.0)
@@ -277,9 +281,13 @@ def _combine(said, pilot, own, place, shared, levels, prior):
     others = [(shared.origins[k], alike[k]) for k in shared.scored if alike[k] > LITTLE]
     origins = [*own, *(origin for origin, _ in others)]
     shares = np.concatenate([prior.own * importance, prior.others * np.array([share for _, share in others])])
-    factor = update_scale(origins, shares, weights, prior)
+    company = sum(share for _, share in others)
+    factor = update_scale(origins, shares, weights, prior) * np.exp(-prior.company * company / (company + COMPANY))
     mean, parts = expect(said, weights)
     variance = factor * parts * prior.variance
+    if pilot.floor is not None:  # a known floor does not drift: only what is above it does
+        above = np.maximum(1 - pilot.floor[0] / np.exp(np.stack([mean, np.full_like(mean, pilot.log_y[-1])])), 1e-3)
+        variance[:, DRIFTING] *= np.minimum(above[0] / above[1], 1.0)[:, None] ** 2
     quantile = student.ppf(0.5 * (1 + levels), degrees_of_freedom(said.points + pilot.seed_dof, prior))[:, None]
     sd, sd_mean = (np.sqrt(v.sum(axis=1) + FLOOR) for v in (variance, variance[:, 1:]))
     return Extrapolation(mean, sd, quantile * sd, quantile * sd_mean, len(own)), weights[0]

@@ -10,6 +10,8 @@ from gzlib.fitting.optimise import log_gradient
 
 MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not forecast
 GRID = 241
+SAFE = 0.95  # probability with which a safe number of labels is enough
+_ENDS = (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper"), ("labels_safe", "safe"))
 
 
 def planning_grid(sizes, max_factor=MAX_FACTOR):
@@ -19,7 +21,18 @@ def planning_grid(sizes, max_factor=MAX_FACTOR):
 
 
 def labels_needed(
-    loss, target, *, x="n_train", replicate="seed", level=0.95, max_factor=MAX_FACTOR, kind="mean", law=None, **known
+    loss,
+    target,
+    *,
+    x="n_train",
+    replicate="seed",
+    level=0.95,
+    max_factor=MAX_FACTOR,
+    kind="mean",
+    law=None,
+    floor=None,
+    floor_sd=None,
+    checkpoints=None,
 ):
     """Training size at which each curve reaches a target loss.
 
@@ -30,21 +43,26 @@ def labels_needed(
     level : coverage of the band of sizes
     max_factor : sizes are searched up to this multiple of the largest; where no measured mean is at the target yet,
         from the curve's largest measured size on
-    kind : "mean" or "new_run", see ``forecast``
-    law : str or Law, optional; the only law to use
-    known : ``floor``, ``floor_sd``, ``checkpoints``, see ``forecast``
+    kind, law, floor, floor_sd, checkpoints : see ``forecast``
 
     Returns
     -------
     Dataset over the remaining dims: ``labels`` (median), ``labels_low`` and ``labels_high`` (where the band of the
-    loss reaches the target; infinite if it does not within ``max_factor``), ``status``: "already reached", "forecast",
-    "out of reach" (the median never gets there) or "no forecast" (too few sizes).
+    loss reaches the target; infinite if it does not within ``max_factor``), ``labels_safe`` (where the mean loss is at
+    or below the target with a probability of ``SAFE``), ``status``: "already reached", "forecast", "out of reach" (the
+    median never gets there, or the target is not above a known floor) or "no forecast" (too few sizes); ``note``, what
+    the band rests on.
     """
     if not (np.isfinite(target) and target > 0):
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, max_factor)
-    ahead = forecast(loss, grid, x=x, replicate=replicate, level=level, kind=kind, law=law, **known)
+    choice = {"x": x, "replicate": replicate, "kind": kind, "law": law, "floor": floor, "floor_sd": floor_sd}
+    choice["checkpoints"] = checkpoints
+    ahead = forecast(loss, grid, level=level, **choice)
+    ahead["safe"] = (
+        ahead["upper"] if level == 2 * SAFE - 1 else forecast(loss, grid, level=2 * SAFE - 1, **choice)["upper"]
+    )
     rest = [dim for dim in ahead["loss"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
     mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)
@@ -52,7 +70,7 @@ def labels_needed(
     last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
     start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
     crossing = {}
-    for key, source in (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper")):
+    for key, source in _ENDS:
         flat = ahead[source].transpose(*rest, x).values.reshape(-1, len(grid))
         found = [_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)]
         crossing[key] = np.array(found).reshape(shape)
@@ -61,6 +79,7 @@ def labels_needed(
     status = np.where(ahead["forecasted"].transpose(*rest).values, status, "no forecast")
     coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
     data = {key: (rest, values) for key, values in crossing.items()} | {"status": (rest, status)}
+    data["note"] = (rest, ahead["status"].transpose(*rest).values)
     return xr.Dataset(
         data,
         coords=coords,

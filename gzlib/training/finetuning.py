@@ -18,7 +18,7 @@ from gzlib.data.survey import label_values, labelled, open_survey, training_subs
 from gzlib.errors import UserError
 from gzlib.models.encoders import count_parameters
 from gzlib.models.heads import ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead, concentrations
-from gzlib.models.weights import weights_kind, load_encoder
+from gzlib.models.weights import load_encoder, weights_kind
 from gzlib.training import distributed
 from gzlib.training.loop import fit, train_loader
 from gzlib.training.loss import VoteLoss, balanced_accuracy, fraction_error, question_scores

@@ -52,3 +52,26 @@ def test_frontier_spends_the_budget_also_where_cost_bends():
         tried = np.geomspace(1e5, 1e9, 3000)
         best = LAWS["chinchilla"].function(tried / 1e7, (budget / tried) ** 2 / 3e4, 0.3, 0.2, 0.4, 0.3, 0.3).min()
         assert float(found.loss.sel(budget=budget)) == pytest.approx(best, rel=1e-3)
+
+
+def test_a_plan_takes_a_floor_and_a_law_and_says_what_it_rests_on():
+    x = np.array([250, 500, 1000, 2000, 4000, 8000.0])
+    rng = np.random.default_rng(0)
+    loss = 0.2 + 0.5 * (x / 250) ** -0.5
+    pilot = xr.DataArray(
+        loss * np.exp(0.01 * rng.standard_normal((3, 6))), dims=("seed", "n_train"), coords={"n_train": x}
+    )
+    assert labels_needed(pilot, 0.19, floor=0.2, floor_sd=0.0).status == "out of reach"
+    free, known = labels_needed(pilot, 0.25), labels_needed(pilot, 0.25, floor=0.2, floor_sd=0.001)
+    assert np.isfinite(known.labels_high)
+    assert known.labels_high / known.labels_low < 0.9 * free.labels_high / free.labels_low
+    assert known.labels_low < 25_000 < known.labels_high
+    assert known.labels <= known.labels_safe <= known.labels_high
+    plain = labels_needed(pilot, 0.19, law="power")
+    assert plain.status == "forecast" and plain.labels < free.labels * 100
+    assert "rolling origins" in free.note.item()
+
+
+def test_a_plan_does_not_depend_on_how_far_it_looks():
+    near, far = (labels_needed(pilot(), 0.9, max_factor=factor) for factor in (30, 1000))
+    assert float(near.labels_low) == pytest.approx(float(far.labels_low), rel=0.02)
