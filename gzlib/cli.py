@@ -315,7 +315,7 @@ def _use_store(folder: Path | None):
 
 
 def _conduct(args) -> dict:
-    from gzlib.training.monitor import logger_name
+    from gzlib.progress import logger_name
 
     _use_store(args.store)
     logger_name(args.log)  # a bad name is told before anything is made

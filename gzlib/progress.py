@@ -1,11 +1,21 @@
-"""How far long work has come: a line that rewrites itself on a terminal, plain lines elsewhere, none in notebooks."""
+"""How far long work has come: a line that rewrites itself on a terminal, plain lines elsewhere, none in notebooks.
 
+A training run also writes ``progress.jsonl`` for programs, and a log for TensorBoard where asked for. The logger is off
+unless asked for, and nothing is imported before.
+"""
+
+import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 from gzlib import trace
+from gzlib.errors import UserError
 
 REDRAW_EVERY = 0.2  # seconds, on a terminal
 LINE_EVERY = 15.0  # seconds, elsewhere
@@ -103,3 +113,173 @@ def duration(seconds: float) -> str:
         return f"{seconds} s"
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+VARIABLE = "GZLIB_LOG"  # the environment variable that asks for a logger where nothing else does
+LOGGERS = ("tensorboard",)
+
+
+def logger_name(name: str | None) -> str | None:
+    """The logger asked for by name, else by the environment; None for none.
+
+    Raises
+    ------
+    UserError
+        If there is no such logger.
+    """
+    name = name or os.environ.get(VARIABLE) or None
+    if name is not None and name not in LOGGERS:
+        raise UserError(f"Unknown logger '{name}'; use {' or '.join(map(repr, LOGGERS))}, or none.")
+    return name
+
+
+def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
+    """Start a logger that writes below a run's folder.
+
+    Parameters
+    ----------
+    name : {"tensorboard"}
+    folder : Path
+        Event files go to ``folder / name``; a resumed run goes on in the same place.
+
+    Returns
+    -------
+    log : callable
+        (galaxies seen, values by name) -> None.
+    close : callable
+
+    Raises
+    ------
+    UserError
+        If the logger is unknown or its package is not installed.
+    """
+    name = logger_name(name)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("The logger 'tensorboard' needs a package: pip install tensorboard.") from None
+    writer = SummaryWriter(str(folder / name))
+
+    def log(examples: int, values: dict[str, float]):
+        for what, value in values.items():
+            writer.add_scalar(what, value, examples)
+
+    return log, writer.close
+
+
+FILE = "progress.jsonl"
+ENTRY_EVERY = 5.0  # seconds, between validations
+
+
+class Telling:
+    """Follows one stretch of a run, from its start or its checkpoint to its end or its interruption.
+
+    Each entry of ``progress.jsonl`` has ``time`` (UTC), ``step``, ``examples`` (galaxies seen), ``examples_in_all``,
+    ``train_loss`` (mean since the last validation), ``val_loss`` (null between validations), ``learning_rate``,
+    ``galaxies_per_second`` (of this stretch without its first step, which sets things up; validation included) and
+    ``seconds_left``. The file stays when the run is complete; git ignores it.
+
+    Parameters
+    ----------
+    last : int
+        Steps of the whole run.
+    batch : int
+        Galaxies a step.
+    folder : Path, optional
+        The run's; None writes nothing.
+    report, live : callable
+        Take a line that stays, at each validation, and the present state, at each step.
+    log : callable, optional
+        See :func:`gzlib.progress.open_logger`.
+    """
+
+    def __init__(self, last: int, batch: int, *, folder: Path | None, report, live, log):
+        self.last, self.batch = last, batch
+        self.file = folder / FILE if folder else None
+        self.report, self.live, self.log = report, live, log
+        self.start, self.first, self.written = None, 0, time.monotonic()
+        self.loss_sum, self.losses, self.val_loss = 0.0, 0, None
+        self.unwritten = None
+
+    def step(self, step: int, loss: float, learning_rate: float):
+        """Training step ``step`` (from 0) had this loss."""
+        if self.start is None:
+            self.start, self.first = time.monotonic(), step + 1
+        self.loss_sum, self.losses = self.loss_sum + loss, self.losses + 1
+        entry = self._entry(step + 1, self.loss_sum / self.losses, learning_rate)
+        if self.live:
+            self.live(self._sentence(entry | {"val_loss": self.val_loss}))
+        self.unwritten = entry
+        if time.monotonic() - self.written > ENTRY_EVERY:
+            self.close()
+
+    def validation(self, step: int, train_loss: float, val_loss: float, learning_rate: float):
+        """After ``step`` steps the model was validated."""
+        self.loss_sum, self.losses, self.val_loss = 0.0, 0, val_loss
+        entry = self._entry(step, train_loss, learning_rate) | {"val_loss": val_loss}
+        self.report(self._sentence(entry))
+        self._write(entry)
+        if self.log:
+            names = ("train_loss", "val_loss", "learning_rate", "galaxies_per_second")
+            self.log(entry["examples"], {name: entry[name] for name in names})
+
+    def close(self):
+        """Write down the latest step, if it is not there yet."""
+        if self.unwritten:
+            self._write(self.unwritten)
+
+    def _entry(self, step: int, train_loss: float, learning_rate: float) -> dict:
+        shown = 0 if self.start is None else (step - self.first) * self.batch
+        rate = shown / max(time.monotonic() - self.start, 1e-9) if shown else 0.0
+        return {
+            "step": step,
+            "examples": step * self.batch,
+            "examples_in_all": self.last * self.batch,
+            "train_loss": train_loss,
+            "val_loss": None,
+            "learning_rate": learning_rate,
+            "galaxies_per_second": rate,
+            "seconds_left": (self.last - step) * self.batch / rate if rate else None,
+        }
+
+    def _sentence(self, entry: dict) -> str:
+        val = "" if entry["val_loss"] is None else f"  val {entry['val_loss']:.4f}"
+        left = "?" if entry["seconds_left"] is None else duration(entry["seconds_left"])
+        seen = f"{entry['examples']:>9,} galaxies seen  train {entry['train_loss']:.4f}"
+        return f"{seen}{val}  {entry['galaxies_per_second']:,.0f}/s  {left} left"
+
+    def _write(self, entry: dict):
+        self.written, self.unwritten = time.monotonic(), None
+        if self.file is None:
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.file, "a+b") as file:  # what a killed process left half-written keeps a line of its own
+                torn = file.tell() and _last_byte(file) != b"\n"
+                file.write(b"\n" * torn + json.dumps({"time": now} | entry).encode() + b"\n")
+        except OSError as error:
+            self.report(f"'{self.file}' could not be written ({error.strerror}); training goes on without it.")
+            self.file = None
+
+
+@contextmanager
+def telling(last: int, batch: int, *, folder: Path | None, report: Callable, live, log: str | None):
+    """A :class:`Telling` with the logger ``log`` opened and closed."""
+    name = logger_name(log) if folder else None
+    write, close = open_logger(name, folder) if name else (None, lambda: None)
+    tell = Telling(last, batch, folder=folder, report=report, live=live, log=write)
+    try:
+        yield tell
+    finally:
+        tell.close()
+        close()
+
+
+def silent(*_):
+    """Takes a line and says nothing."""
+
+
+def _last_byte(file) -> bytes:
+    file.seek(-1, 2)
+    return file.read(1)

@@ -53,7 +53,7 @@ PRETRAIN = (
 PHASES = {
     # phase: (program, whether a checkpoint is to be found)
     "training": (
-        "import gzlib.training.monitor as m; step = m.Telling.step\n"
+        "import gzlib.progress as m; step = m.Telling.step\n"
         "def told(self, n, *rest):\n    step(self, n, *rest)\n    n == 3 and begin()\nm.Telling.step = told\n"
         + PRETRAIN.format(10**9),
         True,

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from gzlib import paths
-from gzlib.data.hub import hub_reachable, model_files, offline_unless
+from gzlib.data.sources.registry import hub_reachable, model_files, offline_unless
 from gzlib.errors import UserError
 from gzlib.files import is_name, write_whole
 from gzlib.identity import file_hash

@@ -17,6 +17,7 @@ from torch import nn
 from gzlib.config import Recipe
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.errors import NotWritten, UserError
+from gzlib.progress import silent, telling
 from gzlib.training import distributed
 from gzlib.training.checkpoint import (
     Present,
@@ -29,7 +30,6 @@ from gzlib.training.checkpoint import (
     stop_requests,
 )
 from gzlib.training.distributed import Pace, autocast
-from gzlib.training.monitor import silent, telling
 
 WORTH_A_CHECKPOINT = 5.0  # seconds of training, at its end
 
@@ -204,7 +204,7 @@ def fit(
     compile : bool
         Train through ``torch.compile``: the same run to rounding errors, worth its minutes on GPUs.
     log : str, optional
-        See :mod:`gzlib.training.monitor`.
+        See :mod:`gzlib.progress`.
 
     Raises
     ------

@@ -176,7 +176,7 @@ def load_model(folder, *, device: str = "auto") -> "SavedModel":
 def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    from gzlib.data.hub import hub_reachable
+    from gzlib.data.sources.registry import hub_reachable
 
     try:
         return Path(snapshot_download(repository, local_files_only=not hub_reachable()))

@@ -16,7 +16,7 @@ from gzlib.book import builder
 from gzlib.book.builder import build
 from gzlib.book.chapters import read_notebook, write_notebook
 from gzlib.book.html import markup
-from gzlib.book.html import template as style
+from gzlib.book.html import pages as style
 from gzlib.book.html.pages import preview
 from gzlib.errors import UserError
 from gzlib.files import MARKER, mark_folder, replace_folder

@@ -221,7 +221,7 @@ def test_hub_repository_is_read_like_a_folder(tmp_path, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr("gzlib.data.hub.hub_reachable", lambda: True)
+    monkeypatch.setattr("gzlib.data.sources.registry.hub_reachable", lambda: True)
     source = open_source("hub:mwalmsley/gz2")
     assert (source.galaxies, source.name, source.schema) == (4, "gz2", "gz2")
     assert asked["repository"] == "mwalmsley/gz2" and asked["allow_patterns"] == ["data/*.parquet"]

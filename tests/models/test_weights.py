@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from gzlib import models
 from gzlib.config import FinetuneConfig
-from gzlib.data.hub import model_files
+from gzlib.data.sources.registry import model_files
 from gzlib.errors import UserError
 from gzlib.identity import file_hash
 from gzlib.models import weights

@@ -7,11 +7,9 @@ import types
 
 import pytest
 
-from gzlib import progress as progress_module
+from gzlib import progress
 from gzlib.errors import UserError
-from gzlib.progress import Live, Progress, duration
-from gzlib.training import monitor as progress
-from gzlib.training.monitor import logger_name, open_logger, silent, telling
+from gzlib.progress import Live, Progress, duration, logger_name, open_logger, silent, telling
 
 
 class Terminal(io.StringIO):
@@ -23,8 +21,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """A clock that the test turns."""
     now = types.SimpleNamespace(time=100.0)
-    for module in (progress, progress_module):
-        monkeypatch.setattr(module.time, "monotonic", lambda: now.time)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.time)
     return now
 
 
@@ -83,7 +80,7 @@ def test_progress_that_cannot_be_written_stops_nothing(tmp_path):
 
 
 def test_live_line_on_a_terminal(clock, monkeypatch):
-    monkeypatch.setattr(progress_module.shutil, "get_terminal_size", lambda: types.SimpleNamespace(columns=11))
+    monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: types.SimpleNamespace(columns=11))
     terminal = Terminal()
     live = Live(terminal)
     live.show("0123456789abc")
