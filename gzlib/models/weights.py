@@ -128,7 +128,7 @@ def weights_kind(weights: str) -> str:
         return "file"
     if timm.is_model(weights.split(".")[0]):
         return "timm"
-    return "file" if weights and "\0" not in weights and path.exists() else "run"
+    return "file" if weights and _exists(path) else "run"
 
 
 def find_source(name: str, weights: str) -> Source:
@@ -202,7 +202,17 @@ def _own_normalisation(name: str) -> tuple[tuple, tuple]:
 
 
 def _path(weights: str) -> Path:
-    return Path(weights.removeprefix("local-dir:")).expanduser()
+    try:
+        return Path(weights.removeprefix("local-dir:")).expanduser()
+    except RuntimeError:  # no such user
+        return Path(weights)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or with a NUL
+        return False
 
 
 def _from_disk(weights: str) -> Source:
@@ -212,7 +222,7 @@ def _from_disk(weights: str) -> Source:
             f"The run was started from a local file of weights, whose SHA-256 begins with {weights[5:]}; name that file"
             " with --weights."
         )
-    if path.is_dir():
+    if _exists(path) and path.is_dir():
         files = [path / name for name in FOLDER_FILES] + sorted(f for f in path.glob("*") if f.suffix in SUFFIXES)
         file = next((file for file in files if file.is_file()), None)
         if file is None:
@@ -220,7 +230,7 @@ def _from_disk(weights: str) -> Source:
         config = path / "config.json"
         about = _timm_config(config, what) if config.is_file() else {}
         return Source("file", what, file, **about)
-    if not path.is_file():
+    if not (_exists(path) and path.is_file()):
         raise UserError(f"There is no file or folder of weights {what}; starting weights are {KINDS}.")
     return Source("file", what, path, **_zoobot(path))
 

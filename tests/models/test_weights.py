@@ -123,7 +123,6 @@ def misfit(state, how):
         ("whole numbers", "other shapes: stem.0.weight of torch.int8"),
     ],
 )
-@pytest.mark.fault("weights", "refused")
 def test_what_does_not_fit_is_named(tmp_path, how, message):
     save_file(misfit(network().state_dict(), how), tmp_path / "odd.safetensors")
     with pytest.raises(UserError, match=message) as caught:
@@ -228,7 +227,6 @@ class Trap:
 @pytest.mark.parametrize(
     "kind", ["trap", "object", "pickle", "cut", "empty", "text", "lfs", "image", "no tensors", "folder"]
 )
-@pytest.mark.fault("weights", "refused")
 def test_files_that_are_no_weights(tmp_path, monkeypatch, kind):
     import pickle
 
