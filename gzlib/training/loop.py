@@ -366,7 +366,7 @@ def _mixed(images, labels, loss_of, alpha: float, *, seed: int, step: int):
 
 
 def _gradients(
-    network, loss_of, train: Loader, step: int, *, recipe: Recipe, seed: int, device: torch.device
+    network, loss_of, train: Loader, step: int, *, recipe: Recipe, device: torch.device, seed: int = 0
 ) -> torch.Tensor:
     """Add up the gradients of the mean loss over a whole step, batch by batch; the loss itself is returned."""
     images, labels = train.batch(step)
