@@ -66,7 +66,7 @@ def test_curate_then_pretrain_then_finetune(own_store, capsys):
 
 
 def test_unreachable_hub_is_one_sentence_with_an_alternative(monkeypatch, capsys):
-    from gzlib.data import hub
+    from gzlib.data.sources import registry as hub
 
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     assert main(["curate", "hub:nobody/no_such_data_set"]) == 2

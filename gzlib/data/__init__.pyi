@@ -8,7 +8,6 @@ from .floor import attainable_loss as attainable_loss  # loss floor of a head wi
 from .floor import irreducible_loss as irreducible_loss  # loss floor of a perfect predictor
 from .floor import survey_floor as survey_floor  # that floor on a simulated survey's test galaxies
 from .floor import vote_floor as vote_floor  # a floor estimated from vote counts alone
-from .hub import hub_reachable as hub_reachable  # whether the Hugging Face hub answers
 from .loader import Loader as Loader  # batches of augmented views, images on the device
 from .loader import MappedLoader as MappedLoader  # the same batches, images on the disk
 from .loader import open_loader as open_loader  # whichever of the two fits this machine
@@ -24,6 +23,7 @@ from .sources import Source as Source  # where the galaxies of a survey come fro
 from .sources import is_generated as is_generated  # whether a source makes its galaxies
 from .sources import open_source as open_source  # where galaxies come from, by one text
 from .sources import register_source as register_source  # make a kind of source known
+from .sources.registry import hub_reachable as hub_reachable  # whether the Hugging Face hub answers
 from .survey import describe_galaxies as describe_galaxies  # what a survey's galaxies are, in words
 from .survey import labelled as labelled  # which galaxies have a label in a column
 from .survey import open_survey as open_survey  # a curated survey as an xarray.Dataset
