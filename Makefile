@@ -9,8 +9,8 @@ BIN := .venv/bin
 paper: .venv/.ready
 	$(BIN)/python -m gzlib render
 
-test: .venv/.ready
-	$(BIN)/python -m pytest -m "not long"
+test: .venv/.ready # two processes, each with the tests of a file at a time
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 # What is heavy: installed wheels in new environments, and other checks of many minutes.
 test-long: .venv/.ready

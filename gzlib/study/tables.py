@@ -172,8 +172,8 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
 
     Parameters
     ----------
-    columns : list of str
-        By default those of every benchmark that ``gzlib bench`` lists.
+    columns : list of str, optional
+        By default those of every benchmark that ``gzlib bench`` lists; None for all that there are.
     part : str, optional
         Only the rows whose ``part`` is this.
 
@@ -188,8 +188,8 @@ def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataF
     try:
         content = json.loads(files[0].read_text(encoding="utf-8"))
         rows = content["rows"] if isinstance(content, dict) else content
-        rows = [[row[column] for column in columns] for row in rows if part is None or row["part"] == part]
-        return pd.DataFrame(rows, columns=columns)
+        rows = [row for row in rows if part is None or row["part"] == part]
+        return pd.DataFrame(rows if columns is None else [[row[c] for c in columns] for row in rows], columns=columns)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"data/benchmarks/{name}.json does not hold the rows of a benchmark ({type(error).__name__}: {error}): "
@@ -390,3 +390,54 @@ def collected_faults() -> list[dict]:
             lines = (done.stderr or done.stdout).strip().splitlines()
             raise UserError(f"The tests could not be collected ({lines[-1] if lines else 'no reason given'}).")
         return json.loads(file.read_text(encoding="utf-8"))
+
+
+def domains_table() -> pd.DataFrame:
+    """Public curves by domain, each forecast by itself: our error and that of the version before, the best of the
+    others, and coverage of three bands."""
+    rows, before = measured("domains", None), measured("domains_baseline", None)
+    if not len(rows):
+        return rows
+    rows, before = rows[rows["mode"] == "alone"], before[before["mode"] == "alone"].set_index("name").value
+    out = []
+    for domain, own in rows.groupby("domain", sort=False):
+        value = own.set_index("name").value
+        error = own[own.name.str.endswith("rmsle")].iloc[0]
+        best = min(error.others, key=error.others.get)
+        row = {
+            "domain": domain,
+            "curves": int(error.curves),
+            "error": error.value,
+            "version before": before[error["name"]],
+        }
+        row |= {"of the others": error.others[best], "which is": best}
+        out.append(row | {f"{p} %": value[f"domains.{domain}.alone.coverage{p}"] for p in (50, 80, 95)})
+    return pd.DataFrame(out)
+
+
+def designs_table() -> tuple[pd.DataFrame, str]:
+    """Simulated pilots by law and number of sizes: coverage of 95 % bands, and how many are finite; and a sentence."""
+    first = measured("designs", None)
+    if not len(first):
+        return first, "This has not been measured here yet."
+    cells = pd.DataFrame(first.iloc[0].cells)
+    table = cells.groupby(["law", "sizes"])[["coverage", "finite"]].mean()
+    table["score over the oracle's"] = cells.groupby(["law", "sizes"]).ratio.median()
+    inside = first.iloc[0]
+    said = f"{inside.value:.0f} of 180 designs hold 93 to 98 % ({int(cells.truths.iloc[0])} truths in each)"
+    return table.reset_index(), f"{said}; over all, the bands hold {100 * cells.coverage.mean():.1f} %."
+
+
+def planning_table() -> pd.DataFrame:
+    """Plans from the first third of public curves: how often the loss stays above the target, and at what cost."""
+    rows = measured("planning")
+    if not len(rows):
+        return rows
+    plans = r"^planning\.(plain power law|offset power law|labels|labels_safe|sure 0\.\d)\.(failures|cost|x2|x3)$"
+    rows[["plan", "what"]] = rows.name.str.extract(plans)
+    rows = rows.dropna(subset="plan").assign(plan=rows.plan.str.replace("_", " "))
+    return (
+        rows.pivot(index="plan", columns="what", values="value")
+        .sort_values("failures")
+        .reset_index()[["plan", "failures", "cost", "x2", "x3"]]
+    )

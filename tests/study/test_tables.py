@@ -174,3 +174,10 @@ def test_the_plan_lists_its_questions_by_campaign(project, monkeypatch):
     file.unlink()
     with pytest.raises(UserError, match=r"questions\.json is missing"):
         tables.questions_table()
+
+
+def test_stored_forecasts_of_public_curves_designs_and_plans_make_tables():
+    domains, (designs, said), plans = tables.domains_table(), tables.designs_table(), tables.planning_table()
+    assert domains.curves.sum() == 463 and domains["95 %"].between(0.8, 1).all()
+    assert set(designs.law) == {"offset", "broken", "logarithm"} and "of 180 designs" in said
+    assert {"labels", "labels safe", "offset power law"} <= set(plans.plan) and plans.failures.between(0, 1).all()
