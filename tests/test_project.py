@@ -73,4 +73,6 @@ def test_committed_runs_are_whole():
             assert record["key"] == name.split("/")[2]
             assert record.keys() == Record.model_fields.keys()
             sources = [record["survey"]["source"], *(part["source"] for part in record["survey"]["parts"])]
-            assert not any("/" in source for source in sources), "a committed run names a path of somebody's machine"
+            # Chapter 06 writes its catalogue itself, below data/surveys.
+            paths_named = [s for s in sources if "/" in s and not s.startswith("data/surveys/")]
+            assert not paths_named, "a committed run names a path of somebody's machine"

@@ -47,6 +47,8 @@ def test_every_committed_survey_is_what_this_code_would_make():
     kept = of_forecasts()
     surveys = {json.dumps(record["survey"], sort_keys=True) for key, record in RECORDS.items() if key not in kept}
     for survey in map(json.loads, surveys):
+        if survey["source"].startswith("data/surveys/"):  # what chapter 06 writes itself
+            continue
         spec = {name: value for name, value in survey.items() if name not in ("fingerprint", "parts")}
         assert survey_fingerprint(SurveySpec(**spec)) == survey["fingerprint"], survey["source"]
 
