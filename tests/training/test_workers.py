@@ -43,7 +43,8 @@ def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store
     threads = torch.get_num_threads()
     records = sweep(listed, workers=2, report=seen.append)
     assert torch.get_num_threads() == threads and not helpers_of(os.getpid())
-    assert any("is left for the end" in line for line in seen)  # what the helper was making
+    trained = sum("galaxies seen" in line for line in seen)  # each of this process's runs is validated once
+    assert 1 <= trained < len(listed)
     monkeypatch.setattr(paths, "STORE", store / "one")
     alone = sweep(listed, workers=1, report=quiet)
     assert [r["metrics"] for r in records] == [r["metrics"] for r in alone]
