@@ -76,3 +76,4 @@ def test_committed_runs_are_whole():
             # Chapter 06 writes its catalogue itself, below data/surveys.
             paths_named = [s for s in sources if "/" in s and not s.startswith("data/surveys/")]
             assert not paths_named, "a committed run names a path of somebody's machine"
+            assert '"/' not in (paths.ROOT / name).read_text(), name  # nor does any other text begin with a root

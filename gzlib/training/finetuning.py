@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from gzlib.config import FinetuneConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.loader import mix, open_loader
-from gzlib.data.schema import Schema, load_schema
+from gzlib.data.schema import Schema, is_tree_file, load_schema
 from gzlib.data.sources.cells import MOST_VALUES
 from gzlib.data.sources.columns import PLACEHOLDERS, holds_classes
 from gzlib.data.survey import label_values, labelled, open_survey, training_subset
@@ -61,6 +61,8 @@ def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device
     if task.target.classes:
         chosen["classes"] = list(task.target.classes)
     metrics, per_galaxy = measure(prediction, task)
+    if is_tree_file(metrics.get("schema")):  # by the name that its owner gave it, not where the survey's copy lies
+        metrics["schema"] = survey.schema or "tree.json"
     return metrics | chosen, per_galaxy, model
 
 

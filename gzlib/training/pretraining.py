@@ -85,7 +85,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     metrics, per_galaxy = question_losses(model, loss, test, schema, **measure)
     metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
     metrics["floor"] = survey_floor(folder) if data.attrs["simulated"] else None
-    metrics["schema"] = data.attrs["schema"]
+    metrics["schema"] = survey.schema or data.attrs["schema"]  # an own tree by the name that was given
     metrics["n_params"] = count_parameters(encoder)
     metrics |= history.as_metrics()
     return metrics, pack_per_galaxy(per_galaxy, what="loss"), model
