@@ -17,7 +17,9 @@ the nearest in vote fractions (five-class set: one of the same class) from a lar
 import argparse
 import io
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ from gzlib.data.schema import load_schema
 from gzlib.files import replace_file
 from gzlib.models.weights import packaged_state
 
-REAL = paths.ROOT.parent / "shared" / "data" / "real"
+REAL = Path(os.environ.get("GZLIB_REAL_DATA", paths.ROOT.parent / "shared" / "data" / "real"))
 OUT = paths.ROOT / "data" / "benchmarks" / "sky_realism.json"
 POOL = 6  # simulated galaxies to choose from, for each real one
 SEEDS = (2, 3, 4)

@@ -27,22 +27,20 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sky_lessons import lessons, pretrain
-from sky_realism import features, imagenet_encoder
+from sky_realism import REAL, features, gz2_table, imagenet_encoder, real_pictures, reduced
+from sky_transfer import real_set as class_set
 
 from gzlib import paths
 from gzlib.files import replace_file
 from gzlib.sky import sky_identity
 from gzlib.training.probes import fit_probe
 
-REAL = Path(os.environ.get("GZLIB_REAL_DATA", paths.ROOT.parent / "shared" / "data" / "real"))
 OUT = paths.ROOT / "data" / "benchmarks" / "transfer.json"
 IN_MEAN = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
 OUTSIDE = ("gz2_smooth", "first_radio")  # stated beside the mean: a regression, and a far domain
@@ -62,18 +60,14 @@ BOOTSTRAP = 2000
 
 def real_set(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, size, size, 3) uint8 and labels (n,), int64 classes or float32 fractions, of all rows at hand."""
-    if name == "decals_rings":
-        table = pd.read_csv(REAL / name / "catalog.csv")
-        files, labels = [REAL / name / f for f in table["file_loc"]], table["ring"].to_numpy()
-    elif name == "first_radio":
+    if name == "gz2_smooth":
+        fractions = gz2_table(["smooth-or-featured-gz2_smooth_fraction"]).iloc[:, 0]
+        return real_pictures("gz2", size), fractions.to_numpy(np.float32)
+    if name == "first_radio":
         files, labels = _radio()
-    else:
-        folder = REAL / ("gz2" if name == "gz2_smooth" else name) / "data"
-        table = pd.concat([pd.read_parquet(f) for f in sorted(folder.glob("*.parquet"))])
-        files = [io.BytesIO(row["bytes"]) for row in table["image"]]
-        labels = table["smooth-or-featured-gz2_smooth_fraction" if name == "gz2_smooth" else "label"].to_numpy()
-    images = [np.array(Image.open(f).convert("RGB").resize((size, size), Image.BOX)) for f in files]
-    return np.stack(images), labels.astype(np.float32 if name == "gz2_smooth" else np.int64)
+        return reduced(files, size), labels
+    images, labels = class_set(name, size)
+    return images, labels.astype(np.int64)
 
 
 def _radio() -> tuple[list, np.ndarray]:

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help="sim:N, a folder or catalogue of images, or hub:OWNER/NAME; several with commas")
     sub.add_argument("--out", type=Path, help="the survey's folder (default: one of its own)")
     _source_arguments(sub)
-    sub.add_argument("--limit", type=int, help="read at most so many galaxies")
+    sub.add_argument("--limit", type=int, help="maximum number of galaxies to read")
     sub.add_argument("--seed", type=int, default=0, help="of the simulated sky")
     sub.add_argument("--keep-going", action="store_true", help="make the survey although more than 5 %% are rejected")
     sub.add_argument("--force", action="store_true", help="curate even if the same input has been curated")
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         _model_arguments(sub)
         sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file .csv or .parquet")
         sub.add_argument("--aspect", choices=("pad", "crop"), help="of images that are not square (as in training)")
-        sub.add_argument("--limit", type=int, help="predict for at most so many galaxies")
+        sub.add_argument("--limit", type=int, help="maximum number of galaxies to predict for")
         sub.add_argument("--force", action="store_true", help="replace a file that is there")
 
     sub = command("evaluate", "score a saved model on galaxies with labels")

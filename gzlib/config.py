@@ -40,7 +40,7 @@ class SurveySpec:
     size : int
         Side of the images [px].
     limit : int, optional
-        Read at most so many galaxies, spread over the source's parts.
+        Maximum number of galaxies to read, spread over the source's parts.
     split : str
         ``hash`` (70 / 10 / 20 % by the hash of the id), ``source`` (keep the published test set, and a fifth of the
         rest to validate on) or ``published`` (keep the published training, validation and test set).

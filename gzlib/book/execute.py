@@ -84,7 +84,7 @@ def execute(notebook, page, *, project, runs, surveys=None):
             place = where(page, notebook.cells[error.cell_index])
             raise UserError(f"{place} failed: {error.ename}: {error.evalue}") from error
         except DeadKernelError as error:
-            raise UserError(f"{page}: its Python died while running, perhaps for want of memory.") from error
+            raise UserError(f"{page}: the kernel died while it ran, possibly out of memory.") from error
         return executed, trace.read_trace(trace_file)
 
 

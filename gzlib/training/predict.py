@@ -255,7 +255,7 @@ def write_table(
     aspect : {None, "pad", "crop"}
         Of images that are not square; by default as in training.
     limit : int, optional
-        At most so many galaxies, spread over the source's parts.
+        Maximum number of galaxies, spread over the source's parts.
     force : bool
         Whether to replace a file that is there.
 

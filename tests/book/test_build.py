@@ -355,7 +355,7 @@ def test_a_figure_without_caption_or_alternative_text_is_refused(project, line):
     ("code", "message"),
     [
         ("1 / 0", "cell parameters-code failed: ZeroDivisionError: division by zero"),
-        ("import os\nos._exit(1)", "01-first.ipynb: its Python died while running"),
+        ("import os\nos._exit(1)", "01-first.ipynb: the kernel died while it ran"),
         (
             "import matplotlib.pyplot as plt\nplt.plot([1]);",
             "cell parameters-code: a picture needs '#| label: fig-...' with caption and alternative text",
