@@ -44,10 +44,10 @@ def varied(pictures: torch.Tensor, known: torch.Tensor, generator) -> tuple[torc
     Colours and backgrounds are what tells simulated from real pictures most easily: an encoder that sees them vary
     can't rest on them.
     """
-    n = len(pictures)
+    n, device = len(pictures), pictures.device
 
     def between(low, high, *shape):
-        return low + (high - low) * torch.rand((n, *shape), generator=generator)
+        return (low + (high - low) * torch.rand((n, *shape), generator=generator)).to(device)
 
     angle, zoom, mirror = between(0, 2 * np.pi), between(0.75, 1.15), torch.sign(between(-1, 1))
     rows = torch.stack([torch.cos(angle) * zoom * mirror, -torch.sin(angle) * zoom, between(-0.06, 0.06)], 1)
@@ -58,21 +58,24 @@ def varied(pictures: torch.Tensor, known: torch.Tensor, generator) -> tuple[torc
     grey = x.mean(1, keepdim=True)
     x = grey + between(0.2, 1.3, 1, 1, 1) * (x - grey)
     x = x * between(0.75, 1.25, 1, 1, 1) * between(0.88, 1.12, 3, 1, 1) + between(-0.04, 0.06, 1, 1, 1)
-    x = (x + between(0, 0.02, 1, 1, 1) * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    grain = torch.Generator(device).manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
+    x = (x + between(0, 0.02, 1, 1, 1) * torch.randn(x.shape, generator=grain, device=device)).clamp(0, 1)
     known = known.clone()
     known[:, MIRRORED] *= mirror
     return x * 2 - 1, known
 
 
-def pretrain(model, lesson: tuple, images: int, *, rate: float = 6e-4, batch: int = 48) -> int:
+def pretrain(model, lesson: tuple, images: int, *, rate: float = 6e-4, batch: int = 48, device="cpu") -> int:
     """Train in place on so many images, counting each time that one is shown; how many it were, in whole batches.
 
     The loss is the mean squared error on the known structure plus the cross-entropy of the votes.
     """
-    pictures, known, votes = lesson
+    pictures, known = (part.to(device) for part in lesson[:2])
+    votes = [(rows, counts.to(device), questions) for rows, counts, questions in lesson[2]]
+    model.to(device)
     width = known.shape[1]
-    weight = torch.tensor([WEIGHT.get(name, 1.0) for name in (*SIGHTS.split(), "pitch", "colour", "winding")])
-    head = nn.Linear(model.num_features, width + sum(counts.shape[1] for _, counts, _ in votes))
+    weight = torch.tensor([WEIGHT.get(name, 1.0) for name in (*SIGHTS.split(), "pitch", "colour", "winding")], device=device)
+    head = nn.Linear(model.num_features, width + sum(counts.shape[1] for _, counts, _ in votes)).to(device)
     rates = (rate, 3e-3)
     optimiser = torch.optim.AdamW(
         [{"params": part.parameters(), "lr": rate} for part, rate in zip((model, head), rates, strict=True)],
@@ -81,7 +84,7 @@ def pretrain(model, lesson: tuple, images: int, *, rate: float = 6e-4, batch: in
     generator, step = torch.Generator().manual_seed(0), 0
     model.train()
     while (spent := step * batch / images) < 1:
-        rows = torch.randint(len(pictures), (batch,), generator=generator)
+        rows = torch.randint(len(pictures), (batch,), generator=generator).to(device)
         x, wanted = varied(pictures[rows], known[rows], generator)
         out = head(model.forward_head(model.forward_features(x), pre_logits=True))
         loss, offset = (weight * (out[:, :width] - wanted) ** 2).mean(), width
@@ -99,5 +102,5 @@ def pretrain(model, lesson: tuple, images: int, *, rate: float = 6e-4, batch: in
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         step += 1
-    model.eval()
+    model.cpu().eval()
     return step * batch

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,6 +26,8 @@ LADDER = tuple(f"convnext_w{width}" for width in (4, 5, 7, 10, 14, 20, 28, 40))
 # nearly black. Networks that start from random weights lose many thousand galaxies unless this is taken out.
 SKY_MEAN, SKY_STD = (0.04,) * 3, (0.08,) * 3
 HEADS = ("head", "heads", "head_dist", "fc", "classifier", "last_linear", "linear")
+PATCH, DEPTH, EACH_HEAD = 6, 6, 32  # of the vision transformers: side of a patch [px], layers, numbers for one head
+DEFAULT_SIDE = 64  # of images [px]
 SHOWN = 8  # tensors that a sentence names
 # Image sides that a refused user may take instead [px].
 SIDES = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
@@ -92,8 +95,9 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
     ----------
     name : str
         ``convnext_w<width>`` for the ladder (depths 2, 2, 6, 2 as ConvNeXt-Atto), ``resnet_w<width>`` for a small
-        ResNet (one basic block a stage, three 3 x 3 convolutions as stem), both with channels width x 1, 2, 4, 8 and
-        any width from 2 to 512; or any timm model name.
+        ResNet (one basic block a stage, three 3 x 3 convolutions as stem), both with channels width x 1, 2, 4, 8;
+        ``vit_w<width>`` for a vision transformer of six layers over patches of 6 px (Dosovitskiy et al. 2021,
+        arXiv:2010.11929), width numbers a patch; any width from 2 to 512; or any timm model name.
     size : int, optional
         Side of the images [px]. Networks whose position codes or windows are made for one size are built for this one;
         left out, they are built for their own.
@@ -106,11 +110,13 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
         If neither the ladder nor timm knows the name, or the network cannot take images of that size; the sizes that
         it takes are named.
     """
-    if match := re.fullmatch(r"(convnext|resnet)_w(\d+)", name):
-        small = _small_network(name, match[1], int(match[2]), drop_path)
-        if size and (least := _least_side(name, match[1], int(match[2]))) > size:
+    if match := re.fullmatch(r"(convnext|resnet|vit)_w(\d+)", name):
+        family, width = match[1], int(match[2])
+        margin = -size % PATCH if size and family == "vit" else 0
+        small = _small_network(name, family, width, drop_path, (size or DEFAULT_SIDE) + margin)
+        if size and family != "vit" and (least := _least_side(name, family, width)) > size:
             raise UserError(f"Encoder '{name}' cannot take images of {size} px; it takes {least} px and more.")
-        return Encoder(name, small, SKY_MEAN, SKY_STD)
+        return Encoder(name, small, SKY_MEAN, SKY_STD, margin=margin)
     if not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
         hint = f" (near it: {', '.join(near)})" if near else ""
@@ -222,9 +228,14 @@ def _features(network: nn.Module, side: int) -> int | None:
     return out.shape[1] if pooled else None
 
 
-def _small_network(name: str, family: str, width: int, drop_path: float = 0.0) -> nn.Module:
+def _small_network(name: str, family: str, width: int, drop_path: float = 0.0, size: int = DEFAULT_SIDE) -> nn.Module:
     if not 2 <= width <= 512:
         raise UserError(f"Encoder '{name}': the width must lie between 2 and 512.")
+    if family == "vit":
+        heads = next(n for n in range(max(1, width // EACH_HEAD), 0, -1) if width % n == 0)
+        shape = {"img_size": size, "patch_size": PATCH, "embed_dim": width, "depth": DEPTH, "num_heads": heads}
+        pooled = {"class_token": False, "global_pool": "avg", "num_classes": 0}
+        return VisionTransformer(**shape, **pooled, drop_path_rate=drop_path)
     channels = tuple(width * k for k in (1, 2, 4, 8))
     if family == "resnet":  # batch norm: it learns from few galaxies several times as fast as the ConvNeXts
         stem = {"stem_width": width, "stem_type": "deep"}

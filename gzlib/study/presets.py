@@ -294,20 +294,20 @@ FAMILIES = {"convnext": {"learning_rate": 3e-3, "precision": "float32"}}
 DROPOUT, STRONGEST_AT, FALLS_BY = 0.7, 1_000, 0.6  # of the features; falls with a power from so many galaxies on
 # Weight decay, inversely from so many galaxies on, and no less than the recipe's own.
 WEIGHT_DECAY, DECAY_UP_TO = 0.3, 2_000
-# Most epochs, a guard that few runs should meet: from so many galaxies on it falls with the cube root of their number.
-EPOCHS, MOST_UP_TO = 320.0, 4_000
+# Most epochs, a guard that few runs should meet: from so many galaxies on it falls with the root of their number.
+EPOCHS, MOST_UP_TO = 1_000.0, 1_000
 DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
 
 
 def study_recipe(encoder: str, n_train: int) -> Recipe:
     """The study's recipe for an encoder and so many training galaxies."""
     few = min(1.0, (STRONGEST_AT / n_train) ** FALLS_BY)
-    width = re.fullmatch(r"\w+_w(\d+)", encoder)
+    width = re.fullmatch(r"(?:resnet|convnext)_w(\d+)", encoder)
     doublings = max(0.0, math.log2(int(width[1]) / NONE_AT)) if width else 1.0
     decay = max(STUDY.weight_decay, WEIGHT_DECAY * min(1.0, DECAY_UP_TO / n_train))
     regularised = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few, "weight_decay": decay}
     regularised = {name: round(value, 3) for name, value in regularised.items()}  # as a plan would write them
-    epochs = float(round(EPOCHS * min(1.0, (MOST_UP_TO / n_train) ** (1 / 3))))
+    epochs = float(round(EPOCHS * min(1.0, (MOST_UP_TO / n_train) ** 0.5)))
     return replace(STUDY, epochs=epochs, **regularised, **FAMILIES.get(encoder.split("_")[0], {}))
 
 

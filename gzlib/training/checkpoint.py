@@ -232,5 +232,7 @@ def seed_torch(number: int, device: torch.device):
     """Seed the generator of a device, for dropout and stochastic depth."""
     if device.type == "cpu":
         torch.default_generator.manual_seed(number)  # torch.manual_seed looks for GPUs every time, for 0.8 ms
+    elif device.type == "cuda":
+        torch.cuda.manual_seed(number)  # of this device alone
     else:
         torch.manual_seed(number)

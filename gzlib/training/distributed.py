@@ -49,14 +49,16 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: str = "auto"):
+def autocast(device: torch.device, precision: str = "auto", *, keep: bool = True):
     """The precision of a recipe (:class:`gzlib.config.Recipe`); heads and losses stay in float32.
 
     ``auto`` is bfloat16 on GPUs alone: on CPUs depthwise convolutions lose more than the matrix products gain.
+    ``keep`` the converted weights while the context lasts, which a CUDA graph must not: they would be those of its
+    capture.
     """
     gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if precision == "bfloat16" or (precision == "auto" and gpu):
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=keep)
     return nullcontext()
 
 

@@ -53,9 +53,13 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, concentrations: torch.Tensor, votes: torch.Tensor, loss: "VoteLoss") -> torch.Tensor:
-        values, _, _, gradient = loss.terms(concentrations, votes, with_gradient=ctx.needs_input_grad[0])
+        if concentrations.device.type == "cuda":
+            value, gradient = loss.all_terms(concentrations, votes)
+        else:
+            values, _, _, gradient = loss.terms(concentrations, votes, with_gradient=ctx.needs_input_grad[0])
+            value = values.sum()
         ctx.save_for_backward(gradient)
-        return values.sum()
+        return value
 
     @staticmethod
     @once_differentiable
@@ -148,6 +152,21 @@ class VoteLoss:
         gradient = torch.zeros_like(a).index_add_(0, columns, (real * of_question.unsqueeze(1)).view(-1))
         gradient.index_add_(0, answer, of_answer, alpha=-1)
         return values, galaxy, question, gradient.view(concentrations.shape)
+
+    def all_terms(self, concentrations: torch.Tensor, votes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum and its gradient, (n, answers), from every question of every galaxy, asked or not.
+
+        For GPUs, where to look up what was asked takes longer than to compute it all and keeps the device waiting: no
+        shape depends on the votes, so that a training step can be captured as a CUDA graph.
+        """
+        k = votes.to(concentrations.dtype)
+        total, n = ((x[:, self.columns] * self.real).sum(2) for x in (concentrations, k))
+        count = torch.cat([k, n], 1)
+        rising, slope = log_rising(torch.cat([concentrations, total], 1), count)
+        of_answer, of_question = (rising - torch.lgamma(1 + count)).split([self.n_answers, self.n_questions], 1)
+        slope_of_answer, slope_of_question = slope.split([self.n_answers, self.n_questions], 1)
+        gradient = slope_of_question.index_select(1, self.question_of_answer) - slope_of_answer
+        return of_question.sum() - of_answer.sum(), gradient
 
 
 def question_scores(concentrations: torch.Tensor, votes: torch.Tensor, schema: Schema) -> tuple[dict, np.ndarray]:

@@ -20,7 +20,7 @@ def test_few_galaxies_and_wide_encoders_are_regularised_most():
     galaxies = [study_recipe("resnet_w32", n) for n in (500, 1_000, 4_000, 64_000)]
     assert [recipe.dropout for recipe in galaxies] == [0.7, 0.7, 0.305, 0.058]
     assert [recipe.weight_decay for recipe in galaxies] == [0.3, 0.3, 0.15, 0.05]
-    assert [study_recipe("resnet_w8", n).epochs for n in (500, 4_000, 16_000, 64_000)] == [320, 320, 202, 127]
+    assert [study_recipe("resnet_w8", n).epochs for n in (500, 4_000, 16_000, 64_000)] == [1000, 500, 250, 125]
     widths = [study_recipe(f"resnet_w{width}", 1_000).drop_path for width in (4, 8, 16, 32, 44)]
     assert widths == [0.0, 0.0, 0.1, 0.2, 0.246]
     assert study_recipe("tf_efficientnet_lite0", 4_000).drop_path == 0.044
