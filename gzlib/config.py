@@ -199,7 +199,8 @@ class Recipe:
         Validate each time that the run has grown by this fraction since the last time, from its first epoch on, in
         place of ``evaluations`` at even distances; ``patience`` counts these. 0 for even distances.
     warmup_examples : int
-        Warm up over so many galaxies, in place of a fraction of the steps; 0 for the fraction.
+        Warm up over so many galaxies, in place of a fraction of the steps; ``patience`` counts from their end on. 0 for
+        the fraction.
     watch : int
         Validate on so many galaxies of the validation split, the same in every run; 0 for all.
     precision : {"auto", "float32", "bfloat16"}

@@ -98,9 +98,12 @@ class History:
     def best(self) -> int:
         return self.val_loss.index(min(self.val_loss))
 
-    def spent(self, patience: int) -> bool:
-        """Whether the last ``patience`` validations brought nothing better."""
-        return bool(patience and self.val_loss) and len(self.val_loss) - 1 - self.best >= patience
+    def spent(self, patience: int, warmup: int = 0) -> bool:
+        """Whether the last ``patience`` validations after so many galaxies of warm-up brought nothing better."""
+        if not (patience and self.val_loss):
+            return False
+        since = max(self.best, sum(seen <= warmup for seen in self.examples) - 1)
+        return len(self.val_loss) - 1 - since >= patience
 
     def as_metrics(self) -> dict:
         """What a run's record says of it: ``history`` (a list for each validation) and ``end``.
@@ -290,7 +293,7 @@ def fit(
                 if history.best == len(history.val_loss) - 1:
                     best = {k: v.detach().clone() for k, v in watched.module.state_dict().items()}
                 tell.validation(step, history.train_loss[-1], val_loss, rate_at(step - 1))
-            finished = step == last or history.spent(recipe.patience)
+            finished = step == last or history.spent(recipe.patience, recipe.warmup_examples)
             due = checkpoint is not None and time.monotonic() - saved > checkpoint_seconds
             due, stop = distributed.anywhere(due, bool(stops))
             if finished:  # the test that follows may be interrupted, too
