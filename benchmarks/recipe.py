@@ -4,9 +4,11 @@
     python benchmarks/recipe.py regularisation      what the study's dropout and weight decay were chosen from
     python benchmarks/recipe.py convergence         half and twice of what ends a run, half and twice the learning rate
     python benchmarks/recipe.py atlas               many recipes on one small encoder
+    python benchmarks/recipe.py families            learning rates of the other architectures
 
-All but the first keep their rows as they go, in ``data/benchmarks/recipe-NAME.json``; what is there is not made again,
-so that a comparison that was cut off goes on. ``--only TEXT`` restricts them to cells whose title contains the text.
+A cell whose run is in the run store is read from there. All but the first keep their rows as they go, in
+``data/benchmarks/recipe-NAME.json``; what is there is not made again, so that a comparison that was cut off goes on.
+``--only TEXT`` restricts them to cells whose title contains the text.
 """
 
 import argparse
@@ -24,7 +26,10 @@ from gzlib.data.curation import survey_fingerprint
 from gzlib.files import replace_file
 from gzlib.identity import content_hash
 from gzlib.study import study_recipe
+from gzlib.training.distributed import choose_device
 from gzlib.training.pretraining import pretrain
+from gzlib.training.runs import key_of
+from gzlib.training.store import read_run
 
 STUDY = SurveySpec("sim:study:64000", size=48, split="published")  # the survey of data/plans/study.toml
 
@@ -156,21 +161,51 @@ def atlas() -> Iterator[Cell]:
             yield Cell(f"{size} px", PretrainConfig(encoder, n, recipe=study), replace(STUDY, size=size))
 
 
-COMPARISONS = {"comparison": comparison, "regularisation": regularisation, "convergence": convergence, "atlas": atlas}
+# Of each architecture two sizes and three learning rates, at 2,000 galaxies.
+RATES = {
+    ("convnext_w16", "convnext_w32"): (1e-3, 3e-3, 1e-2),
+    ("vit_w64", "vit_w128"): (1e-3, 3e-3, 1e-2),
+    ("tinynet_e", "tf_efficientnet_lite0"): (3e-3, 1e-2, 2e-2),
+}
+
+
+def families() -> Iterator[Cell]:
+    """The rates from which ``gzlib.study.presets.FAMILIES`` has the best."""
+    for encoders, rates in RATES.items():
+        for encoder in encoders:
+            for rate in rates:
+                recipe = replace(study_recipe(encoder, 2_000), learning_rate=rate)
+                yield Cell(f"rate {rate:g}", PretrainConfig(encoder, 2_000, recipe=recipe), STUDY)
+
+
+COMPARISONS = {
+    "comparison": comparison,
+    "regularisation": regularisation,
+    "convergence": convergence,
+    "atlas": atlas,
+    "families": families,
+}
 
 
 def measure(cell: Cell) -> dict:
-    """Make the run of a cell."""
-    began, used = time.perf_counter(), time.process_time()
-    metrics, _, _ = pretrain(cell.config, cell.survey, device=torch.device("cpu"))
+    """Read the run of a cell where it is stored, else make it; one that failed has no loss."""
+    about = {"key": cell.key, "candidate": cell.candidate, "encoder": cell.config.encoder}
+    about |= {"n_train": cell.config.n_train, "seed": cell.config.seed, "size": cell.survey.size}
+    if (failed := paths.run_folder(key_of(cell.config, cell.survey)) / "failed.json").is_file():
+        why = json.loads(failed.read_text())["error"].split(";")[0]
+        return about | {"loss": None, "why": why, "recipe": asdict(cell.config.recipe)}
+    record = read_run(key_of(cell.config, cell.survey))
+    device, used = choose_device(), None
+    if record:
+        metrics, seconds, device = record["metrics"], record["provenance"]["seconds"], record["provenance"]["device"]
+    else:
+        began, used = time.perf_counter(), time.process_time()
+        metrics, _, _ = pretrain(cell.config, cell.survey, device=device)
+        seconds, used = time.perf_counter() - began, round(time.process_time() - used, 1)
     end = metrics["end"]
-    return {
-        "key": cell.key,
-        "candidate": cell.candidate,
-        "encoder": cell.config.encoder,
-        "n_train": cell.config.n_train,
-        "seed": cell.config.seed,
-        "size": cell.survey.size,
+    if end["examples"] < cell.config.recipe.warmup_examples:
+        end["why"] += ", in the warm-up, where no run ends any more"
+    return about | {
         "n_params": metrics["n_params"],
         "loss": round(metrics["loss"], 4),
         "loss_se": round(metrics["loss_se"], 4),
@@ -179,8 +214,9 @@ def measure(cell: Cell) -> dict:
         "epochs": end["examples"] / cell.config.n_train,
         "best_epoch": end["best"] / cell.config.n_train,
         "why": end["why"],
-        "processor_seconds": round(time.process_time() - used, 1),
-        "seconds": round(time.perf_counter() - began, 1),
+        "device": str(device),
+        "processor_seconds": used,
+        "seconds": round(seconds, 1),
         "recipe": asdict(cell.config.recipe),
     }
 
@@ -200,7 +236,8 @@ def carry_out(name: str, *, only: str = "") -> list[dict]:
             replace_file(file, json.dumps(kept, indent=1) + "\n")
         results.append(done[cell.key] | {"candidate": cell.candidate})
         r = results[-1]
-        print(f"{cell.title}: {r['loss']:.3f} after {r['epochs']:.0f} epochs, {r['seconds']:.0f} s", flush=True)
+        told = f"{r['loss']:.3f} after {r['epochs']:.0f} epochs, {r['seconds']:.0f} s" if r["loss"] else r["why"]
+        print(f"{cell.title}: {told}", flush=True)
     return results
 
 

@@ -74,7 +74,8 @@ def pretrain(model, lesson: tuple, images: int, *, rate: float = 6e-4, batch: in
     votes = [(rows, counts.to(device), questions) for rows, counts, questions in lesson[2]]
     model.to(device)
     width = known.shape[1]
-    weight = torch.tensor([WEIGHT.get(name, 1.0) for name in (*SIGHTS.split(), "pitch", "colour", "winding")], device=device)
+    names = (*SIGHTS.split(), "pitch", "colour", "winding")
+    weight = torch.tensor([WEIGHT.get(name, 1.0) for name in names], device=device)
     head = nn.Linear(model.num_features, width + sum(counts.shape[1] for _, counts, _ in votes)).to(device)
     rates = (rate, 3e-3)
     optimiser = torch.optim.AdamW(

@@ -2,14 +2,19 @@
 
     python benchmarks/transfer.py learn --start imagenet --cache DIR    the simulated sky, from ImageNet's weights
     python benchmarks/transfer.py learn --start random --cache DIR      the same from random weights
+    python benchmarks/transfer.py features --cache DIR                  of every encoder in DIR whose features are not
     python benchmarks/transfer.py compare --cache DIR --write           every linear probe, from cached features
 
-``learn`` shows an encoder so many simulated galaxies (``--images``; ``sky_lessons`` says what it learns), and keeps its
-weights and its features of each real set. ``compare`` fits linear probes (:func:`gzlib.training.finetuning.fit_probe`,
-whose penalty is chosen within the labels) on frozen features, paired over arms by fold and galaxy:
+``learn`` shows an encoder so many simulated galaxies (``--images``; ``sky_lessons`` says what it learns), on a GPU
+where there is one, and keeps its weights, which may travel to the machine that has the real galaxies. ``features``
+computes what each encoder says of each real galaxy. ``compare`` fits linear probes on frozen features
+(:func:`gzlib.training.probes.fit_probe`, whose penalty is chosen within the labels), paired over arms by fold and
+galaxy:
 
 - all labels: five folds, so that every galaxy is predicted once; repeated with other folds for a small set;
-- fewer labels: in each fold, the same random labels for all arms.
+- fewer labels, for ImageNet with and without galaxies: in each fold, the same random labels for both.
+
+What is measured is kept in the cache, so that a comparison that was cut off goes on.
 
 Real sets are looked for in the folder that ``GZLIB_REAL_DATA`` names; they are told apart by the hash of their content,
 and no image is kept. Intervals are of a bootstrap over galaxies within each task, of the mean over tasks also over the
@@ -22,14 +27,16 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sky_lessons import lessons, pretrain
@@ -38,9 +45,11 @@ from sky_transfer import real_set as class_set
 
 from gzlib import paths
 from gzlib.files import replace_file
+from gzlib.identity import content_hash, file_hash
 from gzlib.sky import sky_identity
 from gzlib.training.probes import fit_probe
 
+ENCODER = "tf_efficientnet_lite0"
 OUT = paths.ROOT / "data" / "benchmarks" / "transfer.json"
 IN_MEAN = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
 OUTSIDE = ("gz2_smooth", "first_radio")  # stated beside the mean: a regression, and a far domain
@@ -50,9 +59,11 @@ ARMS = {
     "ImageNet": ("imagenet",),
     "galaxies": ("random-sky",),
     "ImageNet + galaxies": ("imagenet-sky",),
+    "ImageNet + galaxies, a quarter of the images": ("imagenet-sky-short",),
     "ImageNet and galaxies, joined": ("imagenet", "random-sky"),
     "ImageNet and ImageNet + galaxies, joined": ("imagenet", "imagenet-sky"),
 }
+WITH_FEWER = ("ImageNet", "ImageNet + galaxies")
 FEWEST, DRAWS = 25, 5
 SMALL, REPEATS = 1000, 8  # sets of fewer galaxies are split into folds so many times
 BOOTSTRAP = 2000
@@ -84,24 +95,46 @@ def content(name: str, size: int) -> str:
     return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16]
 
 
-def learn(cache: Path, *, start: str, galaxies: int, images: int, size: int):
-    """Train on the sky, and keep the weights and the features of every real set, before and after."""
+def learn(cache: Path, *, start: str, galaxies: int, images: int, size: int, name: str | None):
+    """Train on the sky and keep the weights, in half precision, with what they saw."""
     torch.manual_seed(0)
-    model = imagenet_encoder() if start == "imagenet" else timm.create_model("tf_efficientnet_lite0").eval()
-    keep_features(cache, "imagenet" if start == "imagenet" else "untrained", model, size)
-    seen = pretrain(model, lessons(galaxies, size), images, rate=2e-3 if start == "random" else 6e-4)
-    name = f"{start}-sky"
-    save_file(model.state_dict(), cache / f"{name}.safetensors")
-    keep_features(cache, name, model, size)
-    said = {"encoder": "tf_efficientnet_lite0", "images_seen": seen, "galaxies": galaxies, "size": size}
+    model = imagenet_encoder() if start == "imagenet" else timm.create_model(ENCODER).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rate = 2e-3 if start == "random" else 6e-4
+    seen = pretrain(model, lessons(galaxies, size), images, rate=rate, device=device)
+    name = name or f"{start}-sky"
+    cache.mkdir(parents=True, exist_ok=True)
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    save_file(halves, cache / f"{name}.safetensors")
+    said = {"encoder": ENCODER, "images_seen": seen, "galaxies": galaxies, "size": size}
     replace_file(cache / f"{name}.json", json.dumps(said | {"sky": sky_identity()}))
 
 
-def keep_features(cache: Path, name: str, model, size: int):
-    cache.mkdir(parents=True, exist_ok=True)
-    for task in available():
-        images, labels = real_set(task, size)
-        np.savez(cache / f"{task}.{name}.npz", features=features(model, images), labels=labels)
+def encoders(cache: Path) -> dict[str, Callable[[], torch.nn.Module]]:
+    """How to get each encoder: ImageNet's, an untrained one, and those that ``learn`` left."""
+
+    def untrained():
+        torch.manual_seed(0)
+        return timm.create_model(ENCODER).eval()
+
+    def learnt(file: Path):
+        model = timm.create_model(ENCODER).eval()
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
+        return model
+
+    found = {file.stem: partial(learnt, file) for file in sorted(cache.glob("*-sky*.safetensors"))}
+    return {"imagenet": imagenet_encoder, "untrained": untrained} | found
+
+
+def keep_features(cache: Path, size: int):
+    """Features of every real set by every encoder, those that are missing."""
+    for name, make in encoders(cache).items():
+        model = make()
+        for task in available():
+            if not (file := cache / f"{task}.{name}.npz").is_file():
+                images, labels = real_set(task, size)
+                np.savez(file, features=features(model, images), labels=labels)
+                print(file.name, flush=True)
 
 
 def available() -> list[str]:
@@ -145,6 +178,10 @@ def counts(available: int) -> list[int]:
 def measure(job: tuple[Path, str, str]) -> dict:
     """Every probe of one task and arm."""
     cache, task, arm = job
+    kept = cache / f"{task}.{content_hash([arm, ARMS[arm], encoders_content(cache, arm)])[:8]}.result.json"
+    if kept.is_file():
+        found = json.loads(kept.read_text())
+        return found | {"cost": np.array(found["cost"]), "few": {int(n): v for n, v in found["few"].items()}}
     torch.set_num_threads(1)
     x, labels = loaded(cache, task, arm)
     repeats = 1 if len(labels) > SMALL else REPEATS
@@ -158,7 +195,7 @@ def measure(job: tuple[Path, str, str]) -> dict:
     few = {}
     for draw, (train, test) in enumerate(folds(labels, 0)[:DRAWS]):
         order = np.random.default_rng(draw).permutation(train)
-        for n in counts(len(train)):
+        for n in counts(len(train)) if arm in WITH_FEWER else ():
             some = order[:n]
             if labels.dtype.kind == "f" or len(np.unique(labels[some])) > 1:
                 cost_few = costs(probe(x, labels, some, test, seed=draw), labels[test])
@@ -171,14 +208,22 @@ def measure(job: tuple[Path, str, str]) -> dict:
         p /= p.sum(1, keepdims=True)
         auc = roc_auc_score(labels, p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
         out |= {"balanced_accuracy": round(float(np.mean(recall)), 4), "auc": round(float(auc), 4)}
+    replace_file(kept, json.dumps(out | {"cost": out["cost"].tolist()}))
     return out
+
+
+def encoders_content(cache: Path, arm: str) -> list[str]:
+    """Hashes of an arm's weights, of those that ``learn`` made."""
+    files = [cache / f"{name}.safetensors" for name in ARMS[arm]]
+    return [file_hash(file) for file in files if file.is_file()]
 
 
 def compare(cache: Path, *, workers: int) -> dict:
     """All probes, and the reductions of ImageNet's errors with their intervals."""
     tasks = [t for t in available() if (cache / f"{t}.imagenet.npz").is_file()]
     arms = [a for a, parts in ARMS.items() if all((cache / f"{tasks[0]}.{p}.npz").is_file() for p in parts)]
-    jobs = [(cache, task, arm) for task in tasks for arm in arms]
+    first = [arm for arm in WITH_FEWER if arm in arms]  # what the mean of the claim needs
+    jobs = [(cache, task, arm) for arm in [*first, *(a for a in arms if a not in first)] for task in tasks]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         results = {}
         for done in pool.map(measure, jobs):
@@ -193,10 +238,11 @@ def compare(cache: Path, *, workers: int) -> dict:
         row["few"] = {str(n): [round(e ** (0.5 if regression else 1), 5) for e in v] for n, v in result["few"].items()}
         if arm not in ("ImageNet", "random"):
             row |= reduction(results[task, "ImageNet"]["cost"], result["cost"], regression=regression)
+        if arm == "ImageNet + galaxies":
             row["label_multiplier"] = multiplier(results[task, "ImageNet"], result)
         rows.append(row)
     said = {
-        p.stem: json.loads(p.read_text()) for p in sorted(cache.glob("*-sky.json"))
+        p.stem: json.loads(p.read_text()) for p in sorted(cache.glob("*-sky*.json"))
     }  # what each galaxy-pretrained encoder saw
     size = next(iter(said.values()))["size"]
     return {
@@ -205,7 +251,11 @@ def compare(cache: Path, *, workers: int) -> dict:
         "sets": {task: content(task, size) for task in tasks},
         "in_mean": [t for t in IN_MEAN if t in tasks],
         "rows": rows,
-        "means": [mean_reduction(results, arm, [t for t in IN_MEAN if t in tasks]) for arm in arms[2:]],
+        "means": [
+            mean_reduction(results, arm, [t for t in IN_MEAN if t in tasks])
+            for arm in arms
+            if arm not in ("ImageNet", "random")
+        ],
     }
 
 
@@ -259,17 +309,20 @@ def multiplier(imagenet: dict, other: dict) -> float | None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("learn", "compare"))
+    parser.add_argument("what", choices=("learn", "features", "compare"))
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="features and weights lie there")
     parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
-    parser.add_argument("--galaxies", type=int, default=12000)
-    parser.add_argument("--images", type=int, default=38_000, help="images that the pretraining sees")
+    parser.add_argument("--galaxies", type=int, default=48_000)
+    parser.add_argument("--images", type=int, default=150_000, help="images that the pretraining sees")
+    parser.add_argument("--name", help="of what was learnt; START-sky")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true", help=f"keep the result in {OUT.relative_to(paths.ROOT)}")
     o = parser.parse_args()
     if o.what == "learn":
-        learn(o.cache, start=o.start, galaxies=o.galaxies, images=o.images, size=o.size)
+        learn(o.cache, start=o.start, galaxies=o.galaxies, images=o.images, size=o.size, name=o.name)
+    elif o.what == "features":
+        keep_features(o.cache, o.size)
     else:
         result = compare(o.cache, workers=o.workers)
         print(json.dumps(result["means"], indent=1))

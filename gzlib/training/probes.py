@@ -158,7 +158,14 @@ def _dirichlet(x, votes, penalty, schema):
 
 
 def _minimised(loss_of, x, start, penalty):
-    """Weight and bias of the linear model on ``x`` with the least loss and penalty; the bias begins at ``start``."""
+    """Weight and bias of the linear model on ``x`` with the least loss and penalty; the bias begins at ``start``.
+
+    The best weight is a sum over galaxies of their features, so that with fewer galaxies than features it is sought in
+    their span alone: the same steps of the optimiser, in a fraction of the time.
+    """
+    few = len(x) < x.shape[1]
+    span = torch.linalg.qr(x.T).Q if few else None
+    x = x @ span if few else x
     weight = torch.zeros(x.shape[1], len(start), requires_grad=True)
     bias = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
@@ -170,4 +177,5 @@ def _minimised(loss_of, x, start, penalty):
         return loss
 
     optimiser.step(closure)
-    return weight.detach(), bias.detach()
+    found = weight.detach()
+    return (span @ found if few else found), bias.detach()
