@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from harness import STORE, machine, row
 
+from gzlib import paths
 from gzlib.config import Augment, PretrainConfig, Recipe, SurveySpec, config_dict
 from gzlib.data.curation import survey_fingerprint
 from gzlib.files import replace_file
