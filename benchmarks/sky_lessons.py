@@ -1,4 +1,4 @@
-"""What ``sky_transfer.py`` teaches an encoder about the simulated sky, and how."""
+"""What ``transfer.py`` teaches an encoder about the simulated sky, and how."""
 
 import numpy as np
 import torch

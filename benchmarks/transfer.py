@@ -34,6 +34,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 from safetensors.torch import load_file, save_file
@@ -41,7 +42,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 from sky_lessons import lessons, pretrain
 from sky_realism import REAL, features, gz2_table, imagenet_encoder, real_pictures, reduced
-from sky_transfer import real_set as class_set
 
 from gzlib import paths
 from gzlib.files import replace_file
@@ -77,8 +77,13 @@ def real_set(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     if name == "first_radio":
         files, labels = _radio()
         return reduced(files, size), labels
-    images, labels = class_set(name, size)
-    return images, labels.astype(np.int64)
+    if name == "decals_rings":
+        table = pd.read_csv(REAL / name / "catalog.csv")
+        files, labels = [REAL / name / file for file in table["file_loc"]], table["ring"]
+    else:
+        table = pd.concat([pd.read_parquet(file) for file in sorted((REAL / name / "data").glob("*.parquet"))])
+        files, labels = [io.BytesIO(row["bytes"]) for row in table["image"]], table["label"]
+    return reduced(files, size), labels.to_numpy(np.int64)
 
 
 def _radio() -> tuple[list, np.ndarray]:

@@ -55,26 +55,49 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
     assert found.loc[("GZ2", "neighbours")].tolist() == [2.0, 2.5] and list(found.columns) == ["real", "simulated"]
 
 
-def test_transfer_table_keeps_both_starts_and_leaves_the_mean_out(project):
-    detail = {"imagenet": 0.3, "sky": 0.25, "joined": 0.2, "standard_error": 0.05}
-    project(
-        "sky_transfer",
-        [
-            {"name": "sky.transfer.decals_rings", "value": 0.33, "detail": detail | {"start": "imagenet"}},
-            {"name": "sky.transfer.decals_rings", "value": 0.1, "detail": detail | {"start": "random"}},
-            {"name": "sky.transfer", "value": 0.33, "detail": {"start": "imagenet"}},
-        ],
-    )
-    table = sheets.transfer_table()
-    assert table.xs("imagenet", level="start")["errors removed"].tolist() == [0.33] and len(table) == 2
-    words = sheets.transfer_words(table)
-    assert "33 % of ImageNet's errors vanish, on average over the 1 sets" in words and "version before" in words
+def comparison() -> dict:
+    """What benchmarks/transfer.py writes: ImageNet needs twice the labels, and never gets there on the second task."""
+    few = {"25": [0.4, 0.4], "50": [0.3, 0.3], "100": [0.2, 0.2], "200": [0.1, 0.1]}
+    better = {"25": [0.3, 0.3], "50": [0.2, 0.2], "100": [0.1, 0.1], "200": [0.05, 0.05]}
+    best = {n: [0.01, 0.02] for n in few}
+    rows = []
+    for task, galaxies in (("gz2_five_classes", better), ("decals_rings", best)):
+        common = {"task": task, "galaxies": 300, "balanced_accuracy": 0.8, "auc": 0.9}
+        rows.append(common | {"arm": "ImageNet", "error": 0.1, "few": few})
+        gain = {"reduction": 0.5, "low": -0.01, "high": 0.6}
+        rows.append(common | {"arm": "ImageNet + galaxies", "error": 0.05, "few": galaxies} | gain)
+    means = {"arm": "ImageNet + galaxies", "reduction": 0.5, "low": 0.2, "high": 0.6}
+    means |= {"low_these_tasks": 0.4, "high_these_tasks": 0.55}
+    return {"rows": rows, "means": [means], "in_mean": ["gz2_five_classes", "decals_rings"]}
+
+
+def test_transfer_to_real_galaxies_in_tables_and_words(project):
+    project("transfer", comparison())
+    report = sheets.transfer_report()
+    table = sheets.transfer_table(report)
+    assert table["errors removed"].tolist()[1::2] == [50, 50] and table["95 % interval"].tolist()[1] == "−1 to 60"
+    assert sheets.transfer_means(report).iloc[0].tolist() == ["ImageNet + galaxies", 50, "20 to 60", "40 to 55"]
+    assert "50 % fewer errors" in sheets.transfer_words(report) and "supported" in sheets.transfer_words(report)
+    refuted = report | {"means": [report["means"][0] | {"low": -0.1}]}
+    assert "undecided" in sheets.transfer_words(refuted)
+
+
+def test_the_labels_that_galaxies_are_worth(project):
+    curves = sheets.transfer_curves(comparison())
+    assert dict(curves.sizes) == {"task": 2, "start": 2, "n_train": 4, "seed": 2}
+    table, (mean, low, high) = sheets.labels_multiplier(curves)
+    assert table["labels"].tolist() == [100, 100] and table["reached"].tolist() == [True, False]
+    assert table["multiplier"].tolist() == pytest.approx([2, 2]) and (mean, low, high) == pytest.approx((2, 2, 2))
 
 
 def test_a_transfer_that_was_not_measured_says_so(project):
-    table = sheets.transfer_table()
-    assert table["errors removed"].tolist() == ["not measured"]
-    assert "not been measured" in sheets.transfer_words(table)
+    assert sheets.transfer_report() == {} and "not been measured" in sheets.transfer_words({})
+
+
+def test_a_damaged_transfer_report_is_refused(project):
+    project("transfer", {"rows": [{"task": "decals_rings"}]})
+    with pytest.raises(UserError, match=r"transfer\.json does not hold a comparison"):
+        sheets.transfer_report()
 
 
 def test_a_missing_report_names_the_command_that_makes_it(project):
