@@ -448,7 +448,7 @@ def refuse_unknown_variables(prose, values):
 
 START, END = "<!-- results: written by `python -m gzlib build` -->", "<!-- end of results -->"
 RESULTS = "_results.md"  # what the README shows between the two, with variables
-_FIGURE = re.compile(r"\(figures/([\w-]+)\.png\)")
+_FIGURE = re.compile(r"\(figures/([\w-]+)\.svg\)")
 
 
 def write_results(project: Path, notebooks: dict, variables: dict):
@@ -458,7 +458,7 @@ def write_results(project: Path, notebooks: dict, variables: dict):
         return
     text = readme.read_text(encoding="utf-8")
     for name in dict.fromkeys(_FIGURE.findall(text)):
-        image, file = _stored_png(notebooks, f"fig-{name}"), project / "figures" / f"{name}.png"
+        image, file = _stored_chart(notebooks, f"fig-{name}"), project / "figures" / f"{name}.svg"
         if image is not None and not (file.is_file() and file.read_bytes() == image):
             write_whole(file, lambda target, image=image: target.write(image))
     if START in text:
@@ -480,11 +480,11 @@ def results_table(template: str, variables: dict) -> str:
     return "\n".join(lines)
 
 
-def _stored_png(notebooks: dict, label: str) -> bytes | None:
+def _stored_chart(notebooks: dict, label: str) -> bytes | None:
     for notebook in notebooks.values():
         for cell in notebook.cells:
             if cell.cell_type == "code" and cell_options(cell)[0].get("label") == label:
                 for output in cell.outputs:
-                    if "image/png" in output.get("data", {}):
-                        return base64.b64decode(output.data["image/png"])
+                    if "image/svg+xml" in output.get("data", {}):
+                        return output.data["image/svg+xml"].encode()
     return None

@@ -177,6 +177,7 @@ def _plain_result(output):
     if len(output.data) > 1:
         output.data.pop("text/plain", None)  # the poor cousin of the picture or table beside it
     if "text/markdown" in output.data:
+        output.data.pop("text/html", None)  # Quarto would load scripts from elsewhere beside it
         output.data["text/markdown"] = trace.inert(output.data["text/markdown"])
     if "image/png" in output.data:
         png = base64.b64decode(output.data["image/png"])

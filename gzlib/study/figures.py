@@ -1,10 +1,14 @@
 """The book's figures: one function each, labelled arrays in, a matplotlib figure out."""
 
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
+from IPython import get_ipython
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, NullFormatter
 
 from gzlib.data.survey import label_values
@@ -24,13 +28,44 @@ STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "lines.markersize": 4,
+    "svg.hashsalt": "gzlib",  # the same names of parts each time that a figure is drawn
 }
+PICTURE_DPI = 220  # of figures that are made of pictures: two dots a pixel of the page
+LARGEST_SVG = 400_000  # bytes; a chart of many thousand points is smaller as a picture
 
 
 def use_style():
-    """Set the book's matplotlib style; every chapter calls it once."""
+    """Set the book's matplotlib style; every chapter calls it once.
+
+    In a notebook, charts are stored as SVG, sharp at any size, and figures made of pictures as PNG of double density.
+    """
     mpl.rcParams.update(STYLE)
     mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
+    if (shell := get_ipython()) is not None and hasattr(shell, "kernel"):
+        plt.switch_backend(mpl.get_backend())  # sets formats of its own: now, not when the first figure is drawn
+        formatters = shell.display_formatter.formatters
+        formatters["image/svg+xml"].for_type(Figure, as_svg)
+        formatters["image/png"].for_type(Figure, as_png)
+
+
+def as_svg(figure: Figure) -> str | None:
+    """A chart as SVG without a date; None for a figure that is better stored as a picture."""
+    if any(axis.images for axis in figure.axes):
+        return None
+    plain = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    file = io.StringIO()
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata=plain)
+    return file.getvalue() if len(file.getvalue()) <= LARGEST_SVG else None
+
+
+def as_png(figure: Figure) -> tuple[bytes, dict] | None:
+    """A figure that :func:`as_svg` leaves, with the width at which a page shows it."""
+    if as_svg(figure) is not None:
+        return None
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight", dpi=PICTURE_DPI)
+    width = int.from_bytes(file.getvalue()[16:20], "big")  # of a PNG's header
+    return file.getvalue(), {"width": width // 2}
 
 
 def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):

@@ -194,6 +194,13 @@ MAX_FACTOR = 100.0  # the panel's axis ends at this multiple of the largest pilo
 FIGURES = 7  # significant digits of the embedded numbers, so that the same forecast gives the same bytes
 
 
+class Panel(str):
+    """HTML of a panel; notebooks show it as such, the book stores it as one raw block, beside which no script loads."""
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/html": str(self), "text/markdown": f"```{{=html}}\n{self}\n```"}
+
+
 def planner_panel(
     loss,
     *,
@@ -223,7 +230,8 @@ def planner_panel(
 
     Returns
     -------
-    str, without blank lines: Markdown would end an HTML block there.
+    Panel
+        HTML without blank lines: Markdown would end an HTML block there.
 
     Raises
     ------
@@ -268,7 +276,7 @@ def planner_panel(
     page = _source("panel.html")
     for name, text in parts.items():
         page = page.replace(f"@{name}@", text)
-    return "\n".join(line for line in page.splitlines() if line.strip())
+    return Panel("\n".join(line for line in page.splitlines() if line.strip()))
 
 
 def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_train"):

@@ -165,17 +165,17 @@ def _minimised(loss_of, x, start, penalty):
     """
     few = len(x) < x.shape[1]
     span = torch.linalg.qr(x.T).Q if few else None
-    x = x @ span if few else x
-    weight = torch.zeros(x.shape[1], len(start), requires_grad=True)
+    columns = (x @ span if few else x).T.contiguous()  # narrow products run several times as fast in this order
+    weight = torch.zeros(len(start), len(columns), requires_grad=True)
     bias = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure():
         optimiser.zero_grad()
-        loss = loss_of(x @ weight + bias) + 0.5 * penalty * weight.square().sum()
+        loss = loss_of((weight @ columns).T + bias) + 0.5 * penalty * weight.square().sum()
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    found = weight.detach()
+    found = weight.detach().T.contiguous()
     return (span @ found if few else found), bias.detach()

@@ -1,4 +1,3 @@
-import base64
 import re
 
 import nbformat
@@ -24,19 +23,19 @@ VARIABLES = measured(TEMPLATE)
 
 
 def chapter(label="fig-fits"):
-    png = base64.b64encode(b"a picture").decode()
-    cell = new_code_cell(f"#| label: {label}\nplot()", outputs=[new_output("display_data", {"image/png": png})])
+    chart = {"image/svg+xml": "<svg/>"}
+    cell = new_code_cell(f"#| label: {label}\nplot()", outputs=[new_output("display_data", chart)])
     return new_notebook(cells=[cell])
 
 
 def test_table_and_figure_are_written_between_the_marks(tmp_path):
-    (tmp_path / "README.md").write_text(f"before ![](figures/fits.png)\n{START}\nold\n{END}\nafter\n")
+    (tmp_path / "README.md").write_text(f"before ![](figures/fits.svg)\n{START}\nold\n{END}\nafter\n")
     (tmp_path / RESULTS).write_text(TEMPLATE)
     write_results(tmp_path, {"04-power-laws": chapter()}, VARIABLES)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before") and text.endswith(f"{END}\nafter\n")
     assert "<improving>" in text and "not measured" not in text and "old" not in text
-    assert (tmp_path / "figures" / "fits.png").read_bytes() == b"a picture"
+    assert (tmp_path / "figures" / "fits.svg").read_text() == "<svg/>"
     stamp = (tmp_path / "README.md").stat().st_mtime_ns
     write_results(tmp_path, {"04-power-laws": chapter()}, VARIABLES)
     assert (tmp_path / "README.md").stat().st_mtime_ns == stamp
@@ -59,10 +58,10 @@ def test_the_committed_readme_shows_the_committed_results():
     assert results_table(TEMPLATE, load_variables(paths.ROOT)) in text
     book = {f.stem: nbformat.read(f, as_version=4) for f in (paths.ROOT / "chapters").glob("*.ipynb")}
     stored = [
-        output.data["image/png"]
+        output.data["image/svg+xml"]
         for cell in book["04-power-laws"].cells
         if cell.cell_type == "code" and "label: fig-fits" in cell.source
         for output in cell.outputs
-        if "image/png" in output.get("data", {})
+        if "image/svg+xml" in output.get("data", {})
     ]
-    assert base64.b64decode(stored[0]) == (paths.ROOT / "figures" / "fits.png").read_bytes()
+    assert stored[0] == (paths.ROOT / "figures" / "fits.svg").read_text()
