@@ -14,7 +14,19 @@ menu.addEventListener("click", () => menu.setAttribute("aria-expanded", sidebar.
 
 const box = document.querySelector(".lightbox");
 for (const picture of document.querySelectorAll("figure img")) {
-  picture.addEventListener("click", () => { box.replaceChildren(picture.cloneNode()); box.showModal(); });
+  const enlarge = () => {
+    const copy = picture.cloneNode();
+    for (const name of ["role", "tabindex", "aria-label"]) copy.removeAttribute(name);
+    box.replaceChildren(copy);
+    box.showModal();
+  };
+  picture.tabIndex = 0;
+  picture.setAttribute("role", "button");
+  picture.setAttribute("aria-label", `Enlarge: ${picture.alt || "figure"}`);
+  picture.addEventListener("click", enlarge);
+  picture.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); enlarge(); }
+  });
 }
 box.addEventListener("click", () => box.close());
 
@@ -27,3 +39,14 @@ const watcher = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "-10% 0px -75% 0px" });
 places.forEach((_, id) => watcher.observe(document.getElementById(id)));
+
+for (const block of document.querySelectorAll("main div.sourceCode, main pre.sourceCode")) {
+  if (block.parentElement.closest("div.sourceCode")) continue;
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "Copy" });
+  button.addEventListener("click", async () => {
+    try { await navigator.clipboard.writeText(block.querySelector("code").textContent.trimEnd()); button.textContent = "Copied"; }
+    catch { button.textContent = "Select and copy by hand"; }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  block.append(button);
+}

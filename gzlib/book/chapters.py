@@ -4,7 +4,6 @@ Chapters publish numbers, ``_variables.yml`` keeps them, pages and the README sh
 """
 
 import ast
-import base64
 import contextlib
 import difflib
 import re

@@ -166,7 +166,7 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
     assets = folder / "assets"
     assets.mkdir(parents=True)
     (assets / "book.css").write_text(stylesheet(project / "styles"), encoding="utf-8")
-    shutil.copyfile(project / "styles" / "preview.js", assets / "book.js")
+    (assets / "book.js").write_text(script(project / "styles"), encoding="utf-8")
 
 
 def _labels(pages, problems):
@@ -320,6 +320,13 @@ def stylesheet(styles):
         f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
         + (styles / "preview.css").read_text(encoding="utf-8")
     )
+
+
+def script(styles):
+    """The preview's whole script: its own, and what Quarto's pages have, too, from between the tags of an include."""
+    shared = (styles / "reading.html").read_text(encoding="utf-8").strip()
+    own = (styles / "preview.js").read_text(encoding="utf-8")
+    return f"{own}\n{shared.removeprefix('<script>').removesuffix('</script>')}"
 
 
 def _variables(colours):

@@ -1,0 +1,67 @@
+"""Every page of the preview in a browser: light and dark, wide and on a phone."""
+
+import os
+import shutil
+
+import pytest
+
+from gzlib import paths
+from gzlib.book import preview
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+WIDE, PHONE = 1400, 390
+# On a phone, what depends on the width; the rest was looked at on the wide page.
+ROWS = {"exclude": [["tbody tr:nth-child(n + 12)"]]}  # the rows of a long table are all alike
+WITH_WIDTH = {"runOnly": {"type": "rule", "values": ["scrollable-region-focusable", "target-size"]}}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("book") / "pages"
+    preview(paths.ROOT, folder)
+    return sorted(folder.rglob("*.html"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        assert not os.environ.get("GZLIB_NEEDS_BROWSER"), "Chromium is missing, without which pages are not looked at."
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_can_be_read_by_everybody(pages, browser, scheme, width):
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
+    page, asked, problems = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    for file in pages:
+        page.goto(file.as_uri())
+        page.wait_for_load_state("load")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            problems.append(f"{file.name} scrolls sideways")
+        options = WITH_WIDTH if width == PHONE else None
+        found = axe.Axe().run(page, context=ROWS, options=options).response["violations"]
+        problems += [
+            f"{file.name}: {v['id']} at {v['nodes'][0]['target']} and {len(v['nodes']) - 1} more" for v in found
+        ]
+    context.close()
+    assert not problems
+    assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
+def test_figures_are_enlarged_by_keyboard(pages, browser):
+    page = browser.new_page()
+    page.goto(next(file for file in pages if file.name.startswith("04")).as_uri())
+    page.locator("figure img").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open] img").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    page.close()
