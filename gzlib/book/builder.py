@@ -11,6 +11,8 @@ import time
 import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from gzlib import paths
@@ -292,15 +294,13 @@ MINIMUM = (1, 7)
 INSTALL_SECONDS = 60
 
 
-def render(project=None, *, open=False, install=False, say=print):
+def render(project=None, *, install=False, say=print):
     """Render the book and say, as the last line, which page to open.
 
     Parameters
     ----------
     project : Path, optional
         Root of the project.
-    open : bool
-        Open the page in a browser, too.
     install : bool
         If there is no Quarto, try once to install its PyPI package into the running virtual environment. Nothing is
         installed without being asked.
@@ -334,10 +334,27 @@ def render(project=None, *, open=False, install=False, say=print):
     else:
         say("No Quarto 1.7 or newer here (--install gets it), so this is the preview: the same pages, without search.")
         page = preview(project)
-    if open:
-        webbrowser.open(page.as_uri())
     say(f"Open {page}")
     return page
+
+
+def serve(page, *, open_page=webbrowser.open, say=print):
+    """Show a rendered book through a server of this machine's own until Ctrl-C: Quarto's search works in no file.
+
+    Parameters
+    ----------
+    page : Path
+        The book's first page.
+    open_page : callable
+        Takes the page's address.
+    """
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=page.parent)) as server:
+        address = f"http://127.0.0.1:{server.server_port}/{page.name}"
+        say(f"Serving {address} until Ctrl-C")
+        open_page(address)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def find_quarto():

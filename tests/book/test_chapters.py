@@ -26,7 +26,15 @@ def copy(tmp_path_factory):
     for name in ("chapters", "gzlib", "styles", "figures", "data/benchmarks", "data/forecasts", "data/plans"):
         if (paths.ROOT / name).is_dir():
             shutil.copytree(paths.ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("_quarto.yml", "index.qmd", "references.qmd", "references.bib", "_variables.yml"):
+    for name in (
+        "_quarto.yml",
+        "index.qmd",
+        "references.qmd",
+        "limits.qmd",
+        "glossary.qmd",
+        "references.bib",
+        "_variables.yml",
+    ):
         shutil.copy(paths.ROOT / name, home / name)
     environment = os.environ | {"GZLIB_HOME": str(home), "PYTHONPATH": str(home)}
     shutil.copy(paths.ROOT / "data" / "faults.json", home / "data" / "faults.json")

@@ -4,6 +4,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
+import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +16,7 @@ import pytest
 import tiny_book
 
 from gzlib.book import builder
-from gzlib.book.builder import build
+from gzlib.book.builder import build, serve
 from gzlib.book.chapters import read_notebook, write_notebook
 from gzlib.book.html import markup
 from gzlib.book.html import pages as style
@@ -364,3 +367,23 @@ def test_a_failing_or_hanging_installation_of_quarto_is_given_up(tmp_path, monke
     builder._install_quarto()
     python.write_text("#!/bin/sh\nexit 1\n")
     builder._install_quarto()
+
+
+def test_a_book_is_served_until_it_is_stopped(tmp_path):
+    (tmp_path / "index.html").write_text("<p>the book")
+    seen = []
+
+    def visit(address):
+        with urllib.request.urlopen(address) as answer:
+            seen.append(answer.read())
+        signal.raise_signal(signal.SIGINT)
+
+    def later(address):
+        threading.Timer(0.2, visit, [address]).start()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+    try:
+        serve(tmp_path / "index.html", open_page=later, say=seen.append)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen[0].startswith("Serving http://127.0.0.1:") and seen[1] == b"<p>the book"
