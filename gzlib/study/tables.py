@@ -441,3 +441,51 @@ def planning_table() -> pd.DataFrame:
         .sort_values("failures")
         .reset_index()[["plan", "failures", "cost", "x2", "x3"]]
     )
+
+
+def recipe_table(name: str) -> pd.DataFrame:
+    """Runs of one comparison of recipes (``data/benchmarks/recipe-NAME.json``); a run that failed has no loss."""
+    files = input_files(f"data/benchmarks/recipe-{name}.json")
+    cells = json.loads(files[0].read_text(encoding="utf-8"))["cells"] if files else []
+    rows = [
+        {
+            "encoder": cell["encoder"],
+            "galaxies": cell["n_train"],
+            "recipe": cell["candidate"],
+            "test loss": cell["loss"],
+            "best after": cell.get("best_epoch"),
+            "ended": cell["why"].split(" (")[0] if cell["loss"] else "not a number",
+        }
+        for cell in cells
+    ]
+    return (
+        pd.DataFrame(rows).sort_values(["galaxies", "encoder", "test loss"], kind="stable") if rows else pd.DataFrame()
+    )
+
+
+def devices_table() -> pd.DataFrame:
+    """The same runs on two devices (``benchmarks/devices.py``): test losses and galaxies shown; or empty."""
+    files = input_files("data/benchmarks/devices.json")
+    rows = json.loads(files[0].read_text(encoding="utf-8"))["runs"] if files else []
+    names = {"encoder": "encoder", "n_train": "galaxies", "device": "device", "loss": "there", "loss_here": "here"}
+    table = pd.DataFrame([{new: row[old] for old, new in names.items()} for row in rows], columns=[*names.values()])
+    return table.assign(difference=table["here"] - table["there"])
+
+
+def encoders_table() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What became of timm's encoders at each image size, in numbers, and those that are refused with what they take."""
+    rows = measured("timm_families", columns=None)
+    rows = (
+        rows[rows["encoder"].notna()] if len(rows) else pd.DataFrame(columns=["encoder", "family", "size", "outcome"])
+    )
+    plural = {"encoder": "encoders", "family": "families"}
+    words_of = {"works": "that work", "refused": "refused", "fails": "that fail"}
+    kinds = [(outcome, name) for outcome in words_of for name in plural]
+    counts = []
+    for size, found in rows.groupby("size"):
+        number_of = {f"{plural[name]} {words_of[o]}": found[found.outcome == o][name].nunique() for o, name in kinds}
+        counts.append({"image side": int(size)} | number_of)
+    refused = rows[rows.outcome == "refused"]
+    takes = refused["sentence"].str.extract(r"it takes (.*) px\.$")[0] if len(refused) else pd.Series(dtype=str)
+    listed = pd.DataFrame({"encoder": refused["encoder"], "refused at": refused["size"].astype(int), "takes": takes})
+    return pd.DataFrame(counts), listed

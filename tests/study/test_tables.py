@@ -181,3 +181,29 @@ def test_stored_forecasts_of_public_curves_designs_and_plans_make_tables():
     assert domains.curves.sum() == 463 and domains["95 %"].between(0.8, 1).all()
     assert set(designs.law) == {"offset", "broken", "logarithm"} and "of 180 designs" in said
     assert {"labels", "labels safe", "offset power law"} <= set(plans.plan) and plans.failures.between(0, 1).all()
+
+
+def test_what_recipes_devices_and_encoders_were_measured_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert not len(tables.recipe_table("families")) and not len(tables.devices_table())
+    assert [len(table) for table in tables.encoders_table()] == [0, 0]
+    folder = tmp_path / "data" / "benchmarks"
+    folder.mkdir(parents=True)
+    common = {"encoder": "vit_w64", "n_train": 2000}
+    cells = [
+        common | {"candidate": "rate 0.01", "loss": None, "why": "The loss is nan (learning rate 0.01)"},
+        common | {"candidate": "rate 0.001", "loss": 25.5, "best_epoch": 40.0, "why": "patience"},
+    ]
+    (folder / "recipe-families.json").write_text(json.dumps({"cells": cells}))
+    shown = tables.recipe_table("families")
+    assert shown["recipe"].tolist() == ["rate 0.001", "rate 0.01"] and shown["ended"].tolist()[1] == "not a number"
+    run = {"encoder": "resnet_w8", "n_train": 500, "device": "H200", "loss": 26.5, "loss_here": 26.75}
+    (folder / "devices.json").write_text(json.dumps({"runs": [run]}))
+    assert tables.devices_table()["difference"].tolist() == [0.25]
+    about = {"name": "timm", "value": 1, "unit": "", "detail": ""}
+    rows = [about | {"encoder": "a", "family": "x", "size": 64, "outcome": "works", "sentence": ""}]
+    sentence = "Encoder 'b' cannot take images of 64 px; it takes 80, 96 px."
+    rows += [about | {"encoder": "b", "family": "y", "size": 64, "outcome": "refused", "sentence": sentence}]
+    (folder / "timm_families.json").write_text(json.dumps({"rows": rows}))
+    counts, refused = tables.encoders_table()
+    assert counts.iloc[0].tolist() == [64, 1, 1, 1, 1, 0, 0] and refused["takes"].tolist() == ["80, 96"]
