@@ -211,8 +211,8 @@ def cores() -> int:
 def worker_count(runs: int, *, device: str) -> int:
     """How many processes a sweep with so many runs to make takes by default.
 
-    As many as cores on a CPU, but no more than runs; one on a GPU, which a run has to itself, and under torchrun.
-    ``GZLIB_WORKERS`` says otherwise.
+    As many as cores on a CPU, but no more than runs; one on a GPU and under torchrun. ``GZLIB_WORKERS`` says otherwise:
+    several small networks can share a GPU (``examples/gpu-sweep.sh``).
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted and not (wanted.isdigit() and int(wanted)):
