@@ -223,10 +223,11 @@ def encoders_content(cache: Path, arm: str) -> list[str]:
     return [file_hash(file) for file in files if file.is_file()]
 
 
-def compare(cache: Path, *, workers: int) -> dict:
-    """All probes, and the reductions of ImageNet's errors with their intervals."""
+def compare(cache: Path, *, workers: int, wanted: list[str] | None = None) -> dict:
+    """All probes, or those of the arms wanted, and the reductions of ImageNet's errors with their intervals."""
     tasks = [t for t in available() if (cache / f"{t}.imagenet.npz").is_file()]
     arms = [a for a, parts in ARMS.items() if all((cache / f"{tasks[0]}.{p}.npz").is_file() for p in parts)]
+    arms = [a for a in arms if not wanted or a in wanted]
     first = [arm for arm in WITH_FEWER if arm in arms]  # what the mean of the claim needs
     jobs = [(cache, task, arm) for arm in [*first, *(a for a in arms if a not in first)] for task in tasks]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -321,6 +322,7 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=150_000, help="images that the pretraining sees")
     parser.add_argument("--name", help="of what was learnt; START-sky")
     parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--arm", action="append", choices=ARMS, help="compare these alone; ImageNet must be among them")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true", help=f"keep the result in {OUT.relative_to(paths.ROOT)}")
     o = parser.parse_args()
@@ -329,7 +331,7 @@ if __name__ == "__main__":
     elif o.what == "features":
         keep_features(o.cache, o.size)
     else:
-        result = compare(o.cache, workers=o.workers)
+        result = compare(o.cache, workers=o.workers, wanted=o.arm)
         print(json.dumps(result["means"], indent=1))
         if o.write:
             replace_file(OUT, json.dumps(result, indent=1) + "\n")

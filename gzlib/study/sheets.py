@@ -419,7 +419,7 @@ def labels_words(multiplier: tuple[float, float, float]) -> str:
     mean, low, high = multiplier
     outcome = "supported" if low > 1 else "undecided" if high > 1 else "refuted"
     return (
-        f"On average over the tasks it needs {mean:.1f} times as many (95 % interval {low:.1f} to {high:.1f}; a lower"
+        f"On average over the tasks it needs {mean:.2f} times as many (95 % interval {low:.2f} to {high:.2f}; a lower"
         f" bound where a task gives no more). That pretraining on galaxies saves labels is {outcome}."
     )
 
