@@ -26,6 +26,7 @@ from gzlib.fitting import (
     predict_surface,
 )
 from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
+from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
 from gzlib.study.presets import PretrainingStudy
 from gzlib.study.tables import NONE, formula, in_words, intervals, number, share, span
 from gzlib.training import load_runs
@@ -56,9 +57,30 @@ class StudyRuns:
         return dict(sorted(counts.items(), key=lambda pair: pair[1]))
 
     @cached_property
+    def galaxy_weights(self) -> dict[str, float]:
+        """For each question, the share of its loss per asked galaxy in the total; empty where galaxies count alike.
+
+        A survey that publishes its split, as ``sim:study``, has equally many test galaxies of each campaign; its
+        campaigns then count as they do in its training set, which is divided as the paper's.
+        """
+        survey, metrics = self.records[0]["survey"], self.records[0]["metrics"]
+        if not survey["source"].startswith(f"sim:{STUDY}:") or survey.get("split") != "published":
+            return {}
+        shares = {name: STUDY_SHARES[name] / sum(STUDY_SHARES.values()) for name in self.schema.campaigns}
+        galaxies = STUDY_HELD["test"][0]
+        return {
+            q.name: shares[q.campaign] * metrics["asked"][q.name] / galaxies
+            for q in self.schema.questions
+            if q.name in metrics["asked"]
+        }
+
+    @cached_property
     def loss(self) -> xr.DataArray:
-        """(encoder, n_train, seed): test loss per galaxy [nats]."""
-        return self._values({"loss": "loss"}).loss
+        """(encoder, n_train, seed): test loss per galaxy [nats], campaigns weighted as :attr:`galaxy_weights` says."""
+        if not self.galaxy_weights:
+            return self._values({"loss": "loss"}).loss
+        weights = pd.Series(self.galaxy_weights).rename_axis("question").to_xarray()
+        return (self.questions * weights).sum("question", skipna=False).rename("loss")
 
     @cached_property
     def baseline(self) -> xr.DataArray:
@@ -76,6 +98,8 @@ class StudyRuns:
     def floor(self) -> float | None:
         """Loss of a perfect predictor [nats], where it is known."""
         known = self.records[0]["metrics"]["floor"]
+        if known and self.galaxy_weights:
+            return sum(known["questions"][name] * weight for name, weight in self.galaxy_weights.items())
         return known["loss"] if known else None
 
     @cached_property
@@ -111,10 +135,10 @@ class StudyRuns:
 
     def grid(self, encoders: list[str]) -> pd.DataFrame:
         """One row for each run of some encoders: parameters ``N``, training galaxies ``D`` and ``loss``."""
+        chosen = [r["config"] for r in self.records if r["config"]["encoder"] in encoders]
         rows = [
-            (self.n_params[r["config"]["encoder"]], r["config"]["n_train"], r["metrics"]["loss"])
-            for r in self.records
-            if r["config"]["encoder"] in encoders
+            (self.n_params[c["encoder"]], c["n_train"], self.loss.sel({dim: c[dim] for dim in self.loss.dims}).item())
+            for c in chosen
         ]
         return pd.DataFrame(rows, columns=["N", "D", "loss"]).astype(float)
 
