@@ -8,10 +8,10 @@ found, and the bound within which no effect is shown. Encoders, sizes and seeds 
 ``data/plans/study.toml`` from 8,000 galaxies on. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
 
 ``--subjectivity`` measures instead what claim 2 sets the effect of size against: how far volunteers disagree about a
-question when they look at the same galaxy, which the simulated sky knows. Answers are drawn from known probabilities for
-each galaxy, so the mean over asked test galaxies of their entropy is what the image leaves open; the entropy of the mean
-probabilities is what somebody has to guess who has not seen the image. No image is drawn at its size, so it takes a
-minute; ``--write`` keeps it in ``data/benchmarks/subjectivity.json``.
+question when they look at the same galaxy, which the simulated sky knows. Answers are drawn from known probabilities
+for each galaxy, so the mean over asked test galaxies of their entropy is what the image leaves open; the entropy of the
+mean probabilities is what somebody has to guess who has not seen the image. No image is drawn at its size, so it takes
+a minute; ``--write`` keeps it in ``data/benchmarks/subjectivity.json``.
 """
 
 import argparse

@@ -171,8 +171,8 @@ def pretraining_study(
     preset : {"smoke", "laptop", "paper", "study"}
         ``study`` is the plan of that name.
     plan : str
-        Name of a plan in ``data/plans`` whose stored runs take the place of the preset's, unless another preset than the
-        book's own, another source or another size is asked for; ``none`` for the preset's grid. ``encoders``,
+        Name of a plan in ``data/plans`` whose stored runs take the place of the preset's, unless another preset than
+        the book's own, another source or another size is asked for; ``none`` for the preset's grid. ``encoders``,
         ``n_train`` and ``seeds`` then choose among its runs.
     source : str, optional
         Another survey, as ``python -m gzlib curate`` takes it; training sets that it is too small for are left out,

@@ -1,7 +1,6 @@
 """What the runs of a study say: its losses as labelled arrays, and the tables of the chapters that read them."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,24 +10,17 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.data import describe_galaxies, load_schema
-from gzlib.errors import UserError
 from gzlib.fitting import (
-    LAWS,
     choice_ranges,
-    compute_frontier,
     false_discovery,
     fit_curves,
-    fit_surface,
     forecast,
     holm,
-    information,
     predict,
-    predict_surface,
 )
-from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
 from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
-from gzlib.study.presets import PretrainingStudy
-from gzlib.study.tables import NONE, formula, in_words, intervals, number, share, span
+from gzlib.study.presets import PlannedStudy, PretrainingStudy
+from gzlib.study.tables import NONE, in_words, intervals, number, share, span
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
@@ -158,6 +150,94 @@ class StudyRuns:
         return found.sel(encoder=list(self.n_params))
 
 
+def design_table(study: PretrainingStudy | PlannedStudy, runs: StudyRuns) -> pd.DataFrame:
+    """Encoders, smallest first, by training galaxies: ``2 of 3`` of the runs that the study names are there."""
+    wanted = pd.DataFrame([(c.encoder, c.n_train, c.seed) for c, _ in study.jobs()], columns=["encoder", "n", "seed"])
+    made = {(r["config"]["encoder"], r["config"]["n_train"], r["config"]["seed"]) for r in runs.records}
+    wanted["made"] = [row in made for row in wanted.itertuples(index=False, name=None)]
+    cells = wanted.groupby(["encoder", "n"]).made.agg(share).unstack(fill_value="").rename_axis(columns=None)
+    known = [name for name in runs.n_params if name in cells.index]
+    cells = cells.loc[known + [name for name in study.encoders if name not in known]]
+    cells.columns = [f"{n:,}" for n in cells.columns]
+    cells.insert(0, "parameters", [f"{runs.n_params[e]:,}" if e in runs.n_params else NONE for e in cells.index])
+    return cells
+
+
+EARLY, WORSE = 0.5, 0.01  # of a sister's epochs; above its loss, as a part of it
+
+
+def endings(runs: StudyRuns) -> pd.DataFrame:
+    """How each run ended.
+
+    Returns
+    -------
+    DataFrame
+        One row a run: ``encoder``, ``n_train``, ``seed``; ``best`` and ``epochs``, those of its best validation loss
+        and its last; ``why`` it ended; test ``loss``; ``sister``, the lowest loss of another seed; ``early``, whether the
+        run ended within half of that one's epochs and more than one per cent above its loss.
+    """
+    rows = []
+    for record in runs.records:
+        config, metrics = record["config"], record["metrics"]
+        seen, loss = metrics["history"]["examples"], metrics["history"]["val_loss"]
+        end = {"best": seen[int(np.argmin(loss))], "why": "budget"} | metrics.get("end", {})
+        row = {name: config[name] for name in runs.loss.dims}
+        row |= {"best": end["best"] / config["n_train"], "epochs": seen[-1] / config["n_train"], "why": end["why"]}
+        rows.append(row | {"loss": runs.loss.sel({dim: config[dim] for dim in runs.loss.dims}).item()})
+    table = pd.DataFrame(rows)
+    table["sister"], table["early"] = np.nan, False
+    for _, group in table.groupby(["encoder", "n_train"]):
+        for i in group.index if len(group) > 1 else ():
+            sister = group.loc[group.drop(i).loss.idxmin()]
+            early = group.epochs[i] < EARLY * sister.epochs and group.loss[i] > (1 + WORSE) * sister.loss
+            table.loc[i, "sister"], table.loc[i, "early"] = sister.loss, early
+    return table.sort_values(["n_train", "encoder", "seed"], kind="stable").reset_index(drop=True)
+
+
+def early_words(ends: pd.DataFrame) -> str:
+    """Which runs ended early by chance, as sentences."""
+    repeated = ends.sister.notna().sum()
+    if not repeated:
+        return "No encoder has two seeds at one size, so a run that ended early by chance cannot be told."
+    early = ends[ends.early]
+    if early.empty:
+        return f"None of the {repeated} runs with a sister of another seed ended early and far above it."
+    named = [
+        f"{row.encoder} at {row.n_train:,} galaxies, seed {row.seed}, after {row.epochs:.0f} epochs with"
+        f" {row.loss:.2f} nats (its best sister: {row.sister:.2f})"
+        for row in early.itertuples()
+    ]
+    return (
+        f"{len(early)} of the {repeated} runs with a sister of another seed ended within half of its epochs and more"
+        f" than {100 * WORSE:.0f} % above its loss, as chance can end a run: {'; '.join(named)}. They are kept: a rule"
+        " that would leave them out was not written before the runs."
+    )
+
+
+def waiting(records: list[dict]) -> pd.DataFrame:
+    """What the last bit of patience brought, by training galaxies, from the runs' own validation losses.
+
+    Each history is played again with a patience of one evaluation less than the run's. ``gain`` is how much lower the
+    validation loss came by waiting for the last one [nats], averaged over ``runs``; ``went on`` counts the runs that
+    the shorter patience would have ended before their best. What a longer patience would bring the runs do not tell;
+    the gain is a guess of its size.
+    """
+    rows = []
+    for record in records:
+        recipe, history = record["config"]["recipe"], record["metrics"]["history"]
+        if not (patience := recipe.get("patience")):
+            continue
+        loss, since, best = np.array(history["val_loss"]), 0, np.inf
+        for seen, value in zip(history["examples"], loss, strict=True):
+            since, best = (0, value) if value < best else (since + 1, best)
+            if since >= patience - 1 and value > best and seen >= recipe.get("warmup_examples", 0):
+                break
+        rows.append([record["config"]["n_train"], best - loss.min(), best > loss.min()])
+    table = pd.DataFrame(rows, columns=["n_train", "gain", "went on"])
+    found = table.groupby("n_train").agg(runs=("gain", "size"), went=("went on", "sum"), gain=("gain", "mean"))
+    return found.rename(columns={"went": "went on"}).rename_axis("galaxies").reset_index()
+
+
 def fits_table(fits: xr.Dataset) -> pd.DataFrame:
     """Parameters of the law of each encoder with their intervals, and the verdict after the fit."""
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
@@ -224,95 +304,6 @@ def effect_table(effect: xr.Dataset, verdict: xr.DataArray) -> pd.DataFrame:
     table["p"] = false_discovery(effect["p"]).values
     table["more parameters"] = verdict.values
     return table.rename(columns={"slope": "effect"}).rename_axis("question").sort_values("effect").reset_index()
-
-
-def surfaces(grid: pd.DataFrame, floor: float | None, *, level: float) -> tuple[dict[str, xr.Dataset], str]:
-    """Hoffmann's surface with E fitted and, where it is known, with E at the floor; or why there is none."""
-    held = {"E fitted": None} | ({} if floor is None else {"E at the floor": {"E": floor}})
-    try:
-        sizes = {"N": grid.N, "D": grid.D}
-        return {name: fit_surface(grid.loss, sizes, fixed=fixed, level=level) for name, fixed in held.items()}, ""
-    except UserError as error:
-        return {}, str(error)
-
-
-def surface_table(fits: dict[str, xr.Dataset]) -> pd.DataFrame:
-    """Parameters of the surfaces with their intervals, and in words how well the runs know each."""
-    rows = []
-    for label, fit in fits.items():
-        for name, value, low, high in fit[["value", "low", "high"]].to_dataframe().itertuples():
-            shown = number(value, ".2f") if low == high else intervals(value, low, high)[0]
-            rows.append([label, GREEK.get(name, name), shown, _known(value, low, high)])
-    return pd.DataFrame(rows, columns=["fit", "parameter", "value", "verdict"])
-
-
-def _known(value: float, low: float, high: float) -> str:
-    if low == high:
-        return "held"
-    if low < 0.02 * value or value <= 0:
-        return "at most " + number(high, ".3g")
-    return "determined" if high < 2 * low else f"known to a factor {high / low:,.{0 if high > 10 * low else 1}f}"
-
-
-def surface_words(table: pd.DataFrame, grid: pd.DataFrame, refusal: str) -> str:
-    """What the runs determine of the surface with E fitted, as a sentence."""
-    if refusal:
-        return f"The design cannot tell: {refusal}".replace("^", r"\^")
-    weak = table[(table.fit == "E fitted") & ~table.verdict.isin(["determined", "held"])]
-    known = f"leave {', '.join(weak.parameter)} known no better than to a factor of two" if len(weak) else ""
-    return (
-        f"{grid.N.nunique()} encoder sizes over {np.log10(grid.N.max() / grid.N.min()):.1f} decades are a small design:"
-        f" with E fitted, the runs {known or 'determine every parameter'}."
-    )
-
-
-def surface_laws(grid: pd.DataFrame, *, level: float) -> tuple[pd.DataFrame, xr.Dataset | None]:
-    """Four laws of two sizes on the same runs, and the fit with the lowest corrected Akaike criterion."""
-    rows, best = [], (np.inf, None)
-    for law in ("chinchilla", "kaplan", "skaling", "bounded"):
-        shown = formula(LAWS[law].formula)
-        try:
-            fit = fit_surface(grid.loss, {"N": grid.N, "D": grid.D}, law=law, level=level)
-        except UserError as error:
-            rows.append([shown, np.nan, np.nan, str(error)])
-            continue
-        at = {"N": xr.DataArray(grid.N), "D": xr.DataArray(grid.D)}
-        residual = np.log(predict_surface(fit, at)["loss"] / grid.loss)
-        aicc, _ = information(residual, len(LAWS[law].names), log_loss=np.log(grid.loss))
-        best = min(best, (aicc, fit), key=lambda pair: pair[0])
-        message = "converged" if fit.success else str(fit.message.item())
-        rows.append([shown, float(np.sqrt((residual**2).mean())), aicc, message])
-    table = pd.DataFrame(rows, columns=["law", "rms", "ΔAICc", "fit"])
-    table["ΔAICc"] -= table["ΔAICc"].min()
-    return table, best[1]
-
-
-def training_cost(study: PretrainingStudy, runs: StudyRuns) -> Callable:
-    """Floating-point operations of training as a function of parameters ``N`` and training galaxies ``D``.
-
-    Operations of a forward pass are counted for each encoder of the family and interpolated between them; a training
-    step is taken for three of them, and the galaxies shown are those of the study's rule.
-    """
-    flops = [forward_flops(name, study.survey.size) for name in runs.family]
-    known = np.log([runs.n_params[name] for name in runs.family]), np.log(flops)
-    at_thousand, growth, _ = study.examples
-
-    def cost(N, D):
-        return TRAINING_FACTOR * np.exp(np.interp(np.log(N), *known)) * at_thousand * (D / 1000) ** growth
-
-    return cost
-
-
-def best_split(fit: xr.Dataset, grid: pd.DataFrame, cost: Callable) -> tuple[Callable, xr.Dataset]:
-    """The loss of a fitted surface as a function of ``N`` and ``D``, and its best split of each compute budget."""
-    ends = float(cost(grid.N.min(), grid.D.min())), float(cost(grid.N.max(), grid.D.max()))
-    frontier = compute_frontier(fit, np.geomspace(*ends, 80), cost, n_params=(grid.N.min(), grid.N.max()))
-
-    def fitted(N, D):
-        N, D = (xr.DataArray(values, dims=("y", "x")) for values in np.broadcast_arrays(N, D))
-        return predict_surface(fit.drop_vars("draw_values"), {"N": N, "D": D})["loss"].values
-
-    return fitted, frontier
 
 
 def atlas_table(atlas: pd.DataFrame) -> pd.DataFrame:

@@ -1,15 +1,14 @@
 """The paper's claims about galaxies and parameters, decided by the rules that stand in ``data/plans/rules.toml``.
 
-The rules were written before the runs. What they call *excess* is the loss above that of a perfect predictor; a curve is
-the total of one encoder or one question with one encoder, on all its runs. Everything here works in ln(excess), where
-a power law is a straight line and the scatter of the seeds is alike at all sizes.
+The rules were written before the runs. What they call *excess* is the loss above that of a perfect predictor; a curve
+is the total of one encoder or one question with one encoder, on all its runs. Everything here works in ln(excess),
+where a power law is a straight line and the scatter of the seeds is alike at all sizes.
 """
 
 import json
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,260 +16,49 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.errors import UserError
-from gzlib.fitting import (
-    LAWS,
-    Law,
-    Parameter,
-    encoder_effect,
-    holm,
-    information,
-    random_effects,
-    size_verdict,
-    slope_test,
-)
-from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss
+from gzlib.fitting import encoder_effect, holm, random_effects, size_verdict, slope_test
+from gzlib.fitting.claims import EXCESS_LAWS, LEFT_OUT, MISFIT, POWER_LAWS, Curves, held_out, misfit, verdict_of_laws
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
 from gzlib.study.results import StudyRuns
 from gzlib.study.tables import number, share
 from gzlib.trace import input_files
 
 FAMILY = 0.05  # error of a family of tests
-LEAST_SIZES, LEFT_OUT = 4, 2  # of a curve; and of them, the largest that a held-out test leaves out
-TIED = 2.0  # difference of AICc up to which two laws describe a curve alike
-MISFIT = 0.01  # below which a misfit is as good as none, as a part of the loss
+LEAST_SIZES = 4  # of a curve
 GAIN, DESCRIBED, REFUTED = 0.95, 0.80, 0.50  # shares of question curves that the rules of the first claim name
 ALIKE = 0.20  # spread of the exponents over their mean, up to which one serves all
-BOOTSTRAP, TRIES = 500, 50
-
-_FREE = Parameter(1e-12, np.inf, "loss", "")
-_RATE = Parameter(0, np.inf, "1", "")
-
-
-def _logarithmic(x, A, B):
-    return np.maximum(A - B * np.log(x), 1e-12)
-
-
-def _exponential(x, E, A, k):
-    return E + A * np.exp(-k * x)
-
-
-def _once_broken(x, A, alpha, change, d):
-    return A * x**-alpha * np.exp(-change * np.maximum(np.log(x / d), 0))
-
-
-_ANY = Parameter(-5, 5, "1", "")
-LOGARITHMIC = Law(
-    "logarithmic", "A - B ln x", "", _logarithmic, {"A": _FREE, "B": _RATE}, (), {}, min_sizes=2
-)  # fmt: skip
-EXPONENTIAL = Law(
-    "exponential", "E + A exp(-k x)", "", _exponential, {"E": LAWS["power-offset"].parameters["E"], "A": _FREE, "k": _RATE},
-    (), {},
-)  # fmt: skip
-BROKEN = Law(
-    "broken", "A x^-alpha up to d, then steeper or flatter", "", _once_broken,
-    {"A": _FREE, "alpha": _ANY, "change": _ANY, "d": _FREE}, (), {}, min_sizes=4,
-)  # fmt: skip
-# Laws of the excess by the names that tables use; the first two are the power law.
-TRIED = {
-    "power law": LAWS["power"],
-    "power law and offset": LAWS["power-offset"],
-    "logarithmic": LOGARITHMIC,
-    "exponential": EXPONENTIAL,
-    "broken once": BROKEN,
-}
-POWER = tuple(TRIED)[:2]
-
-
-@dataclass(frozen=True)
-class Curves:
-    """The runs of several curves that have the same sizes and as many runs at each, such as one encoder's questions.
-
-    Attributes
-    ----------
-    size : (sizes,)
-        Training galaxies over their geometric mean.
-    runs : (curves, sizes, seeds)
-        ln(excess), NaN where a run is missing.
-    """
-
-    size: np.ndarray
-    runs: np.ndarray
-
-    @cached_property
-    def there(self) -> np.ndarray:
-        """(sizes, seeds): which runs there are."""
-        return np.isfinite(self.runs[0])
-
-    @cached_property
-    def count(self) -> np.ndarray:
-        """(sizes,): runs."""
-        return self.there.sum(1)
-
-    @cached_property
-    def mean(self) -> np.ndarray:
-        """(curves, sizes): of ln(excess)."""
-        return np.nanmean(self.runs, axis=2)
-
-    def fit(self, law: Law) -> "Fitted | None":
-        """A law's least squares in ln(excess) over the runs; None where it has more parameters than there are sizes."""
-        if len(self.size) < len(law.names):
-            return None
-        y = np.exp(self.mean)
-        start = np.array([_starts(law, self.size, row, self.count) for row in y])  # (curves, starts, parameters)
-        each = start.shape[1]
-        found = batch_fit(
-            law, [self.size], np.repeat(y, each, 0), start.reshape(-1, start.shape[2]), weights=np.sqrt(self.count)
-        )
-        best = np.argmin(np.nan_to_num(found.cost, nan=np.inf).reshape(-1, each), axis=1)
-        parameters = found.parameters.reshape(start.shape)[np.arange(len(best)), best]
-        residual = (self.runs - log_loss(law, [self.size], parameters)[:, :, None])[:, self.there]
-        aicc = np.array([information(row, len(law.names))[0] for row in residual])
-        return Fitted(law, parameters, residual, aicc)
-
-    def part(self, rows: slice) -> "Curves":
-        """Some of their sizes."""
-        return Curves(self.size[rows], self.runs[:, rows])
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A law's ``parameters`` (curves, parameters), the ``residual`` (curves, runs), and Akaike's corrected criterion."""
-
-    law: Law
-    parameters: np.ndarray
-    residual: np.ndarray
-    aicc: np.ndarray
-
-    @property
-    def free(self) -> np.ndarray:
-        """(curves, parameters): those that do not lie at a bound of zero."""
-        return self.parameters > 0
-
-    def jacobian(self, size: np.ndarray) -> np.ndarray:
-        """(curves, sizes, parameters): of ln(excess); zero for a parameter at its bound."""
-        return np.where(self.free[:, None], log_gradient(self.law, [size], self.parameters), 0.0)
-
-    def at(self, size: np.ndarray) -> np.ndarray:
-        """(curves, sizes): ln(excess)."""
-        return log_loss(self.law, [size], self.parameters)
-
-
-def _line(x, y, weights):
-    """Level at x = 0 and slope of a straight line by weighted least squares."""
-    design = np.stack([np.ones_like(x), x], 1)
-    root = np.sqrt(weights)
-    return np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
-
-
-def _starts(law: Law, x: np.ndarray, y: np.ndarray, count: np.ndarray) -> list:
-    """Parameters to begin a fit from; each law is a straight line once some of them are chosen."""
-    log_x = np.log(x)
-    level, slope = _line(log_x, np.log(y), count)
-    if law is TRIED["power law"]:
-        return [[np.exp(level), np.clip(-slope, 0, 5)]]
-    if law is LOGARITHMIC:
-        level, slope = _line(log_x, y, count / y**2)
-        return [[max(level, 1e-9), max(-slope, 0)]]
-    if law is BROKEN:
-        inner = np.sqrt(x[1:-2] * x[2:-1]) if len(x) > 4 else x[1:-1]
-        found = []
-        for d in np.concatenate([x[1:-1], inner]):
-            design = np.stack([np.ones_like(x), -log_x, -np.maximum(log_x - np.log(d), 0)], 1)
-            root = np.sqrt(count)
-            at, alpha, change = np.linalg.lstsq(design * root[:, None], np.log(y) * root, rcond=None)[0]
-            found.append([np.exp(at), np.clip(alpha, -5, 5), np.clip(change, -5, 5), d])
-        return found
-    starts = []
-    for offset in np.array([0.0, 0.3, 0.6, 0.85, 0.97]) * y.min():
-        level, slope = _line(log_x if law is TRIED["power law and offset"] else x, np.log(y - offset), count)
-        starts.append([offset, np.exp(np.clip(level, -50, 50)), np.clip(-slope, 0, 5)])
-    return starts
-
-
-def verdict_of_laws(aicc: dict[str, float]) -> str:
-    """``best``, ``tied`` or ``beaten``: the power law, with and without offset, among the laws tried; else ``""``."""
-    power = min(aicc[name] for name in POWER)
-    other = min((value for name, value in aicc.items() if name not in POWER), default=np.inf)
-    if not np.isfinite(power):
-        return ""
-    return "best" if power < other - TIED else "tied" if power <= other + TIED else "beaten"
-
-
-def misfit(curves: Curves, fitted: Fitted, floors: np.ndarray, scatter: np.ndarray, dof: np.ndarray, *, seed: int = 0):
-    """Misfit of a power law as a part of the loss: the estimate, its upper 95 % end, and that test's power.
-
-    The misfit is the root mean square over sizes of (law - mean of the runs) / mean of the runs, in losses, less what
-    the seeds' scatter is expected to give. Its upper end is the basic bootstrap's: means are drawn again with the
-    seeds' scatter (itself drawn, as ``dof`` degrees of freedom know it), and the law is fitted again, linearised
-    about its optimum.
-
-    Parameters
-    ----------
-    curves, fitted : Curves, Fitted
-    floors : (curves,)
-        Losses of a perfect predictor.
-    scatter, dof : (curves,)
-        Of ln(excess) of a run about the mean of its size, and the degrees of freedom that it was estimated with.
-
-    Returns
-    -------
-    estimate, upper, power : (curves,)
-        Parts of the loss; and how often the upper end would lie below :data:`MISFIT` if the law held exactly. NaN
-        where no size has two runs, so that the scatter is unknown.
-    """
-    rng, out = np.random.default_rng(seed), np.full((3, len(curves.runs)), np.nan)
-    excess, jacobian, root = np.exp(curves.mean), fitted.jacobian(curves.size), np.sqrt(curves.count)
-    part = excess / (floors[:, None] + excess)  # from ln(excess) to ln(loss)
-    hat = jacobian @ np.linalg.pinv(jacobian * root[:, None]) * root
-    leave = part[:, :, None] * (np.eye(len(root)) - hat)  # what a fit leaves of noise
-    missed = part * (curves.mean - fitted.at(curves.size))
-    for i in np.flatnonzero(dof > 0):
-        drawn = scatter[i] * np.sqrt(dof[i] / rng.chisquare(dof[i], (BOOTSTRAP, 1)))
-        again = drawn * rng.standard_normal((BOOTSTRAP, len(root))) / root @ leave[i].T
-        tries = scatter[i] * rng.standard_normal((TRIES, len(root))) / root @ leave[i].T
-        seen = np.vstack([missed[i], tries])
-        noise = scatter[i] ** 2 * (leave[i] ** 2 @ (1 / curves.count)).mean()
-        squares = (seen**2).mean(1)
-        # mean((seen + again)^2) over sizes, without an array of all sums
-        redrawn = squares[:, None] + 2 * seen @ again.T / len(root) + (again**2).mean(1)
-        upper = squares - noise - np.quantile(redrawn - noise - squares[:, None], 0.05, axis=1)
-        best = max(squares[0] - noise, 0.0)
-        out[:, i] = np.sqrt(best), np.sqrt(max(upper[0], best)), (upper[1:] < MISFIT**2).mean()
-    return out
-
-
-def held_out(curves: Curves) -> np.ndarray:
-    """Which runs at the two largest sizes lie in the 95 % band of the power law fitted without them: (curves, runs).
-
-    The law, with or without offset, is that with the lower criterion on the sizes that it is fitted to; the band is of
-    single runs, by the fit's own scatter. No runs where fewer than three sizes are left, or too few runs.
-    """
-    early, late = curves.part(slice(None, -LEFT_OUT)), curves.part(slice(-LEFT_OUT, None))
-    inside, lowest = np.zeros((len(curves.runs), late.there.sum()), bool), np.full(len(curves.runs), np.inf)
-    for fit in (early.fit(TRIED[name]) for name in POWER) if len(early.size) > LEFT_OUT else ():
-        if fit is None:
-            continue
-        jacobian, ahead = fit.jacobian(early.size), fit.jacobian(late.size)
-        dof = early.count.sum() - fit.free.sum(1)
-        sd = np.sqrt((fit.residual**2).sum(1) / np.maximum(dof, 1))
-        known = np.linalg.pinv(np.swapaxes(jacobian, 1, 2) @ (early.count[:, None] * jacobian))
-        spread = np.sqrt(1 + np.einsum("cij,cjk,cik->ci", ahead, known, ahead))
-        half = (stats.t.ppf(0.975, np.maximum(dof, 1)) * sd)[:, None] * spread
-        off = np.abs(late.runs - fit.at(late.size)[:, :, None]) <= half[:, :, None]
-        better = fit.aicc < lowest
-        inside[better], lowest = off[:, late.there][better], np.minimum(lowest, fit.aicc)
-    return inside if np.isfinite(lowest).all() else inside[:, :0]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the rules make of a claim: ``word`` (supported, refuted or undecided) and ``why``, a sentence or two."""
+    """What the rules make of a claim or a part of one.
 
-    word: str
+    Attributes
+    ----------
+    found : str
+        ``supported``, ``refuted`` or ``undecided``, by the runs that there are; or for how many curves it holds.
+    why : str
+        The numbers, as a sentence or two.
+    needs : str
+        What is missing before a rule can decide; empty if nothing is.
+    """
+
+    found: str
     why: str
+    needs: str = ""
 
-    def __str__(self):
-        return f"**{self.word}**: {self.why}"
+    @property
+    def word(self) -> str:
+        """``found``, or ``undecided`` as long as something is missing."""
+        return "undecided" if self.needs else self.found
+
+    @property
+    def text(self) -> str:
+        """What is missing, and the numbers."""
+        if not self.needs:
+            return self.why
+        so_far = "" if self.found == "undecided" else f" (by these alone it would be {self.found})"
+        return f"needs {self.needs}. By the runs so far{so_far}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -312,7 +100,7 @@ class Claims:
     def floors(self) -> xr.DataArray:
         """(question): loss of a perfect predictor, the total's first."""
         if self.runs.floors is None:
-            raise UserError("The rules are about the loss above a perfect predictor's, which real galaxies do not tell.")
+            raise UserError("The rules are about the loss above a perfect predictor's, unknown for real galaxies.")
         return _with_total(xr.DataArray(self.runs.floor), self.runs.floors)
 
     @cached_property
@@ -370,26 +158,26 @@ class Claims:
 
     @cached_property
     def laws(self) -> pd.DataFrame:
-        """One row a curve: AICc of each law, ``outcome``, ``misfit`` with its upper end and power, ``held`` and ``runs``.
+        """One row a curve: AICc of each law, ``outcome``, ``misfit``, its ``upper`` end, ``power``, ``held``, ``runs``.
 
         ``held`` counts the runs at the two largest sizes within the band fitted without them, ``runs`` all of them.
         """
-        parts = []
+        parts, names = [], self.excess["question"].values
+        noise = self.scatter.sd.values, self.scatter.dof.values
         for encoder in self.tested:
-            runs = self._curves.sel(encoder=encoder).dropna("n_train", how="all").transpose("question", "n_train", "seed")
+            runs = self._curves.sel(encoder=encoder).dropna("n_train", how="all")
             n = runs.n_train.values.astype(float)
-            curves = Curves(n / np.exp(np.log(n).mean()), np.log(runs.values))
-            fits = {name: fit for name, law in TRIED.items() if (fit := curves.fit(law)) is not None}
-            part = pd.DataFrame({name: fits[name].aicc if name in fits else np.inf for name in TRIED})
+            curves = Curves(n / np.exp(np.log(n).mean()), np.log(runs.transpose("question", "n_train", "seed").values))
+            fits = {name: fit for name, law in EXCESS_LAWS.items() if (fit := curves.fit(law)) is not None}
+            part = pd.DataFrame({name: fits[name].aicc if name in fits else np.inf for name in EXCESS_LAWS})
             part["outcome"] = [verdict_of_laws(row) for row in part.to_dict("records")]
-            shown = np.array([misfit(curves, fits[name], self.floors.sel(question=runs["question"]).values,
-                                     self.scatter.sd.values, self.scatter.dof.values) for name in POWER])  # fmt: skip
-            chosen = (part[POWER[1]] < part[POWER[0]]).to_numpy().astype(int)
-            part["misfit"], part["upper"], part["power"] = shown[chosen, :, np.arange(len(chosen))].T
+            ends = np.array([misfit(curves, fits[name], self.floors.sel(question=names).values, *noise)
+                             for name in POWER_LAWS])  # fmt: skip
+            chosen = (part[POWER_LAWS[1]] < part[POWER_LAWS[0]]).to_numpy().astype(int)
+            part["misfit"], part["upper"], part["power"] = ends[chosen, :, np.arange(len(chosen))].T
             inside = held_out(curves)
-            part = part.assign(held=inside.sum(1), runs=inside.shape[1], encoder=encoder, question=runs["question"].values)
-            parts.append(part)
-        columns = ["question", "encoder", "outcome", *TRIED, "misfit", "upper", "power", "held", "runs"]
+            parts.append(part.assign(held=inside.sum(1), runs=inside.shape[1], encoder=encoder, question=names))
+        columns = ["question", "encoder", "outcome", *EXCESS_LAWS, "misfit", "upper", "power", "held", "runs"]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     @cached_property
@@ -411,15 +199,199 @@ class Claims:
 
     @cached_property
     def helped(self) -> xr.DataArray:
-        """(question): ``helps``, ``helps by less``, ``undecided`` or ``not tested``; false discoveries count questions."""
+        """(question): ``helps``, ``helps by less``, ``undecided`` or ``not tested``."""
         return size_verdict(self.effect.drop_sel(question="total"), bound=self.bound)
 
     @cached_property
     def subjectivity(self) -> xr.DataArray:
-        """(question): entropy of volunteers' answers that a galaxy's image leaves open [nats]; none where not measured."""
+        """(question): entropy of volunteers' answers that a galaxy's image leaves open [nats]."""
         measured = question_entropies()
         names = [q for q in self.excess["question"].values if q in measured]
         return xr.DataArray([measured[q]["left"] for q in names], {"question": names}, ["question"])
+
+    # What is missing
+
+    def _lacks(self, encoders: list[str], what: str) -> str:
+        return f"{what} {len(encoders)} more encoder{'s' * (len(encoders) > 1)}" if encoders else ""
+
+    @cached_property
+    def absent(self) -> list[str]:
+        """Encoders that the design tries at the large training sets, and that have no run there yet."""
+        wanted = dict.fromkeys(c.encoder for c, _ in self.study.jobs() if c.n_train >= self.large)
+        large = self.excess.sel(question="total", n_train=slice(self.large, None))
+        made = set(large.dropna("encoder", how="all").encoder.values)
+        return [name for name in wanted if name not in made]
+
+    # The outcomes
+
+    @property
+    def power_law(self) -> Outcome:
+        """Claim 1: more galaxies give a power-law gain, for every architecture and every question."""
+        needs = self._lacks(self.lacking, f"{LEAST_SIZES} sizes from {self.first:,} galaxies on for")
+        if not self.tested:
+            return Outcome("undecided", f"no encoder has {LEAST_SIZES} sizes from {self.first:,} galaxies on", needs)
+        totals, questions = self.gains.sel(question="total").values, self.gains.drop_sel(question="total").values
+        laws = self.laws[self.laws.question != "total"].outcome
+        count = {word: int((laws == word).sum()) for word in ("best", "tied", "beaten", "")}
+        described = (count["best"] + count["tied"]) / len(laws)
+        found = "undecided"
+        if totals.all() and questions.mean() >= GAIN and described >= DESCRIBED:
+            found = "supported"
+        if not totals.all() or count["beaten"] > REFUTED * len(laws):
+            found = "refuted"
+        untested = f", not compared on {count['']}, which have too few runs" if count[""] else ""
+        why = (
+            f"the loss above the floor falls for {share(totals)} totals and {share(questions)} curves of a question"
+            f" with an encoder (asked: all, and {100 * GAIN:.0f} %); on the latter the power law is the best of"
+            f" {len(EXCESS_LAWS) - 1} laws for {count['best']}, tied for {count['tied']} and beaten for"
+            f" {count['beaten']}{untested} (asked: best or tied for {100 * DESCRIBED:.0f} %)"
+        )
+        return Outcome(found, why, needs)
+
+    @property
+    def equivalence(self) -> Outcome:
+        """For which curves the power law's misfit is shown to be below one per cent of the loss."""
+        known = self.laws.dropna(subset="upper")
+        if known.empty:
+            return Outcome("undecided", "no curve of enough sizes, or no size with two runs to tell the seeds' scatter")
+        parts = {"totals": known.question == "total", "curves of questions": known.question != "total"}
+        said = []
+        for name, rows in parts.items():
+            power, typical = known.power[rows].mean(), 100 * known.misfit[rows].median()
+            said.append(f"{share(known.upper[rows] < MISFIT)} {name} (power {number(power, '.2f')}, median misfit"
+                        f" {number(typical, '.2f')} %)")  # fmt: skip
+        why = f"a misfit below {100 * MISFIT:.0f} % of the loss is shown for {' and '.join(said)}"
+        return Outcome(f"holds for {share(known.upper < MISFIT)} curves", why)
+
+    @property
+    def held_out(self) -> Outcome:
+        """For which curves the law, fitted without the two largest sizes, has all runs there in its band."""
+        known = self.laws[self.laws.runs > 0]
+        if known.empty:
+            return Outcome("undecided", f"no curve has {LEFT_OUT + 3} sizes, two of them to be left out")
+        total, rest = (known[known.question == "total"], known[known.question != "total"])
+        why = (
+            f"fitted without the two largest sizes, the 95 % band holds {total.held.sum()} of {total.runs.sum()} runs"
+            f" there for totals and {rest.held.sum()} of {rest.runs.sum()} for questions"
+        )
+        return Outcome(f"holds for {share(known.held == known.runs)} curves", why)
+
+    @property
+    def one_exponent(self) -> Outcome:
+        """Whether one exponent serves the totals of all encoders."""
+        needs = self._lacks(self.lacking, f"{LEAST_SIZES} sizes from {self.first:,} galaxies on for")
+        if not self.tested or not np.isfinite((all_ := self.exponent)["mean"]):
+            return Outcome("undecided", "fewer than two totals have an exponent", needs)
+        limit = ALIKE * all_["mean"]
+        found = "supported" if all_["spread_high"] < limit else "refuted" if all_["spread_low"] > limit else "undecided"
+        mean, low, high, *_ = (number(all_[name], ".3f") for name in ("mean", "low", "high"))
+        why = (
+            f"over {all_['estimates']} encoders the exponent of the excess is {mean} ({low} to {high}); encoders differ"
+            f" by a standard deviation of {number(all_['spread'], '.3f')} (95 %: {number(all_['spread_low'], '.3f')} to"
+            f" {number(all_['spread_high'], '.3f')}; one serves all below {number(limit, '.3f')})"
+        )
+        return Outcome(found, why, needs)
+
+    @property
+    def parameters(self) -> Outcome:
+        """Claim 2: parameters help only some questions."""
+        needs = self._lacks(self.absent, f"runs with {self.large:,} galaxies or more for")
+        if not (self.helped != "not tested").any():
+            encoders = int(np.nanmax(self.effect.encoders))
+            why = f"{encoders} encoders with runs that large leave no degree of freedom to tell their own scatter by"
+            return Outcome("undecided", why, needs)
+        count = {word: int((self.helped == word).sum()) for word in ("helps", "helps by less", "undecided")}
+        decided = count["helps"] + count["helps by less"]
+        enough = count["helps"] and count["helps by less"] and decided >= 0.5 * self.helped.size
+        total = self.effect.sel(question="total")
+        change, low, high = (number(100 * np.expm1(float(total[n])), "+.1f") for n in ("slope", "low", "high"))
+        why = (
+            f"of {self.helped.size} questions {count['helps']} are helped, {count['helps by less']} by less than"
+            f" {100 * self.bound:.0f} % of the excess for ten times the parameters, and {count['undecided']} stay"
+            f" undecided, with {_degrees(total)}; the total"
+            f" changes by {change} % ({low} to {high} %)"
+        )
+        return Outcome("supported" if enough else "undecided", why, needs)
+
+    @cached_property
+    def correlation(self) -> tuple[float, float, float]:
+        """Spearman's correlation over questions between the effect of size and subjectivity, and its 95 % interval."""
+        slope = self.effect.slope.sel(question=self.subjectivity["question"]).values
+        return spearman(slope, self.subjectivity.values)
+
+    @property
+    def subjective(self) -> Outcome:
+        """Claim 2: those are mostly the subjective questions."""
+        needs = self._lacks(self.absent, f"runs with {self.large:,} galaxies or more for")
+        if not np.isfinite(self.correlation[0]):
+            return Outcome("undecided", "the effect of size or the volunteers' disagreement is not known", needs)
+        value, low, high = self.correlation
+        found = "supported" if high < 0 else "refuted" if low > 0 else "undecided"
+        value, low, high = (number(v, "+.2f") for v in self.correlation)
+        why = (
+            f"over {self.subjectivity.size} questions the effect of size and the disagreement of volunteers about one"
+            f" image have Spearman's correlation {value} ({low} to {high}; below zero: subjective questions gain more)"
+        )
+        return Outcome(found, why, needs)
+
+    @property
+    def quarter(self) -> Outcome:
+        """Whether size stops helping with a quarter of the galaxies."""
+        all_ = max(c.n_train for c, _ in self.study.jobs())
+        part = all_ // 4
+        slopes = {}
+        for n in (part, all_):
+            if n in self.excess.n_train.values:
+                one = self._effect(self.excess.sel(question="total", n_train=[n]))
+                if np.isfinite(one.slope):
+                    slopes[n] = one
+        needs = " and ".join(f"{n:,} galaxies" for n in (part, all_) if n not in slopes)
+        said = []
+        for n, one in slopes.items():
+            ends = (float(one[name]) for name in ("slope", "inner_low", "inner_high"))
+            value, low, high = (number(100 * np.expm1(end), "+.1f") for end in ends)
+            said.append(
+                f"with {n:,} galaxies ten times the parameters change the total's excess by {value} % (90 %: {low} to"
+                f" {high} %; {int(one.encoders)} encoders)"
+            )
+        found = "undecided"
+        if part in slopes:
+            edge = np.log1p(self.bound)
+            low, high = float(slopes[part].inner_low), float(slopes[part].inner_high)
+            found = "supported" if -edge < low and high < edge else "refuted" if high < -edge or low > edge else found
+        return Outcome(found, "; ".join(said) or "too few encoders have runs there", needs)
+
+    def table(self) -> pd.DataFrame:
+        """Every rule with its outcome, in words."""
+        rules = {
+            "Power-law gain for every architecture and question": self.power_law,
+            "The power law's misfit is below 1 % of the loss": self.equivalence,
+            "The two largest sizes lie where the law says": self.held_out,
+            "One exponent serves all architectures": self.one_exponent,
+            "Parameters help only some questions": self.parameters,
+            "Those are the more subjective ones": self.subjective,
+            "Size stops helping with a quarter of the galaxies": self.quarter,
+        }
+        rows = [[rule, found.word, found.text] for rule, found in rules.items()]
+        return pd.DataFrame(rows, columns=["rule", "outcome", "what the runs say"])
+
+
+def spearman(x: np.ndarray, y: np.ndarray, *, draws: int = 2000) -> tuple[float, float, float]:
+    """Spearman's rank correlation and its 95 % interval by a bootstrap over the pairs; pairs with NaN are left out."""
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 4:
+        return np.nan, np.nan, np.nan
+    pairs, rng = np.stack([x[known], y[known]], 1), np.random.default_rng(0)
+    ranks = stats.rankdata(pairs[rng.integers(0, len(pairs), (draws, len(pairs)))], axis=1)
+    away = ranks - ranks.mean(1, keepdims=True)
+    drawn = (away[..., 0] * away[..., 1]).sum(1) / np.sqrt((away[..., 0] ** 2).sum(1) * (away[..., 1] ** 2).sum(1))
+    return float(stats.spearmanr(*pairs.T).statistic), *map(float, np.quantile(drawn, [0.025, 0.975]))
+
+
+def _degrees(effect: xr.Dataset) -> str:
+    """How many encoders tell the effect of size, in words."""
+    dof = int(effect["dof"])
+    return f"{int(effect.encoders)} encoders and {dof} degree{'s' * (dof != 1)} of freedom"
 
 
 def _with_total(total: xr.DataArray, questions: xr.DataArray) -> xr.DataArray:
@@ -433,9 +405,7 @@ def undecidable_questions() -> list[str]:
 
 def question_entropies() -> dict[str, dict]:
     """For each question the entropy ``left`` open by an image and that ``before`` it is seen [nats]."""
-    return _json(
-        "data/benchmarks/subjectivity.json", "questions", "benchmarks/claims.py --subjectivity --write"
-    )
+    return _json("data/benchmarks/subjectivity.json", "questions", "benchmarks/claims.py --subjectivity --write")
 
 
 def _json(pattern: str, name: str, script: str):
