@@ -70,6 +70,13 @@ def family_of(encoder: str) -> str:
     return encoder.partition("_")[0]
 
 
+def _by_family(encoders) -> list[str]:
+    """The same names with those of one family together, families in the order of their first."""
+    names = [str(name) for name in encoders]
+    families = list(dict.fromkeys(map(family_of, names)))
+    return sorted(names, key=lambda name: families.index(family_of(name)))
+
+
 def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):
     """Pictures, (n, y, x, 3) uint8, in a grid with a short line above each."""
     rows = -(-len(images) // columns)
@@ -178,26 +185,28 @@ def small_multiples(
     """As :func:`learning_curves`, one small panel for each ``panel``."""
     names = [str(name) for name in loss[panel].values]
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.8, height * rows + 0.5), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(7.8, height * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, names, strict=False):
         inside = None if band is None else band.sel({panel: name})
-        _draw_curves(axis, loss.sel({panel: name}).dropna(hue, how="all").dropna("n_train", how="all"), hue, inside)
+        _draw_curves(axis, loss.sel({panel: name}).dropna("n_train", how="all"), hue, inside)
         measured = loss.n_train.values
         log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
         axis.set_title(label_words(name), fontsize=7)
         axis.tick_params(labelsize=6.5, which="both")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.tight_layout(pad=0.6, rect=(0.02, 0.02, 1, 1 - 0.22 / (height * rows + 0.5)))
-    figure.legend(handles, labels, loc="upper center", ncols=len(labels), fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)
     figure.supxlabel(text.get("x", ""), fontsize=8)
     figure.supylabel(text.get("y", ""), fontsize=8)
     return figure
 
 
 def _draw_curves(axis, loss, hue, band):
-    for name, style in zip(loss[hue].values, _styles(loss[hue].values, hue), strict=True):
+    names = _by_family(loss[hue].values) if hue == "encoder" else loss[hue].values
+    for name, style in zip(names, _styles(names, hue), strict=True):
         curve = loss.sel({hue: name}).dropna("n_train", how="all").transpose("n_train", "seed")
         n, colour = curve.n_train.values, style["color"]
         if band is None:
@@ -315,9 +324,10 @@ def endings(table: pd.DataFrame):
         One row a run: ``encoder``, ``n_train``, ``best`` and ``epochs``, ``why`` it ended, and whether it is ``early``.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    names = list(dict.fromkeys(table.encoder))
-    for i, (name, part) in enumerate(table.groupby("encoder", sort=False)):
-        style, place = encoder_style(str(name)), part.n_train * 1.05 ** (i - len(names) / 2)
+    names = _by_family(sorted(set(table.encoder), key=lambda name: (len(name), name)))
+    for i, name in enumerate(names):
+        part, style = table[table.encoder == name], encoder_style(name)
+        place = part.n_train * 1.05 ** (i - len(names) / 2)
         axis.vlines(place, part.best, part.epochs, color=style["color"], linewidth=1)
         axis.plot(place, part.best, linestyle="none", **style, label=label_words(name))
         capped = (part.why != "patience").to_numpy()
@@ -331,17 +341,18 @@ def endings(table: pd.DataFrame):
     return figure
 
 
-def by_campaign(values: xr.Dataset, *, label: str, columns: int = 2):
+def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, columns: int = 2):
     """Estimates with intervals, a panel for each campaign with a row for each question and a mark for each encoder.
 
     Parameters
     ----------
     values : Dataset (question, encoder) or (question)
         ``estimate``, ``low`` and ``high``; NaN is left out.
+    campaigns : dict
+        Question to campaign.
     """
     questions = [str(name) for name in values["question"].values]
-    campaigns = list(dict.fromkeys(name.rpartition("-")[2] for name in questions))
-    groups = {c: [q for q in questions if q.rpartition("-")[2] == c] for c in campaigns}
+    groups = {c: [q for q in questions if campaigns[q] == c] for c in dict.fromkeys(campaigns[q] for q in questions)}
     columns = min(columns, len(groups))
     rows = -(-len(groups) // columns)
     tall = max(map(len, groups.values()))
@@ -365,7 +376,7 @@ def by_campaign(values: xr.Dataset, *, label: str, columns: int = 2):
             axis.errorbar(one.estimate, place, xerr=errors, linestyle="none", elinewidth=0.8, ms=2.5, **style,
                           label=None if encoder is None else label_words(encoder))  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8)
-        axis.set_yticks(range(len(names)), [label_words(name.rpartition("-")[0]) for name in names], fontsize=6.5)
+        axis.set_yticks(range(len(names)), [label_words(n.removesuffix(f"-{campaign}")) for n in names], fontsize=6.5)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_title(label_words(campaign), fontsize=8, pad=2)
         axis.tick_params(axis="x", labelsize=7)
@@ -376,12 +387,14 @@ def by_campaign(values: xr.Dataset, *, label: str, columns: int = 2):
     return figure
 
 
-def scatter_by_campaign(across: xr.DataArray, up: xr.DataArray, verdicts: xr.DataArray, **text):
+def scatter_by_campaign(
+    across: xr.DataArray, up: xr.DataArray, verdicts: xr.DataArray, campaigns: dict[str, str], **text
+):
     """One point for each question: marker by campaign, filled where its verdict is not ``undecided``."""
     figure, axis = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
-    campaigns = [str(name).rpartition("-")[2] for name in across["question"].values]
-    for i, campaign in enumerate(dict.fromkeys(campaigns)):
-        mine = np.array([name == campaign for name in campaigns])
+    of = [campaigns[str(name)] for name in across["question"].values]
+    for i, campaign in enumerate(dict.fromkeys(of)):
+        mine = np.array([name == campaign for name in of])
         colour, marker = COLOURS[i % len(COLOURS)], (*MARKERS, "*")[i % 8]
         decided = (verdicts.values != "undecided") & (verdicts.values != "not tested")
         for fill, rows in ((colour, mine & decided), ("none", mine & ~decided)):
@@ -390,7 +403,8 @@ def scatter_by_campaign(across: xr.DataArray, up: xr.DataArray, verdicts: xr.Dat
     axis.axhline(0, color="0.4", linewidth=0.8)
     axis.set_xlabel(text.get("x", ""))
     axis.set_ylabel(text.get("y", ""))
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    if of:
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -20,7 +20,7 @@ from gzlib.fitting import (
 )
 from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
-from gzlib.study.tables import NONE, in_words, intervals, number, share, span
+from gzlib.study.tables import NONE, in_words, intervals, number, share, span, words
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
@@ -41,6 +41,11 @@ class StudyRuns:
     def schema(self):
         """The survey's decision trees."""
         return load_schema(self.records[0]["metrics"]["schema"])
+
+    @cached_property
+    def campaigns(self) -> dict[str, str]:
+        """Campaign of each question."""
+        return {q.name: q.campaign for q in self.schema.questions}
 
     @cached_property
     def n_params(self) -> dict[str, int]:
@@ -173,8 +178,8 @@ def endings(runs: StudyRuns) -> pd.DataFrame:
     -------
     DataFrame
         One row a run: ``encoder``, ``n_train``, ``seed``; ``best`` and ``epochs``, those of its best validation loss
-        and its last; ``why`` it ended; test ``loss``; ``sister``, the lowest loss of another seed; ``early``, whether the
-        run ended within half of that one's epochs and more than one per cent above its loss.
+        and its last; ``why`` it ended; test ``loss``; ``sister``, the lowest loss of another seed; ``early``, whether
+        the run ended within half of that one's epochs and more than one per cent above its loss.
     """
     rows = []
     for record in runs.records:
@@ -214,36 +219,108 @@ def early_words(ends: pd.DataFrame) -> str:
     )
 
 
-def waiting(records: list[dict]) -> pd.DataFrame:
+def waiting(runs: StudyRuns) -> pd.DataFrame:
     """What the last bit of patience brought, by training galaxies, from the runs' own validation losses.
 
-    Each history is played again with a patience of one evaluation less than the run's. ``gain`` is how much lower the
-    validation loss came by waiting for the last one [nats], averaged over ``runs``; ``went on`` counts the runs that
-    the shorter patience would have ended before their best. What a longer patience would bring the runs do not tell;
-    the gain is a guess of its size.
+    Each history is played again with a patience of one evaluation less than the run's. What a longer patience would
+    bring the runs do not tell.
+
+    Returns
+    -------
+    DataFrame
+        ``runs``; ``went on``, those whose best came later; ``gain`` [nats], how much lower the validation loss came,
+        the mean over all; and ``of a doubling`` [nats], how much the test loss falls to twice the galaxies, for
+        encoders with both. Empty where runs have a fixed budget.
     """
     rows = []
-    for record in records:
-        recipe, history = record["config"]["recipe"], record["metrics"]["history"]
+    for record in runs.records:
+        recipe, history = record["config"].get("recipe", {}), record["metrics"]["history"]
         if not (patience := recipe.get("patience")):
             continue
-        loss, since, best = np.array(history["val_loss"]), 0, np.inf
-        for seen, value in zip(history["examples"], loss, strict=True):
+        since, best = 0, np.inf
+        for seen, value in zip(history["examples"], history["val_loss"], strict=True):
             since, best = (0, value) if value < best else (since + 1, best)
             if since >= patience - 1 and value > best and seen >= recipe.get("warmup_examples", 0):
                 break
-        rows.append([record["config"]["n_train"], best - loss.min(), best > loss.min()])
-    table = pd.DataFrame(rows, columns=["n_train", "gain", "went on"])
-    found = table.groupby("n_train").agg(runs=("gain", "size"), went=("went on", "sum"), gain=("gain", "mean"))
-    return found.rename(columns={"went": "went on"}).rename_axis("galaxies").reset_index()
+        gain = best - min(history["val_loss"])
+        rows.append([record["config"]["n_train"], gain, gain > 0])
+    table = (
+        pd.DataFrame(rows, columns=["n", "gain", "on"])
+        .groupby("n")
+        .agg(runs=("gain", "size"), on=("on", "sum"), gain=("gain", "mean"))
+    )
+    means = runs.loss.mean("seed").to_pandas()
+    doubled = {n: (means[n] - means[2 * n]).mean() for n in table.index if 2 * n in means}
+    table["of a doubling"] = pd.Series(doubled, dtype=float).reindex(table.index)
+    return table.rename(columns={"on": "went on"}).rename_axis("galaxies").reset_index()
 
 
-def fits_table(fits: xr.Dataset) -> pd.DataFrame:
-    """Parameters of the law of each encoder with their intervals, and the verdict after the fit."""
+def ended_words(ends: pd.DataFrame) -> str:
+    """Why runs ended, as a sentence."""
+    stopped = ends.why == "patience"
+    if not stopped.any():
+        return (
+            "All runs had a fixed budget; where the lowest point lies before the end, a run overfitted from there on."
+        )
+    rest = ends.why[~stopped].value_counts()
+    others = "; ".join(f"{n} by its {why}" for why, n in rest.items())
+    return f"{share(stopped)} runs ended because their validation loss no longer fell{f'; {others}' if others else ''}."
+
+
+def ending_words(study: PretrainingStudy | PlannedStudy) -> str:
+    """When the runs of a study end, as a sentence or two."""
+    recipe = study.jobs()[0][0].recipe
+    if recipe.patience:
+        grown = 100 * ((1 + recipe.spacing) ** recipe.patience - 1)
+        return (
+            "A run has no fixed length: it is validated each time that it has grown by"
+            f" {100 * recipe.spacing:.0f} %, and ends when {recipe.patience} such looks in a row brought nothing"
+            f" better, that is while it grew by {grown:.0f} %."
+        )
+    return (
+        "The number of galaxies shown is fixed and grows with the training set; whether a longer training would have"
+        " lowered a loss further was not measured."
+    )
+
+
+def device_words(records: list[dict]) -> str:
+    """How many runs were made on which device."""
+    counts = pd.Series([record["provenance"]["device"] for record in records]).value_counts()
+    return "; ".join(f"{n} on {words(str(device))}" for device, n in counts.items())
+
+
+def weighting_words(runs: StudyRuns) -> str:
+    """How the test galaxies count in the total, as a sentence; empty where all count alike."""
+    if not runs.galaxy_weights:
+        return ""
+    return (
+        f"The test set has equally many galaxies of each of the {len(runs.schema.campaigns)} campaigns; in the totals"
+        " they are weighted so that campaigns count in the proportions of the paper's labelled galaxies."
+    )
+
+
+def baseline_words(runs: StudyRuns) -> str:
+    """What the mean answers would cost beside the best run, as a sentence; test galaxies count alike here."""
+    metrics = min((record["metrics"] for record in runs.records), key=lambda metrics: metrics["loss"])
+    alike = " (all test galaxies counted alike)" if runs.galaxy_weights else ""
+    return (
+        f"Predicting the mean answers of the training set for every galaxy would cost {metrics['baseline']:.2f} nats"
+        f" per test galaxy, where the best run costs {metrics['loss']:.2f}{alike}: a network is worth what it gains on"
+        " that."
+    )
+
+
+def fits_table(fits: xr.Dataset, above: xr.Dataset | None = None) -> pd.DataFrame:
+    """Parameters of the law of each encoder with their intervals, and the verdict after the fit.
+
+    ``above`` has the exponents of the loss above the floor.
+    """
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
     for name in ("E", "A", "alpha"):
         table[GREEK.get(name, name)] = intervals(*(fits[name + end].values for end in ("", "_low", "_high")))
     table["α if E = 0"] = fits["alpha_without_E"].values
+    if above is not None:
+        table["α above the floor"] = intervals(*(above[end].values for end in ("estimate", "low", "high")))
     table["reduced χ²"] = fits["reduced_chi2"].values
     table["verdict"] = fits["verdict"].values
     return table

@@ -5,6 +5,7 @@ is the total of one encoder or one question with one encoder, on all its runs. E
 where a power law is a straight line and the scatter of the seeds is alike at all sizes.
 """
 
+import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -98,10 +99,15 @@ class Claims:
 
     @cached_property
     def floors(self) -> xr.DataArray:
-        """(question): loss of a perfect predictor, the total's first."""
-        if self.runs.floors is None:
-            raise UserError("The rules are about the loss above a perfect predictor's, unknown for real galaxies.")
-        return _with_total(xr.DataArray(self.runs.floor), self.runs.floors)
+        """(question): loss of a perfect predictor, the total's first; zero where it is not known."""
+        questions = self.runs.questions["question"]
+        floors = xr.zeros_like(questions, float) if self.runs.floors is None else self.runs.floors
+        return _with_total(xr.DataArray(self.runs.floor or 0.0), floors)
+
+    @property
+    def excess_words(self) -> str:
+        """What the curves are of."""
+        return "loss" if self.runs.floors is None else "loss above the floor"
 
     @cached_property
     def excess(self) -> xr.DataArray:
@@ -205,9 +211,98 @@ class Claims:
     @cached_property
     def subjectivity(self) -> xr.DataArray:
         """(question): entropy of volunteers' answers that a galaxy's image leaves open [nats]."""
-        measured = question_entropies()
+        measured = question_entropies() if self.runs.kind == "simulated galaxies" else {}
         names = [q for q in self.excess["question"].values if q in measured]
         return xr.DataArray([measured[q]["left"] for q in names], {"question": names}, ["question"])
+
+    # For figures, tables and prose
+
+    def exponents(self, level: float = 1 - FAMILY) -> xr.Dataset:
+        """(question, encoder): ``estimate``, ``low``, ``high`` of the exponent; all encoders where none has a curve."""
+        encoders = self.tested or [str(name) for name in self._curves.encoder.values]
+        found = slope_test(self._curves.sel(encoder=encoders), "n_train", level=level)
+        return xr.Dataset({"estimate": -found.slope, "low": -found.high, "high": -found.low})
+
+    def effects(self) -> xr.Dataset:
+        """(question): effect of ten times the parameters with the ends of its interval."""
+        found = self.effect.drop_sel(question="total")
+        return xr.Dataset({"estimate": found.slope, "low": found.low, "high": found.high})
+
+    def curves_words(self) -> str:
+        """Which encoders have curves that the rules can judge, as a sentence."""
+        if not self.planned:
+            return f"No encoder of this design has {LEAST_SIZES} sizes, so no curve is judged."
+        late = f"; {', '.join(self.lacking)} do not yet" if self.lacking else ""
+        return f"{len(self.tested)} of {len(self.planned)} encoders have such curves{late}."
+
+    def units_words(self) -> str:
+        """How many encoders tell the effect of size."""
+        total = self.effect.sel(question="total")
+        large = self.excess.sel(question="total", n_train=slice(self.large, None)).dropna("encoder", how="all")
+        families = len(set(self.runs.families.sel(encoder=large.encoder).values))
+        return f"{int(total.encoders)} encoders of {families} famil{'ies' if families > 1 else 'y'}"
+
+    def freedom_words(self) -> str:
+        """The degrees of freedom of that, with their verb."""
+        dof = int(np.nan_to_num(float(self.effect.sel(question="total")["dof"])))
+        return {0: "are no degrees of freedom", 1: "is one degree of freedom"}.get(dof, f"are {dof} degrees of freedom")
+
+    def short_power_law(self) -> str:
+        """The first claim in a table's cell."""
+        if not self.tested:
+            return self.curves_words()
+        laws = self.laws[self.laws.question != "total"]
+        described = laws.outcome.isin(["best", "tied"])
+        return (
+            f"{self.excess_words} falls for {share(self.gains.sel(question='total'))} totals and"
+            f" {share(self.gains.drop_sel(question='total'))} curves of questions; power law best or tied for"
+            f" {share(described)}; exponent {number(self.exponent['mean'], '.3f')}"
+        )
+
+    def short_parameters(self) -> str:
+        """The second claim in a table's cell."""
+        count = {word: int((self.helped == word).sum()) for word in ("helps", "helps by less")}
+        left = self.helped.size - sum(count.values())
+        value, low, high = (number(v, "+.2f") for v in self.correlation)
+        return (
+            f"{count['helps']} questions helped, {count['helps by less']} by less than {100 * self.bound:.0f} %, {left}"
+            f" undecided; correlation with subjectivity {value} ({low} to {high})"
+        )
+
+    def by_campaign(self) -> pd.DataFrame:
+        """How many curves of questions fall, and for how many the power law is best, tied, beaten and close."""
+        laws = self.laws[self.laws.question != "total"]
+        falls = self.gains.to_series().rename("falls").reset_index()
+        laws = laws.merge(falls, on=["question", "encoder"])
+        laws["campaign"] = [self.runs.schema[q].campaign for q in laws.question]
+        groups = laws.groupby("campaign", sort=False)
+        table = pd.DataFrame(
+            {"questions": groups.question.nunique(), "curves": groups.size(), "fall": groups.falls.sum()}
+        )
+        for word in ("best", "tied", "beaten"):
+            table[word] = groups.outcome.agg(lambda column, word=word: int((column == word).sum()))
+        table["misfit below 1 %"] = groups.upper.agg(lambda column: int((column < MISFIT).sum()))
+        table["held"] = [f"{held} of {runs}" for held, runs in zip(groups.held.sum(), groups.runs.sum(), strict=True)]
+        return table.reset_index()
+
+    def beaten(self) -> pd.DataFrame:
+        """Questions whose power law is beaten with some encoder, by which law, and the median lead in AICc."""
+        laws = self.laws[(self.laws.question != "total") & (self.laws.outcome == "beaten")]
+        others = laws[[name for name in EXCESS_LAWS if name not in POWER_LAWS]]
+        laws = laws.assign(law=others.idxmin(axis=1), lead=laws[list(POWER_LAWS)].min(axis=1) - others.min(axis=1))
+        groups = laws.groupby("question", sort=False)
+        table = pd.DataFrame({"encoders": groups.size(), "lead": groups.lead.median()})
+        table.insert(1, "by", groups.law.agg(lambda column: ", ".join(dict.fromkeys(column))))
+        return table.sort_values("lead", ascending=False).reset_index()
+
+    def rules_kept(self) -> str:
+        """How many runs were made with the rules as they stand, in words."""
+        hashes = [record["provenance"].get("rules") for record in self.runs.records]
+        if not any(hashes):
+            return "These runs are not the plan's: the same rules are applied to them, to show how they work."
+        (file,) = input_files("data/plans/rules.toml")
+        now = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        return f"{share([one == now for one in hashes])} runs keep the hash of these rules, `{now}`, in their records."
 
     # What is missing
 
@@ -241,7 +336,7 @@ class Claims:
             found = "refuted"
         untested = f", not compared on {count['']}, which have too few runs" if count[""] else ""
         why = (
-            f"the loss above the floor falls for {share(totals)} totals and {share(questions)} curves of a question"
+            f"the {self.excess_words} falls for {share(totals)} totals and {share(questions)} curves of a question"
             f" with an encoder (asked: all, and {100 * GAIN:.0f} %); on the latter the power law is the best of"
             f" {len(EXCESS_LAWS) - 1} laws for {count['best']}, tied for {count['tied']} and beaten for"
             f" {count['beaten']}{untested} (asked: best or tied for {100 * DESCRIBED:.0f} %)"
