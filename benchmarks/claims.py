@@ -1,11 +1,17 @@
 """How often the claims' tests cry wolf, and what they can see: simulated studies of the plan's design.
 
-    python benchmarks/claims.py [--draws 2000] [--write]
+    python benchmarks/claims.py [--draws 2000] [--subjectivity] [--write]
 
 No effect of size: encoders scatter by half, one and two standard deviations of a seed, which is the null of claim 2
 with encoders as the units. Power: the share of questions on which a given effect of ten times the parameters is
 found, and the bound within which no effect is shown. Encoders, sizes and seeds are those of
 ``data/plans/study.toml`` from 8,000 galaxies on. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
+
+``--subjectivity`` measures instead what claim 2 sets the effect of size against: how far volunteers disagree about a
+question when they look at the same galaxy, which the simulated sky knows. Answers are drawn from known probabilities
+for each galaxy, so the mean over asked test galaxies of their entropy is what the image leaves open; the entropy of the
+mean probabilities is what somebody has to guess who has not seen the image. No image is drawn at its size, so it takes
+a minute; ``--write`` keeps it in ``data/benchmarks/subjectivity.json``.
 """
 
 import argparse
@@ -15,14 +21,17 @@ from functools import cache
 import numpy as np
 import xarray as xr
 
-from gzlib import paths
+from gzlib import paths, sky
+from gzlib.data.schema import load_schema
 from gzlib.files import replace_file
 from gzlib.fitting import encoder_effect
 from gzlib.models import count_parameters, load_encoder
+from gzlib.sky.source import STUDY_HELD
 from gzlib.study import recipe_rule
 from gzlib.training import read_plan
 
 OUT = paths.ROOT / "data" / "benchmarks" / "claims.json"
+SUBJECTIVITY = OUT.with_name("subjectivity.json")
 LEAST = 8_000
 SEED_SD = 0.02  # of ln(excess); the ratio to the encoders' scatter is what matters
 
@@ -84,11 +93,37 @@ def records(draws: int) -> list[dict]:
     return out
 
 
+def entropy(p: np.ndarray) -> np.ndarray:
+    """Nats, over the last axis of probabilities."""
+    return -np.sum(p * np.log(np.clip(p, 1e-12, 1.0)), axis=-1)
+
+
+def subjectivity() -> dict:
+    """For each question the entropy that an image leaves and that before it is seen [nats], and its test galaxies."""
+    count, first = STUDY_HELD["test"]
+    found = {}
+    for campaign in sky.CAMPAIGNS:
+        made, schema = sky.simulate(campaign, np.arange(first, first + count), seed=0, size=8), load_schema(campaign)
+        p = made.truth[[f"{answer}_probability" for answer in schema.label_cols]].to_numpy()
+        for question in schema.questions:
+            asked = p[made.votes[:, question.columns].sum(1) > 0][:, question.columns]
+            left, before = float(entropy(asked).mean()), float(entropy(asked.mean(0)))
+            found[question.name] = {"left": round(left, 4), "before": round(before, 4), "galaxies": len(asked)}
+    return {"survey": "sim:study, test galaxies", "sky": sky.sky_identity(), "unit": "nats", "questions": found}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--write", action="store_true", help=f"keep the records in {OUT.relative_to(paths.ROOT)}")
+    parser.add_argument("--subjectivity", action="store_true", help="measure the questions' subjectivity instead")
+    parser.add_argument("--write", action="store_true", help="keep the result in data/benchmarks")
     options = parser.parse_args()
+    if options.subjectivity:
+        result = subjectivity()
+        print(json.dumps(result))
+        if options.write:
+            replace_file(SUBJECTIVITY, json.dumps(result, indent=1) + "\n")
+        raise SystemExit
     results = records(options.draws)
     for result in results:
         print(json.dumps(result))

@@ -11,7 +11,7 @@ from pathlib import Path
 from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import replace_file
-from gzlib.machine import processor, versions
+from gzlib.paths import processor, versions
 
 BENCHMARKS = Path(__file__).resolve().parent
 STORE = paths.project() / "data" / "benchmarks"

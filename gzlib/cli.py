@@ -667,6 +667,6 @@ def _bench(args):
 
 
 def _doctor(args):
-    from gzlib.machine import doctor
+    from gzlib.paths import doctor
 
     return doctor()

@@ -6,15 +6,13 @@ from .answers import fit as fit  # a law to curves of any kind: a file, a table,
 from .answers import forecast as forecast  # loss at larger sizes, with a calibrated band
 from .answers import load_fit as load_fit  # a fit that was saved
 from .answers import plan as plan  # labels that reach a target, and whether they ever will
+from .claims import Curves as Curves  # curves of one encoder, and laws fitted to their runs
 from .claims import encoder_effect as encoder_effect  # does size help, with encoders as units
 from .claims import false_discovery as false_discovery  # p-values adjusted for a rate of false discoveries
 from .claims import holm as holm  # p-values adjusted for the number of tests
-from .claims import judge_forecast as judge_forecast  # a stored forecast beside what was measured
-from .claims import load_forecast as load_forecast  # a stored forecast
 from .claims import random_effects as random_effects  # one mean for estimates that differ
 from .claims import size_verdict as size_verdict  # what the effect of size says of each question
 from .claims import slope_test as slope_test  # does the loss fall with a size
-from .claims import store_forecast as store_forecast  # store a forecast before the outcome exists
 from .comparison import CHOICES as CHOICES  # what the sensitivity atlas varies
 from .comparison import choice_ranges as choice_ranges  # how an answer moves with each choice of the atlas
 from .comparison import compare_laws as compare_laws  # information criteria of several laws
@@ -39,9 +37,12 @@ from .laws import Law as Law  # a scaling law
 from .laws import Parameter as Parameter  # bounds, unit and meaning of one parameter
 from .laws import get_law as get_law  # the law of a name
 from .planner import compare_options as compare_options  # cost of reaching a target with each option
+from .planner import judge_forecast as judge_forecast  # a stored forecast beside what was measured
 from .planner import labels_needed as labels_needed  # training size that reaches a target loss
+from .planner import load_forecast as load_forecast  # a stored forecast
 from .planner import next_run as next_run  # which run narrows a forecast most
 from .planner import planning_grid as planning_grid  # sizes at which a plan looks at its forecast
+from .planner import store_forecast as store_forecast  # store a forecast before the outcome exists
 from .reading import read_curves as read_curves  # learning curves from a file or table
 from .report import sentences as sentences  # what a fit, forecast, plan or comparison says
 from .surfaces import compute_frontier as compute_frontier  # best split of a compute budget

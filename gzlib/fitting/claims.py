@@ -1,20 +1,19 @@
-"""Claims and what decides them: tests of whether the loss falls and size helps, with encoders as units; and forecasts
-stored before the outcome exists, with a hash that shows any later change, beside what was measured.
+"""Claims and what decides them: tests of whether the loss falls, whether a power law describes how, compared with other
+laws on the runs themselves, and whether size helps, with encoders as units.
 """
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import stats
 from scipy.optimize import brentq
 
 from gzlib.errors import UserError
-from gzlib.files import read_checked, replace_file
+from gzlib.fitting.comparison import information
+from gzlib.fitting.laws import LAWS, Law, Parameter
+from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss
 
 
 def slope_test(loss, x, *, replicate="seed", level=0.95):
@@ -234,162 +233,224 @@ def random_effects(value, stderr, *, level=0.95):
     return dict(zip(names, map(float, numbers), strict=True)) | {"estimates": n}
 
 
-FORMAT = 1
+LEFT_OUT = 2  # largest sizes that a held-out test leaves out
+TIED = 2.0  # difference of AICc up to which two laws describe a curve alike
+MISFIT = 0.01  # below which a misfit is as good as none, as a part of the loss
+BOOTSTRAP, TRIES = 500, 50
+
+_FREE = Parameter(1e-12, np.inf, "loss", "")
+_RATE = Parameter(0, np.inf, "1", "")
 
 
-def store_forecast(path, forecast, *, question, data_key, date, **more):
-    """Write a forecast once.
+def _logarithmic(x, A, B):
+    return np.maximum(A - B * np.log(x), 1e-12)
+
+
+def _exponential(x, E, A, k):
+    return E + A * np.exp(-k * x)
+
+
+def _once_broken(x, A, alpha, change, d):
+    return A * x**-alpha * np.exp(-change * np.maximum(np.log(x / d), 0))
+
+
+_ANY = Parameter(-5, 5, "1", "")
+LOGARITHMIC = Law("logarithmic", "A - B ln x", "", _logarithmic, {"A": _FREE, "B": _RATE}, (), {}, min_sizes=2)
+EXPONENTIAL = Law(
+    "exponential", "E + A exp(-k x)", "", _exponential,
+    {"E": LAWS["power-offset"].parameters["E"], "A": _FREE, "k": _RATE}, (), {},
+)  # fmt: skip
+BROKEN = Law(
+    "broken", "A x^-alpha up to d, then steeper or flatter", "", _once_broken,
+    {"A": _FREE, "alpha": _ANY, "change": _ANY, "d": _FREE}, (), {}, min_sizes=4,
+)  # fmt: skip
+# Laws of the excess by the names that tables use; the first two are the power law.
+EXCESS_LAWS = {
+    "power law": LAWS["power"],
+    "power law and offset": LAWS["power-offset"],
+    "logarithmic": LOGARITHMIC,
+    "exponential": EXPONENTIAL,
+    "broken once": BROKEN,
+}
+POWER_LAWS = tuple(EXCESS_LAWS)[:2]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The runs of several curves that have the same sizes and as many runs at each, such as one encoder's questions.
+
+    Attributes
+    ----------
+    size : (sizes,)
+        Training galaxies over their geometric mean.
+    runs : (curves, sizes, seeds)
+        ln(excess), NaN where a run is missing.
+    """
+
+    size: np.ndarray
+    runs: np.ndarray
+
+    @cached_property
+    def there(self) -> np.ndarray:
+        """(sizes, seeds): which runs there are."""
+        return np.isfinite(self.runs[0])
+
+    @cached_property
+    def count(self) -> np.ndarray:
+        """(sizes,): runs."""
+        return self.there.sum(1)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """(curves, sizes): of ln(excess)."""
+        return np.nanmean(self.runs, axis=2)
+
+    def fit(self, law: Law) -> "Fitted | None":
+        """A law's least squares in ln(excess) over the runs; None where it has more parameters than there are sizes."""
+        if len(self.size) < len(law.names):
+            return None
+        y = np.exp(self.mean)
+        start = np.array([_starts(law, self.size, row, self.count) for row in y])  # (curves, starts, parameters)
+        each = start.shape[1]
+        found = batch_fit(
+            law, [self.size], np.repeat(y, each, 0), start.reshape(-1, start.shape[2]), weights=np.sqrt(self.count)
+        )
+        best = np.argmin(np.nan_to_num(found.cost, nan=np.inf).reshape(-1, each), axis=1)
+        parameters = found.parameters.reshape(start.shape)[np.arange(len(best)), best]
+        residual = (self.runs - log_loss(law, [self.size], parameters)[:, :, None])[:, self.there]
+        aicc = np.array([information(row, len(law.names))[0] for row in residual])
+        return Fitted(law, parameters, residual, aicc)
+
+    def part(self, rows: slice) -> "Curves":
+        """Some of their sizes."""
+        return Curves(self.size[rows], self.runs[:, rows])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A law's ``parameters`` (curves, parameters), the ``residual`` (curves, runs) and ``aicc`` (curves,)."""
+
+    law: Law
+    parameters: np.ndarray
+    residual: np.ndarray
+    aicc: np.ndarray
+
+    @property
+    def free(self) -> np.ndarray:
+        """(curves, parameters): those that do not lie at a bound of zero."""
+        return self.parameters > 0
+
+    def jacobian(self, size: np.ndarray) -> np.ndarray:
+        """(curves, sizes, parameters): of ln(excess); zero for a parameter at its bound."""
+        return np.where(self.free[:, None], log_gradient(self.law, [size], self.parameters), 0.0)
+
+    def at(self, size: np.ndarray) -> np.ndarray:
+        """(curves, sizes): ln(excess)."""
+        return log_loss(self.law, [size], self.parameters)
+
+
+def _line(x, y, weights):
+    """Level at x = 0 and slope of a straight line by weighted least squares."""
+    design = np.stack([np.ones_like(x), x], 1)
+    root = np.sqrt(weights)
+    return np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+
+
+def _starts(law: Law, x: np.ndarray, y: np.ndarray, count: np.ndarray) -> list:
+    """Parameters to begin a fit from; each law is a straight line once some of them are chosen."""
+    log_x = np.log(x)
+    level, slope = _line(log_x, np.log(y), count)
+    if law is EXCESS_LAWS["power law"]:
+        return [[np.exp(level), np.clip(-slope, 0, 5)]]
+    if law is LOGARITHMIC:
+        level, slope = _line(log_x, y, count / y**2)
+        return [[max(level, 1e-9), max(-slope, 0)]]
+    if law is BROKEN:
+        inner = np.sqrt(x[1:-2] * x[2:-1]) if len(x) > 4 else x[1:-1]
+        found = []
+        for d in np.concatenate([x[1:-1], inner]):
+            design = np.stack([np.ones_like(x), -log_x, -np.maximum(log_x - np.log(d), 0)], 1)
+            root = np.sqrt(count)
+            at, alpha, change = np.linalg.lstsq(design * root[:, None], np.log(y) * root, rcond=None)[0]
+            found.append([np.exp(at), np.clip(alpha, -5, 5), np.clip(change, -5, 5), d])
+        return found
+    starts = []
+    for offset in np.array([0.0, 0.3, 0.6, 0.85, 0.97]) * y.min():
+        level, slope = _line(log_x if law is EXCESS_LAWS["power law and offset"] else x, np.log(y - offset), count)
+        starts.append([offset, np.exp(np.clip(level, -50, 50)), np.clip(-slope, 0, 5)])
+    return starts
+
+
+def verdict_of_laws(aicc: dict[str, float]) -> str:
+    """``best``, ``tied`` or ``beaten``: the power law, with and without offset, among the laws tried; else ``""``."""
+    power = min(aicc[name] for name in POWER_LAWS)
+    other = min((value for name, value in aicc.items() if name not in POWER_LAWS), default=np.inf)
+    if not np.isfinite(power):
+        return ""
+    return "best" if power < other - TIED else "tied" if power <= other + TIED else "beaten"
+
+
+def misfit(curves: Curves, fitted: Fitted, floors: np.ndarray, scatter: np.ndarray, dof: np.ndarray, *, seed: int = 0):
+    """Misfit of a power law as a part of the loss: the estimate, its upper 95 % end, and that test's power.
+
+    The misfit is the root mean square over sizes of (law - mean of the runs) / mean of the runs, in losses, less what
+    the seeds' scatter is expected to give. Its upper end is the basic bootstrap's: means are drawn again with the
+    seeds' scatter (itself drawn, as ``dof`` degrees of freedom know it), and the law is fitted again, linearised
+    about its optimum.
 
     Parameters
     ----------
-    path : file to make; an existing file is never replaced
-    forecast : Dataset from ``forecast``
-    question : str, what will be measured, in one sentence
-    data_key : str, hash or run keys of the data that the forecast was made from
-    date : str, ISO date on which the forecast is made
-    more : further entries of the content, such as the keys of the runs that will tell; what JSON can hold
+    curves, fitted : Curves, Fitted
+    floors : (curves,)
+        Losses of a perfect predictor.
+    scatter, dof : (curves,)
+        Of ln(excess) of a run about the mean of its size, and the degrees of freedom that it was estimated with.
 
     Returns
     -------
-    str, the SHA-256 of the content: publish it to prove the date.
+    estimate, upper, power : (curves,)
+        Parts of the loss; and how often the upper end would lie below :data:`MISFIT` if the law held exactly. NaN
+        where no size has two runs, so that the scatter is unknown.
     """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} holds a forecast already: a stored forecast is not replaced, choose another name.")
-    x = forecast.attrs["x"]
-    stacked = forecast[["loss", "lower", "upper", "lead"]].rename(loss="median")  # the name that files have
-    dims = list(stacked["median"].dims)
-    rows = [
-        {dim: _plain(value) for dim, value in zip(dims, labels, strict=True)}
-        | {key: _plain(stacked[key].transpose(*dims).values[index]) for key in ("median", "lower", "upper", "lead")}
-        for index, labels in _cells(stacked, dims)
-    ]
-    content = {
-        "format": FORMAT,
-        "question": question,
-        "data_key": data_key,
-        "date": date,
-        "x": x,
-        "dims": dims,
-        "level": float(forecast.attrs["level"]),
-        "kind": forecast.attrs["kind"],
-        "rows": rows,
-    } | more
-    digest = _digest(content)
-    text = json.dumps(content | {"sha256": digest}, indent=1, allow_nan=False) + "\n"
-    replace_file(path, text)
-    return digest
+    rng, out = np.random.default_rng(seed), np.full((3, len(curves.runs)), np.nan)
+    excess, jacobian, root = np.exp(curves.mean), fitted.jacobian(curves.size), np.sqrt(curves.count)
+    part = excess / (floors[:, None] + excess)  # from ln(excess) to ln(loss)
+    hat = jacobian @ np.linalg.pinv(jacobian * root[:, None]) * root
+    leave = part[:, :, None] * (np.eye(len(root)) - hat)  # what a fit leaves of noise
+    missed = part * (curves.mean - fitted.at(curves.size))
+    for i in np.flatnonzero(dof > 0):
+        drawn = scatter[i] * np.sqrt(dof[i] / rng.chisquare(dof[i], (BOOTSTRAP, 1)))
+        again = drawn * rng.standard_normal((BOOTSTRAP, len(root))) / root @ leave[i].T
+        tries = scatter[i] * rng.standard_normal((TRIES, len(root))) / root @ leave[i].T
+        seen = np.vstack([missed[i], tries])
+        noise = scatter[i] ** 2 * (leave[i] ** 2 @ (1 / curves.count)).mean()
+        squares = (seen**2).mean(1)
+        # mean((seen + again)^2) over sizes, without an array of all sums
+        redrawn = squares[:, None] + 2 * seen @ again.T / len(root) + (again**2).mean(1)
+        upper = squares - noise - np.quantile(redrawn - noise - squares[:, None], 0.05, axis=1)
+        best = max(squares[0] - noise, 0.0)
+        out[:, i] = np.sqrt(best), np.sqrt(max(upper[0], best)), (upper[1:] < MISFIT**2).mean()
+    return out
 
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+def held_out(curves: Curves) -> np.ndarray:
+    """Which runs at the two largest sizes lie in the 95 % band of the power law fitted without them: (curves, runs).
 
-
-class _Row(BaseModel):
-    """One forecast; the coordinates of its dimensions come with it."""
-
-    model_config = ConfigDict(extra="allow")
-    median: Number | None
-    lower: Number | None
-    upper: Number | None
-    lead: Number | None = None
-
-
-class _Forecast(BaseModel):
-    """What a stored forecast holds, as far as the code relies on it."""
-
-    model_config = ConfigDict(extra="allow")
-    format: Literal[1]
-    sha256: str
-    question: str
-    data_key: str
-    date: str
-    x: str
-    dims: list[str]
-    level: Annotated[float, Field(gt=0, lt=1)]
-    kind: str
-    rows: list[_Row]
-
-    @model_validator(mode="after")
-    def _labelled(self):
-        for number, row in enumerate(self.rows):
-            for dim in self.dims:
-                value = (row.model_extra or {}).get(dim)
-                if isinstance(value, bool) or not isinstance(value, str | int | float):
-                    raise ValueError(f"'rows.{number}.{dim}' is {value!r}: it must be a text or a number")
-        return self
-
-
-def load_forecast(path):
-    """The content of a stored forecast.
-
-    Raises
-    ------
-    UserError
-        If it was changed since, or is no forecast.
+    The law, with or without offset, is that with the lower criterion on the sizes that it is fitted to; the band is of
+    single runs, by the fit's own scatter. No runs where fewer than three sizes are left, or too few runs.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"There is no stored forecast '{path}': store one with store_forecast.")
-    content = read_checked(path, _Forecast, what="a stored forecast", cure="restore it from git")
-    digest = content.pop("sha256")
-    if digest != _digest(content):
-        raise UserError(
-            f"'{path}' was changed after it was stored: its content does not match its sha256; restore it from git."
-        )
-    return content
-
-
-def judge_forecast(path, outcome):
-    """Compare a stored forecast with what was measured.
-
-    Parameters
-    ----------
-    path : stored forecast
-    outcome : DataArray with (a subset of) the forecast's coordinates, averaged over runs as the forecast's kind says
-
-    Returns
-    -------
-    list of dict rows: the labels, ``forecast``, ``lower``, ``upper``, ``outcome`` (None where not measured), ``inside``
-    and ``log_error`` = ln(forecast / outcome).
-    """
-    content = load_forecast(path)
-    rows = []
-    for row in content["rows"]:
-        labels = {dim: row[dim] for dim in content["dims"]}
-        try:
-            measured = float(outcome.sel({dim: value for dim, value in labels.items() if dim in outcome.dims}))
-        except KeyError:
-            measured = np.nan
-        known = np.isfinite(measured) and row["median"] is not None
-        rows.append(
-            labels
-            | {
-                "forecast": row["median"],
-                "lower": row["lower"],
-                "upper": row["upper"],
-                "outcome": measured if np.isfinite(measured) else None,
-                "inside": bool(row["lower"] <= measured <= row["upper"]) if known else None,
-                "log_error": float(np.log(row["median"] / measured)) if known else None,
-            }
-        )
-    return rows
-
-
-def _cells(dataset, dims):
-    shape = tuple(dataset.sizes[dim] for dim in dims)
-    for index in np.ndindex(shape):
-        yield (
-            index,
-            [dataset[dim].values[i] if dim in dataset.coords else i for dim, i in zip(dims, index, strict=True)],
-        )
-
-
-def _plain(value):
-    """A JSON value; numbers that are not finite become null."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _digest(content):
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    early, late = curves.part(slice(None, -LEFT_OUT)), curves.part(slice(-LEFT_OUT, None))
+    inside, lowest = np.zeros((len(curves.runs), late.there.sum()), bool), np.full(len(curves.runs), np.inf)
+    for fit in (early.fit(EXCESS_LAWS[name]) for name in POWER_LAWS) if len(early.size) > LEFT_OUT else ():
+        if fit is None:
+            continue
+        jacobian, ahead = fit.jacobian(early.size), fit.jacobian(late.size)
+        dof = early.count.sum() - fit.free.sum(1)
+        sd = np.sqrt((fit.residual**2).sum(1) / np.maximum(dof, 1))
+        known = np.linalg.pinv(np.swapaxes(jacobian, 1, 2) @ (early.count[:, None] * jacobian))
+        spread = np.sqrt(1 + np.einsum("cij,cjk,cik->ci", ahead, known, ahead))
+        half = (stats.t.ppf(0.975, np.maximum(dof, 1)) * sd)[:, None] * spread
+        off = np.abs(late.runs - fit.at(late.size)[:, :, None]) <= half[:, :, None]
+        better = fit.aicc < lowest
+        inside[better], lowest = off[:, late.there][better], np.minimum(lowest, fit.aicc)
+    return inside if np.isfinite(lowest).all() else inside[:, :0]

@@ -57,7 +57,7 @@ def fit_surface(
     Raises
     ------
     UserError
-        If a size is missing or the design cannot identify the law.
+        If a size is missing, the design cannot identify the law, or no start led to an optimum.
     """
     law = get_law(law)
     if kind not in BOOTSTRAPS:
@@ -79,6 +79,8 @@ def fit_surface(
         raise UserError(f"These {len(y)} runs cannot identify {law.formula}: {design['reason']}.")
     scaled = [v / refs[name] for name, v in zip(law.variables, variables, strict=True)]
     result = fit_law(law, scaled, y, noise=noise, scale=scale, weights=weights, fixed=fixed)
+    if result.aborted:
+        raise UserError(f"No optimum of {law.formula} was found for these {len(y)} runs: {result.message}")
     best = np.array([result.best_values[name] for name in law.names])
     stderr = np.array(
         [np.nan if result.params[name].stderr is None else result.params[name].stderr for name in law.names]

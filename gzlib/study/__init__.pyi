@@ -4,6 +4,7 @@ from . import cost as cost  # what studies cost, from the stored benchmarks
 from . import figures as figures  # charts
 from . import forecasts as forecasts  # registered forecasts, the label planner
 from . import results as results  # what the runs of a study say
+from . import rules as rules  # the decision rules of the claims
 from . import sheets as sheets  # figures made of galaxy images, and how real they are
 from . import tables as tables  # tables as Markdown, and what the benchmarks measured
 from .figures import label_words as label_words  # strangers' words for a figure
@@ -21,6 +22,7 @@ from .presets import pretraining_study as pretraining_study  # a preset's study,
 from .presets import recipe_rule as recipe_rule  # a rule for recipes by the name that plans use
 from .presets import study_recipe as study_recipe  # the recipe of the study's runs
 from .results import StudyRuns as StudyRuns  # the pretraining runs of a study as labelled arrays
+from .rules import Claims as Claims  # the rules of the claims, applied to runs
 from .sheets import write_catalogue as write_catalogue  # a small catalogue of simulated galaxies with images
 from .tables import in_words as in_words  # what a count says
 from .tables import markdown_table as markdown_table  # a table whose words are shown as they are

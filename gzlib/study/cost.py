@@ -1,17 +1,23 @@
-"""What studies cost, from the benchmarks of ``data/benchmarks``: seconds, hours, and the most that fits in a day."""
+"""What studies cost, and how to spend a budget: seconds and hours from ``data/benchmarks``, and the loss as a surface
+over encoders and training sets, with the best split of compute between them.
+"""
 
 import json
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.ticker import NullLocator
 
 from gzlib.errors import UserError
+from gzlib.fitting import LAWS, compute_frontier, fit_surface, information, predict_surface
 from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
 from gzlib.study.figures import COLOURS
-from gzlib.study.presets import pretraining_study
-from gzlib.study.tables import number
+from gzlib.study.presets import PlannedStudy, PretrainingStudy, pretraining_study
+from gzlib.study.results import GREEK, StudyRuns
+from gzlib.study.tables import formula, intervals, number
 from gzlib.trace import input_files
 
 NOT_MEASURED = "not measured"
@@ -197,3 +203,104 @@ def growth_figure(records: dict[str, dict]):
     axes[2].set_ylim(bottom=min(1000, axes[2].get_ylim()[0]))
     figure.tight_layout()
     return figure
+
+
+def surfaces(grid: pd.DataFrame, floor: float | None, *, level: float) -> tuple[dict[str, xr.Dataset], str]:
+    """Hoffmann's surface with E fitted and, where it is known, with E at the floor; or why there is none."""
+    held = {"E fitted": None} | ({} if floor is None else {"E at the floor": {"E": floor}})
+    try:
+        sizes = {"N": grid.N, "D": grid.D}
+        return {name: fit_surface(grid.loss, sizes, fixed=fixed, level=level) for name, fixed in held.items()}, ""
+    except UserError as error:
+        return {}, str(error)
+
+
+def surface_table(fits: dict[str, xr.Dataset]) -> pd.DataFrame:
+    """Parameters of the surfaces with their intervals, and in words how well the runs know each."""
+    rows = []
+    for label, fit in fits.items():
+        for name, value, low, high in fit[["value", "low", "high"]].to_dataframe().itertuples():
+            shown = number(value, ".2f") if low == high else intervals(value, low, high)[0]
+            rows.append([label, GREEK.get(name, name), shown, _known(value, low, high)])
+    return pd.DataFrame(rows, columns=["fit", "parameter", "value", "verdict"])
+
+
+def _known(value: float, low: float, high: float) -> str:
+    if low == high:
+        return "held"
+    if low < 0.02 * value or value <= 0:
+        return "at most " + number(high, ".3g")
+    return "determined" if high < 2 * low else f"known to a factor {high / low:,.{0 if high > 10 * low else 1}f}"
+
+
+def surface_words(table: pd.DataFrame, grid: pd.DataFrame, refusal: str) -> str:
+    """What the runs determine of the surface with E fitted, as a sentence."""
+    if refusal:
+        return f"The design cannot tell: {refusal}".replace("^", r"\^")
+    weak = table[(table.fit == "E fitted") & ~table.verdict.isin(["determined", "held"])]
+    known = f"leave {', '.join(weak.parameter)} known no better than to a factor of two" if len(weak) else ""
+    return (
+        f"{grid.N.nunique()} encoder sizes over {np.log10(grid.N.max() / grid.N.min()):.1f} decades are a small design:"
+        f" with E fitted, the runs {known or 'determine every parameter'}."
+    )
+
+
+def surface_laws(grid: pd.DataFrame, *, level: float) -> tuple[pd.DataFrame, xr.Dataset | None]:
+    """Four laws of two sizes on the same runs, and the fit with the lowest corrected Akaike criterion."""
+    rows, best = [], (np.inf, None)
+    for law in ("chinchilla", "kaplan", "skaling", "bounded"):
+        shown = formula(LAWS[law].formula)
+        try:
+            fit = fit_surface(grid.loss, {"N": grid.N, "D": grid.D}, law=law, level=level)
+        except UserError as error:
+            rows.append([shown, np.nan, np.nan, str(error)])
+            continue
+        at = {"N": xr.DataArray(grid.N), "D": xr.DataArray(grid.D)}
+        residual = np.log(predict_surface(fit, at)["loss"] / grid.loss)
+        aicc, _ = information(residual, len(LAWS[law].names), log_loss=np.log(grid.loss))
+        best = min(best, (aicc, fit), key=lambda pair: pair[0])
+        message = "converged" if fit.success else str(fit.message.item())
+        rows.append([shown, float(np.sqrt((residual**2).mean())), aicc, message])
+    table = pd.DataFrame(rows, columns=["law", "rms", "ΔAICc", "fit"])
+    table["ΔAICc"] -= table["ΔAICc"].min()
+    return table, best[1]
+
+
+def training_cost(study: PretrainingStudy | PlannedStudy, runs: StudyRuns) -> Callable:
+    """Floating-point operations of training as a function of parameters ``N`` and training galaxies ``D``.
+
+    Operations of a forward pass are counted for each encoder of the family and interpolated between them; a training
+    step is taken for three of them. The galaxies shown are those of the study's rule, or, where a run ends when it
+    gets no better, a power law of ``N`` and ``D`` through those that the runs were shown.
+    """
+    flops = [forward_flops(name, study.survey.size) for name in runs.family]
+    known = np.log([runs.n_params[name] for name in runs.family]), np.log(flops)
+    if isinstance(study, PlannedStudy):
+        seen = [
+            (1.0, np.log(runs.n_params[r["config"]["encoder"]]), np.log(r["config"]["n_train"]),
+             np.log(r["metrics"]["history"]["examples"][-1]))
+            for r in runs.records if r["config"]["encoder"] in runs.family
+        ]  # fmt: skip
+        *rows, shown = np.array(seen).T
+        at, by_size, by_data = np.linalg.lstsq(np.transpose(rows), shown, rcond=None)[0]
+    else:
+        at_thousand, by_data, _ = study.examples
+        at, by_size = np.log(at_thousand) - by_data * np.log(1000), 0.0
+
+    def cost(N, D):
+        operations = np.exp(np.interp(np.log(N), *known))
+        return TRAINING_FACTOR * operations * np.exp(at + by_size * np.log(N) + by_data * np.log(D))
+
+    return cost
+
+
+def best_split(fit: xr.Dataset, grid: pd.DataFrame, cost: Callable) -> tuple[Callable, xr.Dataset]:
+    """The loss of a fitted surface as a function of ``N`` and ``D``, and its best split of each compute budget."""
+    ends = float(cost(grid.N.min(), grid.D.min())), float(cost(grid.N.max(), grid.D.max()))
+    frontier = compute_frontier(fit, np.geomspace(*ends, 80), cost, n_params=(grid.N.min(), grid.N.max()))
+
+    def fitted(N, D):
+        N, D = (xr.DataArray(values, dims=("y", "x")) for values in np.broadcast_arrays(N, D))
+        return predict_surface(fit.drop_vars("draw_values"), {"N": N, "D": D})["loss"].values
+
+    return fitted, frontier

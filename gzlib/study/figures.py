@@ -17,6 +17,14 @@ from gzlib.training.card import label_words
 # Okabe & Ito's palette, told apart by colour-blind readers; order fixed so that a thing keeps its colour in the book.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Families of encoders, by the first word of a name: marker, and colours from narrow to wide.
+_FAMILIES = {
+    "resnet": ("o", mpl.colormaps["plasma"].resampled(256)(np.linspace(0.0, 0.85, 9)), (4, 64)),
+    "convnext": ("s", ("#0072B2", "#56B4E9"), (10, 32)),
+    "vit": ("^", ("#009E73", "#7FD1B9"), (64, 128)),
+    "tinynet": ("D", ("#000000",), (1, 1)),
+    "tf": ("v", ("#7A7A7A",), (1, 1)),
+}
 STYLE = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -66,6 +74,42 @@ def as_png(figure: Figure) -> tuple[bytes, dict] | None:
     figure.savefig(file, format="png", bbox_inches="tight", dpi=PICTURE_DPI)
     width = int.from_bytes(file.getvalue()[16:20], "big")  # of a PNG's header
     return file.getvalue(), {"width": width // 2}
+
+
+def encoder_style(name: str) -> dict:
+    """``color`` and ``marker`` of an encoder, by its name alone, so that it has them in every figure.
+
+    The marker tells the family, the colour its width; of families that are not known, both come from the name.
+    """
+    family, _, rest = name.partition("_")
+    if family not in _FAMILIES:
+        number = sum(name.encode())
+        return {"color": COLOURS[number % len(COLOURS)], "marker": ("P", "X", "*", "h")[number % 4]}
+    marker, colours, (narrow, wide) = _FAMILIES[family]
+    width, place = (int(rest[1:]) if rest[:1] == "w" and rest[1:].isdigit() else narrow), 0.0
+    if wide > narrow:
+        place = float(np.clip(np.log(max(width, 1) / narrow) / np.log(wide / narrow), 0, 1))
+    steps = mpl.colors.LinearSegmentedColormap.from_list(family, list(colours) * (1 if len(colours) > 1 else 2))
+    return {"color": mpl.colors.to_hex(steps(place)), "marker": marker}
+
+
+def _styles(names, hue: str) -> list[dict]:
+    """Style of each of some things: an encoder's own, else the next of the palette."""
+    if hue == "encoder":
+        return [encoder_style(str(name)) for name in names]
+    return [{"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i in range(len(names))]
+
+
+def family_of(encoder: str) -> str:
+    """The design that an encoder belongs to: the first word of its name."""
+    return encoder.partition("_")[0]
+
+
+def _by_family(encoders) -> list[str]:
+    """The same names with those of one family together, families in the order of their first."""
+    names = [str(name) for name in encoders]
+    families = list(dict.fromkeys(map(family_of, names)))
+    return sorted(names, key=lambda name: families.index(family_of(name)))
 
 
 def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):
@@ -135,7 +179,7 @@ def question_bars(values: pd.Series, *, label: str):
 def learning_curves(
     loss: xr.DataArray, *, hue: str, band: xr.Dataset | None = None, floor: float | None = None, **text
 ):
-    """Mean over seeds with the range of the seeds, against training galaxies, one colour for each ``hue``.
+    """A point for each run against training galaxies, one colour for each ``hue``; a line joins the means over seeds.
 
     Parameters
     ----------
@@ -147,7 +191,7 @@ def learning_curves(
     text : x, y
         Axis labels.
     """
-    figure, axis = plt.subplots(figsize=(6.0, 3.9))
+    figure, axis = plt.subplots(figsize=(7.4 if loss.sizes[hue] > 5 else 6.0, 3.9))
     _draw_curves(axis, loss, hue, band)
     if floor is not None:
         axis.axhline(floor, color="0.4", linestyle=":", linewidth=1)
@@ -164,7 +208,8 @@ def learning_curves(
     while band is not None and ticks[-1] * 2 <= float(band.n_train.max()) * 1.001:
         ticks.append(ticks[-1] * 2)
     log_axes(axis, ticks=ticks, **text)
-    axis.legend(fontsize=8)
+    many = loss.sizes[hue] > 5
+    axis.legend(fontsize=7 if many else 8, **({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}))
     figure.tight_layout()
     return figure
 
@@ -175,34 +220,36 @@ def small_multiples(
     """As :func:`learning_curves`, one small panel for each ``panel``."""
     names = [str(name) for name in loss[panel].values]
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.8, height * rows + 0.5), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(7.8, height * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, names, strict=False):
         inside = None if band is None else band.sel({panel: name})
-        _draw_curves(axis, loss.sel({panel: name}).dropna(hue, how="all").dropna("n_train", how="all"), hue, inside)
+        _draw_curves(axis, loss.sel({panel: name}).dropna("n_train", how="all"), hue, inside)
         measured = loss.n_train.values
         log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
         axis.set_title(label_words(name), fontsize=7)
         axis.tick_params(labelsize=6.5, which="both")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.tight_layout(pad=0.6, rect=(0.02, 0.02, 1, 1 - 0.22 / (height * rows + 0.5)))
-    figure.legend(handles, labels, loc="upper center", ncols=len(labels), fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)
     figure.supxlabel(text.get("x", ""), fontsize=8)
     figure.supylabel(text.get("y", ""), fontsize=8)
     return figure
 
 
 def _draw_curves(axis, loss, hue, band):
-    for i, name in enumerate(loss[hue].values):
-        curve = loss.sel({hue: name}).dropna("n_train", how="all")
-        n, mean = curve.n_train.values, curve.mean("seed")
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        spread = np.abs(np.stack([curve.min("seed") - mean, curve.max("seed") - mean]))
-        line = "none" if band is not None else "-"
-        axis.errorbar(
-            n, mean, spread, color=colour, marker=marker, linestyle=line, elinewidth=1, label=label_words(name)
-        )
+    names = _by_family(loss[hue].values) if hue == "encoder" else loss[hue].values
+    for name, style in zip(names, _styles(names, hue), strict=True):
+        curve = loss.sel({hue: name}).dropna("n_train", how="all").transpose("n_train", "seed")
+        n, colour = curve.n_train.values, style["color"]
+        if band is None:
+            axis.plot(n, curve.mean("seed"), color=colour, linewidth=1, alpha=0.7)
+        each, runs = np.repeat(n, curve.sizes["seed"]), curve.values.ravel()
+        known = np.isfinite(runs)
+        axis.plot(each[known], runs[known], linestyle="none", **style, ms=3.5, mew=0.3, mec="white",
+                  label=label_words(name))  # fmt: skip
         if band is not None and name in band[hue].values:
             fitted = band.sel({hue: name})
             axis.plot(fitted.n_train, fitted["loss"], color=colour, linewidth=1)
@@ -231,15 +278,32 @@ def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = Fals
 
 
 def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
-    """Mean test loss against encoder parameters, one line for each training-set size."""
-    figure, axis = plt.subplots(figsize=(5.6, 3.6))
+    """Mean test loss against encoder parameters, for each family one line for each training-set size.
+
+    Encoders of different families are never joined: what lies between them is no encoder.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.8))
     encoders = sorted(loss.encoder.values, key=n_params.get)
-    shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, loss.sizes["n_train"]))
+    shades = plt.get_cmap("cividis")(np.linspace(0.0, 0.85, loss.sizes["n_train"]))
     for colour, n in zip(shades, loss.n_train.values, strict=True):
-        mean = loss.sel(n_train=n, encoder=encoders).mean("seed")
-        axis.plot([n_params[e] for e in encoders], mean, "o-", color=colour, label=f"{n:,}")
-    log_axes(axis, ticks=sorted(n_params.values()), x="encoder parameters", y="test loss per galaxy")
-    axis.legend(title="training galaxies", fontsize=7, title_fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        for family in dict.fromkeys(map(family_of, encoders)):
+            alike = [e for e in encoders if family_of(e) == family]
+            mean = loss.sel(n_train=n, encoder=alike).mean("seed").dropna("encoder")
+            x, marker = [n_params[e] for e in mean.encoder.values], encoder_style(str(alike[0]))["marker"]
+            axis.plot(x, mean, color=colour, linewidth=1, marker=marker)
+        axis.plot([], [], color=colour, label=f"{n:,}")
+    log_axes(axis, x="encoder parameters", y="test loss per galaxy [nats]")
+    axis.xaxis.set_major_formatter(mpl.ticker.LogFormatterMathtext())
+    sizes = axis.legend(
+        title="training galaxies", fontsize=7, title_fontsize=7, loc="upper left", bbox_to_anchor=(1, 1)
+    )
+    axis.add_artist(sizes)
+    first = {family_of(e): encoder_style(str(e))["marker"] for e in reversed(encoders)}
+    marks = [
+        mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
+        for family, marker in first.items()
+    ]
+    axis.legend(handles=marks, title="family", fontsize=7, title_fontsize=7, loc="lower left", bbox_to_anchor=(1, 0))
     figure.tight_layout()
     return figure
 
@@ -271,17 +335,111 @@ def histories(panels: dict[str, dict[str, dict]]):
     """Validation loss against galaxies seen; ``panels`` maps a title to {label: history of a run}."""
     figure, axes = plt.subplots(1, len(panels), figsize=(7.4, 2.9), sharey=True, squeeze=False)
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
-        for i, (label, history) in enumerate(lines.items()):
-            axis.plot(
-                history["examples"], history["val_loss"], color=COLOURS[i], marker=MARKERS[i], label=label_words(label)
-            )
+        for label, history in lines.items():
+            seen, loss, style = history["examples"], history["val_loss"], encoder_style(label)
+            axis.plot(seen, loss, **style, linewidth=1, ms=2.5, label=label_words(label))
+            axis.plot(seen[int(np.argmin(loss))], min(loss), **style, ms=7, mec="black", mew=0.6)
         axis.set_title(label_words(title), fontsize=8)
         axis.set_xlabel("galaxies seen")
-        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        if lines:
+            axis.set_xscale("log")
     axes[0, 0].set_ylabel("validation loss [nats]")
-    axes[0, 0].legend(fontsize=7)
+    named = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    axes[0, -1].legend(named.values(), named, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
+    return figure
+
+
+def endings(table: pd.DataFrame):
+    """Epochs at which runs had their best validation loss (point) and ended (end of the line), against galaxies.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a run: ``encoder``, ``n_train``, ``best`` and ``epochs``, ``why`` it ended, and whether it is ``early``.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    names = _by_family(sorted(set(table.encoder), key=lambda name: (len(name), name)))
+    for i, name in enumerate(names):
+        part, style = table[table.encoder == name], encoder_style(name)
+        place = part.n_train * 1.05 ** (i - len(names) / 2)
+        axis.vlines(place, part.best, part.epochs, color=style["color"], linewidth=1)
+        axis.plot(place, part.best, linestyle="none", **style, label=label_words(name))
+        capped = (part.why != "patience").to_numpy()
+        axis.plot(place[capped], part.epochs[capped], "_", color=style["color"], ms=9)
+        axis.plot(place[part.early], part.best[part.early], "o", mfc="none", mec="black", ms=11, mew=0.8)
+    log_axes(axis, ticks=sorted(set(table.n_train)), x="training galaxies", y="epochs")
+    axis.set_yticks([t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if axis.get_ylim()[0] <= t <= axis.get_ylim()[1]])
+    axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, columns: int = 2):
+    """Estimates with intervals, a panel for each campaign with a row for each question and a mark for each encoder.
+
+    Parameters
+    ----------
+    values : Dataset (question, encoder) or (question)
+        ``estimate``, ``low`` and ``high``; NaN is left out.
+    campaigns : dict
+        Question to campaign.
+    """
+    questions = [str(name) for name in values["question"].values]
+    groups = {c: [q for q in questions if campaigns[q] == c] for c in dict.fromkeys(campaigns[q] for q in questions)}
+    columns = min(columns, len(groups))
+    rows = -(-len(groups) // columns)
+    tall = max(map(len, groups.values()))
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(7.8, rows * (0.17 * tall + 0.35) + 0.7),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    encoders = values.encoder.values if "encoder" in values.dims else [None]
+    for axis in axes.flat[len(groups) :]:
+        axis.set_axis_off()
+    for axis, (campaign, names) in zip(axes.flat, groups.items(), strict=False):
+        for i, encoder in enumerate(encoders):
+            one = values.sel(question=names) if encoder is None else values.sel(question=names, encoder=encoder)
+            place = np.arange(len(names)) + (i - (len(encoders) - 1) / 2) * 0.7 / max(len(encoders), 2)
+            style = {"color": COLOURS[0], "marker": "o"} if encoder is None else encoder_style(str(encoder))
+            errors = np.abs(np.stack([one.estimate - one.low, one.high - one.estimate]))
+            axis.errorbar(one.estimate, place, xerr=errors, linestyle="none", elinewidth=0.8, ms=2.5, **style,
+                          label=None if encoder is None else label_words(encoder))  # fmt: skip
+        axis.axvline(0, color="0.4", linewidth=0.8)
+        axis.set_yticks(range(len(names)), [label_words(n.removesuffix(f"-{campaign}")) for n in names], fontsize=6.5)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_title(label_words(campaign), fontsize=8, pad=2)
+        axis.tick_params(axis="x", labelsize=7)
+        axis.grid(axis="y", visible=False)
+    figure.supxlabel(label, fontsize=8)
+    if encoders[0] is not None:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=7)
+    return figure
+
+
+def scatter_by_campaign(
+    across: xr.DataArray, up: xr.DataArray, verdicts: xr.DataArray, campaigns: dict[str, str], **text
+):
+    """One point for each question: marker by campaign, filled where its verdict is not ``undecided``."""
+    figure, axis = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
+    of = [campaigns[str(name)] for name in across["question"].values]
+    for i, campaign in enumerate(dict.fromkeys(of)):
+        mine = np.array([name == campaign for name in of])
+        colour, marker = COLOURS[i % len(COLOURS)], (*MARKERS, "*")[i % 8]
+        decided = (verdicts.values != "undecided") & (verdicts.values != "not tested")
+        for fill, rows in ((colour, mine & decided), ("none", mine & ~decided)):
+            axis.plot(across.values[rows], up.values[rows], linestyle="none", marker=marker, mec=colour, mfc=fill, ms=5)
+        axis.plot([], [], linestyle="none", marker=marker, mec=colour, mfc="none", label=label_words(campaign))
+    axis.axhline(0, color="0.4", linewidth=0.8)
+    axis.set_xlabel(text.get("x", ""))
+    axis.set_ylabel(text.get("y", ""))
+    if of:
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -326,7 +484,7 @@ def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
     )
     step = 0.7 / max(len(hues), 2)
     for axis, (label, values) in zip(axes.flat, panels.items(), strict=True):
-        for i, name in enumerate(hues):
+        for i, (name, style) in enumerate(zip(hues, _styles(hues, hue), strict=True)):
             one = values.sel({hue: name}).transpose(row)
             place = np.arange(len(rows)) + (i - (len(hues) - 1) / 2) * step
             errors = np.abs(np.stack([one.estimate - one.low, one.high - one.estimate]))
@@ -334,8 +492,8 @@ def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
                 one.estimate,
                 place,
                 xerr=errors,
-                fmt=MARKERS[i],
-                color=COLOURS[i],
+                linestyle="none",
+                **style,
                 elinewidth=1,
                 ms=3,
                 label=label_words(name),
@@ -376,7 +534,7 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
     for i, name in enumerate(loss.encoder.values):
         flops = cost(N[i], D)
-        money.plot(flops, mean.sel(encoder=name), MARKERS[i], color=COLOURS[i], label=label_words(name))
+        money.plot(flops, mean.sel(encoder=name), **encoder_style(str(name)), linestyle="none", label=label_words(name))
     if frontier is not None:
         near = frontier.where(D[-1] * 4 >= frontier.D)
         inside = near.where(near.bracketed)

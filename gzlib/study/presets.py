@@ -1,4 +1,4 @@
-"""The study at its three sizes: which surveys, encoders, training sets, seeds and recipes make up its runs."""
+"""The study, by its plan, and its three smaller or larger sizes: surveys, encoders, training sets, seeds, recipes."""
 
 import math
 import re
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from gzlib.config import FINETUNING, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data import is_generated, open_source, training_galaxies
 from gzlib.errors import UserError
-from gzlib.training import Job, key_of
+from gzlib.trace import input_files, note
+from gzlib.training import Job, key_of, read_plan, read_run, sweep
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,88 @@ class PretrainingStudy:
             for seed in self.seeds
         ]
 
+    def records(self) -> list[dict]:
+        """The records of all runs; those that are missing are trained."""
+        return sweep(self.jobs())
+
     def _recipe(self, encoder: str, n: int) -> Recipe:
         at_thousand, power, most = self.examples
         rate = self.learning_rates.get(encoder.split("_")[0], self.recipe.learning_rate)
         return replace(self.recipe, examples=min(most, round(at_thousand * (n / 1000) ** power)), learning_rate=rate)
+
+
+@dataclass(frozen=True)
+class PlannedStudy:
+    """The pretraining runs that a plan of ``data/plans`` names, as far as they are made.
+
+    Attributes
+    ----------
+    name : str
+        Of the plan.
+    planned : tuple of (PretrainConfig, SurveySpec)
+        In the plan's order.
+    """
+
+    name: str
+    planned: tuple[Job, ...]
+
+    @property
+    def survey(self) -> SurveySpec:
+        """What the runs are trained on."""
+        return self.planned[0][1]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """All encoders, in the plan's order."""
+        return tuple(dict.fromkeys(config.encoder for config, _ in self.planned))
+
+    @property
+    def n_train(self) -> tuple[int, ...]:
+        """All numbers of training galaxies, smallest first."""
+        return tuple(sorted({config.n_train for config, _ in self.planned}))
+
+    def jobs(self) -> list[Job]:
+        """Every run that the plan names."""
+        return list(self.planned)
+
+    def records(self) -> list[dict]:
+        """The records of those runs that are stored, in the plan's order; none is trained.
+
+        Raises
+        ------
+        UserError
+            If none is.
+        """
+        keys = [key_of(*job) for job in self.planned]
+        for key in keys:
+            note("run", key=key)  # the missing ones, too: a chapter is stale once they are there
+        if found := [record for key in keys if (record := read_run(key)) is not None]:
+            return found
+        raise UserError(f"None of the {len(keys)} runs of the plan '{self.name}' is stored; {self.make}.")
+
+    @property
+    def make(self) -> str:
+        """How the missing runs are made, as an advice."""
+        return f"`python -m gzlib sweep data/plans/{self.name}.toml` makes the missing ones"
+
+
+def _planned(name: str, **chosen) -> PlannedStudy:
+    """The study of a plan, or its runs with some encoders, training sets or seeds."""
+    files = [file for file in input_files("data/plans/*.toml") if file.stem == name]
+    if not files:
+        raise UserError(f"There is no plan 'data/plans/{name}.toml'; the book's own is 'study'.")
+    jobs = [job for job in read_plan(files[0], rule=recipe_rule) if isinstance(job[0], PretrainConfig)]
+    for field_, (word, values) in chosen.items():
+        known = {getattr(config, field_) for config, _ in jobs}
+        if strange := [value for value in values or () if value not in known]:
+            raise UserError(
+                f"The plan '{name}' has no {word} {strange[0]}; it has {', '.join(map(str, sorted(known)))}."
+                " With plan none, runs are made as asked."
+            )
+        jobs = [job for job in jobs if values is None or getattr(job[0], field_) in values]
+    if not jobs:
+        raise UserError(f"The plan '{name}' has no run with these encoders, training sets and seeds together.")
+    return PlannedStudy(name, tuple(jobs))
 
 
 PRETRAINING = {
@@ -79,14 +158,22 @@ PRETRAINING = {
 }
 
 
+BOOK = "laptop"  # the preset that the chapters have by themselves
+
+
 def pretraining_study(
-    preset: str, *, source=None, size=None, encoders=None, n_train=None, seeds=None
-) -> PretrainingStudy:
-    """The pretraining study of a preset, changed where something is given.
+    preset: str, *, plan: str = "none", source=None, size=None, encoders=None, n_train=None, seeds=None
+) -> PretrainingStudy | PlannedStudy:
+    """The pretraining study of a plan or a preset, changed where something is given.
 
     Parameters
     ----------
-    preset : {"smoke", "laptop", "paper"}
+    preset : {"smoke", "laptop", "paper", "study"}
+        ``study`` is the plan of that name.
+    plan : str
+        Name of a plan in ``data/plans`` whose stored runs take the place of the preset's, unless another preset than
+        the book's own, another source or another size is asked for; ``none`` for the preset's grid. ``encoders``,
+        ``n_train`` and ``seeds`` then choose among its runs.
     source : str, optional
         Another survey, as ``python -m gzlib curate`` takes it; training sets that it is too small for are left out,
         and all its training galaxies are added as the largest set.
@@ -94,8 +181,13 @@ def pretraining_study(
         Side of the pictures [px].
     encoders, n_train, seeds : list, optional
     """
+    if preset == "study" and not (source or size):
+        preset, plan = BOOK, preset
     if preset not in PRETRAINING:
         raise UserError(f"Unknown preset '{preset}'; choose one of {', '.join(PRETRAINING)}.")
+    if plan.lower() not in ("", "none") and preset == BOOK and not (source or size):
+        chosen = {"encoder": ("encoder", encoders), "n_train": ("training set of", n_train), "seed": ("seed", seeds)}
+        return _planned(plan, **chosen)
     study = PRETRAINING[preset]
     survey = replace(study.survey, source=source or study.survey.source, size=size or study.survey.size)
     given = {"encoders": encoders, "n_train": n_train, "seeds": seeds}
@@ -267,7 +359,9 @@ def finetuning_study(preset: str, *, tasks=None, size=None, encoder=None, n_line
 
 
 def preset_jobs(preset: str) -> list[Job]:
-    """All runs of a preset's study, each after those whose weights it starts from."""
+    """All runs of a preset's study, each after those whose weights it starts from; of ``study``, its plan's."""
+    if preset == "study":
+        return pretraining_study(preset).jobs()
     pretraining, finetuning = pretraining_study(preset), finetuning_study(preset)
     further = [(config, finetuning.pretraining) for config in finetuning.pretraining_configs().values()]
     return pretraining.jobs() + further + finetuning.jobs()

@@ -1,7 +1,6 @@
 """What the runs of a study say: its losses as labelled arrays, and the tables of the chapters that read them."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,23 +10,17 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.data import describe_galaxies, load_schema
-from gzlib.errors import UserError
 from gzlib.fitting import (
-    LAWS,
     choice_ranges,
-    compute_frontier,
     false_discovery,
     fit_curves,
-    fit_surface,
     forecast,
     holm,
-    information,
     predict,
-    predict_surface,
 )
-from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
-from gzlib.study.presets import PretrainingStudy
-from gzlib.study.tables import NONE, formula, in_words, intervals, number, share, span
+from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
+from gzlib.study.presets import PlannedStudy, PretrainingStudy
+from gzlib.study.tables import NONE, in_words, intervals, number, share, span, words
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
@@ -50,15 +43,41 @@ class StudyRuns:
         return load_schema(self.records[0]["metrics"]["schema"])
 
     @cached_property
+    def campaigns(self) -> dict[str, str]:
+        """Campaign of each question."""
+        return {q.name: q.campaign for q in self.schema.questions}
+
+    @cached_property
     def n_params(self) -> dict[str, int]:
         """Parameters of each encoder without its head, smallest first."""
         counts = {r["config"]["encoder"]: r["metrics"]["n_params"] for r in self.records}
         return dict(sorted(counts.items(), key=lambda pair: pair[1]))
 
     @cached_property
+    def galaxy_weights(self) -> dict[str, float]:
+        """For each question, the share of its loss per asked galaxy in the total; empty where galaxies count alike.
+
+        A survey that publishes its split, as ``sim:study``, has equally many test galaxies of each campaign; its
+        campaigns then count as they do in its training set, which is divided as the paper's.
+        """
+        survey, metrics = self.records[0]["survey"], self.records[0]["metrics"]
+        if not survey["source"].startswith(f"sim:{STUDY}:") or survey.get("split") != "published":
+            return {}
+        shares = {name: STUDY_SHARES[name] / sum(STUDY_SHARES.values()) for name in self.schema.campaigns}
+        galaxies = STUDY_HELD["test"][0]
+        return {
+            q.name: shares[q.campaign] * metrics["asked"][q.name] / galaxies
+            for q in self.schema.questions
+            if q.name in metrics["asked"]
+        }
+
+    @cached_property
     def loss(self) -> xr.DataArray:
-        """(encoder, n_train, seed): test loss per galaxy [nats]."""
-        return self._values({"loss": "loss"}).loss
+        """(encoder, n_train, seed): test loss per galaxy [nats], campaigns weighted as :attr:`galaxy_weights` says."""
+        if not self.galaxy_weights:
+            return self._values({"loss": "loss"}).loss
+        weights = pd.Series(self.galaxy_weights).rename_axis("question").to_xarray()
+        return (self.questions * weights).sum("question", skipna=False).rename("loss")
 
     @cached_property
     def baseline(self) -> xr.DataArray:
@@ -76,6 +95,8 @@ class StudyRuns:
     def floor(self) -> float | None:
         """Loss of a perfect predictor [nats], where it is known."""
         known = self.records[0]["metrics"]["floor"]
+        if known and self.galaxy_weights:
+            return sum(known["questions"][name] * weight for name, weight in self.galaxy_weights.items())
         return known["loss"] if known else None
 
     @cached_property
@@ -111,10 +132,10 @@ class StudyRuns:
 
     def grid(self, encoders: list[str]) -> pd.DataFrame:
         """One row for each run of some encoders: parameters ``N``, training galaxies ``D`` and ``loss``."""
+        chosen = [r["config"] for r in self.records if r["config"]["encoder"] in encoders]
         rows = [
-            (self.n_params[r["config"]["encoder"]], r["config"]["n_train"], r["metrics"]["loss"])
-            for r in self.records
-            if r["config"]["encoder"] in encoders
+            (self.n_params[c["encoder"]], c["n_train"], self.loss.sel({dim: c[dim] for dim in self.loss.dims}).item())
+            for c in chosen
         ]
         return pd.DataFrame(rows, columns=["N", "D", "loss"]).astype(float)
 
@@ -134,12 +155,172 @@ class StudyRuns:
         return found.sel(encoder=list(self.n_params))
 
 
-def fits_table(fits: xr.Dataset) -> pd.DataFrame:
-    """Parameters of the law of each encoder with their intervals, and the verdict after the fit."""
+def design_table(study: PretrainingStudy | PlannedStudy, runs: StudyRuns) -> pd.DataFrame:
+    """Encoders, smallest first, by training galaxies: ``2 of 3`` of the runs that the study names are there."""
+    wanted = pd.DataFrame([(c.encoder, c.n_train, c.seed) for c, _ in study.jobs()], columns=["encoder", "n", "seed"])
+    made = {(r["config"]["encoder"], r["config"]["n_train"], r["config"]["seed"]) for r in runs.records}
+    wanted["made"] = [row in made for row in wanted.itertuples(index=False, name=None)]
+    cells = wanted.groupby(["encoder", "n"]).made.agg(share).unstack(fill_value="").rename_axis(columns=None)
+    known = [name for name in runs.n_params if name in cells.index]
+    cells = cells.loc[known + [name for name in study.encoders if name not in known]]
+    cells.columns = [f"{n:,}" for n in cells.columns]
+    cells.insert(0, "parameters", [f"{runs.n_params[e]:,}" if e in runs.n_params else NONE for e in cells.index])
+    return cells
+
+
+EARLY, WORSE = 0.5, 0.01  # of a sister's epochs; above its loss, as a part of it
+
+
+def endings(runs: StudyRuns) -> pd.DataFrame:
+    """How each run ended.
+
+    Returns
+    -------
+    DataFrame
+        One row a run: ``encoder``, ``n_train``, ``seed``; ``best`` and ``epochs``, those of its best validation loss
+        and its last; ``why`` it ended; test ``loss``; ``sister``, the lowest loss of another seed; ``early``, whether
+        the run ended within half of that one's epochs and more than one per cent above its loss.
+    """
+    rows = []
+    for record in runs.records:
+        config, metrics = record["config"], record["metrics"]
+        seen, loss = metrics["history"]["examples"], metrics["history"]["val_loss"]
+        end = {"best": seen[int(np.argmin(loss))], "why": "budget"} | metrics.get("end", {})
+        row = {name: config[name] for name in runs.loss.dims}
+        row |= {"best": end["best"] / config["n_train"], "epochs": seen[-1] / config["n_train"], "why": end["why"]}
+        rows.append(row | {"loss": runs.loss.sel({dim: config[dim] for dim in runs.loss.dims}).item()})
+    table = pd.DataFrame(rows)
+    table["sister"], table["early"] = np.nan, False
+    for _, group in table.groupby(["encoder", "n_train"]):
+        for i in group.index if len(group) > 1 else ():
+            sister = group.loc[group.drop(i).loss.idxmin()]
+            early = group.epochs[i] < EARLY * sister.epochs and group.loss[i] > (1 + WORSE) * sister.loss
+            table.loc[i, "sister"], table.loc[i, "early"] = sister.loss, early
+    return table.sort_values(["n_train", "encoder", "seed"], kind="stable").reset_index(drop=True)
+
+
+def early_words(ends: pd.DataFrame) -> str:
+    """Which runs ended early by chance, as sentences."""
+    repeated = ends.sister.notna().sum()
+    if not repeated:
+        return "No encoder has two seeds at one size, so a run that ended early by chance cannot be told."
+    early = ends[ends.early]
+    if early.empty:
+        return f"None of the {repeated} runs with a sister of another seed ended early and far above it."
+    named = [
+        f"{row.encoder} at {row.n_train:,} galaxies, seed {row.seed}, after {row.epochs:.0f} epochs with"
+        f" {row.loss:.2f} nats (its best sister: {row.sister:.2f})"
+        for row in early.itertuples()
+    ]
+    return (
+        f"{len(early)} of the {repeated} runs with a sister of another seed ended within half of its epochs and more"
+        f" than {100 * WORSE:.0f} % above its loss, as chance can end a run: {'; '.join(named)}. They are kept: a rule"
+        " that would leave them out was not written before the runs."
+    )
+
+
+def waiting(runs: StudyRuns) -> pd.DataFrame:
+    """What the last bit of patience brought, by training galaxies, from the runs' own validation losses.
+
+    Each history is played again with a patience of one evaluation less than the run's. What a longer patience would
+    bring the runs do not tell.
+
+    Returns
+    -------
+    DataFrame
+        ``runs``; ``went on``, those whose best came later; ``gain`` [nats], how much lower the validation loss came,
+        the mean over all; and ``of a doubling`` [nats], how much the test loss falls to twice the galaxies, for
+        encoders with both. Empty where runs have a fixed budget.
+    """
+    rows = []
+    for record in runs.records:
+        recipe, history = record["config"].get("recipe", {}), record["metrics"]["history"]
+        if not (patience := recipe.get("patience")):
+            continue
+        since, best = 0, np.inf
+        for seen, value in zip(history["examples"], history["val_loss"], strict=True):
+            since, best = (0, value) if value < best else (since + 1, best)
+            if since >= patience - 1 and value > best and seen >= recipe.get("warmup_examples", 0):
+                break
+        gain = best - min(history["val_loss"])
+        rows.append([record["config"]["n_train"], gain, gain > 0])
+    table = (
+        pd.DataFrame(rows, columns=["n", "gain", "on"])
+        .groupby("n")
+        .agg(runs=("gain", "size"), on=("on", "sum"), gain=("gain", "mean"))
+    )
+    means = runs.loss.mean("seed").to_pandas()
+    doubled = {n: (means[n] - means[2 * n]).mean() for n in table.index if 2 * n in means}
+    table["of a doubling"] = pd.Series(doubled, dtype=float).reindex(table.index)
+    return table.rename(columns={"on": "went on"}).rename_axis("galaxies").reset_index()
+
+
+def ended_words(ends: pd.DataFrame) -> str:
+    """Why runs ended, as a sentence."""
+    stopped = ends.why == "patience"
+    if not stopped.any():
+        return (
+            "All runs had a fixed budget; where the lowest point lies before the end, a run overfitted from there on."
+        )
+    rest = ends.why[~stopped].value_counts()
+    others = "; ".join(f"{n} by its {why}" for why, n in rest.items())
+    return f"{share(stopped)} runs ended because their validation loss no longer fell{f'; {others}' if others else ''}."
+
+
+def ending_words(study: PretrainingStudy | PlannedStudy) -> str:
+    """When the runs of a study end, as a sentence or two."""
+    recipe = study.jobs()[0][0].recipe
+    if recipe.patience:
+        grown = 100 * ((1 + recipe.spacing) ** recipe.patience - 1)
+        return (
+            "A run has no fixed length: it is validated each time that it has grown by"
+            f" {100 * recipe.spacing:.0f} %, and ends when {recipe.patience} such looks in a row brought nothing"
+            f" better, that is while it grew by {grown:.0f} %."
+        )
+    return (
+        "The number of galaxies shown is fixed and grows with the training set; whether a longer training would have"
+        " lowered a loss further was not measured."
+    )
+
+
+def device_words(records: list[dict]) -> str:
+    """How many runs were made on which device."""
+    counts = pd.Series([record["provenance"]["device"] for record in records]).value_counts()
+    return "; ".join(f"{n} on {words(str(device))}" for device, n in counts.items())
+
+
+def weighting_words(runs: StudyRuns) -> str:
+    """How the test galaxies count in the total, as a sentence; empty where all count alike."""
+    if not runs.galaxy_weights:
+        return ""
+    return (
+        f"The test set has equally many galaxies of each of the {len(runs.schema.campaigns)} campaigns; in the totals"
+        " they are weighted so that campaigns count in the proportions of the paper's labelled galaxies."
+    )
+
+
+def baseline_words(runs: StudyRuns) -> str:
+    """What the mean answers would cost beside the best run, as a sentence; test galaxies count alike here."""
+    metrics = min((record["metrics"] for record in runs.records), key=lambda metrics: metrics["loss"])
+    alike = " (all test galaxies counted alike)" if runs.galaxy_weights else ""
+    return (
+        f"Predicting the mean answers of the training set for every galaxy would cost {metrics['baseline']:.2f} nats"
+        f" per test galaxy, where the best run costs {metrics['loss']:.2f}{alike}: a network is worth what it gains on"
+        " that."
+    )
+
+
+def fits_table(fits: xr.Dataset, above: xr.Dataset | None = None) -> pd.DataFrame:
+    """Parameters of the law of each encoder with their intervals, and the verdict after the fit.
+
+    ``above`` has the exponents of the loss above the floor.
+    """
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
     for name in ("E", "A", "alpha"):
         table[GREEK.get(name, name)] = intervals(*(fits[name + end].values for end in ("", "_low", "_high")))
     table["α if E = 0"] = fits["alpha_without_E"].values
+    if above is not None:
+        table["α above the floor"] = intervals(*(above[end].values for end in ("estimate", "low", "high")))
     table["reduced χ²"] = fits["reduced_chi2"].values
     table["verdict"] = fits["verdict"].values
     return table
@@ -200,95 +381,6 @@ def effect_table(effect: xr.Dataset, verdict: xr.DataArray) -> pd.DataFrame:
     table["p"] = false_discovery(effect["p"]).values
     table["more parameters"] = verdict.values
     return table.rename(columns={"slope": "effect"}).rename_axis("question").sort_values("effect").reset_index()
-
-
-def surfaces(grid: pd.DataFrame, floor: float | None, *, level: float) -> tuple[dict[str, xr.Dataset], str]:
-    """Hoffmann's surface with E fitted and, where it is known, with E at the floor; or why there is none."""
-    held = {"E fitted": None} | ({} if floor is None else {"E at the floor": {"E": floor}})
-    try:
-        sizes = {"N": grid.N, "D": grid.D}
-        return {name: fit_surface(grid.loss, sizes, fixed=fixed, level=level) for name, fixed in held.items()}, ""
-    except UserError as error:
-        return {}, str(error)
-
-
-def surface_table(fits: dict[str, xr.Dataset]) -> pd.DataFrame:
-    """Parameters of the surfaces with their intervals, and in words how well the runs know each."""
-    rows = []
-    for label, fit in fits.items():
-        for name, value, low, high in fit[["value", "low", "high"]].to_dataframe().itertuples():
-            shown = number(value, ".2f") if low == high else intervals(value, low, high)[0]
-            rows.append([label, GREEK.get(name, name), shown, _known(value, low, high)])
-    return pd.DataFrame(rows, columns=["fit", "parameter", "value", "verdict"])
-
-
-def _known(value: float, low: float, high: float) -> str:
-    if low == high:
-        return "held"
-    if low < 0.02 * value or value <= 0:
-        return "at most " + number(high, ".3g")
-    return "determined" if high < 2 * low else f"known to a factor {high / low:,.{0 if high > 10 * low else 1}f}"
-
-
-def surface_words(table: pd.DataFrame, grid: pd.DataFrame, refusal: str) -> str:
-    """What the runs determine of the surface with E fitted, as a sentence."""
-    if refusal:
-        return f"The design cannot tell: {refusal}".replace("^", r"\^")
-    weak = table[(table.fit == "E fitted") & ~table.verdict.isin(["determined", "held"])]
-    known = f"leave {', '.join(weak.parameter)} known no better than to a factor of two" if len(weak) else ""
-    return (
-        f"{grid.N.nunique()} encoder sizes over {np.log10(grid.N.max() / grid.N.min()):.1f} decades are a small design:"
-        f" with E fitted, the runs {known or 'determine every parameter'}."
-    )
-
-
-def surface_laws(grid: pd.DataFrame, *, level: float) -> tuple[pd.DataFrame, xr.Dataset | None]:
-    """Four laws of two sizes on the same runs, and the fit with the lowest corrected Akaike criterion."""
-    rows, best = [], (np.inf, None)
-    for law in ("chinchilla", "kaplan", "skaling", "bounded"):
-        shown = formula(LAWS[law].formula)
-        try:
-            fit = fit_surface(grid.loss, {"N": grid.N, "D": grid.D}, law=law, level=level)
-        except UserError as error:
-            rows.append([shown, np.nan, np.nan, str(error)])
-            continue
-        at = {"N": xr.DataArray(grid.N), "D": xr.DataArray(grid.D)}
-        residual = np.log(predict_surface(fit, at)["loss"] / grid.loss)
-        aicc, _ = information(residual, len(LAWS[law].names), log_loss=np.log(grid.loss))
-        best = min(best, (aicc, fit), key=lambda pair: pair[0])
-        message = "converged" if fit.success else str(fit.message.item())
-        rows.append([shown, float(np.sqrt((residual**2).mean())), aicc, message])
-    table = pd.DataFrame(rows, columns=["law", "rms", "ΔAICc", "fit"])
-    table["ΔAICc"] -= table["ΔAICc"].min()
-    return table, best[1]
-
-
-def training_cost(study: PretrainingStudy, runs: StudyRuns) -> Callable:
-    """Floating-point operations of training as a function of parameters ``N`` and training galaxies ``D``.
-
-    Operations of a forward pass are counted for each encoder of the family and interpolated between them; a training
-    step is taken for three of them, and the galaxies shown are those of the study's rule.
-    """
-    flops = [forward_flops(name, study.survey.size) for name in runs.family]
-    known = np.log([runs.n_params[name] for name in runs.family]), np.log(flops)
-    at_thousand, growth, _ = study.examples
-
-    def cost(N, D):
-        return TRAINING_FACTOR * np.exp(np.interp(np.log(N), *known)) * at_thousand * (D / 1000) ** growth
-
-    return cost
-
-
-def best_split(fit: xr.Dataset, grid: pd.DataFrame, cost: Callable) -> tuple[Callable, xr.Dataset]:
-    """The loss of a fitted surface as a function of ``N`` and ``D``, and its best split of each compute budget."""
-    ends = float(cost(grid.N.min(), grid.D.min())), float(cost(grid.N.max(), grid.D.max()))
-    frontier = compute_frontier(fit, np.geomspace(*ends, 80), cost, n_params=(grid.N.min(), grid.N.max()))
-
-    def fitted(N, D):
-        N, D = (xr.DataArray(values, dims=("y", "x")) for values in np.broadcast_arrays(N, D))
-        return predict_surface(fit.drop_vars("draw_values"), {"N": N, "D": D})["loss"].values
-
-    return fitted, frontier
 
 
 def atlas_table(atlas: pd.DataFrame) -> pd.DataFrame:

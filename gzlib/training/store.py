@@ -24,7 +24,7 @@ from gzlib.config import RunConfig, config_dict, kind_of
 from gzlib.errors import Busy, UserError
 from gzlib.files import check_replaceable, is_held, misfit, read_checked, remove_folder, replace_file, write_whole
 from gzlib.identity import TRAINING_VERSION, content_hash
-from gzlib.machine import device_name, versions
+from gzlib.paths import device_name, versions
 
 if TYPE_CHECKING:
     import torch  # listing runs does without it

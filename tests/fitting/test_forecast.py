@@ -6,7 +6,6 @@ import pytest
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.claims import judge_forecast, load_forecast, store_forecast
 from gzlib.fitting.ensemble import MEMBERS, Pilot, look_ahead
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import (
@@ -19,7 +18,14 @@ from gzlib.fitting.forecasting import (
     stack_members,
 )
 from gzlib.fitting.laws import LAWS, Law, Parameter
-from gzlib.fitting.planner import compare_options, labels_needed, next_run
+from gzlib.fitting.planner import (
+    compare_options,
+    judge_forecast,
+    labels_needed,
+    load_forecast,
+    next_run,
+    store_forecast,
+)
 
 SIZES = np.array([300, 1000, 3000, 10000, 30000, 100000.0])
 

@@ -18,7 +18,7 @@ def curves(encoders):
 def test_dodged_intervals_have_a_row_for_each_question_and_leave_failed_fits_out():
     estimate = xr.DataArray(
         [[0.1, 0.2], [0.3, np.nan]],
-        coords={"question": ["q1", "q2"], "encoder": ["a", "b"]},
+        coords={"question": ["q1", "q2"], "encoder": ["resnet_w4", "convnext_w10"]},
         dims=["question", "encoder"],
     )
     values = xr.Dataset({"estimate": estimate, "low": estimate - 0.05, "high": estimate + 0.05})

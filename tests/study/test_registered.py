@@ -5,7 +5,7 @@ import pytest
 from gzlib import paths
 from gzlib.config import config_dict
 from gzlib.errors import UserError
-from gzlib.fitting import claims
+from gzlib.fitting import planner
 from gzlib.study import forecasts, tables
 from gzlib.training import store as run_store
 
@@ -100,7 +100,7 @@ def rewritten(file, path, value):
     else:
         place[int(last) if isinstance(place, list) else last] = value
     digest = content.pop("sha256", None)
-    content["sha256"] = claims._digest(content) if path != "sha256" else digest
+    content["sha256"] = planner._digest(content) if path != "sha256" else digest
     file.write_text(json.dumps(content), encoding="utf-8")
 
 

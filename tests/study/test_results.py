@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from gzlib.fitting import CHOICES, encoder_effect, fit_curves, holm, size_verdict
-from gzlib.study import StudyRuns, pretraining_study, results
+from gzlib.study import StudyRuns, cost, pretraining_study, results
 
 SIZES = [250, 500, 1000, 2000, 4000]
 PARAMETERS = {"resnet_w4": 10_000, "resnet_w8": 40_000, "resnet_w16": 160_000, "convnext_w8": 60_000}
@@ -34,7 +34,7 @@ def record(encoder, n, seed, floor=True):
             "schema": "gz2",
         },
         "provenance": {"seconds": 3.6 * n},
-        "survey": {"parts": ["sim:5000"]},
+        "survey": {"source": "sim:5000", "parts": ["sim:5000"]},
     }
 
 
@@ -116,23 +116,23 @@ def test_effects_are_sorted_and_adjusted(runs):
 
 def test_a_surface_is_told_in_words_or_why_there_is_none(runs):
     grid = runs.grid(runs.family)
-    fits, refusal = results.surfaces(grid, runs.floor, level=0.95)
-    table = results.surface_table(fits)
+    fits, refusal = cost.surfaces(grid, runs.floor, level=0.95)
+    table = cost.surface_table(fits)
     assert not refusal and table.fit.unique().tolist() == ["E fitted", "E at the floor"]
     held = table[(table.fit == "E at the floor") & (table.parameter == "E")]
     assert held[["value", "verdict"]].values.tolist() == [["1.00", "held"]]
-    assert "3 encoder sizes over 1.2 decades are a small design" in results.surface_words(table, grid, "")
-    laws, best = results.surface_laws(grid, level=0.95)
+    assert "3 encoder sizes over 1.2 decades are a small design" in cost.surface_words(table, grid, "")
+    laws, best = cost.surface_laws(grid, level=0.95)
     assert laws["ΔAICc"].min() == 0 and len(laws) == 4 and laws.law.str.startswith("$").all()
     study = pretraining_study("smoke", encoders=runs.family)
-    cost = results.training_cost(study, runs)
-    assert cost(160_000, 1000) > cost(10_000, 1000) and cost(10_000, 4000) == pytest.approx(2 * cost(10_000, 1000))
-    fitted, frontier = results.best_split(best, grid, cost)
+    price = cost.training_cost(study, runs)
+    assert price(160_000, 1000) > price(10_000, 1000) and price(10_000, 4000) == pytest.approx(2 * price(10_000, 1000))
+    fitted, frontier = cost.best_split(best, grid, price)
     assert fitted(np.array([[1e4], [1.6e5]]), np.array([[250.0, 4000.0]])).shape == (2, 2)
     assert frontier.loss.values[-1] < frontier.loss.values[0]
-    none, refusal = results.surfaces(grid[grid.N < 2e4], None, level=0.95)
+    none, refusal = cost.surfaces(grid[grid.N < 2e4], None, level=0.95)
     assert none == {} and refusal
-    assert results.surface_words(results.surface_table(none), grid, refusal).startswith("The design cannot tell: ")
+    assert cost.surface_words(cost.surface_table(none), grid, refusal).startswith("The design cannot tell: ")
 
 
 def test_each_choice_of_the_atlas_has_a_row():
