@@ -60,14 +60,16 @@ class Handler(BaseHTTPRequestHandler):
                 shutil.copyfileobj(stream, self.wfile, 1 << 20)
 
     def describe(self, words: list[str], *, body: bool):
-        """What a repository holds: ``api/datasets/OWNER/NAME/revision/main``."""
-        kind, owner, name = (*words, "", "", "")[:3]
+        """What a repository holds: ``api/datasets/OWNER/NAME/revision/main``, or ``.../tree/main`` with each file."""
+        kind, owner, name, what = (*words, *[""] * 4)[:4]
         folder = self.root / ("datasets" if kind == "datasets" else "") / owner / name
         found = bool(name) and folder.is_dir()
         files = sorted(file for file in folder.rglob("*") if file.is_file()) if found else []
-        siblings = [{"rfilename": file.relative_to(folder).as_posix(), "size": file.stat().st_size} for file in files]
+        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+        tree = [{"type": "file", "path": path, "size": size, "oid": COMMIT} for path, size in sizes.items()]
+        siblings = [{"rfilename": path, "size": size} for path, size in sizes.items()]
         about = {"id": f"{owner}/{name}", "sha": COMMIT, "private": False, "siblings": siblings}
-        data = json.dumps(about if found else {"error": "Repository not found"}).encode()
+        data = json.dumps((tree if what == "tree" else about) if found else {"error": "Repository not found"}).encode()
         self.send_response(200 if found else 404)
         if not found:
             self.send_header("X-Error-Code", "RepoNotFound")

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gzlib.config import FINETUNING, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
-from gzlib.data import is_generated, open_source, training_galaxies
+from gzlib.config import FINETUNING, Augment, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.data import existing_survey, is_generated, open_source, read_report, training_galaxies
 from gzlib.errors import UserError
 from gzlib.training import Job, key_of
 
@@ -28,6 +28,12 @@ class PretrainingStudy:
         Everything else.
     learning_rates : dict
         By the first word of an encoder's name, where it is not the recipe's.
+    weights : dict
+        From which weights an encoder starts; random where none are named.
+    rule : callable, optional
+        The recipe of an encoder and so many training galaxies, in place of ``recipe`` and ``examples``.
+    fractions : tuple of int
+        Of all training galaxies, in place of ``n_train``: 4 stands for a quarter of them.
     """
 
     survey: SurveySpec
@@ -37,17 +43,22 @@ class PretrainingStudy:
     examples: tuple[int, float, int]
     recipe: Recipe = field(default_factory=Recipe)
     learning_rates: dict = field(default_factory=lambda: {"resnet": 1e-2})
+    weights: dict = field(default_factory=dict)
+    rule: Callable[[str, int], Recipe] | None = None
+    fractions: tuple[int, ...] = ()
 
     def jobs(self) -> list[tuple[PretrainConfig, SurveySpec]]:
         """Every run of the grid, small ones first, so that a study cut short is still a study."""
         return [
-            (PretrainConfig(encoder, n, seed=seed, recipe=self._recipe(encoder, n)), self.survey)
+            (PretrainConfig(encoder, n, seed, self.weights.get(encoder, "random"), self._recipe(encoder, n)), self.survey)
             for n in self.n_train
             for encoder in self.encoders
             for seed in self.seeds
         ]
 
     def _recipe(self, encoder: str, n: int) -> Recipe:
+        if self.rule:
+            return self.rule(encoder, n)
         at_thousand, power, most = self.examples
         rate = self.learning_rates.get(encoder.split("_")[0], self.recipe.learning_rate)
         return replace(self.recipe, examples=min(most, round(at_thousand * (n / 1000) ** power)), learning_rate=rate)
