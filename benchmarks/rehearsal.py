@@ -47,7 +47,7 @@ SUMMARY = (
     *("smooth_round", "smooth_cigar", "unbarred_spiral", "edge_on_disk"),
     *("barred_spiral", "featured_without_bar_or_spiral"),
 )
-SIDE, ENCODER, SHOWN = 224, "resnet_w12", 1_280  # of the rehearsal's runs
+SIDE, ENCODER, SHOWN = 224, "resnet_w12", 256  # of the rehearsal's runs
 PARTS = (16, 8, 4, 2)  # each run trains on one part in so many of the training galaxies
 PLAN = """
 [survey]
