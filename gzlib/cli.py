@@ -623,14 +623,15 @@ def _tell_plan(plan: Path):
 
     from gzlib.study import preset_jobs, recipe_rule
     from gzlib.study.cost import plan_words, planned_training
-    from gzlib.training import plan_table, read_plan
+    from gzlib.training import plan_summary, plan_table, read_plan
 
     jobs = read_plan(plan, preset=partial(preset_jobs, planned=True), rule=recipe_rule, planned=planned_training)
-    table = pd.DataFrame(plan_table(jobs))
-    texts = [i for i, name in enumerate(table) if name not in ("n_train", "seed")]  # a thousand runs take a while
+    rows = plan_table(jobs)
+    table = pd.DataFrame(plan_summary(rows))
+    texts = [i for i, name in enumerate(table) if name not in ("runs", "n_train", "seed", "seeds")]
     print(table.to_markdown(index=False, disable_numparse=texts), end="\n\n")
     print("\n".join(plan_words(jobs)), end="\n\n")
-    print(", ".join(f"{n} {state}" for state, n in table.state.value_counts().items()))
+    print(", ".join(f"{n} {state}" for state, n in pd.Series([row["state"] for row in rows]).value_counts().items()))
 
 
 def _fit(args, **more):

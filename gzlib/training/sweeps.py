@@ -382,6 +382,9 @@ def _state(key: str | None) -> str:
     return "failed" if (folder / "failed.json").is_file() else "missing"
 
 
+MOST_ROWS = 200  # of a list for people
+
+
 def plan_table(jobs: list[Job]) -> list[dict]:
     """One row a run, for people: its state, key (as far as it is known) and what it is."""
     rows = []
@@ -391,6 +394,22 @@ def plan_table(jobs: list[Job]) -> list[dict]:
         row |= {name: getattr(config, name, "") for name in ("task", "mode", "encoder", "n_train", "seed", "weights")}
         rows.append(row | {"survey": f"{survey.source}, {survey.size} px"})
     return rows
+
+
+def plan_summary(rows: list[dict]) -> list[dict]:
+    """Rows of :func:`plan_table`, where they are too many to read with those together that differ in size and seed."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    together: dict[tuple, list[dict]] = {}
+    for row in rows:
+        what = tuple((name, row[name]) for name in row if name not in ("key", "n_train", "seed"))
+        together.setdefault(what, []).append(row)
+    found = []
+    for what, some in together.items():
+        sizes, seeds = ({row[name] for row in some} for name in ("n_train", "seed"))
+        counts = {"runs": len(some), "n_train": f"{min(sizes):,} to {max(sizes):,}", "seeds": len(seeds)}
+        found.append(dict(what) | counts)
+    return found
 
 
 def _tables(plan: dict, kind: str, where: str):
