@@ -8,7 +8,6 @@ from gzlib.study import presets
 from gzlib.study.presets import PRETRAINING, finetuning_study, planned_splits, preset_jobs, pretraining_study
 from gzlib.training.runs import key_of
 
-
 SIMULATED = ("smoke", "laptop")
 
 
