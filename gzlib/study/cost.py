@@ -188,14 +188,12 @@ def plan_words(jobs: list[Job]) -> list[str]:
             "memory of a step": [size_words(n) for n in table["memory"]],
         }
     )
-    gpu = device_of(records["growth-h100"]) if "growth-h100" in records else ""
-    rate = f"measured on one {gpu}" if gpu else f"{STATED_RATE:.0e} operations/s of one GPU, stated and not measured"
     lines = [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", "All runs, at most:"]
     lines += [f"- operations: {table['operations'].sum():.2e}, {table['images'].sum():,} images shown"]
-    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU ({rate})"]
+    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU, {gpu_words(records)}"]
     if "growth" in records:
         where = device_of(records["growth"])
-        lines[-1] += f"; {in_words(table['hours'].sum())} of {where} (from the time of encoders measured there)"
+        lines[-1] += f"; {in_words(table['hours'].sum())} of {where}, from the time of encoders measured there"
     surveys = list(dict.fromkeys(survey for _, survey in jobs))
     disk, unknown = survey_disk(surveys)
     largest = (
@@ -211,6 +209,13 @@ def plan_words(jobs: list[Job]) -> list[str]:
         f" of up to {size_words(most)} stay in memory if half of it is free, else they are read from the disk"
     ]
     return lines
+
+
+def gpu_words(records: dict[str, dict]) -> str:
+    """What hours of one GPU rest on."""
+    if "growth-h100" in records:
+        return f"from the time of encoders measured on one {device_of(records['growth-h100'])}"
+    return f"operations over {STATED_RATE / 1e12:g} T operations/s, a rate that is stated and not measured"
 
 
 def survey_disk(surveys: list[SurveySpec]) -> tuple[dict, list[str]]:
@@ -370,7 +375,7 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
     """How long the pretraining studies of presets take, and the longest run of the largest of that shape."""
     rows = []
     for name in dict.fromkeys(presets):
-        jobs = pretraining_study(name).jobs()
+        jobs = pretraining_study(name, planned=True).jobs()
         shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
         row = {"preset": name, "runs": len(jobs), "pictures shown": shown}
         for where, one in (("this device", record), ("one H100", other)):
@@ -378,6 +383,85 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
             row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+LINE_RATE = 12.5e6  # bytes a second of a download, stated: 100 Mbit/s
+WHOLE = "hub:mwalmsley/gz_evo"
+
+
+def rehearsal_table(record: dict | None, *, cores: tuple[int, ...] = (2, 16)) -> pd.DataFrame:
+    """What each step of the rehearsal took, and hours of the whole survey on so many cores; empty if not measured.
+
+    Processor time is what other programs on the machine hardly change. What a step takes for one more galaxy is the
+    slope between its two sizes; it is spread evenly over cores, which the disk may not keep up with. A download is
+    taken at a stated rate, as the rehearsal's hub is on the same machine, and training for one pass over all training
+    galaxies.
+    """
+    rows = rows_along(record, "step")
+    if rows.empty:
+        return rows
+    train, test, size = PUBLISHED[WHOLE]
+    steps = {name: some.sort_values("galaxies") for name, some in rows.groupby("step", sort=False)}
+    found = []
+    for name, some in steps.items():
+        first, last = some.iloc[0], some.iloc[-1]
+        row = {"step": name, "processor time": last["cpu_seconds"], "galaxies": last["galaxies"]}
+        row["memory"] = last["peak_bytes"] / 1e6 if last["peak_bytes"] else float("nan")
+        if name == "draw":  # of the rehearsal alone
+            continue
+        slope = (last["cpu_seconds"] - first["cpu_seconds"]) / max(1, last["galaxies"] - first["galaxies"])
+        for n in cores:
+            seconds = {
+                "download": size / LINE_RATE,
+                "curate": (train + test) * max(slope, 0.0) / n,
+                "train": train * last["cpu_seconds"] / last["count"] / n,
+            }.get(name, last["cpu_seconds"])
+            row[f"whole survey, {n} cores"] = seconds / 3600
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def rehearsal_facts(record: dict | None) -> dict[str, str]:
+    """Words about the rehearsal for the page: its sizes, its encoder, the disk that the whole survey takes."""
+    rows = rows_along(record, "step")
+    train, test, size = PUBLISHED[WHOLE]
+    facts = {"whole": f"{train + test:,}", "download": size_words(size)}
+    if rows.empty:
+        return facts | dict.fromkeys(("sizes", "encoder", "side", "curated", "memory", "rehearsed_on"), NOT_MEASURED)
+    curated = rows[rows["step"] == "curate"].sort_values("galaxies").iloc[-1]
+    trained = rows[rows["step"] == "train"].iloc[-1]
+    memory = rows_along(record, "memory")
+    changes = [
+        f"{number(row.value, '.2f')} for {row.name_of}"
+        for row in memory.assign(name_of=memory["name"].str.rpartition(".")[2]).itertuples()
+    ]
+    return facts | {
+        "sizes": " and ".join(f"{n:,}" for n in sorted(rows["galaxies"].unique())),
+        "encoder": trained["encoder"],
+        "side": f"{trained['side']:.0f}",
+        "curated": size_words((train + test) * curated["bytes"] / curated["kept"]),
+        "memory": ", ".join(changes),
+        "rehearsed_on": device_of(record),
+    }
+
+
+def paper_table(records: dict[str, dict]) -> pd.DataFrame:
+    """What the pretraining runs of preset ``paper`` cost at most, a row for each encoder."""
+    table = plan_cost(pretraining_study("paper", planned=True).jobs(), records)
+    return pd.DataFrame(
+        {
+            "encoder": table["encoder"],
+            "parameters": table["parameters"] / 1e6,
+            "operations": [
+                3 * encoder_needs(e, s).flops / 1e9 for e, s in zip(table["encoder"], table["side"], strict=True)
+            ],
+            "runs": table["runs"],
+            "images": table["images"] / 1e6,
+            "GPU time": table["gpu_hours"],
+            "weights": table["disk"] / 1e9,
+            "memory": table["memory"] / 1e9,
+        }
+    )
 
 
 def growth_figure(records: dict[str, dict]):

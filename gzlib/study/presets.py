@@ -488,8 +488,9 @@ STUDY = Recipe(
     watch=2_000,
     precision="bfloat16",
 )
-# By the first word of an encoder's name, what is not as above: the best of three rates at 2,000 galaxies, over two widths
-# where both learn (data/benchmarks/recipe-families.json). Depthwise convolutions gain nothing from bfloat16 on a CPU.
+# By the first word of an encoder's name, what is not as above: the best of three rates at 2,000 galaxies, over two
+# widths where both learn (data/benchmarks/recipe-families.json). Depthwise convolutions gain nothing from bfloat16 on a
+# CPU.
 FAMILIES = {
     "convnext": {"learning_rate": 1e-3, "precision": "float32"},
     "vit": {"learning_rate": 1e-3},

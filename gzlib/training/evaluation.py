@@ -287,7 +287,7 @@ def fraction_benchmark(
 
 
 def benchmark_words(found: dict) -> list[str]:
-    """Galaxy Zoo Evo's benchmarks of what :func:`evaluate` found; with the published rows where it is their test set."""
+    """Galaxy Zoo Evo's benchmarks of what :func:`evaluate` found, and published rows where it is their test set."""
     if fractions := found.get("fractions"):
         names, values = ("RMSE", "MAD"), (fractions["rmse"], fractions["mad"])
         what = f"vote fractions of {fractions['answers']} answers, {ENOUGH_VOTES} votes or more"

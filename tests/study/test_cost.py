@@ -226,7 +226,14 @@ def test_the_papers_plan_is_told_without_a_hub_and_before_anything_is_made(own_s
     n = len(preset_jobs("paper", planned=True))
     assert told.endswith(f"\n{n} missing\n")
     assert told.count("\n") < 300  # thousands of runs are put together
-    for words in ("operations", "GPU hours", "stated and not measured", "disk: ", "downloads", "memory: "):
+    for words in (
+        "operations",
+        "GPU hours",
+        "a rate that is stated and not measured",
+        "disk: ",
+        "downloads",
+        "memory: ",
+    ):
         assert words in told
     assert {file.name for file in own_store.iterdir()} == {"plan.toml"}
 
@@ -248,3 +255,49 @@ def test_a_plan_of_galaxies_that_nobody_has_counted(own_store, capsys):
 def test_bytes_in_words():
     sizes = (0, 999, 1_000, 18_300_000_000, 121_000_000_000, 2e15)
     assert [cost.size_words(n) for n in sizes] == ["0 B", "999 B", "1 kB", "18.3 GB", "121 GB", "2e+03 TB"]
+
+
+@pytest.fixture
+def rehearsed():
+    """A rehearsal at two sizes: 10 ms of processor time for each further galaxy curated."""
+    rows = [
+        {"axis": "step", "step": step, "galaxies": n, "cpu_seconds": seconds, "count": count, "peak_bytes": 5e8}
+        | ({"bytes": 100.0 * n, "kept": n} if step == "curate" else {})
+        | ({"encoder": "resnet_w12", "side": 224} if step == "train" else {})
+        for n in (2_000, 6_000)
+        for step, seconds, count in (
+            ("draw", 9.0, n), ("download", 3.0, 50), ("curate", 5 + 0.01 * n, n), ("train", 50.0, 500), ("fit", 2.0, 4),
+        )
+    ]  # fmt: skip
+    memory = [{"axis": "memory", "name": f"rehearsal.memory.{step}", "value": 1.04} for step in ("curate", "train")]
+    return {"machine": MACHINE, "rows": rows + memory}
+
+
+def test_the_rehearsal_is_extrapolated_to_the_whole_survey(rehearsed):
+    table = cost.rehearsal_table(rehearsed).set_index("step")
+    assert table.index.tolist() == ["download", "curate", "train", "fit"]
+    assert table.loc["curate", "whole survey, 2 cores"] == pytest.approx(805_600 * 0.01 / 2 / 3600)
+    assert table.loc["curate", "whole survey, 16 cores"] == pytest.approx(805_600 * 0.01 / 16 / 3600)
+    assert table.loc["download", "whole survey, 2 cores"] == pytest.approx(18.3e9 / 12.5e6 / 3600)
+    assert table.loc["train", "whole survey, 2 cores"] == pytest.approx(663_840 * 0.1 / 2 / 3600)
+    facts = cost.rehearsal_facts(rehearsed)
+    assert facts["sizes"] == "2,000 and 6,000" and facts["curated"] == "80.6 MB" and facts["encoder"] == "resnet_w12"
+    assert facts["memory"] == "1.04 for curate, 1.04 for train"
+
+
+def test_a_rehearsal_that_was_not_made_says_so():
+    assert cost.rehearsal_table(None).empty
+    facts = cost.rehearsal_facts(None)
+    assert facts["curated"] == facts["memory"] == "not measured" and facts["whole"] == "805,600"
+
+
+def test_the_papers_study_by_encoder(growth):
+    table = cost.paper_table({"growth": growth})
+    assert table["encoder"].tolist() == list(PAPER_ENCODERS)
+    assert set(table["runs"]) == {21}
+    nano = table.set_index("encoder").loc["convnext_nano"]
+    assert nano["operations"] == pytest.approx(3 * 4.889776640)
+    assert 10 < nano["GPU time"] < 100
+    assert "stated and not measured" in cost.gpu_words({}) and "H100" in cost.gpu_words(
+        {"growth-h100": {"machine": MACHINE | {"gpu": "H100"}}}
+    )
