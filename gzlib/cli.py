@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("sweep", "make the runs of a plan that are missing, here or on a cluster")
     sub.add_argument("plan", type=Path, help="a TOML file; see examples/plan.toml")
-    sub.add_argument("--dry-run", action="store_true", help="list the runs and which of them are complete; make none")
+    sub.add_argument("--dry-run", action="store_true", help="list the runs, which are complete, and what all cost")
     sub.add_argument(
         "--workers", type=int, metavar="N", help="processes here, one thread each (default: as many as cores)"
     )
@@ -604,23 +604,37 @@ def _list_runs(records: list[dict], args):
 
 def _sweep(args):
     from gzlib.study import preset_jobs, recipe_rule
-    from gzlib.training import plan_notes, plan_table, read_plan, sweep, sweep_on
+    from gzlib.training import plan_notes, read_plan, sweep, sweep_on
 
     conduct = _conduct(args) | {"noted": plan_notes(args.plan)}
-    jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.dry_run:
-        import pandas as pd
-
-        table = pd.DataFrame(plan_table(jobs))
-        print(table.to_markdown(index=False))
-        print(", ".join(f"{n} {state}" for state, n in table.state.value_counts().items()))
-        return 0
+        return _tell_plan(args.plan)
+    jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.scheduler:
         records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, **conduct)
     else:
         records = sweep(jobs, workers=args.workers, **conduct)
     print(f"{len(records)} of {len(jobs)} runs complete")
     return 0 if len(records) == len(jobs) else 1
+
+
+def _tell_plan(plan: Path):
+    """Which runs of a plan are complete, and what all of them cost; nothing is made or fetched for it."""
+    from functools import partial
+
+    import pandas as pd
+
+    from gzlib.study import preset_jobs, recipe_rule
+    from gzlib.study.cost import plan_words, planned_training
+    from gzlib.training import plan_summary, plan_table, read_plan
+
+    jobs = read_plan(plan, preset=partial(preset_jobs, planned=True), rule=recipe_rule, planned=planned_training)
+    rows = plan_table(jobs)
+    table = pd.DataFrame(plan_summary(rows))
+    texts = [i for i, name in enumerate(table) if name not in ("runs", "n_train", "seed", "seeds")]
+    print(table.to_markdown(index=False, disable_numparse=texts), end="\n\n")
+    print("\n".join(plan_words(jobs)), end="\n\n")
+    print(", ".join(f"{n} {state}" for state, n in pd.Series([row["state"] for row in rows]).value_counts().items()))
 
 
 def _fit(args, **more):

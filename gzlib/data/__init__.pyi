@@ -1,6 +1,7 @@
 """Galaxies: decision trees, sources, curation, curated surveys, and batches of them."""
 
 from .curation import curate as curate  # a source of galaxies becomes a curated survey
+from .curation import existing_survey as existing_survey  # the folder of a survey that has been curated, or None
 from .curation import make_survey as make_survey  # the folder of the survey that a SurveySpec describes
 from .curation import survey_fingerprint as survey_fingerprint  # hash of what a survey holds
 from .curation import training_galaxies as training_galaxies  # how many galaxies a survey has to train on

@@ -82,6 +82,11 @@ def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
     return curate(**asdict(spec), progress=progress)
 
 
+def existing_survey(spec: SurveySpec) -> Path | None:
+    """The folder of the survey that a specification describes, if it has been curated; nothing is made for it."""
+    return curate(**asdict(spec), make=False)
+
+
 def survey_fingerprint(spec: SurveySpec) -> str:
     """Hash of what a survey holds; generated galaxies are not drawn for it, others are curated."""
     if _is_generated(spec):
@@ -125,7 +130,8 @@ def curate(
     keep_going=False,
     force=False,
     progress=True,
-) -> Path:
+    make=True,
+) -> Path | None:
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
 
     A curation that was interrupted is resumed: images decoded before are not decoded again. (Simulated galaxies, which
@@ -147,6 +153,8 @@ def curate(
         Curate even if the same input has been curated.
     progress : bool
         Say on standard error how far it is.
+    make : bool
+        If false, nothing is downloaded or made: None where the same input has not been curated.
 
     Raises
     ------
@@ -180,6 +188,8 @@ def curate(
 
     if is_done() and not force:
         return folder
+    if not make:
+        return None
     refuse_foreign(folder, text, parameters)
     opened = source if given else open_source(text, schema=schema, seed=seed)
     if split != "hash":

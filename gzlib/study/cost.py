@@ -1,27 +1,248 @@
-"""What studies cost, and how to spend a budget: seconds and hours from ``data/benchmarks``, and the loss as a surface
-over encoders and training sets, with the best split of compute between them.
+"""What studies cost, and how to spend a budget: counted before anything starts, seconds and hours from
+``data/benchmarks``, and the loss as a surface over encoders and training sets, with the best split of compute.
 """
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from matplotlib.ticker import NullLocator
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from gzlib import paths
+from gzlib.config import FinetuneConfig, SurveySpec
+from gzlib.data import is_generated, open_source
+from gzlib.data.sources.registry import has_prefix, split_text
 from gzlib.errors import UserError
 from gzlib.fitting import LAWS, compute_frontier, fit_surface, information, predict_surface
-from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
+from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters, forward_flops
 from gzlib.study.figures import COLOURS
-from gzlib.study.presets import PlannedStudy, PretrainingStudy, pretraining_study
+from gzlib.study.presets import PUBLISHED, PlannedStudy, PretrainingStudy, pretraining_study, splits_of
 from gzlib.study.results import GREEK, StudyRuns
 from gzlib.study.tables import formula, intervals, number
 from gzlib.trace import input_files
+from gzlib.training import Job
 
 NOT_MEASURED = "not measured"
-SHOWN = ("growth", "loader", "loss", "step")  # the benchmarks that are about cost
+SHOWN = ("growth", "loader", "loss", "step", "rehearsal")  # the benchmarks that are about cost
+# Operations a second that are assumed of a GPU where no measurement of one is stored: a twentieth of what an H100 does
+# at most on dense matrices in bfloat16 (989e12), as convolutions of small channels reach little of that.
+STATED_RATE = 50e12
+JPEG_BYTES = 18.3e9 / 805_600  # of one galaxy to download, where a data set's own size is not known
+COUNTED = Path(__file__).with_name("encoders.json")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an encoder needs for one image.
+
+    Attributes
+    ----------
+    n_params : int
+    flops : int
+        Of one forward pass, see :func:`gzlib.models.encoders.forward_flops`.
+    kept : int
+        Bytes in float32 that a forward pass keeps for the way back.
+    """
+
+    n_params: int
+    flops: int
+    kept: int
+
+
+@lru_cache
+def encoder_needs(encoder: str, side: int) -> Needs:
+    """What an encoder needs for one image of ``side`` px.
+
+    Those of the study's encoders are stored beside this module, since timm takes seconds to build the large ones;
+    others are counted here.
+    """
+    stored = json.loads(COUNTED.read_text(encoding="utf-8"))
+    found = stored.get(f"{encoder} {side}")
+    return Needs(*found) if found else count_needs(encoder, side)
+
+
+def count_needs(encoder: str, side: int) -> Needs:
+    """As :func:`encoder_needs`, from shapes alone: the network is built without memory, and nothing is computed."""
+    with torch.device("meta"):
+        network, images = build_encoder(encoder, size=side).train(), torch.empty(2, 3, side, side)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(storage)  # so that no other tensor gets its number
+        return tensor
+
+    alive: list = []
+    counter = FlopCounterMode(display=False)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), counter:
+        network(images)
+    return Needs(count_parameters(network), counter.get_total_flops() // 2, sum(kept.values()) // 2)
+
+
+def planned_sizes(survey: SurveySpec) -> dict[str, int]:
+    """Galaxies of each split of a survey, counted where it is curated, else about so many; 0 where nobody knows."""
+    if found := splits_of(survey):
+        return found
+    parts = split_text(survey.source)
+    if any(has_prefix(part) and not is_generated(part) for part in parts):
+        return dict.fromkeys(("train", "val", "test"), 0)
+    total = open_source(survey.source, schema=survey.schema, seed=survey.seed).galaxies
+    total = min(total, survey.limit or total)
+    return {"train": round(0.7 * total), "val": round(0.1 * total), "test": round(0.2 * total)}
+
+
+def planned_training(survey: SurveySpec) -> int:
+    """How many galaxies a survey has to train on, before it is made.
+
+    Raises
+    ------
+    UserError
+        If nobody knows before it is downloaded.
+    """
+    if not (n := planned_sizes(survey)["train"]):
+        raise UserError(f"How many galaxies '{survey.source}' has is not known before it is curated; give n_train.")
+    return n
+
+
+def job_operations(job: Job, sizes: dict[str, int]) -> tuple[int, float]:
+    """Images that a run shows to its encoder at most, and its operations for each operation of a forward pass.
+
+    Parameters
+    ----------
+    sizes : dict
+        Of :func:`planned_sizes`.
+    """
+    config, _ = job
+    recipe, n = config.recipe, config.n_train
+    if isinstance(config, FinetuneConfig) and config.mode == "linear":
+        return n, float(n + sizes["test"])
+    shown = recipe.most_examples(n)
+    times = recipe.evaluations
+    if recipe.spacing:
+        times = 1 + math.ceil(math.log(max(1.0, shown / n)) / math.log1p(recipe.spacing))
+    held = min(sizes["val"], recipe.watch or sizes["val"])
+    return shown, float(TRAINING_FACTOR * shown + times * held + sizes["val"] + sizes["test"])
+
+
+def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
+    """What a plan's runs cost at most, a row for each encoder and image size.
+
+    Parameters
+    ----------
+    jobs : list of (config, survey)
+    records : dict
+        Of :func:`read_benchmarks`; may be empty.
+
+    Returns
+    -------
+    DataFrame
+        ``encoder``, ``side``, ``parameters``, ``runs``, ``images`` shown, ``operations``, ``hours`` on the machine of
+        the stored benchmark, ``gpu_hours``, ``disk`` of the runs' weights and ``memory`` of a training step [bytes].
+    """
+    sizes = {survey: planned_sizes(survey) for survey in dict.fromkeys(survey for _, survey in jobs)}
+    rows: dict[tuple, dict] = {}
+    for config, survey in jobs:
+        needs = encoder_needs(config.encoder, survey.size)
+        start = {"runs": 0, "images": 0, "operations": 0.0, "disk": 0, "memory": 0}
+        row = rows.setdefault((config.encoder, survey.size), {"parameters": needs.n_params} | start)
+        shown, passes = job_operations((config, survey), sizes[survey])
+        row["runs"], row["images"] = row["runs"] + 1, row["images"] + shown
+        row["operations"] += passes * needs.flops
+        if getattr(config, "mode", "full") == "full":
+            row["disk"] += 4 * needs.n_params
+            # Weights, their gradients, and the optimizer's two averages.
+            row["memory"] = max(row["memory"], config.recipe.batch_size * needs.kept + 16 * needs.n_params)
+    table = pd.DataFrame([{"encoder": e, "side": s, **row} for (e, s), row in rows.items()])
+    for column, name in (("hours", "growth"), ("gpu_hours", "growth-h100")):
+        passes = [
+            row.operations / (TRAINING_FACTOR * encoder_needs(row.encoder, row.side).flops)
+            for row in table.itertuples()
+        ]
+        each = [seconds_a_picture(records.get(name), row.encoder, row.side) for row in table.itertuples()]
+        table[column] = np.multiply(passes, each) / 3600
+    if "growth-h100" not in records:
+        table["gpu_hours"] = table["operations"] / STATED_RATE / 3600
+    return table
+
+
+def plan_words(jobs: list[Job]) -> list[str]:
+    """What a plan costs at most, as lines for the screen: a table by encoder, then sums and what they rest on."""
+    records = read_benchmarks() if paths.ROOT and input_files("data/benchmarks/growth.json") else {}
+    table = plan_cost(jobs, records)
+    shown = pd.DataFrame(
+        {
+            "encoder": table["encoder"],
+            "px": table["side"],
+            "parameters": [f"{n / 1e6:.3g}M" for n in table["parameters"]],
+            "runs": table["runs"],
+            "images shown": [f"{n:.3g}" for n in table["images"].astype(float)],
+            "operations": [f"{n:.2e}" for n in table["operations"]],
+            "GPU hours": [in_words(h) for h in table["gpu_hours"]],
+            "weights": [size_words(n) for n in table["disk"]],
+            "memory of a step": [size_words(n) for n in table["memory"]],
+        }
+    )
+    lines = [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", "All runs, at most:"]
+    lines += [f"- operations: {table['operations'].sum():.2e}, {table['images'].sum():,} images shown"]
+    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU, {gpu_words(records)}"]
+    if "growth" in records:
+        where = device_of(records["growth"])
+        lines[-1] += f"; {in_words(table['hours'].sum())} of {where}, from the time of encoders measured there"
+    surveys = list(dict.fromkeys(survey for _, survey in jobs))
+    disk, unknown = survey_disk(surveys)
+    largest = (
+        8 * 4 * table["parameters"].max()
+    )  # weights, the best ones and two averages, in this checkpoint and the last
+    parts = f"{size_words(disk['curated'])} curated surveys, {size_words(disk['downloads'])} downloads"
+    lines += [f"- disk: {parts}, {size_words(table['disk'].sum())} weights of runs, {size_words(largest)} a checkpoint"]
+    if unknown:
+        lines[-1] += f"; without {', '.join(unknown)}, whose size is not known before the download"
+    most = max(disk["sizes"].values(), default=0)
+    lines += [
+        f"- memory: {size_words(table['memory'].max())} for the largest step in float32, about half in bfloat16; images"
+        f" of up to {size_words(most)} stay in memory if half of it is free, else they are read from the disk"
+    ]
+    return lines
+
+
+def gpu_words(records: dict[str, dict]) -> str:
+    """What hours of one GPU rest on."""
+    if "growth-h100" in records:
+        return f"from the time of encoders measured on one {device_of(records['growth-h100'])}"
+    return f"operations over {STATED_RATE / 1e12:g} T operations/s, a rate that is stated and not measured"
+
+
+def survey_disk(surveys: list[SurveySpec]) -> tuple[dict, list[str]]:
+    """Bytes of curated surveys and of what is downloaded for them, and the sources of which nobody knows."""
+    sizes, downloads, unknown = {}, {}, []
+    for survey in surveys:
+        galaxies = sum(planned_sizes(survey).values())
+        sizes[survey] = 3 * survey.size**2 * galaxies
+        if not galaxies:
+            unknown.append(survey.source)
+        for part in split_text(survey.source):
+            if part in PUBLISHED:
+                train, test, known = PUBLISHED[part]
+                downloads[part] = known or (train + test) * JPEG_BYTES
+    return {"curated": sum(sizes.values()), "downloads": sum(downloads.values()), "sizes": sizes}, unknown
+
+
+def size_words(size: float) -> str:
+    """A number of bytes in words, in powers of ten: ``121 GB``."""
+    unit = min(max(0, int(math.log10(max(size, 1)) // 3)), 4)
+    return f"{size / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
 
 
 def read_benchmarks() -> dict[str, dict]:
@@ -70,7 +291,7 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
     if (known := measured["encoder"] == encoder).any():
         nearest = measured[known].iloc[0]
         return float(nearest["value"] * (side / nearest["side"]) ** 2)
-    wanted = TRAINING_FACTOR * forward_flops(encoder, side)
+    wanted = TRAINING_FACTOR * encoder_needs(encoder, side).flops
     nearest = measured.loc[np.abs(np.log(measured["flops"] / wanted)).idxmin()]
     return float(nearest["value"] * wanted / nearest["flops"])
 
@@ -160,7 +381,7 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
     """How long the pretraining studies of presets take, and the longest run of the largest of that shape."""
     rows = []
     for name in dict.fromkeys(presets):
-        jobs = pretraining_study(name).jobs()
+        jobs = pretraining_study(name, planned=True).jobs()
         shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
         row = {"preset": name, "runs": len(jobs), "pictures shown": shown}
         for where, one in (("this device", record), ("one H100", other)):
@@ -168,6 +389,85 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
             row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+LINE_RATE = 12.5e6  # bytes a second of a download, stated: 100 Mbit/s
+WHOLE = "hub:mwalmsley/gz_evo"
+
+
+def rehearsal_table(record: dict | None, *, cores: tuple[int, ...] = (2, 16)) -> pd.DataFrame:
+    """What each step of the rehearsal took, and hours of the whole survey on so many cores; empty if not measured.
+
+    Processor time is what other programs on the machine hardly change. What a step takes for one more galaxy is the
+    slope between its two sizes; it is spread evenly over cores, which the disk may not keep up with. A download is
+    taken at a stated rate, as the rehearsal's hub is on the same machine, and training for one pass over all training
+    galaxies.
+    """
+    rows = rows_along(record, "step")
+    if rows.empty:
+        return rows
+    train, test, size = PUBLISHED[WHOLE]
+    steps = {name: some.sort_values("galaxies") for name, some in rows.groupby("step", sort=False)}
+    found = []
+    for name, some in steps.items():
+        first, last = some.iloc[0], some.iloc[-1]
+        row = {"step": name, "processor time": last["cpu_seconds"], "galaxies": last["galaxies"]}
+        row["memory"] = last["peak_bytes"] / 1e6 if last["peak_bytes"] else float("nan")
+        if name == "draw":  # of the rehearsal alone
+            continue
+        slope = (last["cpu_seconds"] - first["cpu_seconds"]) / max(1, last["galaxies"] - first["galaxies"])
+        for n in cores:
+            seconds = {
+                "download": size / LINE_RATE,
+                "curate": (train + test) * max(slope, 0.0) / n,
+                "train": train * last["cpu_seconds"] / last["count"] / n,
+            }.get(name, last["cpu_seconds"])
+            row[f"whole survey, {n} cores"] = seconds / 3600
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def rehearsal_facts(record: dict | None) -> dict[str, str]:
+    """Words about the rehearsal for the page: its sizes, its encoder, the disk that the whole survey takes."""
+    rows = rows_along(record, "step")
+    train, test, size = PUBLISHED[WHOLE]
+    facts = {"whole": f"{train + test:,}", "download": size_words(size)}
+    if rows.empty:
+        return facts | dict.fromkeys(("sizes", "encoder", "side", "curated", "memory", "rehearsed_on"), NOT_MEASURED)
+    curated = rows[rows["step"] == "curate"].sort_values("galaxies").iloc[-1]
+    trained = rows[rows["step"] == "train"].iloc[-1]
+    memory = rows_along(record, "memory")
+    changes = [
+        f"{number(row.value, '.2f')} for {row.name_of}"
+        for row in memory.assign(name_of=memory["name"].str.rpartition(".")[2]).itertuples()
+    ]
+    return facts | {
+        "sizes": " and ".join(f"{n:,}" for n in sorted(rows["galaxies"].unique())),
+        "encoder": trained["encoder"],
+        "side": f"{trained['side']:.0f}",
+        "curated": size_words((train + test) * curated["bytes"] / curated["kept"]),
+        "memory": ", ".join(changes),
+        "rehearsed_on": device_of(record),
+    }
+
+
+def paper_table(records: dict[str, dict]) -> pd.DataFrame:
+    """What the pretraining runs of preset ``paper`` cost at most, a row for each encoder."""
+    table = plan_cost(pretraining_study("paper", planned=True).jobs(), records)
+    return pd.DataFrame(
+        {
+            "encoder": table["encoder"],
+            "parameters": table["parameters"] / 1e6,
+            "operations": [
+                3 * encoder_needs(e, s).flops / 1e9 for e, s in zip(table["encoder"], table["side"], strict=True)
+            ],
+            "runs": table["runs"],
+            "images": table["images"] / 1e6,
+            "GPU time": table["gpu_hours"],
+            "weights": table["disk"] / 1e9,
+            "memory": table["memory"] / 1e9,
+        }
+    )
 
 
 def growth_figure(records: dict[str, dict]):

@@ -30,6 +30,7 @@ from .store import unfinished_runs as unfinished_runs  # keys of runs that faile
 from .sweeps import Job as Job  # a configuration and its survey
 from .sweeps import missing as missing  # jobs without a finished run
 from .sweeps import plan_notes as plan_notes  # what a plan's runs keep in their provenance
+from .sweeps import plan_summary as plan_summary  # those rows, put together where they are many
 from .sweeps import plan_table as plan_table  # one row a job of a plan, with its state
 from .sweeps import read_plan as read_plan  # the runs that a TOML file names
 from .sweeps import sweep as sweep  # many runs, those that are missing made

@@ -118,7 +118,9 @@ def scores(model: SavedModel, outputs: np.ndarray, truth: np.ndarray) -> dict:
     error = fraction_error(concentrations, truth, model.schema)
     coverage = vote_coverage(concentrations, truth, model.schema, model.config.calibration.levels)
     worth = worth_in_volunteers(concentrations, truth, model.schema)
-    return {"n": len(truth), "error": error, **metrics, "coverage": coverage, "volunteers": worth}
+    fractions = fraction_benchmark(concentrations, truth, model.schema)
+    found = {"n": len(truth), "error": error, **metrics, "coverage": coverage, "volunteers": worth}
+    return found | {"fractions": fractions}
 
 
 def evaluate(
@@ -149,7 +151,8 @@ def evaluate(
         ``n``, ``part``, and of classes ``error``, ``accuracy``, ``balanced_accuracy``, ``auc``, ``loss``,
         ``calibration_error``, ``reliability`` and ``confusion`` (rows: truth); of numbers ``error`` (root mean square),
         ``bias``, ``median_error`` and ``coverage``; of votes ``error`` (of fractions), ``loss``, and by question
-        ``questions`` (loss), ``coverage`` and ``volunteers`` (see :func:`worth_in_volunteers`).
+        ``questions`` (loss), ``coverage`` and ``volunteers`` (see :func:`worth_in_volunteers`); and ``fractions`` (see
+        :func:`fraction_benchmark`). ``label`` is the column.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def evaluate(
     if not len(rows):
         raise UserError(f"There is no labelled galaxy in part '{part}' of '{source.attrs['source']}'.")
     outputs = survey_outputs(model, source, rows, progress=progress)
-    return {"part": part} | scores(model, outputs, truth[rows])
+    return {"part": part, "label": label or model.config.head.label} | scores(model, outputs, truth[rows])
 
 
 def own_spec(model: SavedModel, source: str) -> SurveySpec:
@@ -206,6 +209,102 @@ def told(found: dict) -> list[str]:
         lines.append(f"coverage{f' of {name}' if name else ''}{asked}: {shares}")
     for name, worth in found.get("volunteers", {}).items():
         lines.append(f"{name}: worth {'more than can be told' if worth is None else f'{worth:.1f}'} volunteers")
+    return lines + benchmark_words(found)
+
+
+# Galaxy Zoo Evo's own benchmarks (arXiv:2512.23691; figures of its public notebooks). Vote fractions: of each answer of
+# the public decision trees, over the test galaxies with so many votes on its question; then the mean over answers.
+ENOUGH_VOTES = 20
+BENCHMARK_TREE = "public"
+PUBLISHED_FRACTIONS = {  # root mean square error, mean absolute deviation
+    "ConvNeXt-Base": (0.084238, 0.059842),
+    "MaxViT-Base": (0.085165, 0.060449),
+    "MaxViT-Tiny": (0.085793, 0.061052),
+    "ConvNeXt-Large": (0.086484, 0.060899),
+    "EfficientNetV2-L": (0.086918, 0.062027),
+    "ConvNeXt-Nano": (0.087379, 0.062129),
+    "EfficientNetV2-M": (0.087864, 0.062738),
+    "EfficientNetV2-S": (0.087838, 0.062526),
+    "ResNet50": (0.095979, 0.068546),
+}
+PUBLISHED_CLASSES = {  # accuracy, balanced accuracy
+    "EfficientNetV2-S": (0.930564, 0.810),
+    "ConvNeXt-Base": (0.930219, 0.818),
+    "MaxViT-Tiny": (0.927524, 0.804),
+    "MaxViT-Small": (0.926058, 0.803),
+    "EfficientNetV2-L": (0.925886, 0.799),
+    "EfficientNetV2-M": (0.922006, 0.784),
+    "MaxViT-Base": (0.901354, 0.696),
+    "ConvNeXt-Large": (0.893550, 0.612),
+    "MaxViT-Large": (0.892925, 0.619),
+    "ResNet50": (0.887212, 0.615),
+    "ConvNeXt-Nano": (0.879064, 0.591),
+}
+# Test galaxies behind the published rows: in all, and with a class; a survey is taken for theirs if it has as many,
+# within so much, since curation rejects a few.
+PUBLISHED_TEST = {"votes": 141_760, "classes": 46_388}
+ALIKE = 0.03
+SUMMARY = "summary"  # the column of the six classes
+
+
+def fraction_benchmark(
+    concentrations: np.ndarray, votes: np.ndarray, schema: Schema, *, least: int = ENOUGH_VOTES
+) -> dict:
+    """Galaxy Zoo Evo's benchmark of vote fractions.
+
+    Parameters
+    ----------
+    concentrations, votes : (n, answers)
+    least : int
+        Galaxies with fewer votes on a question do not count for it.
+
+    Returns
+    -------
+    dict
+        ``rmse``, ``mad`` and ``mse``: root mean square error, mean absolute deviation and mean square error of each
+        answer's fraction, mean over ``answers`` of them; ``n``, the galaxies that count for any. Only answers of the
+        public decision trees count, unless a tree of another project has none of them; None where there is none.
+    """
+    public = set(load_schema(BENCHMARK_TREE).label_cols)
+    public = public if public & set(schema.label_cols) else set(schema.label_cols)
+    errors, counted = [], np.zeros(len(votes), bool)
+    for question, (some, counts) in zip(schema.questions, split_questions(concentrations, votes, schema), strict=True):
+        total = counts.sum(1)
+        asked = total >= least
+        names = schema.label_cols[question.columns]
+        own = [i for i, name in enumerate(names) if name in public]
+        if not (asked.any() and own):
+            continue
+        counted |= asked
+        expected = some[asked] / some[asked].sum(1, keepdims=True)
+        errors.append((expected - counts[asked] / total[asked, None])[:, own])
+    if not errors:
+        return {"rmse": None, "mad": None, "mse": None, "answers": 0, "n": 0}
+    square = np.concatenate([(error**2).mean(0) for error in errors])
+    deviation = np.concatenate([np.abs(error).mean(0) for error in errors])
+    means = {"rmse": np.sqrt(square).mean(), "mad": deviation.mean(), "mse": square.mean()}
+    return {name: float(v) for name, v in means.items()} | {"answers": len(square), "n": int(counted.sum())}
+
+
+def benchmark_words(found: dict) -> list[str]:
+    """Galaxy Zoo Evo's benchmarks of what :func:`evaluate` found, and published rows where it is their test set."""
+    if fractions := found.get("fractions"):
+        names, values = ("RMSE", "MAD"), (fractions["rmse"], fractions["mad"])
+        what = f"vote fractions of {fractions['answers']} answers, {ENOUGH_VOTES} votes or more"
+        published, known = PUBLISHED_FRACTIONS, PUBLISHED_TEST["votes"]
+        if values[0] is None:
+            return []
+    elif found.get("label") == SUMMARY and found.get("balanced_accuracy") is not None:
+        names, values = ("accuracy", "balanced accuracy"), (found["accuracy"], found["balanced_accuracy"])
+        what, published, known = "six classes", PUBLISHED_CLASSES, PUBLISHED_TEST["classes"]
+    else:
+        return []
+    said = ", ".join(f"{name} {value:.4f}" for name, value in zip(names, values, strict=True))
+    lines = [f"Galaxy Zoo Evo's benchmark, {what}: {said}"]
+    if abs(found["n"] / known - 1) > ALIKE or found["part"] != "test":
+        return [*lines, f"  (published rows are of its own {known:,} test galaxies, and not shown beside these)"]
+    for model, row in published.items():
+        lines.append(f"  published, {model}: " + ", ".join(f"{n} {v:.4f}" for n, v in zip(names, row, strict=True)))
     return lines
 
 

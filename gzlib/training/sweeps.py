@@ -56,7 +56,8 @@ from gzlib.config import (
     refuse_unknown,
     runs_named,
 )
-from gzlib.data.curation import training_galaxies
+from gzlib.data.curation import existing_survey, training_galaxies
+from gzlib.data.sources.registry import is_generated, offline_unless, split_text
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import is_held, misfit
 from gzlib.progress import Live, duration
@@ -235,7 +236,11 @@ Rule = Callable[[str, int], Recipe]
 
 
 def read_plan(
-    path: Path, *, preset: Callable[[str], list[Job]] | None = None, rule: Callable[[str], Rule] | None = None
+    path: Path,
+    *,
+    preset: Callable[[str], list[Job]] | None = None,
+    rule: Callable[[str], Rule] | None = None,
+    planned: Callable[[SurveySpec], int] | None = None,
 ) -> list[Job]:
     """The runs that a plan names, in its order, pretraining first.
 
@@ -247,13 +252,16 @@ def read_plan(
     rule : callable, optional
         Gives, by its name, a function of encoder and training galaxies that returns a recipe, as
         :func:`gzlib.study.recipe_rule` does.
+    planned : callable, optional
+        For a plan that is to be looked at, not made: how many training galaxies a survey has, for tables that do not
+        say. Nothing is curated or downloaded then, and runs whose keys are not known yet are named by words.
 
     Raises
     ------
     UserError
         If the file is missing or no TOML, a key is unknown, or a value is not what its field takes.
     """
-    return jobs_of(_read_toml(path), Path(path).name, preset=preset, rule=rule)
+    return jobs_of(_read_toml(path), Path(path).name, preset=preset, rule=rule, planned=planned)
 
 
 def plan_notes(path: Path) -> dict[str, str]:
@@ -291,6 +299,7 @@ def jobs_of(
     *,
     preset: Callable[[str], list[Job]] | None = None,
     rule: Callable[[str], Rule] | None = None,
+    planned: Callable[[SurveySpec], int] | None = None,
 ) -> list[Job]:
     """The runs of a plan that has been read; ``where`` names it in errors, the others as for :func:`read_plan`."""
     _check_plan(plan, where)
@@ -312,13 +321,15 @@ def jobs_of(
     for place, table in _tables(plan, "pretrain", where):
         default = PretrainConfig("", 0, recipe=fill(Recipe(), common, f"{where}, [recipe]"))
         name = table.pop("name", None)
-        made = _expand(table, default, shared, place, recipe_of and _changed(recipe_of, common, f"{where}, [recipe]"))
+        own_rule = recipe_of and _changed(recipe_of, common, f"{where}, [recipe]")
+        made = _expand(table, default, shared, place, planned or training_galaxies, own_rule)
         if name is not None:
             named.setdefault(name, []).extend(made)
         jobs += made
     for place, table in _tables(plan, "finetune", where):
         default = FinetuneConfig("task", "", 0, recipe=FINETUNING)
-        jobs += _started_from(_expand(table, default, shared, place), named, place)
+        started = _expand(table, default, shared, place, planned or training_galaxies)
+        jobs += _started_from(started, named, place, key_of if planned is None else _key_or_words)
     if not jobs:
         raise UserError(f"{where} names no runs; give it a preset, or a [[pretrain]] or [[finetune]] table.")
     return jobs
@@ -333,9 +344,36 @@ def _check_plan(plan: dict, where: str):
         raise UserError(f"{where}: {problem}; see examples/plan.toml.")
 
 
+def known_key(config: RunConfig, survey: SurveySpec) -> str | None:
+    """The key of a run, or None while it depends on galaxies or weights that are not here; nothing is fetched for it.
+
+    Raises
+    ------
+    UserError
+        If the survey's source makes no sense.
+    """
+    generated = all(is_generated(part) for part in split_text(survey.source))
+    if not generated and existing_survey(survey) is None:
+        return None
+    try:
+        with offline_unless(False):
+            return key_of(config, survey)
+    except UserError:
+        return None
+
+
+def _key_or_words(config: RunConfig, survey: SurveySpec) -> str:
+    return known_key(config, survey) or f"of {title(config)}"
+
+
 def state_of(job: Job) -> str:
     """``present``, ``running``, ``failed`` (to be tried again) or ``missing``."""
-    key = key_of(*job)
+    return _state(known_key(*job))
+
+
+def _state(key: str | None) -> str:
+    if key is None:
+        return "missing"
     folder = paths.run_folder(key)
     if is_stored(key):
         return "present"
@@ -344,14 +382,34 @@ def state_of(job: Job) -> str:
     return "failed" if (folder / "failed.json").is_file() else "missing"
 
 
+MOST_ROWS = 200  # of a list for people
+
+
 def plan_table(jobs: list[Job]) -> list[dict]:
-    """One row a run, for people: its state, key and what it is."""
+    """One row a run, for people: its state, key (as far as it is known) and what it is."""
     rows = []
     for config, survey in jobs:
-        row = {"state": state_of((config, survey)), "key": key_of(config, survey), "kind": kind_of(config)}
+        key = known_key(config, survey)
+        row = {"state": _state(key), "key": key or "", "kind": kind_of(config)}
         row |= {name: getattr(config, name, "") for name in ("task", "mode", "encoder", "n_train", "seed", "weights")}
         rows.append(row | {"survey": f"{survey.source}, {survey.size} px"})
     return rows
+
+
+def plan_summary(rows: list[dict]) -> list[dict]:
+    """Rows of :func:`plan_table`, where they are too many to read with those together that differ in size and seed."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    together: dict[tuple, list[dict]] = {}
+    for row in rows:
+        what = tuple((name, row[name]) for name in row if name not in ("key", "n_train", "seed"))
+        together.setdefault(what, []).append(row)
+    found = []
+    for what, some in together.items():
+        sizes, seeds = ({row[name] for row in some} for name in ("n_train", "seed"))
+        counts = {"runs": len(some), "n_train": f"{min(sizes):,} to {max(sizes):,}", "seeds": len(seeds)}
+        found.append(dict(what) | counts)
+    return found
 
 
 def _tables(plan: dict, kind: str, where: str):
@@ -363,7 +421,9 @@ def _changed(rule: Rule, changes: dict, where: str) -> Rule:
     return lambda encoder, n_train: fill(rule(encoder, n_train), changes, where)
 
 
-def _expand(table: dict, default, shared: dict, where: str, recipe_of: Rule | None = None) -> list[Job]:
+def _expand(
+    table: dict, default, shared: dict, where: str, count: Callable, recipe_of: Rule | None = None
+) -> list[Job]:
     survey = {**shared, **table.pop("survey", {})}
     refuse_unknown(table, [field.name for field in fields(default)], where)
     if "source" not in survey:
@@ -372,7 +432,7 @@ def _expand(table: dict, default, shared: dict, where: str, recipe_of: Rule | No
     if "encoder" not in table:
         raise UserError(f'{where}: no encoder; name one, such as "convnext_w10", or a list of them.')
     if "n_train" not in table:
-        table["n_train"] = training_galaxies(spec)
+        table["n_train"] = count(spec)
     jobs = []
     if (named := runs_named(table, default)) > MOST_JOBS:
         raise UserError(f"{where}: names {named:,} runs; at most {MOST_JOBS:,} make a plan.")
@@ -386,14 +446,14 @@ def _expand(table: dict, default, shared: dict, where: str, recipe_of: Rule | No
     return jobs
 
 
-def _started_from(jobs: list[Job], named: dict[str, list[Job]], where: str) -> list[Job]:
+def _started_from(jobs: list[Job], named: dict[str, list[Job]], where: str, key: Callable) -> list[Job]:
     """Finetuning jobs with the names of pretrain tables replaced by the keys of their runs."""
     replaced = []
     for config, survey in jobs:
         if config.weights not in named:
             replaced.append((config, survey))
             continue
-        keys = [key_of(*job) for job in named[config.weights] if job[0].encoder == config.encoder]
+        keys = [key(*job) for job in named[config.weights] if job[0].encoder == config.encoder]
         if not keys:
             raise UserError(f"{where}: '{config.weights}' pretrains no encoder '{config.encoder}'.")
         replaced += [(replace(config, weights=key), survey) for key in keys]

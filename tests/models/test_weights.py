@@ -3,16 +3,14 @@
 import json
 import os
 import sys
-import threading
 import types
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 from huggingface_hub import constants
+from local_hub import serving
 from safetensors.torch import save_file
 
 from gzlib import models
@@ -296,54 +294,18 @@ def test_a_run_records_what_a_file_holds_and_not_where_it_lay(tmp_path, monkeypa
     assert str(tmp_path) not in json.dumps(weights.weights_identity(ARCHITECTURE, first.weights))
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as downloading one file of a repository takes."""
-
-    root: Path
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        owner, name, _, revision, file = (*self.path.strip("/").split("/", 4), *[""] * 5)[:5]
-        folder = self.root / owner / name
-        content = folder / file
-        found = bool(file) and content.is_file() and revision in ("main", "v1", "0" * 40)
-        self.send_response(200 if found or self.path == "/" else 404)
-        if not found and self.path != "/":
-            self.send_header("X-Error-Code", "EntryNotFound" if folder.is_dir() else "RepoNotFound")
-        self.send_header("X-Repo-Commit", "0" * 40)
-        data = content.read_bytes() if found else b""
-        if found:
-            self.send_header("ETag", f'"{file_hash(content)}"')
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub of the test's own, as HF_ENDPOINT would name it: its folder of repositories."""
-    handler = type("Handler", (Hub,), {"root": tmp_path / "hub"})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    forget_the_hub()
-    yield tmp_path / "hub"
-    forget_the_hub()
-    server.shutdown()
-    server.server_close()
+    with serving(tmp_path / "hub") as address:
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        forget_the_hub()
+        yield tmp_path / "hub"
+        forget_the_hub()
 
 
 def forget_the_hub():

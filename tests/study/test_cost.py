@@ -1,15 +1,20 @@
 import json
+from dataclasses import replace
 
 import harness as bench
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from gzlib import paths
+from gzlib.cli import main
+from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import UserError
-from gzlib.models.encoders import TRAINING_FACTOR, forward_flops
+from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters, forward_flops
 from gzlib.study import cost
-from gzlib.study.presets import pretraining_study
+from gzlib.study.presets import PAPER_ENCODERS, paper_recipe, preset_jobs, pretraining_study
+from gzlib.training import run
 
 MACHINE = {"processor": "P", "cores": 4, "threads": 2, "gpu": None}
 
@@ -125,3 +130,162 @@ def test_speed_and_loading_are_shown_as_they_were_stored():
     }
     table = cost.galaxies_table({"rows": [loaded]})
     assert table.values.tolist() == [[1000, "memory-mapped", 2.0, 0.5, 10.0]]
+
+
+def test_needs_are_those_of_the_network():
+    found = cost.count_needs("resnet_w4", 32)
+    network = build_encoder("resnet_w4", size=32).train()
+    assert found.n_params == count_parameters(network)
+    assert found.flops == pytest.approx(forward_flops("resnet_w4", 32), rel=1e-3)
+    kept = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    images = torch.rand(2, 3, 32, 32)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = network(images)
+    assert out.shape[0] == 2
+    assert found.kept == pytest.approx(sum(kept.values()) / 2, rel=0.02)
+
+
+def test_the_studys_encoders_are_stored():
+    stored = json.loads(cost.COUNTED.read_text())
+    assert set(stored) == {f"{encoder} 224" for encoder in PAPER_ENCODERS}
+    assert cost.encoder_needs("convnext_nano", 224).n_params == 14_952_560  # as its authors' file of weights has
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("encoder", PAPER_ENCODERS)
+def test_stored_needs_are_what_is_counted(encoder):
+    found, stored = cost.count_needs(encoder, 224), cost.encoder_needs(encoder, 224)
+    assert (found.n_params, found.flops) == (stored.n_params, stored.flops)
+    assert found.kept == pytest.approx(stored.kept, rel=0.05)  # some layers keep other tensors from version to version
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("encoder", PAPER_ENCODERS)
+def test_each_encoder_of_the_paper_learns_at_its_own_size(store, encoder):
+    """A few steps of the study's own recipe on a few images, from random weights."""
+    recipe = replace(paper_recipe(encoder, 8), batch_size=2, accumulate=1, epochs=1.0, evaluations=1)
+    record = run(PretrainConfig(encoder, 8, recipe=recipe), SurveySpec("sim:gz2:24", size=224), device="cpu")
+    assert np.isfinite(record["metrics"]["loss"])
+    assert record["metrics"]["n_params"] == cost.encoder_needs(encoder, 224).n_params
+
+
+def test_a_plan_is_counted_run_by_run(own_store):
+    survey = SurveySpec("sim:gz2:1000", size=32)
+    recipe = Recipe(examples=5_000, evaluations=4, batch_size=16)
+    jobs = [
+        (PretrainConfig("resnet_w4", 500, seed=0, recipe=recipe), survey),
+        (PretrainConfig("resnet_w4", 500, seed=1, recipe=recipe), survey),
+        (FinetuneConfig("t", "resnet_w4", 300), survey),
+    ]
+    needs = cost.encoder_needs("resnet_w4", 32)
+    (row,) = cost.plan_cost(jobs, {}).to_dict("records")
+    assert row["runs"] == 3 and row["images"] == 2 * 5_000 + 300
+    passes = 2 * (3 * 5_000 + 4 * 100 + 100 + 200) + 300 + 200
+    assert row["operations"] == pytest.approx(passes * needs.flops)
+    assert row["gpu_hours"] == pytest.approx(row["operations"] / cost.STATED_RATE / 3600)
+    assert np.isnan(row["hours"])  # no benchmark was given
+    assert row["disk"] == 2 * 4 * needs.n_params
+    assert row["memory"] == 16 * needs.kept + 16 * needs.n_params
+
+
+def test_where_a_benchmark_is_stored_hours_are_measured(growth, own_store):
+    jobs = [(PretrainConfig("resnet_w24", 500, recipe=Recipe(examples=9_000)), SurveySpec("sim:gz2:1000", size=64))]
+    (row,) = cost.plan_cost(jobs, {"growth": growth, "growth-h100": growth}).to_dict("records")
+    passes = 9_000 + (10 * 100 + 100 + 200) / 3
+    assert row["hours"] == row["gpu_hours"] == pytest.approx(passes * 0.2 / 3600)
+
+
+def test_the_papers_plan_is_told_without_a_hub_and_before_anything_is_made(own_store, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a dry run fetches nothing")
+
+    monkeypatch.setattr("gzlib.data.sources.registry.download", refuse)
+    monkeypatch.setattr("gzlib.study.cost.count_needs", refuse)  # what takes long is stored
+    plan = own_store / "plan.toml"
+    plan.write_text('preset = "paper"')
+    assert main(["sweep", str(plan), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    n = len(preset_jobs("paper", planned=True))
+    assert told.endswith(f"\n{n} missing\n")
+    assert told.count("\n") < 300  # thousands of runs are put together
+    for words in (
+        "operations",
+        "GPU hours",
+        "a rate that is stated and not measured",
+        "disk: ",
+        "downloads",
+        "memory: ",
+    ):
+        assert words in told
+    assert {file.name for file in own_store.iterdir()} == {"plan.toml"}
+
+
+def test_a_plan_of_galaxies_that_nobody_has_counted(own_store, capsys):
+    plan = own_store / "plan.toml"
+    table = '[survey]\nsource = "hub:someone/else"\n[[pretrain]]\nencoder = "resnet_w4"\n'
+    plan.write_text(table)
+    assert main(["sweep", str(plan), "--dry-run"]) == 2
+    assert "not known before it is curated; give n_train" in capsys.readouterr().err
+    plan.write_text(
+        table + "n_train = 100\nname = 'a'\n[[finetune]]\nencoder = 'resnet_w4'\nweights = 'a'\nn_train = 9\n"
+    )
+    assert main(["sweep", str(plan), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "of resnet_w4 n=100 seed=0" in told and "whose size is not known before the download" in told
+
+
+def test_bytes_in_words():
+    sizes = (0, 999, 1_000, 18_300_000_000, 121_000_000_000, 2e15)
+    assert [cost.size_words(n) for n in sizes] == ["0 B", "999 B", "1 kB", "18.3 GB", "121 GB", "2e+03 TB"]
+
+
+@pytest.fixture
+def rehearsed():
+    """A rehearsal at two sizes: 10 ms of processor time for each further galaxy curated."""
+    rows = [
+        {"axis": "step", "step": step, "galaxies": n, "cpu_seconds": seconds, "count": count, "peak_bytes": 5e8}
+        | ({"bytes": 100.0 * n, "kept": n} if step == "curate" else {})
+        | ({"encoder": "resnet_w12", "side": 224} if step == "train" else {})
+        for n in (2_000, 6_000)
+        for step, seconds, count in (
+            ("draw", 9.0, n), ("download", 3.0, 50), ("curate", 5 + 0.01 * n, n), ("train", 50.0, 500), ("fit", 2.0, 4),
+        )
+    ]  # fmt: skip
+    memory = [{"axis": "memory", "name": f"rehearsal.memory.{step}", "value": 1.04} for step in ("curate", "train")]
+    return {"machine": MACHINE, "rows": rows + memory}
+
+
+def test_the_rehearsal_is_extrapolated_to_the_whole_survey(rehearsed):
+    table = cost.rehearsal_table(rehearsed).set_index("step")
+    assert table.index.tolist() == ["download", "curate", "train", "fit"]
+    assert table.loc["curate", "whole survey, 2 cores"] == pytest.approx(805_600 * 0.01 / 2 / 3600)
+    assert table.loc["curate", "whole survey, 16 cores"] == pytest.approx(805_600 * 0.01 / 16 / 3600)
+    assert table.loc["download", "whole survey, 2 cores"] == pytest.approx(18.3e9 / 12.5e6 / 3600)
+    assert table.loc["train", "whole survey, 2 cores"] == pytest.approx(663_840 * 0.1 / 2 / 3600)
+    facts = cost.rehearsal_facts(rehearsed)
+    assert facts["sizes"] == "2,000 and 6,000" and facts["curated"] == "80.6 MB" and facts["encoder"] == "resnet_w12"
+    assert facts["memory"] == "1.04 for curate, 1.04 for train"
+
+
+def test_a_rehearsal_that_was_not_made_says_so():
+    assert cost.rehearsal_table(None).empty
+    facts = cost.rehearsal_facts(None)
+    assert facts["curated"] == facts["memory"] == "not measured" and facts["whole"] == "805,600"
+
+
+def test_the_papers_study_by_encoder(growth):
+    table = cost.paper_table({"growth": growth})
+    assert table["encoder"].tolist() == list(PAPER_ENCODERS)
+    assert set(table["runs"]) == {21}
+    nano = table.set_index("encoder").loc["convnext_nano"]
+    assert nano["operations"] == pytest.approx(3 * 4.889776640)
+    assert 10 < nano["GPU time"] < 100
+    assert "stated and not measured" in cost.gpu_words({}) and "H100" in cost.gpu_words(
+        {"growth-h100": {"machine": MACHINE | {"gpu": "H100"}}}
+    )

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from gzlib.data.schema import schema_from_records
-from gzlib.training.evaluation import worth_in_volunteers
+from gzlib.data.schema import load_schema, schema_from_records
+from gzlib.data.sources import open_source
+from gzlib.training.evaluation import (
+    PUBLISHED_CLASSES,
+    PUBLISHED_FRACTIONS,
+    benchmark_words,
+    fraction_benchmark,
+    worth_in_volunteers,
+)
 from gzlib.training.loss import (
     area_under_curve,
     balanced_accuracy,
@@ -89,3 +96,64 @@ def test_a_model_as_good_as_k_volunteers_is_worth_k(k):
     model = np.array([RNG.multinomial(k, f) for f in fractions]) + 1e-9
     assert worth_in_volunteers(model, votes, schema)["q"] == pytest.approx(k, rel=0.1)
     assert worth_in_volunteers(votes + 0.0, votes, schema)["q"] is None
+
+
+def test_fractions_are_scored_as_galaxy_zoo_evo_scores_them():
+    """By torchmetrics-like arithmetic written out: of each answer, where its question has 20 votes, then the mean."""
+    schema = load_schema("gz2+ukidss")  # UKIDSS is not among the public 194 answers
+    rng = np.random.default_rng(1)
+    votes = rng.integers(0, 12, (400, len(schema.label_cols)))
+    concentrations = rng.uniform(1, 20, votes.shape)
+    rmse, mad = [], []
+    for question in schema.questions:
+        k, a = votes[:, question.columns], concentrations[:, question.columns]
+        enough = k.sum(1) >= 20
+        if not question.name.endswith("-gz2") or not enough.any():
+            continue
+        for i in range(k.shape[1]):
+            error = a[enough, i] / a[enough].sum(1) - k[enough, i] / k[enough].sum(1)
+            rmse.append(np.sqrt(np.mean(error**2)))
+            mad.append(np.mean(np.abs(error)))
+    found = fraction_benchmark(concentrations, votes, schema)
+    assert found["answers"] == len(rmse)
+    assert found["rmse"] == pytest.approx(np.mean(rmse)) and found["mad"] == pytest.approx(np.mean(mad))
+    assert found["mse"] == pytest.approx(np.mean(np.square(rmse)))
+    assert fraction_benchmark(concentrations, votes // 12, schema) == {
+        "rmse": None, "mad": None, "mse": None, "answers": 0, "n": 0,
+    }  # fmt: skip
+
+
+def test_a_tree_of_ones_own_is_scored_by_all_its_answers():
+    records = [{"question": "odd", "answers": ["_yes", "_no"], "asked_after": None}]
+    schema, votes = schema_from_records("own", records), np.array([[30, 10], [5, 5], [0, 20]])
+    found = fraction_benchmark(np.array([[2.0, 2.0]] * 3), votes, schema)
+    assert (found["answers"], found["n"]) == (2, 2)  # ten votes are not enough
+    assert found["mad"] == pytest.approx((0.25 + 0.5) / 2)
+
+
+def test_published_rows_stand_beside_the_same_galaxies_alone():
+    of_votes = {"n": 141_000, "part": "test", "fractions": {"rmse": 0.09, "mad": 0.06, "answers": 194}}
+    of_classes = {"n": 46_000, "part": "test", "label": "summary", "accuracy": 0.9, "balanced_accuracy": 0.7}
+    for found, published in ((of_votes, PUBLISHED_FRACTIONS), (of_classes, PUBLISHED_CLASSES)):
+        lines = benchmark_words(found)
+        assert len(lines) == 1 + len(published) and "published, ConvNeXt-Base: " in "\n".join(lines)
+        for other in (found | {"n": 500}, found | {"part": "all"}):
+            assert len(benchmark_words(other)) == 2 and "not shown beside these" in benchmark_words(other)[1]
+    assert "RMSE 0.0842, MAD 0.0598" in "\n".join(benchmark_words(of_votes))
+    assert "accuracy 0.9302, balanced accuracy 0.8180" in "\n".join(benchmark_words(of_classes))
+    assert benchmark_words(of_classes | {"label": "label"}) == []  # other classes are another benchmark
+
+
+def test_real_votes_give_the_noise_of_their_own_volunteers(real_data):
+    """Two halves of real volunteers miss each other by what their numbers let expect, about 0.07 with 42 votes."""
+    source = open_source(str(real_data / "real" / "gz2"))
+    votes = np.concatenate([batch.votes for batch in source.batches(64, None)]).astype(int)
+    schema, rng = load_schema(source.schema), np.random.default_rng(0)
+    half = rng.binomial(votes, 0.5)
+    concentrations = 1e-9 + half
+    keep = np.ones(len(votes), bool)
+    for question in schema.questions:
+        keep &= (half[:, question.columns].sum(1) > 0) | (votes[:, question.columns].sum(1) < 20)
+    found = fraction_benchmark(concentrations[keep], votes[keep], schema)
+    assert 25 <= found["answers"] <= 30
+    assert 0.03 < found["rmse"] < 0.09 and found["mad"] < found["rmse"]
