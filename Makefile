@@ -19,6 +19,8 @@ test-long: .venv/.ready
 check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_words.py
 
 setup: .venv/.ready
 

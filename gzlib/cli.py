@@ -444,8 +444,9 @@ def _save(made: tuple | None, args):
     if args.out and made:
         from gzlib.training.publish import save_run
 
-        tell = {"report": _tell, "unit": getattr(args, "unit", ""), "device": args.device}
-        model = save_run(*made, args.out, **tell)
+        config, survey, record = made
+        unit = getattr(args, "unit", "")
+        model = save_run(config, survey, record, args.out, unit=unit, device=args.device, report=_tell)
         print(f"{args.out}: {model!r}, calibrated on {model.config.calibration.n:,} galaxies")
 
 
@@ -562,7 +563,8 @@ def _chosen_runs(args) -> list[dict]:
     """The store's runs of the kind and with the settings asked for; damaged ones are told and left out."""
     from gzlib.training import runs_table, stored_records
 
-    records = stored_records(args.kind, damaged=(damaged := []))
+    damaged: list[str] = []
+    records = stored_records(args.kind, damaged=damaged)
     for sentence in damaged:
         _tell(f"gzlib runs: left out: {sentence}")
     for pair in args.where:

@@ -378,6 +378,7 @@ def check_run(config: "RunConfig"):
 
 
 RunConfig = PretrainConfig | FinetuneConfig
+Configuration = RunConfig | SurveySpec | Recipe | Augment | Objective
 KINDS: dict[str, type] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 
 
@@ -424,7 +425,7 @@ def _build(cls: type, values: dict) -> Any:
     return cls(**made)
 
 
-def config_dict(config: RunConfig | SurveySpec) -> dict:
+def config_dict(config: Configuration) -> dict:
     """All fields as JSON can hold them, defaults written out but for fields that are not ``IN_EVERY_KEY``.
 
     Equal configurations give equal dictionaries: ``clip=1`` is written as 1.0, NumPy's numbers as Python's.
@@ -440,7 +441,7 @@ def _default(field: Field) -> Any:
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    if is_dataclass(value):
+    if isinstance(value, Configuration):
         return config_dict(value)
     if isinstance(kind, types.UnionType) and value is not None:
         kind = next(k for k in get_args(kind) if k is not type(None))
@@ -489,7 +490,7 @@ def refuse_unknown(values: dict, known, where: str):
 
 def grid(values: dict, default) -> list[dict]:
     """Every combination of the values that are lists; a field that is itself a list varies as a list of lists."""
-    combinations = [{}]
+    combinations: list[dict[str, Any]] = [{}]
     for name, value in values.items():
         held = getattr(default, name, None)
         choices = grid(value, held) if is_dataclass(held) and isinstance(value, dict) else _choices(value, held)

@@ -26,7 +26,7 @@ def not_written(path: Path, error: OSError) -> NotWritten:
     return NotWritten(f"'{path}' could not be written ({reason}); free space, change rights or choose another folder.")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]):
+def write_whole(path: Path, write: Callable[[BinaryIO], object]):
     """Let ``write`` fill a temporary file in the same folder, then put it in the file's place in one step.
 
     Raises
@@ -180,10 +180,15 @@ def check_replaceable(folder: Path, what: str, *, keep: tuple[Path | None, ...] 
     """
     try:
         folder = Path(folder).expanduser().resolve()
-        kept = [folder.anchor, Path.home().resolve(), Path.cwd(), *(Path(place).resolve() for place in keep if place)]
+        kept = [
+            Path(folder.anchor),
+            Path.home().resolve(),
+            Path.cwd(),
+            *(Path(place).resolve() for place in keep if place),
+        ]
     except (ValueError, OSError, RuntimeError) as error:  # NUL, a loop of links, no such user
         raise UserError(f"{str(folder)!r} is not a path for {what} ({error}); choose another folder.") from None
-    if any(Path(place).is_relative_to(folder) for place in kept):
+    if any(place.is_relative_to(folder) for place in kept):
         raise UserError(f"'{folder}' holds more than {what} can take the place of; choose a folder of its own.")
     if not os.path.lexists(folder):
         return folder

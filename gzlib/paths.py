@@ -24,8 +24,9 @@ def _checkout() -> Path | None:
 
 def _own(name: str, in_checkout: str | None = None) -> Path:
     """A folder of the user's: of the checkout if that is where the user works, else of the working directory."""
-    inside = ROOT is not None and HERE.is_relative_to(ROOT)
-    return ROOT / (in_checkout or name) if inside else HERE / name
+    if ROOT is not None and HERE.is_relative_to(ROOT):
+        return ROOT / (in_checkout or name)
+    return HERE / name
 
 
 ROOT = _checkout()  # None for an installed package without the book

@@ -12,6 +12,7 @@ import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gzlib import paths
 from gzlib.book import chapters as files
@@ -85,7 +86,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     pages = book_inputs(project)
     chapters = _selected([page for page in pages if page.is_notebook], only)
     notebooks = {page: read_notebook(project / page.path) for page in chapters}
-    known = {}
+    known: dict[str, Any] = {}
     for page, notebook in notebooks.items():
         _refuse_bare_figures(notebook, page.path)
         known |= stated_parameters(notebook, page.path)
@@ -215,7 +216,7 @@ def _experiment_folder(project, overrides, name, force):
 
 def _experiment_variables(project, folder):
     """Numbers for an experiment's pages: those of the chapters that it ran, at any time, and of no other study."""
-    published, shown = files.load_variables(project), {}
+    published, shown = files.load_variables(project), dict[str, Any]()
     for page in book_inputs(project):
         if not page.is_notebook:
             continue

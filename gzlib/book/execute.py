@@ -14,6 +14,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gzlib import trace
 from gzlib.book.chapters import cell_options, where
@@ -69,7 +70,7 @@ def execute(notebook, page, *, project, runs, surveys=None):
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_import_root(project)), os.environ.get("PYTHONPATH")])),
         }
-        kernels = []
+        kernels: list[Any] = []
         try:
             with handling(partial(_stop, kernels)):
                 executed = papermill.execute_notebook(
@@ -154,7 +155,7 @@ def normalise(notebook):
 
 
 def _outputs(outputs):
-    kept = []
+    kept: list[Any] = []
     for output in outputs:
         if output.output_type == "stream":
             if output.name == "stderr":

@@ -122,7 +122,8 @@ def imported_modules(trees, package):
     dict
         Dotted module name to file, sorted by name.
     """
-    found, waiting = {}, [(tree, []) for tree in trees]
+    found: dict[str, Path] = {}
+    waiting: list[tuple[ast.AST, list[str]]] = [(tree, []) for tree in trees]
     while waiting:
         tree, inside = waiting.pop()
         for name in _imports(tree, inside, package):
@@ -174,7 +175,7 @@ def _page(module, package) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _read_page(source: bytes, package_name: str) -> dict[str, str]:
-    named = {}
+    named: dict[str, str] = {}
     for node in _tree(source).body:
         if isinstance(node, ast.ImportFrom):
             origin = ".".join(filter(None, [package_name, node.module]))

@@ -250,12 +250,13 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     size, limit, mode = parameters["size"], parameters["limit"], parameters["split"]
     schema = load_schema(source.schema) if source.schema else None
     columns = catalog_schema(schema.label_cols if schema else [], source.labels)
-    truth_kinds = source.truth_kinds() if source.simulated else {}
+    truth_kinds = source.truth_kinds() if source.simulated and source.truth_kinds else {}
     fingerprint, pixels = fingerprint_start(source, size, limit, mode), hashlib.sha256()
     if parameters.get("aspect") and not source.simulated:
         fingerprint.update(parameters["aspect"].encode())
     seen, label_check, conversions = Seen(), LabelCheck(source.labels), set()
-    splits, data_sets = Counter(), Counter()
+    splits: Counter[str] = Counter()
+    data_sets: Counter[str] = Counter()
     total, read, without_votes = min(source.galaxies, limit or source.galaxies), 0, 0
     radii = match_radii(source.schema) if source.schema else np.array([UNKNOWN_MATCH_RADIUS])
     if UNKNOWN_MATCH_RADIUS in radii and source.positions is not None and parameters.get("match_radius") is None:
@@ -281,14 +282,13 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
             radius = own_radius(batch.votes, radii, parameters.get("match_radius"))
 
             ready = None
-            if simulated:
-                digests = [None] * len(batch.catalog)
-            elif again := journal.again(images):
+            digests: list[bytes | None] = [None] * len(batch.catalog)
+            if not simulated and (again := journal.again(images)):
                 done, ready = again
                 digests = [bytes.fromhex(digest) if digest else None for digest in done.digests]
                 problems |= done.problems
                 conversions.update(done.conversions)
-            else:
+            elif not simulated:
                 faults = set(problems)
                 decoded, digests, used = _decode(batch, size, problems, pool, parameters.get("aspect"))
                 conversions.update(used)
@@ -310,7 +310,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
             pixels.update(np.ascontiguousarray(ready).data)
             splits.update(sides)
             data_sets.update(table["dataset_name"].to_pylist())
-            if source.simulated:
+            if source.simulated and batch.truth is not None:
                 known = with_columns(batch.truth.iloc[rows], truth_kinds)
                 truth.append(pa.Table.from_pandas(known, truth.schema, preserve_index=False).replace_schema_metadata())
             if not simulated:
@@ -323,7 +323,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     for leftover in ("journal.jsonl", "state.json"):
         (place / leftover).unlink(missing_ok=True)
     tree = {}
-    if is_tree_file(source.schema):  # the tree travels with the votes that follow it
+    if schema and is_tree_file(source.schema):  # the tree travels with the votes that follow it
         replace_file(place / "tree.json", json.dumps(schema.records(), indent=1))
         tree = {"tree": "tree.json"}
     notes = [*source.notes]
@@ -362,7 +362,9 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
 
 def _decode(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None):
     """A batch's images by row, their hashes, and which conversions they needed; failures join ``problems``."""
-    images, digests, conversions = [None] * len(batch.catalog), [None] * len(batch.catalog), set()
+    images: list[np.ndarray | None] = [None] * len(batch.catalog)
+    digests: list[bytes | None] = [None] * len(batch.catalog)
+    conversions: set[str] = set()
     rows = [row for row in range(len(batch.catalog)) if row not in problems]
     for row, result in zip(rows, load_all(batch.pictures, rows, size, aspect, pool), strict=True):
         if isinstance(result, Unusable):

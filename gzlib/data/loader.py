@@ -189,7 +189,7 @@ class Loader:
         if self.batch_size < world:
             raise UserError(f"A batch of {self.batch_size} galaxies cannot be shared among {world} processes.")
         self.part = share(self.batch_size, rank, world)
-        self._orders = {}
+        self._orders: dict[int, torch.Tensor] = {}
         self.labels = torch.from_numpy(np.ascontiguousarray(labels[self.index])).to(device)
         self.hold(images)
 
@@ -339,6 +339,6 @@ def open_loader(images, labels, index, *, device="cpu", memory: int | None = Non
     options
         Passed to the loader.
     """
-    memory = RESIDENT_SHARE * free_bytes(device) if memory is None else memory
-    kind = Loader if resident_bytes(images, index) <= memory else MappedLoader
+    most = RESIDENT_SHARE * free_bytes(device) if memory is None else memory
+    kind = Loader if resident_bytes(images, index) <= most else MappedLoader
     return kind(images, labels, index, device=device, **options)

@@ -90,7 +90,7 @@ class Schema:
     def parent_answer(self) -> np.ndarray:
         """(questions,) int64: position in ``label_cols`` of the answer that leads to each question, -1 at a root."""
         position = {col: i for i, col in enumerate(self.label_cols)}
-        return np.array([position.get(q.asked_after, -1) for q in self.questions])
+        return np.array([position.get(q.asked_after or "", -1) for q in self.questions])
 
     @cached_property
     def campaigns(self) -> list[str]:
@@ -144,9 +144,9 @@ def _refuse_malformed(schema: Schema):
             )
         seen, ancestor = {question.name}, question
         while ancestor.asked_after is not None:
-            ancestor = owner.get(ancestor.asked_after)
-            if ancestor is None:
+            if ancestor.asked_after not in owner:
                 break  # reported when that question's own turn comes
+            ancestor = owner[ancestor.asked_after]
             if ancestor.name in seen:
                 raise UserError(f"Schema '{schema.name}': question '{question.name}' leads back to itself (a circle).")
             seen.add(ancestor.name)
@@ -212,7 +212,7 @@ def match_radii(name: str, unknown: float = UNKNOWN_MATCH_RADIUS) -> np.ndarray:
     ``unknown`` is that of a campaign which :data:`MATCH_RADIUS` does not name.
     """
     columns = load_schema(name).label_cols
-    radius = {}
+    radius: dict[str, float] = {}
     for campaign in _campaigns(str(name)):
         if is_one_tree(campaign):
             own = MATCH_RADIUS.get(campaign, unknown)

@@ -242,9 +242,9 @@ def open_survey(folder) -> xr.Dataset:
             f" '{report['schema']}' than there is now; curate it again."
         )
     _verify_changed(folder, report)
-    coords = {name: ("galaxy", _values(table, name)) for name in WHO_AND_WHERE}
+    coords: dict[str, Any] = {name: ("galaxy", _values(table, name)) for name in WHO_AND_WHERE}
     coords["band"] = ["red", "green", "blue"]
-    variables = {"images": (("galaxy", "y", "x", "band"), images)}
+    variables: dict[str, Any] = {"images": (("galaxy", "y", "x", "band"), images)}
     if report["schema"]:
         answers = load_schema(_schema(report, folder)).label_cols
         votes = np.empty((len(table), len(answers)), np.int32)

@@ -43,6 +43,7 @@ Runs of several model sizes are a surface:
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -390,11 +391,14 @@ def _packed(variables):
 
 def _packed_array(array):
     values = array.values.astype(str) if array.dtype.kind == "O" else array.values
-    plain = np.where(np.isfinite(values), values.astype(object), None) if values.dtype.kind == "f" else values
+    plain: np.ndarray = values
+    if values.dtype.kind == "f":
+        plain = values.astype(object)
+        plain[~np.isfinite(values)] = None
     return {"dims": list(map(str, array.dims)), "kind": values.dtype.kind, "values": plain.tolist()}
 
 
 def _unpacked(arrays):
-    out = {n: (a["dims"], np.array(a["values"], KINDS[a["kind"]])) for n, a in arrays.items()}
+    out: dict[str, Any] = {n: (a["dims"], np.array(a["values"], KINDS[a["kind"]])) for n, a in arrays.items()}
     coords = {name for name, (dims, _) in out.items() if dims == [name]}
     return xr.Dataset({n: v for n, v in out.items() if n not in coords}, coords={n: out[n] for n in coords})

@@ -1,6 +1,7 @@
 """Comparisons: which law, one exponent or many, what a choice of analysis changes, and the posterior beside a fit."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -192,7 +193,7 @@ def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95
         columns["p_value"][g] = stats.f.sf(max(found.fun - own, 0) / (use.sum() - 1), use.sum() - 1, freedom)
         columns["sd_between"][g], pooled[g, use] = _pool(best[g, use, 2], stderr[g, use])
     coords = {name: coord for name, coord in ordered.coords.items() if set(coord.dims) <= set(rest)}
-    data = {key: (outer, values.reshape(shape)) for key, values in columns.items()}
+    data: dict[str, Any] = {key: (outer, values.reshape(shape)) for key, values in columns.items()}
     both = (*outer, *dims)
     data |= {"alpha_own": (both, ordered.alpha.values), "alpha_pooled": (both, pooled.reshape(ordered.alpha.shape))}
     return xr.Dataset(

@@ -315,8 +315,10 @@ def _ahead(fit, share, j, lead, points):
     void = weights.sum(axis=1) == 0
     slope = np.exp(fit["log_slope"][j]).reshape(-1)
     values = [weights @ mean, weights @ within, weights @ mean**2, share[j].sum(axis=2) @ fit["noise"][j]]
-    values = [np.where(void.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v) for v in (*values, weights @ slope)]
-    return Ahead(*values, lead, points)
+    mean, own, square, noise, steep = (
+        np.where(void.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v) for v in (*values, weights @ slope)
+    )
+    return Ahead(mean, own, square, noise, steep, lead, points)
 
 
 def _ahead_of_law(pilot, log_new):

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -88,7 +89,8 @@ class Prior:
 def read_prior():
     """The committed prior."""
     content = json.loads(Path(__file__).with_name("forecast_prior.json").read_text(encoding="utf-8"))["prior"]
-    return Prior(**{key: np.array(v) if isinstance(v, list) else v for key, v in content.items()})
+    fields: dict[str, Any] = {key: np.array(v) if isinstance(v, list) else v for key, v in content.items()}
+    return Prior(**fields)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def judge_origins(pilots):
     ahead = look_ahead(
         [pilots[i].until(kept) for i, kept, _, _ in places], [pilots[i].log_x[a] for i, _, a, _ in places]
     )
-    out = [[] for _ in pilots]
+    out: list[list] = [[] for _ in pilots]
     for (i, _, where, share), said in zip(places, ahead, strict=True):
         truth = pilots[i].log_y[where]
         out[i].append(_Origin(said, truth, share, np.sqrt(np.mean((said.mean - truth) ** 2, axis=1))))

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -335,7 +336,7 @@ def _bare(cell):
 
 def _decimal_mark(table, column, is_size):
     """ "." or ",", from what the text columns with numbers show together."""
-    found = {}
+    found: dict[str, Any] = {}
     ambiguous = None
     for name in table.frame:
         if pd.api.types.is_numeric_dtype(table.frame[name]):
@@ -467,8 +468,7 @@ def _telling(table, roles, out, labels):
 
 def _seeds(table, roles, out):
     """A label for each run; rows without one are runs of their own."""
-    groups = [out["curve"], out["training"], out["n_train"]]
-    counted = out.groupby(["curve", "training", "n_train"]).cumcount() if "curve" in out else groups
+    counted = out.groupby(["curve", "training", "n_train"]).cumcount()
     if not roles.seeds:
         return counted.to_numpy()
     parts = [table.frame[column].map(_text) for column in roles.seeds]

@@ -37,7 +37,7 @@ def covariance(law, variables, parameters, *, weights, variance=1.0, held=()):
             continue
         scaled = normal / np.outer(size, size)
         if np.linalg.cond(scaled) < 1e13:
-            out[np.ix_([i], index, index)] = np.linalg.inv(scaled) / np.outer(size, size)
+            out[np.ix_(np.array([i]), index, index)] = np.linalg.inv(scaled) / np.outer(size, size)
     return out * np.reshape(variance, (-1, 1, 1))
 
 

@@ -234,7 +234,8 @@ def _split(lines, delimiter):
 
 def _delimiter(lines):
     """The delimiter with which most lines have as many cells as the header, at least two."""
-    best, chosen = 0.0, ","
+    best = 0.0
+    chosen: str | None = ","
     sample = [(0, line) for line in lines[:200]]
     for delimiter in DELIMITERS:
         counts = []

@@ -4,6 +4,7 @@ import io
 import json
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -419,11 +420,12 @@ def answer(
         raise UserError("CSV holds one table: give --target or --at, not both.")
     loss = answers.as_array(source, **columns)
     about = {"metric": loss.attrs["metric"], "notes": loss.attrs["notes"], "level": level}
-    results, told = {}, []
+    results: dict[str, Any] = {}
+    told: list[str] = []
     fit = None
     if question == "fit" or file:
         fit = answers.fit(loss, law=law or "power-offset", level=level, draws=500 if file else 0)
-    if question == "fit":
+    if question == "fit" and fit is not None:
         results["curves"] = fit
         about |= {"law": fit.law.name, "formula": fit.law.formula, "x_ref": fit.results.attrs["x_ref"]}
     if target is not None:

@@ -194,7 +194,8 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400, level=0.95):
     """
     law = get_law(fit.attrs["law"])
     budgets = np.atleast_1d(np.asarray(budgets, float))
-    N = np.geomspace(*n_params, points)
+    fewest, most = n_params
+    N = np.geomspace(fewest, most, points)
     D = _affordable(flops, N, budgets)
     sizes = {"N": np.broadcast_to(N, D.shape) / fit.attrs["N_ref"], "D": D / fit.attrs["D_ref"]}
     row = np.arange(len(budgets))

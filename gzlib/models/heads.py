@@ -98,6 +98,9 @@ class NumberHead(nn.Module):
         Of the training labels: an untrained network predicts the mean, and learns in units of the spread.
     """
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, n_features: int, *, mean: float, spread: float, dropout: float = 0.0):
         super().__init__()
         self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(n_features, 1)

@@ -145,7 +145,7 @@ def find_source(name: str, weights: str) -> Source:
             return Source(tag, f"The ImageNet weights of '{name}'", file)
         case "timm":
             tag, file = imagenet_file(weights)
-            config = timm.get_pretrained_cfg(weights)
+            config: Any = timm.get_pretrained_cfg(weights)  # there is one, since there is a file
             return Source(tag, f"'{tag}'", file, weights.split(".")[0], (config.mean, config.std))
         case "sky":
             return Source("gzlib:sky", "'sky'", SKY, _metadata(SKY)["encoder"])
@@ -395,7 +395,7 @@ def _state_hash(state: dict[str, torch.Tensor]) -> str:
     found = hashlib.sha256()
     for name, value in sorted(state.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -473,7 +473,10 @@ def _download(config) -> Path:
 
 def _packaged_file(name: str) -> Path:
     package = PACKAGED[name]
-    folder = Path(importlib.util.find_spec(package).origin).parent / "models"
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise UserError(f"Package '{package}' is not installed: pip install {package.replace('_', '-')}.")
+    folder = Path(found.origin).parent / "models"
     files = sorted(folder.glob("*.pth"))
     if len(files) != 1:
         raise UserError(f"Package '{package}' should hold one .pth file in {folder}, not {len(files)}; reinstall it.")

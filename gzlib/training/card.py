@@ -326,7 +326,7 @@ def _vote_figures(model, outputs, truth, images, ids):
     for place in range(len(schema.label_cols)):
         asked = votes[:, place] > 0
         expected, seen = (concentrations / totals)[asked, place], truth[asked, place] / votes[asked, place]
-        edges = np.unique(np.quantile(expected, np.linspace(0, 1, 9))) if len(expected) >= 40 else []
+        edges = np.unique(np.quantile(expected, np.linspace(0, 1, 9))) if len(expected) >= 40 else np.zeros(0)
         bins = np.digitize(expected, edges[1:-1]) if len(edges) > 2 else np.zeros(len(expected), int)
         points = [(expected[bins == b].mean(), seen[bins == b].mean()) for b in np.unique(bins)]
         axis.plot(*zip(*points, strict=True), "-o", ms=2.5, lw=0.6, alpha=0.6) if points else None

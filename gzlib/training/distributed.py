@@ -169,7 +169,10 @@ class JoinedBatchNorm(nn.BatchNorm2d):
         centred = x - mean.view(1, -1, 1, 1)
         variance = _Sum.apply(centred.square().sum(over)) / count
         with torch.no_grad():
-            self.num_batches_tracked += 1
+            # These are there: only batch norms that keep statistics are joined.
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
@@ -285,15 +288,21 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
     own = str(paths.PACKAGE.parent)  # a notebook's kernel may have found the package where a helper would not
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "gzlib.training.distributed"]
-    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    started = []
+    started: list[subprocess.Popen[str]] = []
     try:
         for _ in range(helpers):
             # A session of its own: Ctrl-C reaches this process, which then stops its helpers in good order.
-            started.append(subprocess.Popen(command, env=environment, start_new_session=True, **quiet))
+            helper = subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
+            started.append(helper)
             with suppress(BrokenPipeError):  # one that does not start leaves its jobs to the others
-                started[-1].stdin.write(json.dumps(order) + "\n")
-                started[-1].stdin.flush()
+                print(json.dumps(order), file=helper.stdin, flush=True)
         yield
     finally:
         for helper in started:
@@ -303,8 +312,9 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
                 helper.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 helper.kill()
-            with suppress(BrokenPipeError):
-                helper.stdin.close()
+            if helper.stdin:
+                with suppress(BrokenPipeError):
+                    helper.stdin.close()
         torch.set_num_threads(threads)
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -325,7 +326,7 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
         for number, (ids, pixels, found) in enumerate(parts):
             if pixels is not None:
                 table = _part_table(model, what, ids, pixels, found)
-                write_whole(file(number), lambda target, table=table: pq.write_table(table, target, compression="zstd"))
+                write_whole(file(number), partial(pq.write_table, table, compression="zstd"))
             else:
                 table = pq.read_table(file(number), columns=["id_str", PROBLEM])
                 found = table[PROBLEM].to_pylist()

@@ -30,7 +30,7 @@ from gzlib.training.checkpoint import previous_of
 from gzlib.training.distributed import choose_device, is_main, share, world
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
-from gzlib.training.store import LOCK, find_key, provenance, read_run, run_key, write_run
+from gzlib.training.store import LOCK, find_key, provenance, read_record, read_run, run_key, write_run
 
 TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetune}
 
@@ -189,7 +189,7 @@ def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) ->
             "provenance": where,
         }
         write_run(record)
-    return read_run(key)
+    return read_record(paths.run_folder(key) / "run.json")
 
 
 def _leftovers(folder: Path) -> list[Path]:
@@ -220,7 +220,8 @@ def rerun(key: str, *, weights: str | None = None, device: str = "auto", **condu
     UserError
         If there is no such run, or its survey is not the same any more.
     """
-    record = read_run(key := find_key(key))
+    key = find_key(key)
+    record = read_record(paths.run_folder(key) / "run.json")
     config = config_from_dict(record["kind"], record["config"])
     if weights:
         config = replace(config, weights=weights)

@@ -78,7 +78,9 @@ class Tally:
 
     def __init__(self, left: dict, *, total: int):
         self.cost = {key: _cost(config) for key, (config, _) in left.items()}
-        self.total, self.ended, self.failed, self.running = total, set(), set(), 0
+        self.total, self.running = total, 0
+        self.ended: set[str] = set()
+        self.failed: set[str] = set()
         self.started = time.monotonic()
 
     def end(self, key: str, *, failed: bool = False):
@@ -150,6 +152,7 @@ def sweep(
         If the store cannot be written: every further run would meet the same.
     """
     jobs, screen = list(jobs), Live()
+    tally: Tally
     if report is None:
         report = screen.line
         if screen.on_terminal:
@@ -317,8 +320,8 @@ def jobs_of(
             named.setdefault(name, []).extend(made)
         jobs += made
     for place, table in _tables(plan, "finetune", where):
-        default = FinetuneConfig("task", "", 0, recipe=FINETUNING)
-        jobs += _started_from(_expand(table, default, shared, place), named, place)
+        finetuning = FinetuneConfig("task", "", 0, recipe=FINETUNING)
+        jobs += _started_from(_expand(table, finetuning, shared, place), named, place)
     if not jobs:
         raise UserError(f"{where} names no runs; give it a preset, or a [[pretrain]] or [[finetune]] table.")
     return jobs

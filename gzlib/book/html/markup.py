@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html import escape
+from typing import Any
 
 import pypandoc
 
@@ -96,7 +97,7 @@ def _keys(file):
 
 def cited_keys(blocks):
     """Keys that a page cites."""
-    keys = set()
+    keys: set[str] = set()
 
     def collect(kind, content):
         if kind == "Cite":
@@ -235,7 +236,7 @@ def _hoist_alt(body):
 
 def _equations(inlines, numbering):
     """``$$...$$ {#eq-name}`` becomes one numbered display."""
-    result = []
+    result: list[Any] = []
     for node in inlines:
         match = _EQUATION.match(node["c"]) if node["t"] == "Str" else None
         before = len(result)

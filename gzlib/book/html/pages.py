@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gzlib import paths
@@ -75,7 +76,7 @@ def preview(project=None, out=None, *, experiment=None, only=None):
     def find(path):
         return next((root / path for root in (home, project) if (root / path).is_file()), None)
 
-    problems = []
+    problems: list[str] = []
     pages = _load(project, config, find, load_variables(home), only, problems)
     rendered = [page for page in pages if only is None or page.path in only]
     with _beside(out) as scratch:
@@ -171,7 +172,7 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
 
 def _labels(pages, problems):
     """Label to (page, name, number), of the whole book; one that stands twice is a problem."""
-    labels = {}
+    labels: dict[str, Any] = {}
     for page in pages:
         for label, name, number in page.numbering.labels:
             if label in labels:

@@ -240,7 +240,8 @@ class Table:
     """
 
     def __init__(self, path: Path, roles: tuple[str, ...]):
-        self.path, self.is_csv, self.rows = path, path.suffix.lower() in (".csv", ".tsv"), None
+        self.path, self.is_csv = path, path.suffix.lower() in (".csv", ".tsv")
+        self.rows: int | None = None
         refuse_irregular(path)
         if self.is_csv:
             self.separator, raw = _csv_header(path)
@@ -249,7 +250,9 @@ class Table:
             arrow, self.rows = _footer(path)
             self.separator = ""
         self.metadata = arrow.metadata or {}
-        self._raw, self.index, self.types = {}, [], {}
+        self._raw: dict[str, str] = {}
+        self.index: list[str] = []
+        self.types: dict[str, pa.DataType] = {}
         exact = {name.strip() for name in arrow.names}
         for column in arrow:
             name = column.name.strip()
@@ -284,9 +287,16 @@ class Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             raise UserError(_not_readable(self.path, error)) from None
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are; of a CSV known once it was scanned."""
+        if self.rows is None:
+            raise RuntimeError(f"'{self.path}' was not scanned yet")
+        return self.rows
+
     def scan(self, columns: list[str]) -> dict[str, Facts]:
         """Facts about these columns, from all rows; a CSV's rows are counted on the way."""
-        scans = {}
+        scans: dict[str, _TextScan | _NumberScan | _OtherScan] = {}
         for name in columns:
             kind, type_name = type_kind(self.types[name]), "text" if self.is_csv else str(self.types[name])
             if kind in ("string", "binary"):
@@ -307,9 +317,10 @@ class Table:
                     scans[name] = _OtherScan(type_name=str(decoded.type), kind="other")
         if self.is_csv:
             self.rows = rows
+        n_rows = self.n_rows
         for scan in scans.values():
             if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells nobody looked at
-                scan.facts.n = scan.facts.missing = self.rows
+                scan.facts.n = scan.facts.missing = n_rows
         return {name: scan.finish() for name, scan in scans.items()}
 
 

@@ -228,8 +228,8 @@ def input_signature(text: str, **options) -> list:
     """
     signature: list = []
     for part in split_text(text):
-        if has_prefix(part):
-            signature.append(_opener(part).signature(part))
+        if (opener := _opener(part)) and has_prefix(part):
+            signature.append(opener.signature(part))
             continue
         path = find_path(part)
         files = table_files(path) if path.is_dir() else [path]
