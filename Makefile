@@ -20,7 +20,7 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_words.py
+	$(BIN)/python -m pytest tests/test_phrases.py
 
 setup: .venv/.ready
 

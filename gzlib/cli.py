@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("plan", "say how many labels reach a target, what they cost and which run would tell most")
     sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
     sub.add_argument("--cost", type=float, help="of one label, in any currency")
-    sub.add_argument("--owned", type=float, default=0, metavar="LABELS", help="labels that are there already")
+    sub.add_argument("--owned", type=float, default=0, metavar="LABELS", help="labels that already exist")
     _curve_arguments(sub)
 
     sub = command("register", "store a forecast before the runs that it is about exist")
@@ -242,7 +242,7 @@ def _curve_arguments(sub: argparse.ArgumentParser):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, default="text")
     for name in ("size", "loss", "accuracy", "seed"):
         sub.add_argument(f"--{name}-column", metavar="NAME", help=f"which column is the {name}")
-    sub.add_argument("--curve-column", action="append", metavar="NAME", help="tells curves apart; repeatable")
+    sub.add_argument("--curve-column", action="append", metavar="NAME", help="distinguishes curves; repeatable")
     sub.add_argument("--ignore", action="append", metavar="NAME", help="a column to leave out; repeatable")
 
 

@@ -120,7 +120,7 @@ class Augment:
 
 
 def check_number(where: str, name: str, value, least: float, most: float, *, whole: bool = False):
-    """Refuse a value that is no number, or one outside of bounds; where ``least`` is above zero, zero is told apart.
+    """Refuse a value that is not a number, or one outside of bounds; zero has a sentence of its own.
 
     Raises
     ------
@@ -158,7 +158,7 @@ RECIPE_COUNTS = ["examples", "batch_size", "accumulate", "evaluations", "patienc
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the optimiser is driven; the same for pretraining and for finetuning.
+    """How the optimizer is driven; the same for pretraining and for finetuning.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Recipe:
     batch_size : int
         Galaxies that go through the network together, in all processes of the run.
     accumulate : int
-        So many batches give one step of the optimiser, as one batch so many times as large would (networks with batch
+        So many batches give one step of the optimizer, as one batch so many times as large would (networks with batch
         norm aside, which still see each batch by itself).
     learning_rate, weight_decay : float
         Of AdamW. Weight decay 0.05 is the Galaxy Zoo Evo baselines'.
@@ -479,7 +479,7 @@ def fill(default, values: dict, where: str):
 
 
 def refuse_unknown(values: dict, known, where: str):
-    """Refuse keys that are not known, naming those that are spelt nearly so."""
+    """Refuse keys that are unknown, naming those that are spelled nearly so."""
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known)
@@ -514,7 +514,7 @@ def runs_named(values: dict, default) -> int:
 
 
 def parse_settings(pairs: list[str]) -> dict:
-    """``["recipe.clip=1", "recipe.augment.flip=false"]`` as nested tables; what is no TOML value is a text."""
+    """``["recipe.clip=1", "recipe.augment.flip=false"]`` as nested tables; what is not TOML value is a text."""
     settings: dict = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

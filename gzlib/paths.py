@@ -1,7 +1,7 @@
 """Where things lie: absolute folders, so that no code depends on a later change of the working directory.
 
-What the code needs at run time is inside the package. A checkout holds the book beside it; whoever works in it uses its
-folders, and whoever works elsewhere uses the working directory's own.
+What the code needs at run time is inside the package. A checkout holds the book beside it; work in the checkout uses
+its folders, and work elsewhere uses the working directory's own.
 """
 
 import os

@@ -23,7 +23,7 @@ BAR = 20  # characters
 
 
 def in_notebook() -> bool:
-    """Whether this is somebody's open notebook. A build runs chapters in a kernel too, but passes on what they say."""
+    """Whether this is a user's open notebook. A build runs chapters in a kernel too, but passes on what they say."""
     return "ipykernel" in sys.modules and trace.VARIABLE not in os.environ
 
 
@@ -140,7 +140,7 @@ def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float
     ----------
     name : {"tensorboard"}
     folder : Path
-        Event files go to ``folder / name``; a resumed run goes on in the same place.
+        Event files go to ``folder / name``; a resumed run continues in the same place.
 
     Returns
     -------
@@ -226,7 +226,7 @@ class Telling:
             self.log(entry["examples"], {name: entry[name] for name in names})
 
     def close(self):
-        """Write down the latest step, if it is not there yet."""
+        """Write down the latest step, if it does not exist yet."""
         if self.unwritten:
             self._write(self.unwritten)
 
@@ -262,7 +262,7 @@ class Telling:
                 torn = file.tell() and _last_byte(file) != b"\n"
                 file.write(b"\n" * torn + json.dumps({"time": now} | entry).encode() + b"\n")
         except OSError as error:
-            self.report(f"'{self.file}' could not be written ({error.strerror}); training goes on without it.")
+            self.report(f"'{self.file}' could not be written ({error.strerror}); training continues without it.")
             self.file = None
 
 

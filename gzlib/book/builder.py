@@ -64,7 +64,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     parameters : dict, optional
         Parameter name to value (or to its text), for every chapter that has the parameter.
     force : bool
-        Run fresh chapters as well; an experiment starts from an empty folder, even without curated pictures.
+        Run fresh chapters as well; an experiment starts from an empty folder, even without curated images.
     name : str, optional
         Name of the experiment; by default made from the overrides and a hash of them.
     project : Path, optional
@@ -137,7 +137,7 @@ def _selected(chapters, only):
     for word in [only] if isinstance(only, str) else only:
         found = [c for c in chapters if c.stem.startswith(str(word)) or files.chapter_name(c.stem) == word]
         if not found:
-            raise UserError(f"No chapter is called {word}; the chapters are {', '.join(c.stem for c in chapters)}.")
+            raise UserError(f"unknown chapter '{word}'; available: {', '.join(c.stem for c in chapters)}.")
         chosen += found
     return [chapter for chapter in chapters if chapter in chosen]
 
@@ -329,7 +329,7 @@ def render(project=None, *, open=False, install=False, say=print):
         check_replaceable(pages, PAGES, keep=(project, paths.ROOT))
         environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
         if _run_whole([quarto, "render"], cwd=project, env=environment):
-            raise UserError("Quarto could not render the book; its message stands above.")
+            raise UserError("Quarto could not render the book; its message is above.")
         mark_folder(pages, PAGES)
         page = pages / "index.html"
     else:

@@ -416,7 +416,7 @@ def write_variables(values, folder):
 
 
 def load_variables(folder):
-    """``_variables.yml`` of a folder; empty if it is not there."""
+    """``_variables.yml`` of a folder; empty if it does not exist."""
     file = Path(folder) / VARIABLES_FILE
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
 
@@ -429,7 +429,7 @@ def lookup(name, values):
 
 
 def refuse_unknown_variables(prose, values):
-    """Refuse prose that names a variable which nobody published.
+    """Refuse prose that names a variable that no chapter published.
 
     Parameters
     ----------

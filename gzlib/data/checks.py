@@ -325,7 +325,7 @@ def radius_note(tree: str, radii: np.ndarray, given: float | None) -> str:
 def crowded_radius(ra: np.ndarray, dec: np.ndarray) -> float:
     """Arcsec within which one galaxy in a thousand has a neighbour by chance, from these positions [deg]; inf if few.
 
-    The density is that of the fifth neighbours, which entries that stand twice or three times do not change much.
+    The density is that of the fifth neighbours, which entries that appear twice or three times do not change much.
     """
     known = has_position(ra, dec)
     vectors = _unit_vectors(ra[known], dec[known])

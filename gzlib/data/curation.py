@@ -129,12 +129,12 @@ def curate(
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
 
     A curation that was interrupted is resumed: images decoded before are not decoded again. (Simulated galaxies, which
-    have no files, are drawn anew.)
+    have no files, are drawn again.)
 
     Parameters
     ----------
     source : str, path or Source
-        See :func:`gzlib.data.sources.open_source`; a source opened with options of its own is always curated anew.
+        See :func:`gzlib.data.sources.open_source`; a source opened with options of its own is always curated again.
     out : path, optional
         The survey's folder; by default one of its own in the folder of surveys.
     size, limit, split, schema, seed, aspect, match_radius
@@ -163,7 +163,7 @@ def curate(
     given = isinstance(source, Source)
     text = source.text if given else str(source)
     if given:
-        parameters["labels"] = source.labels  # whoever opened the source may have chosen them
+        parameters["labels"] = source.labels  # anyone who opened the source may have chosen them
     if not given and is_survey_source(text):
         if out is not None:
             raise UserError(f"'{text}' is a curated survey already; open it, or name the source that it was made from.")
@@ -204,7 +204,7 @@ def _refuse_split(source: Source, text: str):
 
 def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None):
     if not isinstance(size, int) or size < 8:
-        raise UserError(f"size={size!r} is no picture size; give a whole number of pixels, 8 or more.")
+        raise UserError(f"size={size!r} is not an image size; give a whole number of pixels, 8 or more.")
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit!r} leaves no galaxies; give a number above 0, or None for all.")
     if split not in SPLIT_MODES:
@@ -212,7 +212,7 @@ def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | N
     if aspect not in (None, *ASPECTS):
         raise UserError(f"Unknown aspect '{aspect}'; choose 'pad' or 'crop', or leave it out to refuse oblong images.")
     if match_radius is not None and not 0 <= match_radius <= 3600:
-        raise UserError(f"match_radius={match_radius!r} is no angle in arcsec; give one from 0 to 3600.")
+        raise UserError(f"match_radius={match_radius!r} is not an angle in arcsec; give one from 0 to 3600.")
 
 
 def _default_folder(text: str, parameters: dict) -> Path:

@@ -118,7 +118,7 @@ def survey_floor(folder: Path) -> dict:
     Raises
     ------
     UserError
-        If the galaxies are real, so that nobody knows the truth.
+        If the galaxies are real, so that the truth is unknown.
     """
     survey = open_survey(folder)
     schema, test = load_schema(survey.attrs["schema"]), np.flatnonzero(survey.split.values == "test")

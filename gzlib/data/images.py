@@ -111,7 +111,7 @@ def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> n
 def load_all(
     images: Sequence | np.ndarray, rows: list[int], size: int, aspect: str | None, pool: Executor
 ) -> list[Loaded | Unusable]:
-    """What :func:`load_image` makes of some of the images, in threads: Pillow lets go of the interpreter."""
+    """What :func:`load_image` makes of some of the images, in threads: Pillow releases the interpreter."""
 
     def load(row: int) -> Loaded | Unusable:
         try:
@@ -123,7 +123,7 @@ def load_all(
 
 
 def _bytes_of(image: bytes | Path) -> int:
-    """How many bytes there are to read; refuses whatever is no regular file before it is opened."""
+    """How many bytes there are to read; refuses whatever is not a regular file before it is opened."""
     if isinstance(image, bytes):
         n_bytes = len(image)
     else:
@@ -151,7 +151,7 @@ def _raw_bytes(image: bytes | Path) -> bytes:
 
 
 def _full(path: Path) -> str:
-    """A path as it was looked up, so that whoever expected it elsewhere sees where that was."""
+    """A path as it was looked up, so that anyone who expected it elsewhere sees where that was."""
     return os.path.abspath(path)
 
 

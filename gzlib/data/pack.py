@@ -29,7 +29,7 @@ BYTES_PER_ROW = 400  # of a catalogue with 88 questions, compressed
 
 
 class ImageFile:
-    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis; what is there already can be kept.
+    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis; what already exists can be kept.
 
     NumPy pads a header so that the first axis can grow without moving the data; the true length is written last.
     """
@@ -206,7 +206,7 @@ class TooManyRejected(UserError):
 
 
 def _is_own(folder: Path, name: str) -> bool:
-    """Whether a curation wrote a file of a survey's folder; whatever else lies there is somebody's."""
+    """Whether a curation wrote a file of a survey's folder; whatever else lies there is a user's."""
     return name in (*ARRAYS, VERIFIED, STATE, "survey.json", "rejected.csv", "tree.json")
 
 

@@ -67,7 +67,7 @@ class Schema:
     Raises
     ------
     UserError
-        If a question or answer stands twice, a parent answer is unknown, or questions form a circle.
+        If a question or answer appears twice, a parent answer is unknown, or questions form a circle.
     """
 
     name: str
@@ -140,7 +140,7 @@ def _refuse_malformed(schema: Schema):
         if question.asked_after is not None and question.asked_after not in owner:
             raise UserError(
                 f"Schema '{schema.name}': question '{question.name}' is asked after '{question.asked_after}',"
-                " which is no answer of this schema."
+                " which is not an answer of this schema."
             )
         seen, ancestor = {question.name}, question
         while ancestor.asked_after is not None:
@@ -202,7 +202,7 @@ def is_one_tree(name: str) -> bool:
 
 
 def is_tree_file(name: str | Path | None) -> bool:
-    """Whether a schema is named by somebody's JSON file rather than by its campaigns."""
+    """Whether a schema is named by a user's JSON file rather than by its campaigns."""
     return str(name or "").endswith(".json")
 
 

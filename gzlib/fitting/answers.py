@@ -269,7 +269,7 @@ def plan(
     Raises
     ------
     UserError
-        If the target is no positive number, or an accuracy where errors are fitted.
+        If the target is not a positive number, or an accuracy where errors are fitted.
     """
     columns = _columns_of(options)
     array = as_array(data, losses, x=x, replicate=replicate, **columns)
@@ -355,7 +355,7 @@ def load_fit(file, *, law=None):
     Raises
     ------
     UserError
-        If the file is no fit, was changed since, or its law is not known.
+        If the file is not a fit, was changed since, or its law is not known.
     """
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))

@@ -152,7 +152,7 @@ def summarise_replicates(loss, *, replicate="seed", x="n_train"):
         If a loss is zero, negative or infinite, with its coordinates.
     """
     if x not in loss.dims:
-        raise UserError(f"The losses have the dimensions {', '.join(map(str, loss.dims))}; none is called {x!r}.")
+        raise UserError(f"The losses have the dimensions {', '.join(map(str, loss.dims))}; {x!r} is not one of them.")
     values = loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})
     values = values.transpose(..., x, replicate)
     bad = (values.values <= 0) | np.isinf(values.values)
@@ -196,7 +196,7 @@ def recency_weights(x, *, scale):
 
 IDENTIFIED, ONE_SIDED, NOT_IDENTIFIED = "identified", "E one-sided only", "not identified"
 MIN_DECADES = 0.5  # below, E + A x^-alpha is a straight line to any realistic noise
-DECADES_FOR_OFFSET = 1.0  # below, the offset and the exponent cannot be told apart
+DECADES_FOR_OFFSET = 1.0  # below, the offset and the exponent cannot be distinguished
 MAX_CORRELATION = 0.97  # of ln N and ln D
 NOMINAL = {"E": 0.5, "A": 0.5, "alpha": 0.3, "B": 0.5, "beta": 0.3}  # a typical curve in units of its loss at x_ref
 
@@ -240,7 +240,7 @@ def judge_design(sizes, law, *, n_runs=None):
             NOT_IDENTIFIED,
             (
                 f"ln {law.variables[0]} and ln {law.variables[1]} are correlated by "
-                f"{correlation:.3f}, so their exponents cannot be told apart"
+                f"{correlation:.3f}, so their exponents cannot be distinguished"
             ),
         )
     elif "E" in law.names and min(decades) < DECADES_FOR_OFFSET:
@@ -256,7 +256,7 @@ SHAPES = {
     "rises": "the loss rises with the size, and no law here does",
     "rises again": "the loss falls and rises again, and no law here does",
 }
-AGAIN = 0.1  # rise of ln(loss) above the minimum that is no noise, whatever the noise
+AGAIN = 0.1  # rise of ln(loss) above the minimum that is not noise, whatever the noise
 
 
 def shape_of(log_mean, *, seed_sd=0.0):

@@ -96,7 +96,7 @@ def fit_law(
     """
     law = get_law(law)
     if noise not in NOISES:
-        raise UserError(f"No noise model is called {noise!r}: choose one of {', '.join(NOISES)}.")
+        raise UserError(f"unknown noise model {noise!r}; available: {', '.join(NOISES)}.")
     several = isinstance(variables, (list, tuple)) and len(variables) and np.ndim(variables[0])
     variables = [np.asarray(v, float) for v in (variables if several else [variables])]
     y = np.asarray(loss, float)

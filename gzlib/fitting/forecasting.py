@@ -34,7 +34,7 @@ MAX_SPARSE = 6  # pretended ends of a curve with few points
 MAX_AHEAD = 8  # points that a pretended end is judged by
 TEMPERATURE = 0.03  # relative excess error that costs a member a factor e
 DOUBT = 0.3  # the same, for members whose disagreement widens the band
-WORST = 5.0  # relative error beyond which a member is not told apart
+WORST = 5.0  # relative error beyond which a member is not distinguished
 REFERENCE = 200  # curves that others may learn from: keeps time and memory linear in the number of curves
 SCORED = 60  # of their origins, those that also say how wide a band has to be
 COMPANY = 3.0  # other curves' origins, by likeness and importance, that make half of what company does
@@ -408,7 +408,7 @@ def forecast(
         losses.
     """
     if kind not in BANDS:
-        raise UserError(f"No band is called {kind!r}: choose 'mean' or 'new_run'.")
+        raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
     if not 0 < level < 1:
         raise UserError(f"The level of a band is a share between 0 and 1, not {level}.")
     x_new = np.atleast_1d(np.asarray(x_new, float))

@@ -148,7 +148,7 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
     parameters (curves, draws, parameters), variances (curves, draws), converged (curves, draws)
     """
     if kind not in BOOTSTRAPS:
-        raise UserError(f"No bootstrap is called {kind!r}: choose one of {', '.join(BOOTSTRAPS)}.")
+        raise UserError(f"unknown bootstrap {kind!r}; available: {', '.join(BOOTSTRAPS)}.")
     rng = np.random.default_rng(seed)
     n_curves, n_points = y.shape
     fitted = log_loss(law, variables, best)
@@ -177,7 +177,7 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
             noise = np.take_along_axis(residual[:, None, :], chosen, axis=2) * spread
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(present[:, None, :], noise / weights[:, None, :], 0.0)
-    # a variance with one degree of freedom has draws so large that their losses are no floats
+    # a variance with one degree of freedom has draws so large that their losses are not floats
     synthetic = np.exp(np.clip(fitted[:, None, :] + shift, -LARGEST_LOG, LARGEST_LOG)).reshape(-1, n_points)
     sizes = [np.repeat(v, draws, axis=0) if np.ndim(v) == 2 else v for v in variables]
     result = batch_fit(
@@ -385,7 +385,7 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
     (x, ): NaN where a fit was refused.
     """
     if kind not in BANDS:
-        raise UserError(f"No band is called {kind!r}: choose 'mean' or 'new_run'.")
+        raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
     if "draw_values" not in fits:
         raise UserError("These fits carry no draws, so no band can be made: call fit_curves with draws=500.")
     x_new = np.atleast_1d(np.asarray(x_new, float))

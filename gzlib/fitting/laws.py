@@ -386,5 +386,5 @@ def get_law(law):
     if isinstance(law, Law):
         return law
     if law not in LAWS:
-        raise UserError(f"No law is called {law!r}: choose one of {', '.join(LAWS)}.")
+        raise UserError(f"unknown law {law!r}; available: {', '.join(LAWS)}.")
     return LAWS[law]

@@ -109,7 +109,7 @@ def compare_options(needed, *, cost_per_label, cost_per_gpu_hour=0.0, gpu_hours=
     needed : Dataset from ``labels_needed``
     cost_per_label, cost_per_gpu_hour : float, in one currency
     gpu_hours : function(option labels dict, n_train array) -> hours of training; default none
-    owned_labels : labels that are there already and cost nothing
+    owned_labels : labels that already exist and cost nothing
 
     Returns
     -------

@@ -36,7 +36,7 @@ def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve
     ``Seen Examples`` and the like; the loss by ``loss``, ``error``, ``test_error``, ``rmse``, ...; ``accuracy``,
     ``auc``, ``f1`` and others that rise become 1 minus their value (100 minus, in percent); runs by ``seed``,
     ``run``, ``fold``; curves by ``curve``, ``model``, ``encoder``, ``task``, ``dataset``, ... A column of another name
-    that tells curves apart becomes one of their labels. Rows with ``Training`` 0 are held out of fits.
+    that distinguishes curves becomes one of their labels. Rows with ``Training`` 0 are held out of fits.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve
         Names of columns, where they cannot be found or the wrong one would be taken; ``accuracy`` names a metric that
         rises.
     curve : str or list of str, optional
-        The columns that tell curves apart.
+        The columns that distinguish curves.
     ignore : str or list of str
         Columns that say nothing about the curves.
 
@@ -201,7 +201,7 @@ def _from_text(source, text, notes):
         frame.append(cells)
     header = [name or ("index" if i == 0 else f"column {i + 1}") for i, name in enumerate(header[:width])]
     if twice := [name for name in header if header.count(name) > 1]:
-        raise UserError(f"{source}: the column {twice[0]!r} stands twice; remove or rename one of them.")
+        raise UserError(f"{source}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     table = pd.DataFrame(frame, columns=header, dtype=object)
     return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes)
 

@@ -400,7 +400,7 @@ def answer(
     level : float, coverage
     file : path of a figure to write, optional
     form : "text", "json" or "csv"
-    cost, owned : cost of one label, and labels that are there already, for plans
+    cost, owned : cost of one label, and labels that already exist, for plans
     columns : names of columns, as for ``read_curves``
 
     Raises

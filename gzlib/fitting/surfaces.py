@@ -61,7 +61,7 @@ def fit_surface(
     """
     law = get_law(law)
     if kind not in BOOTSTRAPS:
-        raise UserError(f"No bootstrap of surfaces is called {kind!r}: choose one of {', '.join(BOOTSTRAPS)}.")
+        raise UserError(f"unknown bootstrap of surfaces {kind!r}; available: {', '.join(BOOTSTRAPS)}.")
     missing = [name for name in law.variables if name not in sizes]
     if missing:
         raise UserError(f"The law {law.name} needs the size {missing[0]!r}: give {', '.join(law.variables)}.")

@@ -44,7 +44,7 @@ class Encoder(nn.Module):
         Length of the feature vector.
     margin : int
         Black pixels put around each image, in all along each axis, where a network cuts images into patches that the
-        image's side is no multiple of.
+        image's side is not a multiple of.
 
     Notes
     -----
@@ -316,7 +316,7 @@ def _prefix(state: Iterable[str], wanted: dict) -> str:
 
 
 def _misfits(state: dict, wanted: dict) -> tuple[list[str], list[str], list[str]]:
-    """Names that are missing, names that nobody wants, and tensors of other shapes or kinds."""
+    """Names that are missing, unexpected names, and tensors of other shapes or kinds."""
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     shapes = [
         f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"

@@ -120,7 +120,7 @@ class NumberHead(nn.Module):
 
 
 class GalaxyModel(nn.Module):
-    """An encoder with its head: pictures in, predictions out."""
+    """An encoder with its head: images in, predictions out."""
 
     def __init__(self, encoder: Encoder, head: nn.Module):
         super().__init__()

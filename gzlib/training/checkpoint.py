@@ -99,7 +99,7 @@ def _keep_previous(path: Path):
 def load_checkpoint(
     path: Path, model, optimiser, *, key: str, report: Callable[[str], None], averaged=None
 ) -> dict | None:
-    """Put a stored state into the model, the optimiser and the averaged weights where there are any.
+    """Put a stored state into the model, the optimizer and the averaged weights where there are any.
 
     A file that is damaged or truncated is as good as none, since training from an earlier state gives the same result:
     the checkpoint before it is taken, or the run starts from scratch, and a line says so. One that belongs to another
@@ -107,7 +107,7 @@ def load_checkpoint(
 
     Returns
     -------
-    dict with ``step``, ``best`` and ``history``; None where there is nothing to go on from.
+    dict with ``step``, ``best`` and ``history``; None where there is nothing to continue from.
 
     Raises
     ------
@@ -209,7 +209,7 @@ class Running(Present):
 class ScheduleFree(Present):
     """The average that the schedule-free optimizer keeps between the weights at which it takes gradients.
 
-    Its state is the optimizer's. Batch norms saw other weights, so their statistics are taken anew from training views.
+    Its state is the optimizer's. Batch norms saw other weights: their statistics are taken again from training views.
     """
 
     def __init__(self, model: nn.Module, optimiser, train: Loader, *, recipe: Recipe, seed: int, device: torch.device):

@@ -2,7 +2,7 @@
 
 Every worker makes one run at a time and stores it where its own ``GZLIB_STORE`` points. Where all see one file system
 that is the store of the sweep, too; where not, the record comes back and is stored here (the weights on demand). A
-worker that dies loses the training since its last checkpoint: its run goes to another worker, which goes on from
+worker that dies loses the training since its last checkpoint: its run goes to another worker, which continues from
 there if it sees the store. Dask is imported only when it is asked for.
 """
 

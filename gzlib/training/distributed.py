@@ -129,7 +129,7 @@ def anywhere(*flags: bool) -> tuple[bool, ...]:
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
-    """Element by element, the sum over processes; to the bit the same in each."""
+    """Element by element, the sum over processes; bit for bit the same in each."""
     if world() == 1:
         return values
     parts = [torch.empty_like(values) for _ in range(world())]
@@ -261,7 +261,7 @@ class Pace:
         if self.short == 2:
             self.watching = False
             torch.set_num_threads(1)
-            self.report(f"Other programs are busy: the run goes on with one thread instead of {self.threads}.")
+            self.report(f"Other programs are busy: the run continues with one thread instead of {self.threads}.")
 
     def close(self):
         """Take the threads back, for the next run."""
@@ -291,7 +291,7 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
     started: list[subprocess.Popen[str]] = []
     try:
         for _ in range(helpers):
-            # A session of its own: Ctrl-C reaches this process, which then stops its helpers in good order.
+            # A session of its own: Ctrl-C reaches this process, which then stops its helpers cleanly.
             helper = subprocess.Popen(
                 command,
                 env=environment,
@@ -319,7 +319,7 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
 
 
 def help_out():
-    """Make the jobs that standard input names, and stop when it closes: whoever asked for them is gone."""
+    """Make the jobs that standard input names, and stop when it closes: the process that asked for them is gone."""
     from gzlib.training.sweeps import sweep
 
     order = json.loads(sys.stdin.readline())

@@ -83,9 +83,9 @@ class VoteLoss:
         lnB(a, v) = lgamma(1 + v) + lgamma(a) - lgamma(a + v)
 
     (Walmsley et al. 2022, arXiv:2102.08414; the form without a probabilistic-programming library is Zoobot 2.9's).
-    Questions are independent given the picture. Only questions that somebody answered are computed, and of their
-    answers only those that got votes: of the paper's 88 questions a galaxy is asked about ten. A question that nobody
-    answered counts exactly zero and has exactly zero gradient.
+    Questions are independent given the image. Only questions with votes are computed, and of their
+    answers only those that got votes: of the paper's 88 questions a galaxy is asked about ten. A question without
+    votes counts exactly zero and has exactly zero gradient.
 
     Parameters
     ----------

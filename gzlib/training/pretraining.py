@@ -80,7 +80,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     history = fit(model, minimised, train, val, recipe=recipe, seed=config.seed, device=device, ids=ids, **conduct)
 
     if joint:
-        model.head = joint.votes  # what was learnt beside the votes is in the encoder
+        model.head = joint.votes  # what was learned beside the votes is in the encoder
     metrics, per_galaxy = question_losses(model, loss, test, schema, device=device, precision=recipe.precision)
     metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
     metrics["floor"] = survey_floor(folder) if data.attrs["simulated"] else None
@@ -109,7 +109,7 @@ def visible_structure(folder: Path, rows: np.ndarray) -> np.ndarray:
     Raises
     ------
     UserError
-        If the galaxies are real, so that nobody knows it.
+        If the galaxies are real, so that it is unknown.
     """
     truth = open_truth(folder).filter(like="visible_")
     values = truth.to_numpy(np.float32)

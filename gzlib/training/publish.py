@@ -188,7 +188,7 @@ def _head(target: Target, label: str, unit: str, linear: bool) -> HeadShape:
 
 
 def _training(config: RunConfig, survey: SurveySpec, record: dict, task: Task) -> dict[str, Any]:
-    """How the model came about, without the folders of whoever made it."""
+    """How the model came about, without the folders of anyone who made it."""
     known = config_dict(config) | {"weights": record["config"]["weights"]}  # by content, where they came from a file
     shown = [part if has_prefix(part) else Path(part).name for part in split_text(survey.source)]
     spec = {name: getattr(survey, name) for name in ("split", "aspect", "match_radius") if getattr(survey, name)}
@@ -243,7 +243,7 @@ def export(model: SavedModel, out, *, form: str = "timm") -> Path:
         The folder.
     form : {"timm", "onnx"}
         ``timm``: ``timm.create_model("local-dir:FOLDER", pretrained=True)`` gives the network with its head as
-        classifier, equal to the bit; its outputs are before calibration. ``onnx``: ``model.onnx`` takes images
+        classifier, equal bit for bit; its outputs are before calibration. ``onnx``: ``model.onnx`` takes images
         (n, 3, size, size) float32 in 0..1 and gives calibrated predictions and features.
 
     Raises
@@ -356,7 +356,7 @@ def _export_onnx(model: SavedModel, folder: Path) -> str:
     names: Any = {"input_names": ["images"], "output_names": ["predictions", "features"]}
     axes = {name: {0: "galaxies"} for name in ("images", "predictions", "features")}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter that needs no further package is called old
+        warnings.simplefilter("ignore")  # torch calls the exporter without further packages deprecated
         try:
             torch.onnx.export(whole, (images.to(model.device),), str(file), dynamic_axes=axes, dynamo=False, **names)
         except Exception as error:  # an operation without a counterpart: each has an exception of its own
@@ -384,7 +384,7 @@ def push(folder, repository: str, *, private: bool = False, figures: bool = Fals
     Parameters
     ----------
     repository : str
-        ``OWNER/NAME``; made if it is not there.
+        ``OWNER/NAME``; made if it does not exist.
     private : bool
     figures : bool
         With the page of figures, which shows images of galaxies: only where their licence allows it.
@@ -406,7 +406,7 @@ def push(folder, repository: str, *, private: bool = False, figures: bool = Fals
             raise HFValidationError("it has no owner")
     except HFValidationError as error:
         said = str(error).splitlines()[0]
-        raise UserError(f"'{repository}' is no name of a repository ({said}); write OWNER/NAME.") from None
+        raise UserError(f"'{repository}' does not name a repository ({said}); write OWNER/NAME.") from None
     left_out = [MARKER, ".*"] + ([] if figures else [PAGE])
     try:
         api = HfApi()

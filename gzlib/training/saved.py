@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the folder; raised when an older version could misread a newer one
 WEIGHTS, CONFIG, CARD, PAGE = "model.safetensors", "config.json", "README.md", "figures.html"
-TREE = "tree.json"  # somebody's own decision tree, as curation reads it
+TREE = "tree.json"  # a user's own decision tree, as curation reads it
 BATCH = 256  # images that go through the network together
 SHOWN_LEVELS = ("50", "95")  # of the intervals in tables
 HUB = re.compile(r"hf[_-]hub:([\w.-]+/[\w.-]+)")
@@ -127,7 +127,7 @@ def read_config(folder: Path) -> ModelConfig:
     file = Path(folder) / CONFIG
     if not file.is_file() or not (Path(folder) / WEIGHTS).is_file():
         raise UserError(
-            f"'{folder}' is no saved model (it has no {CONFIG} with {WEIGHTS}); make one with 'gzlib finetune ... --out"
+            f"'{folder}' is not a saved model (no {CONFIG} with {WEIGHTS}); make one with 'gzlib finetune ... --out"
             " FOLDER'."
         )
 

@@ -187,7 +187,7 @@ def write_run(record: dict):
     Raises
     ------
     UserError
-        If it is no record, as where a metric is not a number.
+        If it is not a record, as where a metric is not a number.
     """
     measured = {name: _finite(record[name]) for name in ("metrics", "provenance")}
     record = record | measured

@@ -73,7 +73,7 @@ class Tally:
     left : dict of str to (config, survey)
         The runs still to be made, by their keys.
     total : int
-        All runs, with those that are there already.
+        All runs, with those that already exist.
     """
 
     def __init__(self, left: dict, *, total: int):
@@ -265,7 +265,7 @@ def plan_notes(path: Path) -> dict[str, str]:
     Raises
     ------
     UserError
-        If the plan cannot be read, or the file that it names is not there.
+        If the plan cannot be read, or the file that it names does not exist.
     """
     plan = _read_toml(path)
     _check_plan(plan, Path(path).name)
@@ -285,7 +285,7 @@ def _read_toml(path: Path) -> dict:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"The plan '{path}' is no TOML: {error}.") from None
+        raise UserError(f"The plan '{path}' is not TOML: {error}.") from None
 
 
 def jobs_of(

@@ -209,7 +209,7 @@ NO_NAMES = ("../up", "/up", "up/x", "a\0b", "", ".", "..", ".git", "a b", "a\n",
         ({"parameters": {"n": True}}, "must be a whole number"),
         ({"parameters": {"sizes": "[1, 'a']"}}, "Parameter sizes must be a list of whole numbers, such as \\[1, 2\\]"),
         ({"preset": "small"}, "Unknown preset small: choose one of smoke, laptop, paper"),
-        ({"only": "07"}, "No chapter is called 07; the chapters are 01-first, 02-second, 90-notes"),
+        ({"only": "07"}, "unknown chapter '07'; available: 01-first, 02-second, 90-notes"),
         *(({"name": name}, "is not a name for an experiment: use letters") for name in NO_NAMES),
     ],
 )

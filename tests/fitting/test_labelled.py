@@ -100,7 +100,7 @@ def test_bad_losses_are_named_with_their_place():
     loss[1, 2, 3, 0] = -0.5
     with pytest.raises(UserError, match=r"encoder=b, question=q2, n_train=.*-0.5"):
         fit_curves(loss)
-    with pytest.raises(UserError, match="none is called 'size'"):
+    with pytest.raises(UserError, match="'size' is not one of them"):
         summarise_replicates(loss, x="size")
     with pytest.raises(UserError, match="coordinate"):
         fit_curves(loss.drop_vars("n_train"))

@@ -41,7 +41,7 @@ def fill(markdown, *, variables, meta, problems, page):
         value = lookup(name, {"var": variables, "meta": meta}.get(kind, {}))
         if value is None:
             known = kind in ("var", "meta")
-            problems.append(f"{page}: {match[0]} " + ("is not defined" if known else "is no shortcode of the preview"))
+            problems.append(f"{page}: {match[0]} " + ("is not defined" if known else "is not a shortcode here"))
             return match[0]
         return value
 
@@ -222,7 +222,7 @@ def _figure(own, caption, body):
 
 
 def _hoist_alt(body):
-    """``fig-alt`` on a picture is its alternative text."""
+    """``fig-alt`` on an image is its alternative text."""
 
     def rename(kind, content):
         if kind != "Image":

@@ -171,7 +171,7 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
 
 
 def _labels(pages, problems):
-    """Label to (page, name, number), of the whole book; one that stands twice is a problem."""
+    """Label to (page, name, number), of the whole book; one that appears twice is a problem."""
     labels: dict[str, Any] = {}
     for page in pages:
         for label, name, number in page.numbering.labels:
@@ -257,7 +257,7 @@ class _Rendered(HTMLParser):
 
 
 def complete(folder, find):
-    """Copy the files that pages point to, and list the links that lead nowhere and pictures without a text.
+    """Copy the files that pages point to, and list the links that lead nowhere and images without a text.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def complete(folder, find):
     Returns
     -------
     list of str
-        One phrase for each broken link or picture without alternative text.
+        One phrase for each broken link or image without alternative text.
     """
     pages = {
         file.relative_to(folder).as_posix(): _Rendered(file.read_text(encoding="utf-8"))
@@ -277,7 +277,7 @@ def complete(folder, find):
     }
     broken = []
     for name, page in pages.items():
-        broken += [f"{name}: the picture {picture} has no alternative text" for picture in page.mute]
+        broken += [f"{name}: the image {picture} has no alternative text" for picture in page.mute]
         for target in dict.fromkeys(page.targets):
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:

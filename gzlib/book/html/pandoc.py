@@ -146,7 +146,7 @@ def page_source(file, page, *, fold, echo, prose, complete=True):
     ----------
     file : Path
     page : str
-        The page's path in the book, for messages and for the folder of its pictures.
+        The page's path in the book, for messages and for the folder of its images.
     fold : bool or "show"
         ``code-fold`` of the book.
     echo : bool

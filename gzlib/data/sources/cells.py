@@ -1,4 +1,4 @@
-"""Somebody's table, CSV or parquet, as typed columns: what each holds over all its rows, and its values exactly.
+"""A user's table, CSV or parquet, as typed columns: what each holds over all its rows, and its values exactly.
 
 A CSV has no types and a parquet file's are whatever its writer had, so a column's kind is found by looking at every
 cell. Everything stays in Arrow's arrays: pandas would turn an index into no column, and blanks into fractions.
@@ -236,7 +236,7 @@ class Table:
     Raises
     ------
     UserError
-        If the file is no table, or a name stands twice.
+        If the file is not a table, or a name appears twice.
     """
 
     def __init__(self, path: Path, roles: tuple[str, ...]):
@@ -313,13 +313,13 @@ class Table:
                 decoded = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
                 try:
                     scans[name].add(decoded)
-                except pa.ArrowInvalid:  # bytes that are no text
+                except pa.ArrowInvalid:  # bytes that are not text
                     scans[name] = _OtherScan(type_name=str(decoded.type), kind="other")
         if self.is_csv:
             self.rows = rows
         n_rows = self.n_rows
         for scan in scans.values():
-            if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells nobody looked at
+            if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells were not scanned
                 scan.facts.n = scan.facts.missing = n_rows
         return {name: scan.finish() for name, scan in scans.items()}
 
@@ -377,7 +377,7 @@ def plain_text(array: pa.Array) -> pa.Array:
     Raises
     ------
     pyarrow.ArrowInvalid
-        If bytes are no text in UTF-8.
+        If bytes are not text in UTF-8.
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

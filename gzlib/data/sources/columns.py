@@ -1,4 +1,4 @@
-"""Which columns of somebody's table are ids, positions, images, votes or labels, and their values under that role."""
+"""Which columns of a user's table are ids, positions, images, votes or labels, and their values under that role."""
 
 import re
 from dataclasses import dataclass, field
@@ -117,7 +117,7 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
     Raises
     ------
     UserError
-        If a column that was asked for is missing or unusable, ids are not exact, positions or votes are no numbers,
+        If a column that was asked for is missing or unusable, ids are not exact, positions or votes are not numbers,
         or there is nothing to learn from.
     """
     _refuse_ids(facts["id_str"], where)
@@ -222,7 +222,7 @@ def _label_kind(column: str, found: Facts) -> str:
 
 
 def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], where: str):
-    """A campaign without a suffix of its own, such as ``ring``, may be one question of somebody's own tree."""
+    """A campaign without a suffix of its own, such as ``ring``, may be one question of a user's own tree."""
     if any("-" in question.name for question in load_schema(name).questions):
         return
     questions: dict[str, list[str]] = {}
@@ -306,7 +306,7 @@ def refuse_unknown_splits(splits: list[str], where: str):
     """
     for split in splits:
         if split not in ("train", "val", "test"):
-            what = f"says '{split}', which is no known split" if split else "is blank in some rows"
+            what = f"says '{split}', an unknown split" if split else "is blank in some rows"
             raise UserError(
                 f"The split of '{where}' {what}; write train, val (or validation) or test, or leave out --split source."
             )
@@ -315,7 +315,7 @@ def refuse_unknown_splits(splits: list[str], where: str):
 def table_to_batch(
     record: pa.RecordBatch, columns: Columns, pictures: list, *, dataset_name: str, file_split: str
 ) -> Batch:
-    """One :class:`Batch` from a slice of somebody's table, whichever of the expected columns it has."""
+    """One :class:`Batch` from a slice of a user's table, whichever of the expected columns it has."""
     names, facts, n = set(record.schema.names), columns.facts, len(record)
     catalog = pd.DataFrame({"id_str": as_words(record["id_str"])}, dtype=object)
     named = as_words(record["dataset_name"]) if "dataset_name" in names else [""] * n

@@ -63,7 +63,7 @@ def table_source(
     Raises
     ------
     UserError
-        If a file is no table, lacks a column, or differs from the others.
+        If a file is not a table, lacks a column, or differs from the others.
     """
     tables = [Table(file, ROLES) for file in files]
     _refuse_other_columns(tables)
@@ -393,5 +393,5 @@ def folder_source(folder: Path, name: str, *, text: str, schema=None, labels=Non
 
     notes = [f"'{text}' has no table: {len(images):,} images without labels, for prediction"]
     if others:
-        notes.append(f"files of '{text}' that are no images: {len(others):,}, e.g. {others[0].name}")
+        notes.append(f"files of '{text}' that are not images: {len(others):,}, e.g. {others[0].name}")
     return Source(name, text, "", {}, len(ids), batches, notes=tuple(notes), files=lambda: iter(images))
