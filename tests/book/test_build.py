@@ -358,7 +358,7 @@ def test_a_figure_without_caption_or_alternative_text_is_refused(project, line):
         ("import os\nos._exit(1)", "01-first.ipynb: the kernel died while it ran"),
         (
             "import matplotlib.pyplot as plt\nplt.plot([1]);",
-            "cell parameters-code: a picture needs '#| label: fig-...' with caption and alternative text",
+            "cell parameters-code: an image needs '#| label: fig-...' with caption and alternative text",
         ),
         ("print(object())", "cell parameters-code: the output shows a memory address \\(at 0x"),
         ("from gzlib import paths\nprint(paths.ROOT)", "cell parameters-code: the output shows a path of this machine"),

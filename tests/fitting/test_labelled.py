@@ -140,7 +140,7 @@ def test_designs_are_judged_with_a_reason(sizes, verdict, reason):
 def test_sizes_that_rise_together_are_not_identified():
     N = np.geomspace(1, 1e3, 12)
     judged = judge_design([N, N * 1.01 ** np.arange(12)], "chinchilla")
-    assert judged["verdict"] == "not identified" and "cannot be told apart" in judged["reason"]
+    assert judged["verdict"] == "not identified" and "cannot be distinguished" in judged["reason"]
     grid = [part.ravel() for part in np.meshgrid(np.geomspace(1, 100, 4), np.geomspace(1, 1e3, 4))]
     assert judge_design(grid, "chinchilla")["verdict"] == "identified"
 
