@@ -264,7 +264,14 @@ class Recipe:
             raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
 
     def most_examples(self, n_train: int) -> int:
-        """The most galaxies that a run shows, counting each time, of ``n_train`` different ones."""
+        """The most galaxies that a run shows, counting each time, of ``n_train`` different ones.
+
+        Examples
+        --------
+        >>> from gzlib import Recipe
+        >>> Recipe(examples=60_000).most_examples(2_000), Recipe(epochs=10).most_examples(2_000)
+        (60000, 20000)
+        """
         return round(self.epochs * n_train) if self.epochs else self.examples
 
 

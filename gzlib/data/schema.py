@@ -239,6 +239,15 @@ def load_schema(name: str | Path) -> Schema:
     ------
     UserError
         If the name is unknown or the schema is malformed.
+
+    Examples
+    --------
+    >>> from gzlib.data import load_schema
+    >>> tree = load_schema("gz2")
+    >>> tree.questions[0].name, tree.questions[0].label_cols[0]
+    ('smooth-or-featured-gz2', 'smooth-or-featured-gz2_smooth')
+    >>> len(load_schema("paper").questions)
+    88
     """
     path = Path(name)
     if is_tree_file(name):

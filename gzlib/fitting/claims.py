@@ -24,9 +24,11 @@ def slope_test(loss, x, *, replicate="seed", level=0.95):
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing; ``replicate`` may be absent
+    loss : DataArray with dims (..., x, replicate)
+        Positive, NaN where a run is missing; ``replicate`` may be absent.
     x : dimension whose coordinate holds the sizes
-    level : coverage of the interval
+    level
+        Coverage of the interval.
 
     Returns
     -------
@@ -103,7 +105,8 @@ def encoder_effect(excess, *, parameters, family=None, x="n_train", encoder="enc
     ----------
     excess : DataArray with dims (..., encoder, x, replicate), positive, NaN where a run is missing
         Loss above that of a perfect predictor; ``x`` and ``replicate`` may be absent.
-    parameters : DataArray over ``encoder``, positive
+    parameters : DataArray over ``encoder``
+        Positive.
     family : DataArray over ``encoder``, optional
         Names; one family if left out.
     level : float
@@ -242,12 +245,17 @@ def store_forecast(path, forecast, *, question, data_key, date, **more):
 
     Parameters
     ----------
-    path : file to make; an existing file is never replaced
+    path
+        File to make; an existing file is never replaced.
     forecast : Dataset from ``forecast``
-    question : str, what will be measured, in one sentence
-    data_key : str, hash or run keys of the data that the forecast was made from
-    date : str, ISO date on which the forecast is made
-    more : further entries of the content, such as the keys of the runs that will tell; what JSON can hold
+    question : str
+        What will be measured, in one sentence.
+    data_key : str
+        Hash or run keys of the data that the forecast was made from.
+    date : str
+        ISO date on which the forecast is made.
+    more
+        Further entries of the content, such as the keys of the runs that will tell; what JSON can hold.
 
     Returns
     -------
@@ -344,8 +352,10 @@ def judge_forecast(path, outcome):
 
     Parameters
     ----------
-    path : stored forecast
-    outcome : DataArray with (a subset of) the forecast's coordinates, averaged over runs as the forecast's kind says
+    path
+        Stored forecast.
+    outcome : DataArray with (a subset of) the forecast's coordinates
+        Averaged over runs as the forecast's kind says.
 
     Returns
     -------

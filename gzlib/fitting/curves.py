@@ -34,14 +34,17 @@ def learning_curve(model, sizes, seeds=(0, 1, 2), *, data=None, test=None, loss=
     ----------
     model : object with ``fit(X, y)`` and ``predict(X)``, as scikit-learn's, or function(size, seed) -> loss
         A model is copied for each run, and its ``random_state``, if it has one, set to the seed.
-    sizes : sequence of int, training sizes
-    seeds : int or sequence of int, one run of each size for each
+    sizes : sequence of int
+        Training sizes.
+    seeds : int or sequence of int
+        One run of each size for each.
     data : (X, y), for a model: arrays, sparse matrices or DataFrames, and the labels
     test : (X, y), optional
         The test set, the same for all runs; default: a random quarter of ``data`` that no run trains on.
     loss : function(y, predicted) -> float, optional
         Default: the share of wrong answers of a classifier, else the root mean square error.
-    x, replicate : str, names of the dimensions
+    x, replicate : str
+        Names of the dimensions.
 
     Returns
     -------
@@ -137,7 +140,8 @@ def summarise_replicates(loss, *, replicate="seed", x="n_train"):
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), NaN where a run is missing; ``replicate`` may be absent
+    loss : DataArray with dims (..., x, replicate)
+        NaN where a run is missing; ``replicate`` may be absent.
     replicate, x : names of dimensions
 
     Returns
@@ -206,9 +210,11 @@ def judge_design(sizes, law, *, n_runs=None):
 
     Parameters
     ----------
-    sizes : array (points,), or a sequence of such arrays, one for each size of the law
+    sizes : array (points,) or sequence of arrays
+        One for each size of the law.
     law : str or Law
-    n_runs : array (points,), runs behind each point
+    n_runs : array (points,)
+        Runs behind each point.
     """
     law = get_law(law)
     sizes = [np.asarray(v, float) for v in (sizes if isinstance(sizes, (list, tuple)) else [sizes])]
@@ -264,8 +270,10 @@ def shape_of(log_mean, *, seed_sd=0.0):
 
     Parameters
     ----------
-    log_mean : array (points,), mean ln(loss) by ascending size; points without a run are left out
-    seed_sd : float, standard deviation of ln(loss) between runs; NaN if it is not known
+    log_mean : array (points,)
+        Mean ln(loss) by ascending size; points without a run are left out.
+    seed_sd : float
+        Standard deviation of ln(loss) between runs; NaN if it is not known.
     """
     y = np.asarray(log_mean, float)
     y = y[np.isfinite(y)]
@@ -288,7 +296,8 @@ def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), NaN where a run is missing
+    loss : DataArray with dims (..., x, replicate)
+        NaN where a run is missing.
     x, replicate : names of dimensions
     law : str or Law of one size
 

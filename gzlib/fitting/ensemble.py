@@ -273,8 +273,10 @@ def look_ahead(pilots, sizes):
 
     Parameters
     ----------
-    pilots : list of Pilot, alike in ``law``
-    sizes : list of arrays, ln x of the sizes to forecast for each
+    pilots : list of Pilot
+        Alike in ``law``.
+    sizes : list of arrays
+        ln x of the sizes to forecast for each.
 
     Returns
     -------

@@ -164,10 +164,13 @@ def stack_members(errors, shares, prior, possible):
 
     Parameters
     ----------
-    errors : array (origins, members), root mean square errors in ln(loss)
-    shares : array (origins,), how much each counts
+    errors : array (origins, members)
+        Root mean square errors in ln(loss)
+    shares : array (origins,)
+        How much each counts.
     prior : Prior
-    possible : boolean array (members,)
+    possible
+        Boolean array (members,)
     """
     relative = prior.members if len(prior.members) == len(possible) else np.ones(len(possible))
     count = np.sum(shares)
@@ -316,9 +319,12 @@ def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
     Parameters
     ----------
     curves : list of (sizes, losses) as ``clean_curve`` returns them
-    x_new : list of arrays, the sizes to forecast of each curve
-    levels : coverage of the bands
-    law : str or Law, the only one to use
+    x_new : list of arrays
+        The sizes to forecast of each curve.
+    levels
+        Coverage of the bands.
+    law : str or Law
+        The only one to use.
 
     Returns
     -------
@@ -346,8 +352,10 @@ def spot_checkpoints(x, y, runs):
 
     Parameters
     ----------
-    x, y : arrays (sizes,), ascending sizes and their losses
-    runs : array (sizes,), runs of each size
+    x, y : arrays (sizes,)
+        Ascending sizes and their losses.
+    runs : array (sizes,)
+        Runs of each size.
     """
     if np.any(np.asarray(runs) > 1) or len(x) < MIN_CHECKPOINTS:
         return False
@@ -382,11 +390,15 @@ def forecast(
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing
-    x_new : float or array (sizes,), in the units of ``x``
+    loss : DataArray with dims (..., x, replicate)
+        Positive, NaN where a run is missing.
+    x_new : float or array (sizes,)
+        In the units of ``x``.
     x, replicate : names of dimensions
-    level : float, coverage of the band
-    kind : "mean", the average over many runs, or "new_run", one run
+    level : float
+        Coverage of the band.
+    kind
+        "mean", the average over many runs, or "new_run", one run.
     law : str or Law of one size, optional
         The only law to use; default: an ensemble of offset, plain, shifted and logarithmic laws.
     floor, floor_sd : float or DataArray over (some of) the remaining dims, optional

@@ -54,16 +54,22 @@ def profile_limits(law, variables, y, best, best_cost, name, *, weights, rise, s
 
     Parameters
     ----------
-    law, variables, y, weights : as for ``batch_fit``, y (fits, points)
-    best : array (fits, parameters), the optimum; best_cost (fits,), its cost
-    name : the parameter
-    rise : array (fits,), in units of the cost: half of chi-square's threshold times the variance factor
-    step : array (fits,), a first guess of the half-width
+    law, variables, y, weights
+        As for ``batch_fit``, y (fits, points)
+    best : array (fits, parameters)
+        The optimum; best_cost (fits,), its cost.
+    name
+        The parameter.
+    rise : array (fits,)
+        In units of the cost: half of chi-square's threshold times the variance factor.
+    step : array (fits,)
+        A first guess of the half-width.
     held : names of further parameters that stay where they are
 
     Returns
     -------
-    low, high : arrays (fits,). A limit equals the parameter's bound where the profile never rises enough.
+    low, high
+        Arrays (fits,). A limit equals the parameter's bound where the profile never rises enough.
     """
     j = law.names.index(name)
     bounds = [bound[j] for bound in law_bounds(law)]
@@ -128,11 +134,16 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
 
     Parameters
     ----------
-    law, variables : as for ``batch_fit``
-    y : array (curves, points); weights : array (curves, points), zero where a point is absent
-    best : array (curves, parameters), the fits
-    variance : array (curves,), variance of a weighted residual
-    dof : array (curves,), degrees of freedom of that variance
+    law, variables
+        As for ``batch_fit``.
+    y : array (curves, points)
+        Weights : array (curves, points), zero where a point is absent.
+    best : array (curves, parameters)
+        The fits.
+    variance : array (curves,)
+        Variance of a weighted residual.
+    dof : array (curves,)
+        Degrees of freedom of that variance.
     draws : int
     kind : "parametric", "residual" or "wild"
         Gaussian noise whose variance is itself drawn from its scaled inverse chi-square; the curve's own residuals,
@@ -373,11 +384,16 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
 
     Parameters
     ----------
-    fits : Dataset from ``fit_curves``, with draws
-    x_new : float or array (sizes,), in the units of the fit's ``x``
-    level : float, coverage
-    kind : "mean" or "new_run"
-    seed : int, of the run noise
+    fits : Dataset from ``fit_curves``
+        With draws.
+    x_new : float or array (sizes,)
+        In the units of the fit's ``x``.
+    level : float
+        Coverage.
+    kind
+        "mean" or "new_run".
+    seed : int
+        Of the run noise.
 
     Returns
     -------

@@ -40,7 +40,8 @@ def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve
 
     Parameters
     ----------
-    source : path ("-" for standard input), DataFrame or Series (its index the sizes)
+    source : path ("-" for standard input)
+        DataFrame or Series (its index the sizes)
     size, loss, accuracy, seed : str, optional
         Names of columns, where they cannot be found or the wrong one would be taken; ``accuracy`` names a metric that
         rises.
@@ -270,11 +271,14 @@ def as_array(data, losses=None, *, x="n_train", replicate="seed", **columns):
 
     Parameters
     ----------
-    data : path, DataFrame, Series, DataArray, Dataset with a variable ``loss``, dict of columns, or the sizes
+    data : path
+        DataFrame, Series, DataArray, Dataset with a variable ``loss``, dict of columns, or the sizes.
     losses : array (sizes,) or (sizes, runs), optional
         The losses of one curve; ``data`` then holds its sizes.
-    x, replicate : str, names of the dimensions of sizes and of repeated runs
-    columns : as for ``read_curves``
+    x, replicate : str
+        Names of the dimensions of sizes and of repeated runs.
+    columns
+        As for ``read_curves``.
 
     Returns
     -------

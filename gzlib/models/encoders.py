@@ -112,6 +112,13 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
     UserError
         If neither the ladder nor timm knows the name, or the network cannot take images of that size; the sizes that
         it takes are named.
+
+    Examples
+    --------
+    >>> from gzlib.models import build_encoder, count_parameters
+    >>> encoder = build_encoder("resnet_w8", size=64)
+    >>> encoder.num_features, count_parameters(encoder)
+    (64, 79848)
     """
     if match := re.fullmatch(r"(convnext|resnet|vit)_w(\d+)", name):
         family, width = match[1], int(match[2])

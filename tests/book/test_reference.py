@@ -59,7 +59,7 @@ def test_docstrings_of_public_names_can_be_parsed(reference, caplog):
 EXAMPLES = sorted(
     ".".join(file.relative_to(paths.ROOT).with_suffix("").parts)
     for file in (paths.ROOT / "gzlib").rglob("*.py")
-    if "\n    >>> " in file.read_text(encoding="utf-8")
+    if re.search(r"^\s+>>> ", file.read_text(encoding="utf-8"), re.M)
 )
 
 
