@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: paper test test-long check setup third-party clean
+.PHONY: paper test test-long check setup reference third-party clean
 
 paper: .venv/.ready
 	$(BIN)/python -m gzlib render
@@ -19,8 +19,14 @@ test-long: .venv/.ready
 check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_phrases.py
 
 setup: .venv/.ready
+
+# The pages of the API reference, after a change of a public docstring.
+reference: .venv/.ready
+	$(BIN)/python .ci/reference.py
 
 # Licences and a bill of materials of what the lock installs, after a change of requirements.lock:
 #   uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --no-annotate --no-header \

@@ -4,7 +4,7 @@
     python examples/slurm.py examples/plan.toml
 
 Run it on a login node, in a terminal that outlives the connection (tmux). Everything in capitals is yours to set.
-Interrupted, it is started again with the same line: runs that are complete are read, the others go on from their
+Interrupted, it is started again with the same line: runs that are complete are read, the others continue from their
 checkpoints. Workers that the cluster takes away do the same.
 """
 
@@ -18,7 +18,7 @@ from gzlib.training import read_plan, sweep_on
 
 WORKERS = 8  # runs at a time
 PARTITION = "gpu"
-CORES = 8  # of each worker: they load and augment pictures
+CORES = 8  # of each worker: they load and augment images
 
 # Runs and surveys lie where GZLIB_STORE and GZLIB_SURVEYS point when this starts, else in ./runs and ./surveys. It must
 # be a file system that all workers see, with working locks (NFS from version 4, Lustre mounted with flock, GPFS).
@@ -36,7 +36,7 @@ def main():
         processes=1,
         job_cpu=CORES,  # what SLURM counts
         memory="32GB",
-        worker_extra_args=["--memory-limit", "0"],  # memory-mapped pictures are not memory in use
+        worker_extra_args=["--memory-limit", "0"],  # memory-mapped images are not memory in use
         walltime="08:00:00",
         job_extra_directives=["--gres=gpu:1"],
         job_script_prologue=ENVIRONMENT,

@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("plan", "say how many labels reach a target, what they cost and which run would tell most")
     sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
     sub.add_argument("--cost", type=float, help="of one label, in any currency")
-    sub.add_argument("--owned", type=float, default=0, metavar="LABELS", help="labels that are there already")
+    sub.add_argument("--owned", type=float, default=0, metavar="LABELS", help="labels that already exist")
     _curve_arguments(sub)
 
     sub = command("register", "store a forecast before the runs that it is about exist")
@@ -243,7 +243,7 @@ def _curve_arguments(sub: argparse.ArgumentParser):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, default="text")
     for name in ("size", "loss", "accuracy", "seed"):
         sub.add_argument(f"--{name}-column", metavar="NAME", help=f"which column is the {name}")
-    sub.add_argument("--curve-column", action="append", metavar="NAME", help="tells curves apart; repeatable")
+    sub.add_argument("--curve-column", action="append", metavar="NAME", help="distinguishes curves; repeatable")
     sub.add_argument("--ignore", action="append", metavar="NAME", help="a column to leave out; repeatable")
 
 
@@ -447,8 +447,9 @@ def _save(made: tuple | None, args):
     if args.out and made:
         from gzlib.training.publish import save_run
 
-        tell = {"report": _tell, "unit": getattr(args, "unit", ""), "device": args.device}
-        model = save_run(*made, args.out, **tell)
+        config, survey, record = made
+        unit = getattr(args, "unit", "")
+        model = save_run(config, survey, record, args.out, unit=unit, device=args.device, report=_tell)
         print(f"{args.out}: {model!r}, calibrated on {model.config.calibration.n:,} galaxies")
 
 
@@ -565,7 +566,8 @@ def _chosen_runs(args) -> list[dict]:
     """The store's runs of the kind and with the settings asked for; damaged ones are told and left out."""
     from gzlib.training import runs_table, stored_records
 
-    records = stored_records(args.kind, damaged=(damaged := []))
+    damaged: list[str] = []
+    records = stored_records(args.kind, damaged=damaged)
     for sentence in damaged:
         _tell(f"gzlib runs: left out: {sentence}")
     for pair in args.where:

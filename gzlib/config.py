@@ -120,7 +120,7 @@ class Augment:
 
 
 def check_number(where: str, name: str, value, least: float, most: float, *, whole: bool = False):
-    """Refuse a value that is no number, or one outside of bounds; where ``least`` is above zero, zero is told apart.
+    """Refuse a value that is not a number, or one outside of bounds; zero has a sentence of its own.
 
     Raises
     ------
@@ -158,7 +158,7 @@ RECIPE_COUNTS = ["examples", "batch_size", "accumulate", "evaluations", "patienc
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the optimiser is driven; the same for pretraining and for finetuning.
+    """How the optimizer is driven; the same for pretraining and for finetuning.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Recipe:
     batch_size : int
         Galaxies that go through the network together, in all processes of the run.
     accumulate : int
-        So many batches give one step of the optimiser, as one batch so many times as large would (networks with batch
+        So many batches give one step of the optimizer, as one batch so many times as large would (networks with batch
         norm aside, which still see each batch by itself).
     learning_rate, weight_decay : float
         Of AdamW. Weight decay 0.05 is the Galaxy Zoo Evo baselines'.
@@ -264,7 +264,14 @@ class Recipe:
             raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
 
     def most_examples(self, n_train: int) -> int:
-        """The most galaxies that a run shows, counting each time, of ``n_train`` different ones."""
+        """The most galaxies that a run shows, counting each time, of ``n_train`` different ones.
+
+        Examples
+        --------
+        >>> from gzlib import Recipe
+        >>> Recipe(examples=60_000).most_examples(2_000), Recipe(epochs=10).most_examples(2_000)
+        (60000, 20000)
+        """
         return round(self.epochs * n_train) if self.epochs else self.examples
 
 
@@ -378,6 +385,7 @@ def check_run(config: "RunConfig"):
 
 
 RunConfig = PretrainConfig | FinetuneConfig
+Configuration = RunConfig | SurveySpec | Recipe | Augment | Objective
 KINDS: dict[str, type] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 
 
@@ -424,7 +432,7 @@ def _build(cls: type, values: dict) -> Any:
     return cls(**made)
 
 
-def config_dict(config: RunConfig | SurveySpec) -> dict:
+def config_dict(config: Configuration) -> dict:
     """All fields as JSON can hold them, defaults written out but for fields that are not ``IN_EVERY_KEY``.
 
     Equal configurations give equal dictionaries: ``clip=1`` is written as 1.0, NumPy's numbers as Python's.
@@ -440,7 +448,7 @@ def _default(field: Field) -> Any:
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    if is_dataclass(value):
+    if isinstance(value, Configuration):
         return config_dict(value)
     if isinstance(kind, types.UnionType) and value is not None:
         kind = next(k for k in get_args(kind) if k is not type(None))
@@ -478,7 +486,7 @@ def fill(default, values: dict, where: str):
 
 
 def refuse_unknown(values: dict, known, where: str):
-    """Refuse keys that are not known, naming those that are spelt nearly so."""
+    """Refuse keys that are unknown, naming those that are spelled nearly so."""
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known)
@@ -489,7 +497,7 @@ def refuse_unknown(values: dict, known, where: str):
 
 def grid(values: dict, default) -> list[dict]:
     """Every combination of the values that are lists; a field that is itself a list varies as a list of lists."""
-    combinations = [{}]
+    combinations: list[dict[str, Any]] = [{}]
     for name, value in values.items():
         held = getattr(default, name, None)
         choices = grid(value, held) if is_dataclass(held) and isinstance(value, dict) else _choices(value, held)
@@ -513,7 +521,7 @@ def runs_named(values: dict, default) -> int:
 
 
 def parse_settings(pairs: list[str]) -> dict:
-    """``["recipe.clip=1", "recipe.augment.flip=false"]`` as nested tables; what is no TOML value is a text."""
+    """``["recipe.clip=1", "recipe.augment.flip=false"]`` as nested tables; what is not TOML value is a text."""
     settings: dict = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

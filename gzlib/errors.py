@@ -33,7 +33,7 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP"
 
 
 class Stopped(SystemExit):
-    """Raised after SIGTERM or SIGHUP; the program exits with status 75 unless somebody catches it."""
+    """Raised after SIGTERM or SIGHUP; the program exits with status 75 unless the caller catches it."""
 
     def __init__(self):
         super().__init__(EXIT_STATUS)
@@ -41,7 +41,7 @@ class Stopped(SystemExit):
 
 @contextmanager
 def handling(handler, numbers=STOP_SIGNALS) -> Iterator[None]:
-    """Have a function handle signals while the block runs, but for those that somebody wants unheard (``nohup``).
+    """Have a function handle signals while the block runs, except those that are ignored already (``nohup``).
 
     Outside the main thread, where Python allows no handlers, nothing changes.
     """

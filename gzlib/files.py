@@ -26,7 +26,7 @@ def not_written(path: Path, error: OSError) -> NotWritten:
     return NotWritten(f"'{path}' could not be written ({reason}); free space, change rights or choose another folder.")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]):
+def write_whole(path: Path, write: Callable[[BinaryIO], object]):
     """Let ``write`` fill a temporary file in the same folder, then put it in the file's place in one step.
 
     Raises
@@ -77,7 +77,7 @@ def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) 
     Raises
     ------
     UserError
-        If the file cannot be read, is no JSON or has another shape; the sentence says where in the file.
+        If the file cannot be read, is not JSON or has another shape; the sentence says where in the file.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ NAME_BYTES = 200  # file systems take 255, and some names get endings
 
 
 def is_name(text: str) -> bool:
-    """Whether a text may be the name of a file or folder: letters, digits, '.', '_' and '-', so that it is no path."""
+    """Whether a text may name a file or folder: letters, digits, '.', '_' and '-', so that it is not a path."""
     return isinstance(text, str) and bool(NAME.fullmatch(text)) and len(text.encode("utf-8", "replace")) <= NAME_BYTES
 
 
@@ -154,7 +154,7 @@ def mark_folder(folder: Path, what: str):
 
 
 def check_replaceable(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Callable | None = None):
-    """Refuse a folder that a command may not replace, because something in it may be somebody's.
+    """Refuse a folder that a command may not replace, because something in it may be a user's.
 
     It may be new, empty, or one that :func:`mark_folder` has marked as of this kind and nothing was added to or
     changed in since. It may not be a root, a home, or a folder that holds the working directory or one to ``keep``.
@@ -180,10 +180,15 @@ def check_replaceable(folder: Path, what: str, *, keep: tuple[Path | None, ...] 
     """
     try:
         folder = Path(folder).expanduser().resolve()
-        kept = [folder.anchor, Path.home().resolve(), Path.cwd(), *(Path(place).resolve() for place in keep if place)]
+        kept = [
+            Path(folder.anchor),
+            Path.home().resolve(),
+            Path.cwd(),
+            *(Path(place).resolve() for place in keep if place),
+        ]
     except (ValueError, OSError, RuntimeError) as error:  # NUL, a loop of links, no such user
         raise UserError(f"{str(folder)!r} is not a path for {what} ({error}); choose another folder.") from None
-    if any(Path(place).is_relative_to(folder) for place in kept):
+    if any(place.is_relative_to(folder) for place in kept):
         raise UserError(f"'{folder}' holds more than {what} can take the place of; choose a folder of its own.")
     if not os.path.lexists(folder):
         return folder
@@ -215,7 +220,7 @@ def marked(folder: Path, what: str) -> Callable[[str], bool]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Everything below a folder that is no folder, by its path with ``/``; what systems leave in folders aside."""
+    """Everything below a folder that is not a folder, by its path with ``/``; what systems leave in folders aside."""
     found = {}
     for place, folders, names in os.walk(folder, onerror=_cannot_look):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
@@ -276,7 +281,7 @@ def remove_folder(folder: Path, what: str, *, keep: tuple[Path | None, ...] = ()
 def _take_away(folder: Path, what: str, own: Callable | None = None) -> Path | None:
     """Move a folder into a temporary one in one step, so that a crash leaves no half-emptied folder.
 
-    Looked at again there, so that a file that somebody put into it at the last moment comes back with it.
+    Looked at again there, so that a file put into it at the last moment comes back with it.
     """
     if not os.path.lexists(folder):
         return None
@@ -321,7 +326,7 @@ def held(path: Path, what: str, *, wait: Callable[[str], None] | None = None) ->
     NotWritten
         If the lock file cannot be made.
     """
-    from filelock import FileLock  # only whoever locks needs the package
+    from filelock import FileLock  # only locking needs the package
 
     lock = FileLock(path, blocking=False)
     try:
@@ -333,7 +338,7 @@ def held(path: Path, what: str, *, wait: Callable[[str], None] | None = None) ->
         _sign(path)
         yield
     finally:
-        with suppress(OSError):  # first removed, then freed: nobody can take a lock whose file is about to go
+        with suppress(OSError):  # first removed, then freed: no process can take a lock whose file is about to go
             path.unlink()
         lock.release()
 
@@ -359,7 +364,7 @@ def _acquire(lock, path: Path, what: str, wait: Callable[[str], None] | None):
 def _sign(path: Path):
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    except PermissionError:  # Windows lets nobody write to a locked file
+    except PermissionError:  # Windows lets no process write to a locked file
         pass
     except OSError as error:
         raise not_written(path, error) from None

@@ -8,6 +8,7 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 # Raised when the same configuration comes to mean another training. Enters the key of every run.
 TRAINING_VERSION = 2
@@ -84,10 +85,11 @@ def _is_text(body) -> bool:
 
 
 def _merge_texts(parts):
-    merged = []
+    merged: list[Any] = []
     for part in parts:
         if isinstance(part, ast.Constant) and merged and isinstance(merged[-1], ast.Constant):
-            merged[-1] = ast.Constant(merged[-1].value + part.value)
+            before: Any = merged[-1].value  # text, in an f-string
+            merged[-1] = ast.Constant(before + part.value)
         elif not (isinstance(part, ast.Constant) and part.value == ""):
             merged.append(part)
     return merged

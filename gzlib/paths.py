@@ -1,8 +1,8 @@
 """Where things lie on this machine, what it has, and with what something was made on it.
 
-Folders are absolute, so that no code depends on a later change of the working directory. What the code needs at run
-time is inside the package. A checkout holds the book beside it; whoever works in it uses its folders, and whoever works
-elsewhere uses the working directory's own.
+What the code needs at run time is inside the package. A checkout holds the book beside it; work in the checkout uses
+its folders, and work elsewhere uses the working directory's own. Folders are absolute, so that no code depends on a
+later change of the working directory.
 """
 
 import importlib.metadata
@@ -30,8 +30,9 @@ def _checkout() -> Path | None:
 
 def _own(name: str, in_checkout: str | None = None) -> Path:
     """A folder of the user's: of the checkout if that is where the user works, else of the working directory."""
-    inside = ROOT is not None and HERE.is_relative_to(ROOT)
-    return ROOT / (in_checkout or name) if inside else HERE / name
+    if ROOT is not None and HERE.is_relative_to(ROOT):
+        return ROOT / (in_checkout or name)
+    return HERE / name
 
 
 ROOT = _checkout()  # None for an installed package without the book

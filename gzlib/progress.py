@@ -23,7 +23,7 @@ BAR = 20  # characters
 
 
 def in_notebook() -> bool:
-    """Whether this is somebody's open notebook. A build runs chapters in a kernel too, but passes on what they say."""
+    """Whether this is a user's open notebook. A build runs chapters in a kernel too, but passes on what they say."""
     return "ipykernel" in sys.modules and trace.VARIABLE not in os.environ
 
 
@@ -100,7 +100,7 @@ class Progress:
         text = f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s"
         if self.done < self.total:
             text += f", {duration((self.total - self.done) / rate) if rate else '?'} left"
-        if self.live.on_terminal:
+        if self.live and self.live.on_terminal:
             full = BAR * self.done // max(self.total, 1)
             text = f"[{'#' * full}{'.' * (BAR - full)}] {text}"
         return text
@@ -140,7 +140,7 @@ def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float
     ----------
     name : {"tensorboard"}
     folder : Path
-        Event files go to ``folder / name``; a resumed run goes on in the same place.
+        Event files go to ``folder / name``; a resumed run continues in the same place.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float
     UserError
         If the logger is unknown or its package is not installed.
     """
-    name = logger_name(name)
+    logger_name(name)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -197,9 +197,11 @@ class Telling:
         self.last, self.batch = last, batch
         self.file = folder / FILE if folder else None
         self.report, self.live, self.log = report, live, log
-        self.start, self.first, self.written = None, 0, time.monotonic()
-        self.loss_sum, self.losses, self.val_loss = 0.0, 0, None
-        self.unwritten = None
+        self.start: float | None = None
+        self.first, self.written = 0, time.monotonic()
+        self.loss_sum, self.losses = 0.0, 0
+        self.val_loss: float | None = None
+        self.unwritten: dict | None = None
 
     def step(self, step: int, loss: float, learning_rate: float):
         """Training step ``step`` (from 0) had this loss."""
@@ -224,13 +226,14 @@ class Telling:
             self.log(entry["examples"], {name: entry[name] for name in names})
 
     def close(self):
-        """Write down the latest step, if it is not there yet."""
+        """Write down the latest step, if it does not exist yet."""
         if self.unwritten:
             self._write(self.unwritten)
 
     def _entry(self, step: int, train_loss: float, learning_rate: float) -> dict:
-        shown = 0 if self.start is None else (step - self.first) * self.batch
-        rate = shown / max(time.monotonic() - self.start, 1e-9) if shown else 0.0
+        rate = 0.0
+        if self.start is not None:
+            rate = (step - self.first) * self.batch / max(time.monotonic() - self.start, 1e-9)
         return {
             "step": step,
             "examples": step * self.batch,
@@ -259,21 +262,26 @@ class Telling:
                 torn = file.tell() and _last_byte(file) != b"\n"
                 file.write(b"\n" * torn + json.dumps({"time": now} | entry).encode() + b"\n")
         except OSError as error:
-            self.report(f"'{self.file}' could not be written ({error.strerror}); training goes on without it.")
+            self.report(f"'{self.file}' could not be written ({error.strerror}); training continues without it.")
             self.file = None
 
 
 @contextmanager
 def telling(last: int, batch: int, *, folder: Path | None, report: Callable, live, log: str | None):
     """A :class:`Telling` with the logger ``log`` opened and closed."""
-    name = logger_name(log) if folder else None
-    write, close = open_logger(name, folder) if name else (None, lambda: None)
+    write, close = None, _nothing
+    if folder and (name := logger_name(log)):
+        write, close = open_logger(name, folder)
     tell = Telling(last, batch, folder=folder, report=report, live=live, log=write)
     try:
         yield tell
     finally:
         tell.close()
         close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def silent(*_):

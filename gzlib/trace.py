@@ -81,7 +81,7 @@ def inert(markdown: str) -> str:
 
 
 def input_files(pattern: str) -> list[Path]:
-    """The project's files that match a pattern such as ``data/forecasts/*.json``, sorted; none is no error.
+    """The project's files that match a pattern such as ``data/forecasts/*.json``, sorted; none is not an error.
 
     The pattern is noted, so that a file that changes, appears or goes makes the chapter that asked stale.
     """

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from gzlib import paths
 from gzlib.book import chapters as files
@@ -65,7 +66,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     parameters : dict, optional
         Parameter name to value (or to its text), for every chapter that has the parameter.
     force : bool
-        Run fresh chapters as well; an experiment starts from an empty folder, even without curated pictures.
+        Run fresh chapters as well; an experiment starts from an empty folder, even without curated images.
     name : str, optional
         Name of the experiment; by default made from the overrides and a hash of them.
     project : Path, optional
@@ -87,7 +88,7 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     pages = book_inputs(project)
     chapters = _selected([page for page in pages if page.is_notebook], only)
     notebooks = {page: read_notebook(project / page.path) for page in chapters}
-    known = {}
+    known: dict[str, Any] = {}
     for page, notebook in notebooks.items():
         _refuse_bare_figures(notebook, page.path)
         known |= stated_parameters(notebook, page.path)
@@ -138,7 +139,7 @@ def _selected(chapters, only):
     for word in [only] if isinstance(only, str) else only:
         found = [c for c in chapters if c.stem.startswith(str(word)) or files.chapter_name(c.stem) == word]
         if not found:
-            raise UserError(f"No chapter is called {word}; the chapters are {', '.join(c.stem for c in chapters)}.")
+            raise UserError(f"unknown chapter '{word}'; available: {', '.join(c.stem for c in chapters)}.")
         chosen += found
     return [chapter for chapter in chapters if chapter in chosen]
 
@@ -217,7 +218,7 @@ def _experiment_folder(project, overrides, name, force):
 
 def _experiment_variables(project, folder):
     """Numbers for an experiment's pages: those of the chapters that it ran, at any time, and of no other study."""
-    published, shown = files.load_variables(project), {}
+    published, shown = files.load_variables(project), dict[str, Any]()
     for page in book_inputs(project):
         if not page.is_notebook:
             continue
@@ -328,7 +329,7 @@ def render(project=None, *, install=False, say=print):
         check_replaceable(pages, PAGES, keep=(project, paths.ROOT))
         environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
         if _run_whole([quarto, "render"], cwd=project, env=environment):
-            raise UserError("Quarto could not render the book; its message stands above.")
+            raise UserError("Quarto could not render the book; its message is above.")
         mark_folder(pages, PAGES)
         page = pages / "index.html"
     else:

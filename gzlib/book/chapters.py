@@ -9,7 +9,8 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args, get_origin
+from types import GenericAlias
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -170,9 +171,9 @@ def stated_parameters(notebook, page):
         If a line is anything but ``name = literal  # unit and meaning``, with a type where the literal is None.
     """
     cell, found = parameters_cell(notebook, page), {}
-    for name, statement in _assignments(cell, page).items():
-        value = ast.literal_eval(statement.value)
-        kind = _kind_of(value) if value is not None else _annotated(statement.annotation)
+    for name, (statement, default, annotation) in _assignments(cell, page).items():
+        value = ast.literal_eval(default)
+        kind = _kind_of(value) if value is not None else _annotated(annotation)
         meaning = cell.source.split("\n")[statement.lineno - 1].encode()[statement.end_col_offset :].decode()
         found[name] = Parameter(value, kind, meaning.strip().removeprefix("#").strip())
     return found
@@ -200,7 +201,7 @@ def list_parameters(project=None):
         have it.
     """
     note("parameters")
-    project, rows = Path(project or paths.project()), {}
+    project, rows = Path(project or paths.project()), dict[Any, list]()
     for page in book_inputs(project):
         if page.is_notebook:
             for name, one in stated_parameters(read_notebook(project / page.path), page.path).items():
@@ -220,13 +221,15 @@ def override(notebook, values, page):
     statements = _assignments(cell, page)
     lines = cell.source.split("\n")
     for name, value in values.items():
-        node = statements[name].value
+        _, node, _ = statements[name]
         line = lines[node.lineno - 1].encode()
         lines[node.lineno - 1] = (line[: node.col_offset] + repr(value).encode() + line[node.end_col_offset :]).decode()
     cell.source = "\n".join(lines)
 
 
 def _assignments(cell, page):
+    """Statement, value and annotation of each name of a parameters cell, each on a line of its own."""
+
     def refuse(line):
         return UserError(
             f"{page}: the parameters cell may hold only lines 'name = literal  # unit and meaning', not {line!r}."
@@ -237,33 +240,34 @@ def _assignments(cell, page):
     except SyntaxError as error:
         raise refuse((error.text or "").strip()) from None
     lines = cell.source.split("\n")
-    found = {}
+    found: dict[str, tuple[ast.stmt, ast.expr, ast.expr | None]] = {}
     for statement in statements:
         line = lines[statement.lineno - 1].encode()
-        target = None
+        target: ast.expr | None = None
+        annotation, default = None, None
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            (target,), statement.annotation = statement.targets, None
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target = statement.target
+            (target,), default = statement.targets, statement.value
+        elif isinstance(statement, ast.AnnAssign):
+            target, annotation, default = statement.target, statement.annotation, statement.value
         comment = line[statement.end_col_offset :].decode().strip() if statement.lineno == statement.end_lineno else ""
-        if not isinstance(target, ast.Name) or not comment.startswith("#"):
+        if not isinstance(target, ast.Name) or default is None or not comment.startswith("#"):
             raise refuse(line.decode())
         try:
-            value = ast.literal_eval(statement.value)
+            value = ast.literal_eval(default)
         except ValueError:
             raise refuse(line.decode()) from None
-        if value is None and _annotated(statement.annotation) is None:
+        if value is None and _annotated(annotation) is None:
             raise UserError(
                 f"{page}: parameter {target.id} is None by default, so its type must stand beside it: "
                 f"'{target.id}: list[str] = None  # unit and meaning' (or int, float, str, bool, dict[str, ...])."
             )
-        if value is not None and statement.annotation is not None:  # the value says it
+        if value is not None and annotation is not None:  # the value says it
             raise refuse(line.decode())
-        found[target.id] = statement
+        found[target.id] = statement, default, annotation
     return found
 
 
-_PLAIN = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
+_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 
 
 def _annotated(node):
@@ -280,7 +284,8 @@ def _annotated(node):
 
 def _kind_of(value):
     if isinstance(value, list | tuple) and value:
-        return list[_kind_of(value[0])] if isinstance(value, list) else tuple[_kind_of(value[0]), ...]
+        first = _kind_of(value[0])
+        return GenericAlias(list, (first,)) if isinstance(value, list) else GenericAlias(tuple, (first, ...))
     return type(value)
 
 
@@ -410,7 +415,7 @@ def write_variables(values, folder):
 
 
 def load_variables(folder):
-    """``_variables.yml`` of a folder; empty if it is not there."""
+    """``_variables.yml`` of a folder; empty if it does not exist."""
     file = Path(folder) / VARIABLES_FILE
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
 
@@ -423,7 +428,7 @@ def lookup(name, values):
 
 
 def refuse_unknown_variables(prose, values):
-    """Refuse prose that names a variable which nobody published.
+    """Refuse prose that names a variable that no chapter published.
 
     Parameters
     ----------
@@ -450,6 +455,10 @@ RESULTS = "_results.md"  # what the README shows between the two, with variables
 _FIGURE = re.compile(r"\(figures/([\w-]+)\.svg\)")
 
 
+def _write_bytes(file: Path, content: bytes):
+    write_whole(file, lambda target: target.write(content))
+
+
 def write_results(project: Path, notebooks: dict, variables: dict):
     """Bring the README's table and the figures that it shows up to date with the executed chapters."""
     readme = project / "README.md"
@@ -459,7 +468,7 @@ def write_results(project: Path, notebooks: dict, variables: dict):
     for name in dict.fromkeys(_FIGURE.findall(text)):
         image, file = _stored_chart(notebooks, f"fig-{name}"), project / "figures" / f"{name}.svg"
         if image is not None and not (file.is_file() and file.read_bytes() == image):
-            write_whole(file, lambda target, image=image: target.write(image))
+            _write_bytes(file, image)
     if START in text:
         if END not in text:
             raise UserError(f"README.md opens the results with '{START}' but does not close them with '{END}'.")

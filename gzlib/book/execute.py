@@ -14,6 +14,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gzlib import trace
 from gzlib.book.chapters import cell_options, where
@@ -69,7 +70,7 @@ def execute(notebook, page, *, project, runs, surveys=None):
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_import_root(project)), os.environ.get("PYTHONPATH")])),
         }
-        kernels = []
+        kernels: list[Any] = []
         try:
             with handling(partial(_stop, kernels)):
                 executed = papermill.execute_notebook(
@@ -136,7 +137,7 @@ def normalise(notebook):
     """Reduce a notebook, in place, to what is worth keeping in git.
 
     Kept are the kernel's name, this project's own metadata, cell tags, sources and outputs. Standard error (progress,
-    warnings) is for whoever watches the run, so it is dropped.
+    warnings) is for anyone who watches the run, so it is dropped.
     """
     own = notebook.metadata.get("gzlib")
     notebook.metadata = type(notebook)(
@@ -154,7 +155,7 @@ def normalise(notebook):
 
 
 def _outputs(outputs):
-    kept = []
+    kept: list[Any] = []
     for output in outputs:
         if output.output_type == "stream":
             if output.name == "stderr":
@@ -175,7 +176,7 @@ def _plain_result(output):
     sizes = output.metadata.get("image/png", {})
     output.metadata = type(output)({"image/png": sizes} if sizes else {})
     if len(output.data) > 1:
-        output.data.pop("text/plain", None)  # the poor cousin of the picture or table beside it
+        output.data.pop("text/plain", None)  # the poor cousin of the image or table beside it
     if "text/markdown" in output.data:
         output.data.pop("text/html", None)  # Quarto would load scripts from elsewhere beside it
         output.data["text/markdown"] = trace.inert(output.data["text/markdown"])
@@ -231,7 +232,7 @@ def _own_name(cell):
 def refusals(notebook, page, *, project=None):
     """Why an executed notebook may not be stored, as a list of sentences; empty if all is well.
 
-    Refused are errors, figures and tables without output, pictures without label, progress widgets, memory
+    Refused are errors, figures and tables without output, images without label, progress widgets, memory
     addresses, and paths of this machine (only where ``project`` is given, since an experiment may print the paths
     that its user passed).
     """
@@ -247,7 +248,7 @@ def refusals(notebook, page, *, project=None):
                 problems.append(f"{place}: stored {output.ename}: {output.evalue}")
             kinds = output.get("data", {})
             if not labelled(cell) and any(kind.startswith("image/") for kind in kinds):
-                problems.append(f"{place}: a picture needs '#| label: fig-...' with caption and alternative text")
+                problems.append(f"{place}: an image needs '#| label: fig-...' with caption and alternative text")
             if _WIDGET in kinds:
                 problems.append(f"{place}: a progress widget cannot be stored; print or write to stderr instead")
             text = _text(output)

@@ -64,7 +64,7 @@ def fingerprint(
     if every_run:
         keys |= {file.parent.name for folder in folders for file in folder.glob("*/run.json")}
     content = {
-        # A trailing semicolon is no syntax, yet it hides a cell's last value.
+        # A trailing semicolon is not syntax, yet it hides a cell's last value.
         "code": [[canonical_tree(tree), cell.source.rstrip().endswith(";")] for cell, tree in trees if tree.body],
         "modules": {name: code_hash(path) for name, path in modules.items()},
         "data": {
@@ -88,7 +88,7 @@ def package_folder(project):
 
 
 def data_files(modules):
-    """Files that lie with modules: all of a folder that is no package, beside one of the modules; sorted."""
+    """Files that lie with modules: all of a folder that is not a package, beside one of the modules; sorted."""
     folders = {
         folder
         for parent in {path.parent for path in modules.values()}
@@ -107,7 +107,7 @@ def _cell_tree(cell, page):
             f"{page}, cell {cell.get('id')}, line {error.lineno}: {line!r} is not plain Python ({error.msg}); "
             "magics and '!' commands do not belong in a chapter."
         ) from None
-    # A cell's leading string is shown as output, so it is no docstring.
+    # A cell's leading string is shown as output, so it is not a docstring.
     return ast.Interactive(body=tree.body)
 
 
@@ -122,7 +122,8 @@ def imported_modules(trees, package):
     dict
         Dotted module name to file, sorted by name.
     """
-    found, waiting = {}, [(tree, []) for tree in trees]
+    found: dict[str, Path] = {}
+    waiting: list[tuple[ast.AST, list[str]]] = [(tree, []) for tree in trees]
     while waiting:
         tree, inside = waiting.pop()
         for name in _imports(tree, inside, package):
@@ -174,7 +175,7 @@ def _page(module, package) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _read_page(source: bytes, package_name: str) -> dict[str, str]:
-    named = {}
+    named: dict[str, str] = {}
     for node in _tree(source).body:
         if isinstance(node, ast.ImportFrom):
             origin = ".".join(filter(None, [package_name, node.module]))

@@ -5,6 +5,7 @@ import hashlib
 from array import array
 from collections import Counter
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ class Rejects:
     """How many galaxies were rejected, why, all of them in a CSV file, and the first few hundred for the report."""
 
     def __init__(self, path: Path):
-        self.path, self.file, self.writer = path, None, None
+        self.path = path
+        self.file: TextIO | None = None
         self.counts: Counter[str] = Counter()
         self.examples: list[dict] = []
 
@@ -36,11 +38,10 @@ class Rejects:
         self.counts[reason] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append({"id_str": id_str, "reason": reason, "detail": detail})
-        if self.writer is None:
+        if self.file is None:
             self.file = open(self.path, "w", newline="", encoding="utf-8")
-            self.writer = csv.writer(self.file)
-            self.writer.writerow(("id_str", "reason", "detail"))
-        self.writer.writerow((id_str, reason, detail))
+            csv.writer(self.file).writerow(("id_str", "reason", "detail"))
+        csv.writer(self.file).writerow((id_str, reason, detail))
 
     @property
     def faulty(self) -> int:
@@ -324,7 +325,7 @@ def radius_note(tree: str, radii: np.ndarray, given: float | None) -> str:
 def crowded_radius(ra: np.ndarray, dec: np.ndarray) -> float:
     """Arcsec within which one galaxy in a thousand has a neighbour by chance, from these positions [deg]; inf if few.
 
-    The density is that of the fifth neighbours, which entries that stand twice or three times do not change much.
+    The density is that of the fifth neighbours, which entries that appear twice or three times do not change much.
     """
     known = has_position(ra, dec)
     vectors = _unit_vectors(ra[known], dec[known])
@@ -363,5 +364,5 @@ def _chord(arcsec):
     return 2 * np.sin(np.radians(arcsec / 3600) / 2)
 
 
-def _arcsec(chord: float) -> float:
+def _arcsec(chord: float | np.floating) -> float:
     return float(np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) * 3600)

@@ -135,12 +135,12 @@ def curate(
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
 
     A curation that was interrupted is resumed: images decoded before are not decoded again. (Simulated galaxies, which
-    have no files, are drawn anew.)
+    have no files, are drawn again.)
 
     Parameters
     ----------
     source : str, path or Source
-        See :func:`gzlib.data.sources.open_source`; a source opened with options of its own is always curated anew.
+        See :func:`gzlib.data.sources.open_source`; a source opened with options of its own is always curated again.
     out : path, optional
         The survey's folder; by default one of its own in the folder of surveys.
     size, limit, split, schema, seed, aspect, match_radius
@@ -171,7 +171,7 @@ def curate(
     given = isinstance(source, Source)
     text = source.text if given else str(source)
     if given:
-        parameters["labels"] = source.labels  # whoever opened the source may have chosen them
+        parameters["labels"] = source.labels  # anyone who opened the source may have chosen them
     if not given and is_survey_source(text):
         if out is not None:
             raise UserError(f"'{text}' is a curated survey already; open it, or name the source that it was made from.")
@@ -214,7 +214,7 @@ def _refuse_split(source: Source, text: str):
 
 def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None):
     if not isinstance(size, int) or size < 8:
-        raise UserError(f"size={size!r} is no picture size; give a whole number of pixels, 8 or more.")
+        raise UserError(f"size={size!r} is not an image size; give a whole number of pixels, 8 or more.")
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit!r} leaves no galaxies; give a number above 0, or None for all.")
     if split not in SPLIT_MODES:
@@ -222,7 +222,7 @@ def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | N
     if aspect not in (None, *ASPECTS):
         raise UserError(f"Unknown aspect '{aspect}'; choose 'pad' or 'crop', or leave it out to refuse oblong images.")
     if match_radius is not None and not 0 <= match_radius <= 3600:
-        raise UserError(f"match_radius={match_radius!r} is no angle in arcsec; give one from 0 to 3600.")
+        raise UserError(f"match_radius={match_radius!r} is not an angle in arcsec; give one from 0 to 3600.")
 
 
 def _default_folder(text: str, parameters: dict) -> Path:
@@ -260,12 +260,13 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     size, limit, mode = parameters["size"], parameters["limit"], parameters["split"]
     schema = load_schema(source.schema) if source.schema else None
     columns = catalog_schema(schema.label_cols if schema else [], source.labels)
-    truth_kinds = source.truth_kinds() if source.simulated else {}
+    truth_kinds = source.truth_kinds() if source.simulated and source.truth_kinds else {}
     fingerprint, pixels = fingerprint_start(source, size, limit, mode), hashlib.sha256()
     if parameters.get("aspect") and not source.simulated:
         fingerprint.update(parameters["aspect"].encode())
     seen, label_check, conversions = Seen(), LabelCheck(source.labels), set()
-    splits, data_sets = Counter(), Counter()
+    splits: Counter[str] = Counter()
+    data_sets: Counter[str] = Counter()
     total, read, without_votes = min(source.galaxies, limit or source.galaxies), 0, 0
     radii = match_radii(source.schema) if source.schema else np.array([UNKNOWN_MATCH_RADIUS])
     if UNKNOWN_MATCH_RADIUS in radii and source.positions is not None and parameters.get("match_radius") is None:
@@ -291,14 +292,13 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
             radius = own_radius(batch.votes, radii, parameters.get("match_radius"))
 
             ready = None
-            if simulated:
-                digests = [None] * len(batch.catalog)
-            elif again := journal.again(images):
+            digests: list[bytes | None] = [None] * len(batch.catalog)
+            if not simulated and (again := journal.again(images)):
                 done, ready = again
                 digests = [bytes.fromhex(digest) if digest else None for digest in done.digests]
                 problems |= done.problems
                 conversions.update(done.conversions)
-            else:
+            elif not simulated:
                 faults = set(problems)
                 decoded, digests, used = _decode(batch, size, problems, pool, parameters.get("aspect"))
                 conversions.update(used)
@@ -320,7 +320,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
             pixels.update(np.ascontiguousarray(ready).data)
             splits.update(sides)
             data_sets.update(table["dataset_name"].to_pylist())
-            if source.simulated:
+            if source.simulated and batch.truth is not None:
                 known = with_columns(batch.truth.iloc[rows], truth_kinds)
                 truth.append(pa.Table.from_pandas(known, truth.schema, preserve_index=False).replace_schema_metadata())
             if not simulated:
@@ -333,7 +333,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     for leftover in ("journal.jsonl", "state.json"):
         (place / leftover).unlink(missing_ok=True)
     tree = {}
-    if is_tree_file(source.schema):  # the tree travels with the votes that follow it
+    if schema and is_tree_file(source.schema):  # the tree travels with the votes that follow it
         replace_file(place / "tree.json", json.dumps(schema.records(), indent=1))
         tree = {"tree": "tree.json"}
     notes = [*source.notes]
@@ -372,7 +372,9 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
 
 def _decode(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None):
     """A batch's images by row, their hashes, and which conversions they needed; failures join ``problems``."""
-    images, digests, conversions = [None] * len(batch.catalog), [None] * len(batch.catalog), set()
+    images: list[np.ndarray | None] = [None] * len(batch.catalog)
+    digests: list[bytes | None] = [None] * len(batch.catalog)
+    conversions: set[str] = set()
     rows = [row for row in range(len(batch.catalog)) if row not in problems]
     for row, result in zip(rows, load_all(batch.pictures, rows, size, aspect, pool), strict=True):
         if isinstance(result, Unusable):

@@ -118,7 +118,7 @@ def survey_floor(folder: Path) -> dict:
     Raises
     ------
     UserError
-        If the galaxies are real, so that nobody knows the truth.
+        If the galaxies are real, so that the truth is unknown.
     """
     survey = open_survey(folder)
     schema, test = load_schema(survey.attrs["schema"]), np.flatnonzero(survey.split.values == "test")
@@ -159,13 +159,16 @@ def vote_floor(counts, *, draws=16, seed=0):
 
     Parameters
     ----------
-    counts : array (galaxies, answers), votes of one question; a galaxy that was never asked has zeros
-    draws : int, posterior draws for each galaxy
+    counts : array (galaxies, answers)
+        Votes of one question; a galaxy that was never asked has zeros.
+    draws : int
+        Posterior draws for each galaxy.
     seed : int
 
     Returns
     -------
-    floor, stderr : floats, mean over galaxies asked of -ln P(votes), in nats, and its standard error
+    floor, stderr : float
+        Mean over galaxies asked of -ln P(votes), in nats, and its standard error.
 
     Raises
     ------

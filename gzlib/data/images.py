@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
@@ -77,6 +78,8 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
     """
     if isinstance(image, Unusable):
         raise image
+    if image is None:
+        raise Unusable("missing image", "the table names no image")
     large = _bytes_of(image) > LARGE_BYTES
     with _one_large if large else nullcontext():
         raw = _raw_bytes(image)
@@ -105,8 +108,10 @@ def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> n
     return _resized([Image.fromarray(pixels).convert("RGB")], size, aspect)
 
 
-def load_all(images: list, rows: list[int], size: int, aspect: str | None, pool: Executor) -> list[Loaded | Unusable]:
-    """What :func:`load_image` makes of some of the images, in threads: Pillow lets go of the interpreter."""
+def load_all(
+    images: Sequence | np.ndarray, rows: list[int], size: int, aspect: str | None, pool: Executor
+) -> list[Loaded | Unusable]:
+    """What :func:`load_image` makes of some of the images, in threads: Pillow releases the interpreter."""
 
     def load(row: int) -> Loaded | Unusable:
         try:
@@ -117,12 +122,10 @@ def load_all(images: list, rows: list[int], size: int, aspect: str | None, pool:
     return list(pool.map(load, rows))
 
 
-def _bytes_of(image: bytes | Path | None) -> int:
-    """How many bytes there are to read; refuses whatever is no regular file before it is opened."""
+def _bytes_of(image: bytes | Path) -> int:
+    """How many bytes there are to read; refuses whatever is not a regular file before it is opened."""
     if isinstance(image, bytes):
         n_bytes = len(image)
-    elif image is None:
-        raise Unusable("missing image", "the table names no image")
     else:
         try:
             status = os.stat(image)
@@ -148,7 +151,7 @@ def _raw_bytes(image: bytes | Path) -> bytes:
 
 
 def _full(path: Path) -> str:
-    """A path as it was looked up, so that whoever expected it elsewhere sees where that was."""
+    """A path as it was looked up, so that anyone who expected it elsewhere sees where that was."""
     return os.path.abspath(path)
 
 
@@ -205,7 +208,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """RGB with 8 bits a band, or mode F in 0..255 where the file has more than 8."""
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
-        if image.getextrema()[3] != (255, 255):
+        if image.getchannel("A").getextrema() != (255, 255):
             raise Unusable("transparent image", "some of its pixels are transparent; save it without an alpha channel")
     elif image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(SCALE_16))

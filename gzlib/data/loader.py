@@ -21,14 +21,14 @@ def mix(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-# Share of the picture that one erased rectangle takes, and its height over width: Zoobot 2.9's default view.
+# Share of the image that one erased rectangle takes, and its height over width: Zoobot 2.9's default view.
 ERASED_AREA, ERASED_SHAPE = (0.002, 0.007), (0.5, 2.0)
-# On a CPU, pictures are interpolated a few at a time: so many bytes of float32 stay in a core's cache.
+# On a CPU, images are interpolated a few at a time: so many bytes of float32 stay in a core's cache.
 CACHED_BYTES = 3 << 19
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
-    """uint8 pictures to float32 in 0..1: the plain centred view of validation and test."""
+    """uint8 images to float32 in 0..1: the plain centred view of validation and test."""
     return images.float().div_(255)
 
 
@@ -40,7 +40,7 @@ def random_view(
     of: int | None = None,
     part: slice = slice(None),
 ) -> torch.Tensor:
-    """One random view of each picture.
+    """One random view of each image.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def random_view(
 
     Returns
     -------
-    (n, 3, s, s) float32 in 0..1. Places outside the picture show its mirror image, as sky mostly looks like sky.
+    (n, 3, s, s) float32 in 0..1. Places outside the image show its mirror image, as sky mostly looks like sky.
     """
     of = len(images) if of is None else of
     maps = _draw_maps(of, augment, generator)[part].to(images.device)
@@ -66,7 +66,7 @@ def random_view(
 
 
 def _draw_maps(n: int, augment: Augment, generator: torch.Generator) -> torch.Tensor:
-    """Where each of n pictures is looked at: (n, 2, 3) affine, from the view's x and y, -1 to 1, to the picture's."""
+    """Where each of n images is looked at: (n, 2, 3) affine, from the view's x and y, -1 to 1, to the image's."""
     draw = torch.rand(5, n, generator=generator)
     angle = draw[0] * (2 * math.pi) if augment.rotate else torch.zeros(n)
     low, high = augment.zoom
@@ -79,7 +79,7 @@ def _draw_maps(n: int, augment: Augment, generator: torch.Generator) -> torch.Te
 
 
 def _interpolate(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Bilinear, all pictures at once on an accelerator, as many as its cache holds on a CPU."""
+    """Bilinear, all images at once on an accelerator, as many as its cache holds on a CPU."""
     n, _, side, _ = images.shape
     view = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
     few = max(1, CACHED_BYTES // (12 * side**2)) if images.device.type == "cpu" else n
@@ -147,7 +147,7 @@ def _blurred(view: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
 
 
 class Loader:
-    """All pictures and labels of one split on the device; views are made batch by batch.
+    """All images and labels of one split on the device; views are made batch by batch.
 
     Memory needed on the device: ``3 * side**2`` bytes a galaxy (1.2 GB for 100,000 at 64 px) and 4 bytes a label.
 
@@ -189,12 +189,12 @@ class Loader:
         if self.batch_size < world:
             raise UserError(f"A batch of {self.batch_size} galaxies cannot be shared among {world} processes.")
         self.part = share(self.batch_size, rank, world)
-        self._orders = {}
+        self._orders: dict[int, torch.Tensor] = {}
         self.labels = torch.from_numpy(np.ascontiguousarray(labels[self.index])).to(device)
         self.hold(images)
 
     def hold(self, images):
-        """Copy the pictures of this split to the device."""
+        """Copy the images of this split to the device."""
         rows = np.empty((len(self), *images.shape[1:]), np.uint8)
         order = np.argsort(self.index, kind="stable")  # a memory map is read fastest front to back
         for some in np.array_split(order, len(order) // 4096 + 1):  # not all of them twice in memory
@@ -225,7 +225,7 @@ class Loader:
         return self._orders[epoch]
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures (part, 3, s, s) float32 in 0..1 and labels of this process's part of training step ``step``."""
+        """Images (part, 3, s, s) float32 in 0..1 and labels of this process's part of training step ``step``."""
         images, labels = self.fetch(step)
         if self.augment is None:
             return to_float(images), labels
@@ -254,14 +254,14 @@ def share(n: int, rank: int, world: int) -> slice:
     return slice(n * rank // world, n * (rank + 1) // world)
 
 
-# Share of the free memory that resident pictures may take; the rest is for the model, its activations, other loaders.
+# Share of the free memory that resident images may take; the rest is for the model, its activations, other loaders.
 RESIDENT_SHARE = 0.5
 # How many batches are read ahead, and by how many threads: while one waits for the disk, another copies.
 AHEAD, READERS = 4, 2
 
 
 class MappedLoader(Loader):
-    """A :class:`~gzlib.data.loader.Loader` whose pictures stay on the disk: the same batches, bit for bit.
+    """A :class:`~gzlib.data.loader.Loader` whose images stay on the disk: the same batches, bit for bit.
 
     Threads of its own read the bytes of the next batches while this one is used, into page-locked memory if they go to
     a GPU, where they are copied without waiting. Only this process's part of a batch is read. Memory needed:
@@ -311,7 +311,7 @@ class MappedLoader(Loader):
 
 
 def resident_bytes(images, index) -> int:
-    """Bytes that the pictures of a split take on a device."""
+    """Bytes that the images of a split take on a device."""
     return len(index) * int(np.prod(images.shape[1:]))
 
 
@@ -326,7 +326,7 @@ def free_bytes(device: str | torch.device) -> int:
 def open_loader(images, labels, index, *, device="cpu", memory: int | None = None, **options) -> Loader:
     """The loader that fits this machine: resident if it can be, memory-mapped if it must.
 
-    The rule: the pictures stay on the device if their ``len(index) * y * x * 3`` bytes are at most half
+    The rule: the images stay on the device if their ``len(index) * y * x * 3`` bytes are at most half
     (``RESIDENT_SHARE``) of the memory that is free there now; else they are read from the memory map as needed. Both
     give the same batches, so which one it was is no part of a run's configuration.
 
@@ -339,6 +339,6 @@ def open_loader(images, labels, index, *, device="cpu", memory: int | None = Non
     options
         Passed to the loader.
     """
-    memory = RESIDENT_SHARE * free_bytes(device) if memory is None else memory
-    kind = Loader if resident_bytes(images, index) <= memory else MappedLoader
+    most = RESIDENT_SHARE * free_bytes(device) if memory is None else memory
+    kind = Loader if resident_bytes(images, index) <= most else MappedLoader
     return kind(images, labels, index, device=device, **options)

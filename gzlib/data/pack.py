@@ -29,7 +29,7 @@ BYTES_PER_ROW = 400  # of a catalogue with 88 questions, compressed
 
 
 class ImageFile:
-    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis; what is there already can be kept.
+    """``images.npy``, (galaxy, y, x, band) uint8, growing along its first axis; what already exists can be kept.
 
     NumPy pads a header so that the first axis can grow without moving the data; the true length is written last.
     """
@@ -43,7 +43,7 @@ class ImageFile:
         """The next ``n`` images of an earlier attempt, which stay; None if they are not what they were then."""
         place = self.file.tell()
         images = np.fromfile(self.file, np.uint8, n * int(np.prod(self.shape)))
-        if images.size != n * np.prod(self.shape) or zlib.crc32(images) != crc:
+        if images.size != n * np.prod(self.shape) or zlib.crc32(images.data) != crc:
             self.file.seek(place)
             return None
         self.n += n
@@ -108,7 +108,7 @@ class Journal:
             problems=problems,
             conversions=sorted(conversions),
             images=len(images),
-            crc=zlib.crc32(images),
+            crc=zlib.crc32(images.data),
         )
         self.file.truncate()
         self.file.write(decoded.model_dump_json().encode() + b"\n")
@@ -125,7 +125,8 @@ class TableFile:
     """A parquet file written in row groups, none if no table is appended."""
 
     def __init__(self, path: Path, schema: pa.Schema):
-        self.path, self.schema, self.writer = path, schema, None
+        self.path, self.schema = path, schema
+        self.writer: pq.ParquetWriter | None = None
         self.waiting: list[pa.Table] = []
 
     def append(self, table: pa.Table):
@@ -142,7 +143,7 @@ class TableFile:
         if self.writer is not None:
             self.writer.close()
 
-    def _write(self):
+    def _write(self) -> None:
         if self.writer is None:
             self.writer = pq.ParquetWriter(self.path, self.schema, compression="zstd")
         self.writer.write_table(pa.concat_tables(self.waiting), row_group_size=ROWS_PER_GROUP)
@@ -205,7 +206,7 @@ class TooManyRejected(UserError):
 
 
 def _is_own(folder: Path, name: str) -> bool:
-    """Whether a curation wrote a file of a survey's folder; whatever else lies there is somebody's."""
+    """Whether a curation wrote a file of a survey's folder; whatever else lies there is a user's."""
     return name in (*ARRAYS, VERIFIED, STATE, "survey.json", "rejected.csv", "tree.json")
 
 

@@ -67,7 +67,7 @@ class Schema:
     Raises
     ------
     UserError
-        If a question or answer stands twice, a parent answer is unknown, or questions form a circle.
+        If a question or answer appears twice, a parent answer is unknown, or questions form a circle.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Schema:
     def parent_answer(self) -> np.ndarray:
         """(questions,) int64: position in ``label_cols`` of the answer that leads to each question, -1 at a root."""
         position = {col: i for i, col in enumerate(self.label_cols)}
-        return np.array([position.get(q.asked_after, -1) for q in self.questions])
+        return np.array([position.get(q.asked_after or "", -1) for q in self.questions])
 
     @cached_property
     def campaigns(self) -> list[str]:
@@ -140,13 +140,13 @@ def _refuse_malformed(schema: Schema):
         if question.asked_after is not None and question.asked_after not in owner:
             raise UserError(
                 f"Schema '{schema.name}': question '{question.name}' is asked after '{question.asked_after}',"
-                " which is no answer of this schema."
+                " which is not an answer of this schema."
             )
         seen, ancestor = {question.name}, question
         while ancestor.asked_after is not None:
-            ancestor = owner.get(ancestor.asked_after)
-            if ancestor is None:
+            if ancestor.asked_after not in owner:
                 break  # reported when that question's own turn comes
+            ancestor = owner[ancestor.asked_after]
             if ancestor.name in seen:
                 raise UserError(f"Schema '{schema.name}': question '{question.name}' leads back to itself (a circle).")
             seen.add(ancestor.name)
@@ -202,7 +202,7 @@ def is_one_tree(name: str) -> bool:
 
 
 def is_tree_file(name: str | Path | None) -> bool:
-    """Whether a schema is named by somebody's JSON file rather than by its campaigns."""
+    """Whether a schema is named by a user's JSON file rather than by its campaigns."""
     return str(name or "").endswith(".json")
 
 
@@ -212,7 +212,7 @@ def match_radii(name: str, unknown: float = UNKNOWN_MATCH_RADIUS) -> np.ndarray:
     ``unknown`` is that of a campaign which :data:`MATCH_RADIUS` does not name.
     """
     columns = load_schema(name).label_cols
-    radius = {}
+    radius: dict[str, float] = {}
     for campaign in _campaigns(str(name)):
         if is_one_tree(campaign):
             own = MATCH_RADIUS.get(campaign, unknown)
@@ -239,6 +239,15 @@ def load_schema(name: str | Path) -> Schema:
     ------
     UserError
         If the name is unknown or the schema is malformed.
+
+    Examples
+    --------
+    >>> from gzlib.data import load_schema
+    >>> tree = load_schema("gz2")
+    >>> tree.questions[0].name, tree.questions[0].label_cols[0]
+    ('smooth-or-featured-gz2', 'smooth-or-featured-gz2_smooth')
+    >>> len(load_schema("paper").questions)
+    88
     """
     path = Path(name)
     if is_tree_file(name):

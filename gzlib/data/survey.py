@@ -105,7 +105,7 @@ def read_report(folder: Path) -> dict:
     """
     if not is_survey(folder):
         raise UserError(
-            f"'{folder}' is no curated survey (it has no survey.json); make one with"
+            f"'{folder}' is not a curated survey (it has no survey.json); make one with"
             " `python -m gzlib curate SOURCE --out DIR --size 64`."
         )
     file, cure = folder / "survey.json", "delete the folder and curate again"
@@ -126,7 +126,7 @@ def is_current(report: dict, folder: Path) -> bool:
 
 
 def _schema(report: dict, folder: Path) -> str:
-    """What names a survey's decision tree to :func:`load_schema`: its own copy of somebody's file, or campaigns."""
+    """What names a survey's decision tree to :func:`load_schema`: its own copy of a user's file, or campaigns."""
     return str(folder / report["tree"]) if "tree" in report else report["schema"]
 
 
@@ -203,7 +203,7 @@ WHO_AND_WHERE = ("id_str", "dataset_name", "ra", "dec", "split")
 
 
 def open_survey(folder) -> xr.Dataset:
-    """Open a curated survey; the pictures stay on the disk until they are indexed.
+    """Open a curated survey; the images stay on the disk until they are indexed.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def open_survey(folder) -> xr.Dataset:
     Raises
     ------
     UserError
-        If the folder is no curated survey or its files do not fit together.
+        If the folder is not a curated survey or its files do not fit together.
     """
     folder = Path(folder)
     report = read_report(folder)
@@ -233,7 +233,7 @@ def open_survey(folder) -> xr.Dataset:
         raise UserError(f"Survey '{folder}' is damaged ({error}); delete it and curate again.") from None
     if not len(images) == len(table) == report["counts"]["galaxies"]:
         raise UserError(
-            f"Survey '{folder}' is damaged: {len(images)} pictures, {len(table)} catalogue rows,"
+            f"Survey '{folder}' is damaged: {len(images)} images, {len(table)} catalogue rows,"
             f" {report['counts']['galaxies']} reported galaxies; delete it and curate again."
         )
     if not is_current(report, folder):
@@ -242,9 +242,9 @@ def open_survey(folder) -> xr.Dataset:
             f" '{report['schema']}' than there is now; curate it again."
         )
     _verify_changed(folder, report)
-    coords = {name: ("galaxy", _values(table, name)) for name in WHO_AND_WHERE}
+    coords: dict[str, Any] = {name: ("galaxy", _values(table, name)) for name in WHO_AND_WHERE}
     coords["band"] = ["red", "green", "blue"]
-    variables = {"images": (("galaxy", "y", "x", "band"), images)}
+    variables: dict[str, Any] = {"images": (("galaxy", "y", "x", "band"), images)}
     if report["schema"]:
         answers = load_schema(_schema(report, folder)).label_cols
         votes = np.empty((len(table), len(answers)), np.int32)
@@ -274,7 +274,7 @@ def open_truth(folder) -> pd.DataFrame:
     """
     path = Path(folder) / "truth.parquet"
     if not read_report(Path(folder))["simulated"]:
-        raise UserError(f"Survey '{folder}' holds real galaxies: nobody knows the truth about them.")
+        raise UserError(f"Survey '{folder}' holds real galaxies, whose true properties are unknown.")
     return pd.read_parquet(path)
 
 

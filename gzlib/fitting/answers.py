@@ -43,6 +43,7 @@ Runs of several model sizes are a surface:
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -68,10 +69,14 @@ class Fit:
     Attributes
     ----------
     law : Law
-    data : DataArray (..., x, replicate), the losses
-    weights : DataArray (..., x), what the mean of each size weighs against one run
-    results : Dataset of ``fit_curves``: parameters, intervals, verdicts
-    notes : list of str, how the data were read
+    data : DataArray (..., x, replicate)
+        The losses.
+    weights : DataArray (..., x)
+        What the mean of each size weighs against one run.
+    results : Dataset of ``fit_curves``
+        Parameters, intervals, verdicts.
+    notes : list of str
+        How the data were read.
     """
 
     def __init__(self, data, results, options):
@@ -164,14 +169,20 @@ def fit(
 
     Parameters
     ----------
-    data : path of a file, DataFrame, Series, DataArray, Dataset, dict of columns, or the sizes of one curve
-    losses : array (sizes,) or (sizes, runs), where ``data`` are sizes
+    data : path, DataFrame, Series, DataArray, Dataset, dict or array
+        A file, a table, labelled losses, columns by name, or the sizes of one curve.
+    losses : array (sizes,) or (sizes, runs)
+        Where ``data`` are sizes.
     law : str or Law of one size
-    level : float, coverage of the intervals
-    x, replicate : str, dimensions of the sizes and of repeated runs, for labelled arrays
-    draws, seed : of the bootstrap
-    options : ``floor``, ``floor_sd``, ``fixed``, ``noise``, ``recency``, ``evaluation_sd`` as for ``fit_curves``;
-        ``size``, ``loss``, ``accuracy``, ``seed_column``, ``curve``, ``ignore`` to name columns, as for ``read_curves``
+    level : float
+        Coverage of the intervals.
+    x, replicate : str
+        Dimensions of the sizes and of repeated runs, for labelled arrays.
+    draws, seed
+        Of the bootstrap.
+    options
+        ``floor``, ``floor_sd``, ``fixed``, ``noise``, ``recency``, ``evaluation_sd`` as for ``fit_curves``; ``size``,
+        ``loss``, ``accuracy``, ``seed_column``, ``curve``, ``ignore`` to name columns, as for ``read_curves``.
 
     Returns
     -------
@@ -215,13 +226,17 @@ def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_t
 
     Parameters
     ----------
-    data, losses, x, replicate : as for ``fit``; curves of one study are best forecast together
+    data, losses, x, replicate
+        As for ``fit``; curves of one study are best forecast together.
     at : float or array (sizes,)
     law : str or Law, optional
         The only law to use; default: the calibrated ensemble of ``gzlib.fitting.forecasting``.
-    level : float, coverage of the band
-    kind : "mean", the average over many runs, or "new_run", one run
-    options : names of columns, as for ``fit``; ``floor``, ``floor_sd``, ``checkpoints`` as for the array's forecast
+    level : float
+        Coverage of the band.
+    kind
+        "mean", the average over many runs, or "new_run", one run.
+    options
+        Names of columns, as for ``fit``; ``floor``, ``floor_sd``, ``checkpoints`` as for the array's forecast.
 
     Returns
     -------
@@ -250,14 +265,20 @@ def plan(
 
     Parameters
     ----------
-    data, losses, x, replicate : as for ``fit``
-    target : float, in the unit of the loss (of 1 - accuracy, where the data are accuracies)
+    data, losses, x, replicate
+        As for ``fit``.
+    target : float
+        In the unit of the loss (of 1 - accuracy, where the data are accuracies)
     law : str or Law, optional
         Trust this law; default: the calibrated ensemble.
-    level : float, coverage of the band
-    kind : "mean" or "new_run"
-    max_factor : sizes are searched up to this multiple of the largest
-    options : names of columns, as for ``fit``; others go to ``labels_needed``
+    level : float
+        Coverage of the band.
+    kind
+        "mean" or "new_run".
+    max_factor
+        Sizes are searched up to this multiple of the largest.
+    options
+        Names of columns, as for ``fit``; others go to ``labels_needed``.
 
     Returns
     -------
@@ -268,7 +289,7 @@ def plan(
     Raises
     ------
     UserError
-        If the target is no positive number, or an accuracy where errors are fitted.
+        If the target is not a positive number, or an accuracy where errors are fitted.
     """
     columns = _columns_of(options)
     array = as_array(data, losses, x=x, replicate=replicate, **columns)
@@ -354,7 +375,7 @@ def load_fit(file, *, law=None):
     Raises
     ------
     UserError
-        If the file is no fit, was changed since, or its law is not known.
+        If the file is not a fit, was changed since, or its law is not known.
     """
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -390,11 +411,14 @@ def _packed(variables):
 
 def _packed_array(array):
     values = array.values.astype(str) if array.dtype.kind == "O" else array.values
-    plain = np.where(np.isfinite(values), values.astype(object), None) if values.dtype.kind == "f" else values
+    plain: np.ndarray = values
+    if values.dtype.kind == "f":
+        plain = values.astype(object)
+        plain[~np.isfinite(values)] = None
     return {"dims": list(map(str, array.dims)), "kind": values.dtype.kind, "values": plain.tolist()}
 
 
 def _unpacked(arrays):
-    out = {n: (a["dims"], np.array(a["values"], KINDS[a["kind"]])) for n, a in arrays.items()}
+    out: dict[str, Any] = {n: (a["dims"], np.array(a["values"], KINDS[a["kind"]])) for n, a in arrays.items()}
     coords = {name for name, (dims, _) in out.items() if dims == [name]}
     return xr.Dataset({n: v for n, v in out.items() if n not in coords}, coords={n: out[n] for n in coords})

@@ -23,9 +23,11 @@ def slope_test(loss, x, *, replicate="seed", level=0.95):
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing; ``replicate`` may be absent
+    loss : DataArray with dims (..., x, replicate)
+        Positive, NaN where a run is missing; ``replicate`` may be absent.
     x : dimension whose coordinate holds the sizes
-    level : coverage of the interval
+    level
+        Coverage of the interval.
 
     Returns
     -------
@@ -102,7 +104,8 @@ def encoder_effect(excess, *, parameters, family=None, x="n_train", encoder="enc
     ----------
     excess : DataArray with dims (..., encoder, x, replicate), positive, NaN where a run is missing
         Loss above that of a perfect predictor; ``x`` and ``replicate`` may be absent.
-    parameters : DataArray over ``encoder``, positive
+    parameters : DataArray over ``encoder``
+        Positive.
     family : DataArray over ``encoder``, optional
         Names; one family if left out.
     level : float

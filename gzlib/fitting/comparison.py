@@ -1,6 +1,7 @@
 """Comparisons: which law, one exponent or many, what a choice of analysis changes, and the posterior beside a fit."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,13 +26,17 @@ def information(residuals, n_parameters, *, log_loss=None):
 
     Parameters
     ----------
-    residuals : array (points,), unweighted, of the loss or of ln(loss)
-    n_parameters : int, fitted parameters of the law
-    log_loss : array (points,), ln of the measured loss, if the residuals are of ln(loss)
+    residuals : array (points,)
+        Unweighted, of the loss or of ln(loss)
+    n_parameters : int
+        Fitted parameters of the law.
+    log_loss : array (points,)
+        Ln of the measured loss, if the residuals are of ln(loss)
 
     Returns
     -------
-    aicc, bic : floats; aicc is infinite with too few points for the correction
+    aicc, bic : float
+        Aicc is infinite with too few points for the correction.
     """
     residuals = np.asarray(residuals, float)
     n, k = residuals.size, n_parameters + 1
@@ -49,7 +54,8 @@ def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing
+    loss : DataArray with dims (..., x, replicate)
+        Positive, NaN where a run is missing.
     laws : sequence of str or Law of one size
     x, replicate : names of dimensions
 
@@ -102,16 +108,22 @@ def nested_test(chi2_small, chi2_large, *, extra, dof, known_variance=False, bou
 
     Parameters
     ----------
-    chi2_small, chi2_large : arrays, weighted sums of squares without and with the extra parameters
-    extra : int, parameters that the larger law adds
-    dof : residual degrees of freedom of the larger law; with ``known_variance`` unused
-    known_variance : whether the weights hold the true noise (likelihood ratio), else an F test
-    boundary : the extra parameter sits on its bound under the smaller law, as E = 0 does: the likelihood ratio is
-        then an equal mixture of zero and chi-square (Self and Liang 1987), which halves the p-value
+    chi2_small, chi2_large : arrays
+        Weighted sums of squares without and with the extra parameters.
+    extra : int
+        Parameters that the larger law adds.
+    dof
+        Residual degrees of freedom of the larger law; with ``known_variance`` unused.
+    known_variance
+        Whether the weights hold the true noise (likelihood ratio), else an F test.
+    boundary
+        The extra parameter sits on its bound under the smaller law, as E = 0 does: the likelihood ratio is then an
+        equal mixture of zero and chi-square (Self and Liang 1987), which halves the p-value.
 
     Returns
     -------
-    p : array; 1 where the larger law is no better
+    p : array
+        1 where the larger law is no better.
     """
     gain = np.maximum(np.asarray(chi2_small, float) - np.asarray(chi2_large, float), 0)
     if known_variance:
@@ -134,8 +146,10 @@ def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95
     Parameters
     ----------
     loss : DataArray with dims (..., x, replicate)
-    dim : str or list of str, dims that share the exponent; default: all
-    level : coverage of the interval
+    dim : str or list of str
+        Dims that share the exponent; default: all.
+    level
+        Coverage of the interval.
 
     Returns
     -------
@@ -192,7 +206,7 @@ def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95
         columns["p_value"][g] = stats.f.sf(max(found.fun - own, 0) / (use.sum() - 1), use.sum() - 1, freedom)
         columns["sd_between"][g], pooled[g, use] = _pool(best[g, use, 2], stderr[g, use])
     coords = {name: coord for name, coord in ordered.coords.items() if set(coord.dims) <= set(rest)}
-    data = {key: (outer, values.reshape(shape)) for key, values in columns.items()}
+    data: dict[str, Any] = {key: (outer, values.reshape(shape)) for key, values in columns.items()}
     both = (*outer, *dims)
     data |= {"alpha_own": (both, ordered.alpha.values), "alpha_pooled": (both, pooled.reshape(ordered.alpha.shape))}
     return xr.Dataset(
@@ -241,10 +255,13 @@ def sensitivity(loss, *, x="n_train", replicate="seed", factor=4.0, floor=None, 
     Parameters
     ----------
     loss : DataArray (x, replicate)
-    factor : the forecast is for this multiple of the largest size
-    floor : a known irreducible loss; with it the offset law is also fitted with E held there
-    most_dropped : up to so many of the smallest sizes are left out, as long as each law keeps one size more than it
-        has parameters
+    factor
+        The forecast is for this multiple of the largest size.
+    floor
+        A known irreducible loss; with it the offset law is also fitted with E held there.
+    most_dropped
+        Up to so many of the smallest sizes are left out, as long as each law keeps one size more than it has
+        parameters.
 
     Returns
     -------
@@ -348,10 +365,14 @@ def posterior(
 
     Parameters
     ----------
-    loss : DataArray with the dim ``x`` and, if there are repeated runs, ``replicate``
-    law, replicate, x_ref, floor, floor_sd : as for ``fit_curves``
-    level : float, coverage of the central intervals
-    walkers, steps : int, chains and their length; the first 30 % are dropped
+    loss : DataArray (x) or (x, replicate)
+        ``replicate`` holds repeated runs.
+    law, replicate, x_ref, floor, floor_sd
+        As for ``fit_curves``.
+    level : float
+        Coverage of the central intervals.
+    walkers, steps : int
+        Chains and their length; the first 30 % are dropped.
     seed : int
 
     Returns

@@ -34,14 +34,17 @@ def learning_curve(model, sizes, seeds=(0, 1, 2), *, data=None, test=None, loss=
     ----------
     model : object with ``fit(X, y)`` and ``predict(X)``, as scikit-learn's, or function(size, seed) -> loss
         A model is copied for each run, and its ``random_state``, if it has one, set to the seed.
-    sizes : sequence of int, training sizes
-    seeds : int or sequence of int, one run of each size for each
+    sizes : sequence of int
+        Training sizes.
+    seeds : int or sequence of int
+        One run of each size for each.
     data : (X, y), for a model: arrays, sparse matrices or DataFrames, and the labels
     test : (X, y), optional
         The test set, the same for all runs; default: a random quarter of ``data`` that no run trains on.
     loss : function(y, predicted) -> float, optional
         Default: the share of wrong answers of a classifier, else the root mean square error.
-    x, replicate : str, names of the dimensions
+    x, replicate : str
+        Names of the dimensions.
 
     Returns
     -------
@@ -137,7 +140,8 @@ def summarise_replicates(loss, *, replicate="seed", x="n_train"):
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), NaN where a run is missing; ``replicate`` may be absent
+    loss : DataArray with dims (..., x, replicate)
+        NaN where a run is missing; ``replicate`` may be absent.
     replicate, x : names of dimensions
 
     Returns
@@ -152,7 +156,7 @@ def summarise_replicates(loss, *, replicate="seed", x="n_train"):
         If a loss is zero, negative or infinite, with its coordinates.
     """
     if x not in loss.dims:
-        raise UserError(f"The losses have the dimensions {', '.join(map(str, loss.dims))}; none is called {x!r}.")
+        raise UserError(f"The losses have the dimensions {', '.join(map(str, loss.dims))}; {x!r} is not one of them.")
     values = loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})
     values = values.transpose(..., x, replicate)
     bad = (values.values <= 0) | np.isinf(values.values)
@@ -196,7 +200,7 @@ def recency_weights(x, *, scale):
 
 IDENTIFIED, ONE_SIDED, NOT_IDENTIFIED = "identified", "E one-sided only", "not identified"
 MIN_DECADES = 0.5  # below, E + A x^-alpha is a straight line to any realistic noise
-DECADES_FOR_OFFSET = 1.0  # below, the offset and the exponent cannot be told apart
+DECADES_FOR_OFFSET = 1.0  # below, the offset and the exponent cannot be distinguished
 MAX_CORRELATION = 0.97  # of ln N and ln D
 NOMINAL = {"E": 0.5, "A": 0.5, "alpha": 0.3, "B": 0.5, "beta": 0.3}  # a typical curve in units of its loss at x_ref
 
@@ -206,9 +210,11 @@ def judge_design(sizes, law, *, n_runs=None):
 
     Parameters
     ----------
-    sizes : array (points,), or a sequence of such arrays, one for each size of the law
+    sizes : array (points,) or sequence of arrays
+        One for each size of the law.
     law : str or Law
-    n_runs : array (points,), runs behind each point
+    n_runs : array (points,)
+        Runs behind each point.
     """
     law = get_law(law)
     sizes = [np.asarray(v, float) for v in (sizes if isinstance(sizes, (list, tuple)) else [sizes])]
@@ -240,7 +246,7 @@ def judge_design(sizes, law, *, n_runs=None):
             NOT_IDENTIFIED,
             (
                 f"ln {law.variables[0]} and ln {law.variables[1]} are correlated by "
-                f"{correlation:.3f}, so their exponents cannot be told apart"
+                f"{correlation:.3f}, so their exponents cannot be distinguished"
             ),
         )
     elif "E" in law.names and min(decades) < DECADES_FOR_OFFSET:
@@ -256,7 +262,7 @@ SHAPES = {
     "rises": "the loss rises with the size, and no law here does",
     "rises again": "the loss falls and rises again, and no law here does",
 }
-AGAIN = 0.1  # rise of ln(loss) above the minimum that is no noise, whatever the noise
+AGAIN = 0.1  # rise of ln(loss) above the minimum that is not noise, whatever the noise
 
 
 def shape_of(log_mean, *, seed_sd=0.0):
@@ -264,8 +270,10 @@ def shape_of(log_mean, *, seed_sd=0.0):
 
     Parameters
     ----------
-    log_mean : array (points,), mean ln(loss) by ascending size; points without a run are left out
-    seed_sd : float, standard deviation of ln(loss) between runs; NaN if it is not known
+    log_mean : array (points,)
+        Mean ln(loss) by ascending size; points without a run are left out.
+    seed_sd : float
+        Standard deviation of ln(loss) between runs; NaN if it is not known.
     """
     y = np.asarray(log_mean, float)
     y = y[np.isfinite(y)]
@@ -288,7 +296,8 @@ def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), NaN where a run is missing
+    loss : DataArray with dims (..., x, replicate)
+        NaN where a run is missing.
     x, replicate : names of dimensions
     law : str or Law of one size
 

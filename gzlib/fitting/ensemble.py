@@ -273,8 +273,10 @@ def look_ahead(pilots, sizes):
 
     Parameters
     ----------
-    pilots : list of Pilot, alike in ``law``
-    sizes : list of arrays, ln x of the sizes to forecast for each
+    pilots : list of Pilot
+        Alike in ``law``.
+    sizes : list of arrays
+        ln x of the sizes to forecast for each.
 
     Returns
     -------
@@ -315,8 +317,10 @@ def _ahead(fit, share, j, lead, points):
     void = weights.sum(axis=1) == 0
     slope = np.exp(fit["log_slope"][j]).reshape(-1)
     values = [weights @ mean, weights @ within, weights @ mean**2, share[j].sum(axis=2) @ fit["noise"][j]]
-    values = [np.where(void.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v) for v in (*values, weights @ slope)]
-    return Ahead(*values, lead, points)
+    mean, own, square, noise, steep = (
+        np.where(void.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v) for v in (*values, weights @ slope)
+    )
+    return Ahead(mean, own, square, noise, steep, lead, points)
 
 
 def _ahead_of_law(pilot, log_new):

@@ -65,8 +65,10 @@ def fit_law(
     Parameters
     ----------
     law : str or Law
-    variables : array (points,), or a sequence of such arrays for a law of several sizes
-    loss : array (points,), positive
+    variables : array (points,) or sequence of arrays
+        Several for a law of several sizes.
+    loss : array (points,)
+        Positive.
     weights : array (points,), optional
         1/sigma of ln(loss) for each point (of the loss itself with ``transform="none"``).
     noise : "gaussian", "huber" or "student-t"
@@ -76,10 +78,14 @@ def fit_law(
         Residual at which "huber" turns from quadratic to linear, or the scale of "student-t", in units of the
         weighted residual. Default: 1 with weights, else 1e-3 (Huber, as arXiv:2203.15556) or 1.48 times the median
         absolute residual, iterated (Student-t).
-    fixed : dict of parameter values that are held, such as a computed floor ``{"E": 0.12}``
-    bounds : dict of parameter: (minimum, maximum), replacing the law's own
-    starts : int, how many starting points are polished
-    transform : "log" for residuals of ln(loss), "none" for residuals of the loss
+    fixed : dict of float
+        Parameter values that are held, such as a computed floor ``{"E": 0.12}``.
+    bounds : dict of (float, float)
+        Minimum and maximum by parameter, replacing the law's own.
+    starts : int
+        How many starting points are polished.
+    transform
+        "log" for residuals of ln(loss), "none" for residuals of the loss.
     scale_covar : bool, optional
         Whether to rescale the covariance by reduced chi-square; default: only when there are no weights.
 
@@ -96,7 +102,7 @@ def fit_law(
     """
     law = get_law(law)
     if noise not in NOISES:
-        raise UserError(f"No noise model is called {noise!r}: choose one of {', '.join(NOISES)}.")
+        raise UserError(f"unknown noise model {noise!r}; available: {', '.join(NOISES)}.")
     several = isinstance(variables, (list, tuple)) and len(variables) and np.ndim(variables[0])
     variables = [np.asarray(v, float) for v in (variables if several else [variables])]
     y = np.asarray(loss, float)
@@ -319,26 +325,37 @@ def fit_curves(
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing
+    loss : DataArray with dims (..., x, replicate)
+        Positive, NaN where a run is missing.
     x : dimension (with coordinate) of the sizes
     law : str or Law of one size
-    replicate : dimension of the repeated runs; may be absent
-    level : float, coverage of the intervals
+    replicate
+        Dimension of the repeated runs; may be absent.
+    level : float
+        Coverage of the intervals.
     x_ref : float
         Sizes enter the law as x / x_ref, so the amplitude A is the excess loss there. Default: the geometric mean
         of the sizes of the array.
-    recency : float, scale in ln(x) of ``recency_weights``; infinite for none
-    evaluation_sd : float or array (x,), standard error of ln(loss) from the finite test set
-    noise : "gaussian", "huber" or "student-t"; intervals always refer to the Gaussian curvature
-    fixed : dict of parameters that are held, alike for all curves
-    floor : float or DataArray over (some of) the remaining dims: a known irreducible loss that E is held at, such as
-        ``gzlib.data.floor.vote_floor`` computes from the votes
-    floor_sd : float or DataArray like ``floor``: its standard error. E is then fitted with a log-normal prior of
-        relative width ``floor_sd / floor`` about ``floor``, weighed against the noise of the runs by their variances.
-        ``E_free`` is E without it, ``floor_tension`` how many standard errors ``E_free`` lies above the floor
-    draws : int, bootstrap draws kept for bands (0 for none)
-    kind : kind of bootstrap, see ``gzlib.fitting.intervals``
-    seed : int, of the bootstrap
+    recency : float
+        Scale in ln(x) of ``recency_weights``; infinite for none.
+    evaluation_sd : float or array (x,)
+        Standard error of ln(loss) from the finite test set.
+    noise
+        "gaussian", "huber" or "student-t"; intervals always refer to the Gaussian curvature.
+    fixed : dict of parameters that are held
+        Alike for all curves.
+    floor : float or DataArray over (some of) the remaining dims
+        A known irreducible loss that E is held at, such as ``gzlib.data.floor.vote_floor`` computes from the votes.
+    floor_sd : float or DataArray like ``floor``
+        Its standard error. E is then fitted with a log-normal prior of relative width ``floor_sd / floor`` about
+        ``floor``, weighed against the noise of the runs by their variances. ``E_free`` is E without it,
+        ``floor_tension`` how many standard errors ``E_free`` lies above the floor.
+    draws : int
+        Bootstrap draws kept for bands (0 for none)
+    kind
+        Kind of bootstrap, see ``gzlib.fitting.intervals``.
+    seed : int
+        Of the bootstrap.
 
     Returns
     -------

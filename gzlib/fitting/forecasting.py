@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -33,7 +34,7 @@ MAX_SPARSE = 6  # pretended ends of a curve with few points
 MAX_AHEAD = 8  # points that a pretended end is judged by
 TEMPERATURE = 0.03  # relative excess error that costs a member a factor e
 DOUBT = 0.3  # the same, for members whose disagreement widens the band
-WORST = 5.0  # relative error beyond which a member is not told apart
+WORST = 5.0  # relative error beyond which a member is not distinguished
 REFERENCE = 200  # curves that others may learn from: keeps time and memory linear in the number of curves
 SCORED = 60  # of their origins, those that also say how wide a band has to be
 COMPANY = 3.0  # other curves' origins, by likeness and importance, that make half of what company does
@@ -88,7 +89,8 @@ class Prior:
 def read_prior():
     """The committed prior."""
     content = json.loads(Path(__file__).with_name("forecast_prior.json").read_text(encoding="utf-8"))["prior"]
-    return Prior(**{key: np.array(v) if isinstance(v, list) else v for key, v in content.items()})
+    fields: dict[str, Any] = {key: np.array(v) if isinstance(v, list) else v for key, v in content.items()}
+    return Prior(**fields)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def judge_origins(pilots):
     ahead = look_ahead(
         [pilots[i].until(kept) for i, kept, _, _ in places], [pilots[i].log_x[a] for i, _, a, _ in places]
     )
-    out = [[] for _ in pilots]
+    out: list[list] = [[] for _ in pilots]
     for (i, _, where, share), said in zip(places, ahead, strict=True):
         truth = pilots[i].log_y[where]
         out[i].append(_Origin(said, truth, share, np.sqrt(np.mean((said.mean - truth) ** 2, axis=1))))
@@ -162,10 +164,13 @@ def stack_members(errors, shares, prior, possible):
 
     Parameters
     ----------
-    errors : array (origins, members), root mean square errors in ln(loss)
-    shares : array (origins,), how much each counts
+    errors : array (origins, members)
+        Root mean square errors in ln(loss)
+    shares : array (origins,)
+        How much each counts.
     prior : Prior
-    possible : boolean array (members,)
+    possible
+        Boolean array (members,)
     """
     relative = prior.members if len(prior.members) == len(possible) else np.ones(len(possible))
     count = np.sum(shares)
@@ -314,9 +319,12 @@ def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
     Parameters
     ----------
     curves : list of (sizes, losses) as ``clean_curve`` returns them
-    x_new : list of arrays, the sizes to forecast of each curve
-    levels : coverage of the bands
-    law : str or Law, the only one to use
+    x_new : list of arrays
+        The sizes to forecast of each curve.
+    levels
+        Coverage of the bands.
+    law : str or Law
+        The only one to use.
 
     Returns
     -------
@@ -344,8 +352,10 @@ def spot_checkpoints(x, y, runs):
 
     Parameters
     ----------
-    x, y : arrays (sizes,), ascending sizes and their losses
-    runs : array (sizes,), runs of each size
+    x, y : arrays (sizes,)
+        Ascending sizes and their losses.
+    runs : array (sizes,)
+        Runs of each size.
     """
     if np.any(np.asarray(runs) > 1) or len(x) < MIN_CHECKPOINTS:
         return False
@@ -380,11 +390,15 @@ def forecast(
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), positive, NaN where a run is missing
-    x_new : float or array (sizes,), in the units of ``x``
+    loss : DataArray with dims (..., x, replicate)
+        Positive, NaN where a run is missing.
+    x_new : float or array (sizes,)
+        In the units of ``x``.
     x, replicate : names of dimensions
-    level : float, coverage of the band
-    kind : "mean", the average over many runs, or "new_run", one run
+    level : float
+        Coverage of the band.
+    kind
+        "mean", the average over many runs, or "new_run", one run.
     law : str or Law of one size, optional
         The only law to use; default: an ensemble of offset, plain, shifted and logarithmic laws.
     floor, floor_sd : float or DataArray over (some of) the remaining dims, optional
@@ -406,7 +420,7 @@ def forecast(
         losses.
     """
     if kind not in BANDS:
-        raise UserError(f"No band is called {kind!r}: choose 'mean' or 'new_run'.")
+        raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
     if not 0 < level < 1:
         raise UserError(f"The level of a band is a share between 0 and 1, not {level}.")
     x_new = np.atleast_1d(np.asarray(x_new, float))

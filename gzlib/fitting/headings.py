@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ def kind_of(name):
 
 @dataclass
 class _Roles:
-    """Which column is what; ``wide`` are those that hold a curve or a run each, ``rest`` what nobody knows."""
+    """Which column is what; ``wide`` are those that hold a curve or a run each, ``rest`` what is unknown."""
 
     size: str | None = None
     loss: str | None = None
@@ -115,7 +116,7 @@ class _Roles:
     training: str | None = None
     wide: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
-    chosen: bool = False  # the caller said which columns tell curves apart
+    chosen: bool = False  # the caller said which columns distinguish curves
 
 
 def as_runs(table, size, loss, accuracy, seed, curve, ignore):
@@ -127,7 +128,7 @@ def _roles(table, size, loss, accuracy, seed, curve, ignore):
     frame, name = table.frame, table.name
     frame.columns = [str(column).strip() for column in frame.columns]
     if twice := [column for column in frame if list(frame.columns).count(column) > 1]:
-        raise UserError(f"{name}: the column {twice[0]!r} stands twice; remove or rename one of them.")
+        raise UserError(f"{name}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     for column in [*filter(None, (size, loss, accuracy, seed)), *curve, *ignore]:
         if column not in frame:
             raise UserError(f"{name} has no column {column!r} (found: {', '.join(frame.columns)}).")
@@ -205,7 +206,7 @@ def _text(cell):
 
 
 def _label(cell):
-    """A cell that tells curves apart, as text; 1000.0 is 1000."""
+    """A cell that distinguishes curves, as text; 1000.0 is 1000."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", _text(cell)) or "(blank)"
 
 
@@ -283,7 +284,7 @@ def numbers(table, column, is_size):
     Raises
     ------
     UserError
-        With the line, where a cell is no number, or can be read as two.
+        With the line, where a cell is not a number, or can be read as two.
     """
     cells = [_text(cell) for cell in table.frame[column]]
     if pd.api.types.is_numeric_dtype(table.frame[column]):
@@ -335,7 +336,7 @@ def _bare(cell):
 
 def _decimal_mark(table, column, is_size):
     """ "." or ",", from what the text columns with numbers show together."""
-    found = {}
+    found: dict[str, Any] = {}
     ambiguous = None
     for name in table.frame:
         if pd.api.types.is_numeric_dtype(table.frame[name]):
@@ -396,7 +397,7 @@ def _runs(table, roles):
             shown = frame[label].iloc[i]
             shown = shown.item() if isinstance(shown, np.generic) else shown
             turned = roles.rising and column == "loss"
-            why = "1 - it is no positive loss" if turned else "it must be a positive number"
+            why = "1 - it is not a positive loss" if turned else "it must be a positive number"
             raise UserError(f"{name}, {table.places[i]}: {label} is {shown!r}; {why}.")
     out["training"] = _flags(table, roles)
     labels = {column: frame[column].map(_label) for column in roles.labels}
@@ -436,7 +437,7 @@ def _flags(table, roles):
 
 
 def _telling(table, roles, out, labels):
-    """Columns of unknown names that tell curves apart; raises UserError where that is not plain."""
+    """Columns of unknown names that distinguish curves; raises UserError where that is not plain."""
     found = []
     for column in roles.rest:
         values = table.frame[column].map(_text)
@@ -459,7 +460,7 @@ def _telling(table, roles, out, labels):
                 place = table.places[int(np.argmax((rows["size"] == size).to_numpy()))]
             raise UserError(
                 f"{table.name}, {place}: the column {column!r} differs along a curve (at n_train {size:g}"
-                f" {'more than once' if len(crossed) else 'and elsewhere'}); is it part of what tells curves apart"
+                f" {'more than once' if len(crossed) else 'and elsewhere'}); is it part of what distinguishes curves"
                 f" (--curve-column {column}, in Python curve=) or not (--ignore {column}, ignore=)?"
             )
     return found
@@ -467,8 +468,7 @@ def _telling(table, roles, out, labels):
 
 def _seeds(table, roles, out):
     """A label for each run; rows without one are runs of their own."""
-    groups = [out["curve"], out["training"], out["n_train"]]
-    counted = out.groupby(["curve", "training", "n_train"]).cumcount() if "curve" in out else groups
+    counted = out.groupby(["curve", "training", "n_train"]).cumcount()
     if not roles.seeds:
         return counted.to_numpy()
     parts = [table.frame[column].map(_text) for column in roles.seeds]
@@ -498,12 +498,12 @@ def _check_seeds(name, out):
         row = out[repeated].iloc[0]
         raise UserError(
             f"{name}, {row['_place']}: curve {row['curve']!r} has two runs with n_train {row['n_train']:g} and seed"
-            f" {row['seed']}: give each run its own seed, or name the column that tells them apart with --curve-column."
+            f" {row['seed']}: give each run its own seed, or name the column that differs with --curve-column."
         )
 
 
 def check_falling(runs, name, column="loss"):
-    """Raise UserError if the losses of most curves rise with the size: then they are no losses."""
+    """Raise UserError if the losses of most curves rise with the size: then they are not losses."""
     rising = []
     for curve, rows in runs.groupby("curve", sort=False):
         mean = np.log(rows["loss"]).groupby(rows["n_train"]).mean()

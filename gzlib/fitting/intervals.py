@@ -37,7 +37,7 @@ def covariance(law, variables, parameters, *, weights, variance=1.0, held=()):
             continue
         scaled = normal / np.outer(size, size)
         if np.linalg.cond(scaled) < 1e13:
-            out[np.ix_([i], index, index)] = np.linalg.inv(scaled) / np.outer(size, size)
+            out[np.ix_(np.array([i]), index, index)] = np.linalg.inv(scaled) / np.outer(size, size)
     return out * np.reshape(variance, (-1, 1, 1))
 
 
@@ -54,16 +54,22 @@ def profile_limits(law, variables, y, best, best_cost, name, *, weights, rise, s
 
     Parameters
     ----------
-    law, variables, y, weights : as for ``batch_fit``, y (fits, points)
-    best : array (fits, parameters), the optimum; best_cost (fits,), its cost
-    name : the parameter
-    rise : array (fits,), in units of the cost: half of chi-square's threshold times the variance factor
-    step : array (fits,), a first guess of the half-width
+    law, variables, y, weights
+        As for ``batch_fit``, y (fits, points)
+    best : array (fits, parameters)
+        The optimum; best_cost (fits,), its cost.
+    name
+        The parameter.
+    rise : array (fits,)
+        In units of the cost: half of chi-square's threshold times the variance factor.
+    step : array (fits,)
+        A first guess of the half-width.
     held : names of further parameters that stay where they are
 
     Returns
     -------
-    low, high : arrays (fits,). A limit equals the parameter's bound where the profile never rises enough.
+    low, high
+        Arrays (fits,). A limit equals the parameter's bound where the profile never rises enough.
     """
     j = law.names.index(name)
     bounds = [bound[j] for bound in law_bounds(law)]
@@ -128,11 +134,16 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
 
     Parameters
     ----------
-    law, variables : as for ``batch_fit``
-    y : array (curves, points); weights : array (curves, points), zero where a point is absent
-    best : array (curves, parameters), the fits
-    variance : array (curves,), variance of a weighted residual
-    dof : array (curves,), degrees of freedom of that variance
+    law, variables
+        As for ``batch_fit``.
+    y : array (curves, points)
+        Weights : array (curves, points), zero where a point is absent.
+    best : array (curves, parameters)
+        The fits.
+    variance : array (curves,)
+        Variance of a weighted residual.
+    dof : array (curves,)
+        Degrees of freedom of that variance.
     draws : int
     kind : "parametric", "residual" or "wild"
         Gaussian noise whose variance is itself drawn from its scaled inverse chi-square; the curve's own residuals,
@@ -148,7 +159,7 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
     parameters (curves, draws, parameters), variances (curves, draws), converged (curves, draws)
     """
     if kind not in BOOTSTRAPS:
-        raise UserError(f"No bootstrap is called {kind!r}: choose one of {', '.join(BOOTSTRAPS)}.")
+        raise UserError(f"unknown bootstrap {kind!r}; available: {', '.join(BOOTSTRAPS)}.")
     rng = np.random.default_rng(seed)
     n_curves, n_points = y.shape
     fitted = log_loss(law, variables, best)
@@ -177,7 +188,7 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
             noise = np.take_along_axis(residual[:, None, :], chosen, axis=2) * spread
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(present[:, None, :], noise / weights[:, None, :], 0.0)
-    # a variance with one degree of freedom has draws so large that their losses are no floats
+    # a variance with one degree of freedom has draws so large that their losses are not floats
     synthetic = np.exp(np.clip(fitted[:, None, :] + shift, -LARGEST_LOG, LARGEST_LOG)).reshape(-1, n_points)
     sizes = [np.repeat(v, draws, axis=0) if np.ndim(v) == 2 else v for v in variables]
     result = batch_fit(
@@ -373,11 +384,16 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
 
     Parameters
     ----------
-    fits : Dataset from ``fit_curves``, with draws
-    x_new : float or array (sizes,), in the units of the fit's ``x``
-    level : float, coverage
-    kind : "mean" or "new_run"
-    seed : int, of the run noise
+    fits : Dataset from ``fit_curves``
+        With draws.
+    x_new : float or array (sizes,)
+        In the units of the fit's ``x``.
+    level : float
+        Coverage.
+    kind
+        "mean" or "new_run".
+    seed : int
+        Of the run noise.
 
     Returns
     -------
@@ -385,7 +401,7 @@ def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
     (x, ): NaN where a fit was refused.
     """
     if kind not in BANDS:
-        raise UserError(f"No band is called {kind!r}: choose 'mean' or 'new_run'.")
+        raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
     if "draw_values" not in fits:
         raise UserError("These fits carry no draws, so no band can be made: call fit_curves with draws=500.")
     x_new = np.atleast_1d(np.asarray(x_new, float))

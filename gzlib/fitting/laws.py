@@ -54,7 +54,8 @@ def saturating(x, E, L0, A, a, alpha):
         value = -np.logaddexp(0, -z) + a * np.logaddexp(0, z)
         u = 1 / (1 + np.exp(-np.clip(z, -700, 700)))
         z = z - (value - target) / ((1 - u) + a * u)
-    return E + span / (1 + np.exp(-np.clip(z, -700, 700)))
+    # E + (L0 - E) may round to just above L0.
+    return np.minimum(E + span / (1 + np.exp(-np.clip(z, -700, 700))), np.maximum(L0, E + 1e-12))
 
 
 def broken_power(x, E, A, c0, c1, d, f):
@@ -386,5 +387,5 @@ def get_law(law):
     if isinstance(law, Law):
         return law
     if law not in LAWS:
-        raise UserError(f"No law is called {law!r}: choose one of {', '.join(LAWS)}.")
+        raise UserError(f"unknown law {law!r}; available: {', '.join(LAWS)}.")
     return LAWS[law]

@@ -92,12 +92,15 @@ def batch_fit(
     ----------
     law : Law
     variables : sequence of arrays (points,) or (fits, points)
-    y : array (fits, points), positive; give absent points any positive value and weight zero
+    y : array (fits, points)
+        Positive; give absent points any positive value and weight zero.
     start : array (fits, parameters)
     weights : array broadcastable to (fits, points)
     held : names of parameters that stay at their start
-    lower, upper : arrays (parameters,), replacing the law's bounds
-    prior : LogPrior, optional; its term is part of the cost
+    lower, upper : arrays (parameters,)
+        Replacing the law's bounds.
+    prior
+        LogPrior, optional; its term is part of the cost.
 
     Returns
     -------
@@ -197,9 +200,11 @@ def nonnegative_least_squares(columns, target, *, weights=None):
 
     Parameters
     ----------
-    columns : array (..., points, k), k <= 3
+    columns : array (..., points, k)
+        K <= 3.
     target : array broadcastable to (..., points)
-    weights : array broadcastable to (..., points), multiplying the residuals
+    weights : array broadcastable to (..., points)
+        Multiplying the residuals.
 
     Returns
     -------
@@ -241,9 +246,12 @@ def project(law, variables, y, *, weights=None, fixed=None):
     Parameters
     ----------
     law : Law with at least one linear parameter
-    variables : sequence of arrays (points,), one for each of ``law.variables``
-    y : array (points,), positive losses
-    weights : array (points,), multiplying the residuals in ln(loss)
+    variables : sequence of arrays (points,)
+        One for each of ``law.variables``.
+    y : array (points,)
+        Positive losses.
+    weights : array (points,)
+        Multiplying the residuals in ln(loss)
     fixed : dict of parameters held at a value
 
     Returns

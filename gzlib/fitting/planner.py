@@ -47,12 +47,17 @@ def labels_needed(
 
     Parameters
     ----------
-    loss : DataArray with dims (..., x, replicate), the pilot
-    target : float, positive
-    level : coverage of the band of sizes
-    max_factor : sizes are searched up to this multiple of the largest; where no measured mean is at the target yet,
-        from the curve's largest measured size on
-    kind, law, floor, floor_sd, checkpoints : see ``forecast``
+    loss : DataArray with dims (..., x, replicate)
+        The pilot.
+    target : float
+        Positive.
+    level
+        Coverage of the band of sizes.
+    max_factor
+        Sizes are searched up to this multiple of the largest; where no measured mean is at the target yet, from the
+        curve's largest measured size on.
+    kind, law, floor, floor_sd, checkpoints
+        See ``forecast``.
 
     Returns
     -------
@@ -116,9 +121,12 @@ def compare_options(needed, *, cost_per_label, cost_per_gpu_hour=0.0, gpu_hours=
     Parameters
     ----------
     needed : Dataset from ``labels_needed``
-    cost_per_label, cost_per_gpu_hour : float, in one currency
-    gpu_hours : function(option labels dict, n_train array) -> hours of training; default none
-    owned_labels : labels that are there already and cost nothing
+    cost_per_label, cost_per_gpu_hour : float
+        In one currency.
+    gpu_hours
+        Function(option labels dict, n_train array) -> hours of training; default none.
+    owned_labels
+        Labels that already exist and cost nothing.
 
     Returns
     -------
@@ -151,9 +159,11 @@ def next_run(fits, x_target, candidates, *, cost=None):
     Parameters
     ----------
     fits : Dataset from ``fit_curves``
-    x_target : float, the size whose loss is wanted
+    x_target : float
+        The size whose loss is wanted.
     candidates : array (sizes,) of runs that could be made
-    cost : function(sizes) -> cost of a run; with it the best run is the one with the largest shrink for its cost
+    cost : function(sizes) -> cost of a run
+        With it the best run is the one with the largest shrink for its cost.
 
     Returns
     -------

@@ -36,16 +36,17 @@ def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve
     ``Seen Examples`` and the like; the loss by ``loss``, ``error``, ``test_error``, ``rmse``, ...; ``accuracy``,
     ``auc``, ``f1`` and others that rise become 1 minus their value (100 minus, in percent); runs by ``seed``,
     ``run``, ``fold``; curves by ``curve``, ``model``, ``encoder``, ``task``, ``dataset``, ... A column of another name
-    that tells curves apart becomes one of their labels. Rows with ``Training`` 0 are held out of fits.
+    that distinguishes curves becomes one of their labels. Rows with ``Training`` 0 are held out of fits.
 
     Parameters
     ----------
-    source : path ("-" for standard input), DataFrame or Series (its index the sizes)
+    source : path ("-" for standard input)
+        DataFrame or Series (its index the sizes)
     size, loss, accuracy, seed : str, optional
         Names of columns, where they cannot be found or the wrong one would be taken; ``accuracy`` names a metric that
         rises.
     curve : str or list of str, optional
-        The columns that tell curves apart.
+        The columns that distinguish curves.
     ignore : str or list of str
         Columns that say nothing about the curves.
 
@@ -201,7 +202,7 @@ def _from_text(source, text, notes):
         frame.append(cells)
     header = [name or ("index" if i == 0 else f"column {i + 1}") for i, name in enumerate(header[:width])]
     if twice := [name for name in header if header.count(name) > 1]:
-        raise UserError(f"{source}: the column {twice[0]!r} stands twice; remove or rename one of them.")
+        raise UserError(f"{source}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     table = pd.DataFrame(frame, columns=header, dtype=object)
     return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes)
 
@@ -234,7 +235,8 @@ def _split(lines, delimiter):
 
 def _delimiter(lines):
     """The delimiter with which most lines have as many cells as the header, at least two."""
-    best, chosen = 0.0, ","
+    best = 0.0
+    chosen: str | None = ","
     sample = [(0, line) for line in lines[:200]]
     for delimiter in DELIMITERS:
         counts = []
@@ -269,11 +271,14 @@ def as_array(data, losses=None, *, x="n_train", replicate="seed", **columns):
 
     Parameters
     ----------
-    data : path, DataFrame, Series, DataArray, Dataset with a variable ``loss``, dict of columns, or the sizes
+    data : path
+        DataFrame, Series, DataArray, Dataset with a variable ``loss``, dict of columns, or the sizes.
     losses : array (sizes,) or (sizes, runs), optional
         The losses of one curve; ``data`` then holds its sizes.
-    x, replicate : str, names of the dimensions of sizes and of repeated runs
-    columns : as for ``read_curves``
+    x, replicate : str
+        Names of the dimensions of sizes and of repeated runs.
+    columns
+        As for ``read_curves``.
 
     Returns
     -------

@@ -4,6 +4,7 @@ import io
 import json
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,8 @@ def sentences(result):
 
     Parameters
     ----------
-    result : Fit, or Dataset of ``forecast``, ``plan`` or ``compare``
+    result : Fit
+        Or Dataset of ``forecast``, ``plan`` or ``compare``.
     """
     if hasattr(result, "results"):
         return [_fit_sentence(name, one, result) for name, one in _curves(result.results, "verdict")]
@@ -283,11 +285,15 @@ def plot(fit, file=None, *, at=(), target=None, title=None, told=None):
     Parameters
     ----------
     fit : Fit
-    file : path ``.svg``, ``.png``, ``.pdf`` or ``.html`` (a page of its own, with sentences and table), optional
-    at : sizes to which the curves are continued, with the calibrated forecast's band there
-    target : float, optional, a loss drawn as a line
+    file : path ``.svg``
+        ``.png``, ``.pdf`` or ``.html`` (a page of its own, with sentences and table), optional.
+    at
+        Sizes to which the curves are continued, with the calibrated forecast's band there.
+    target : float
+        Optional, a loss drawn as a line.
     title : str, optional
-    told : list of str, the sentences of the page; default: the fit's
+    told : list of str
+        The sentences of the page; default: the fit's.
 
     Returns
     -------
@@ -392,15 +398,23 @@ def answer(
 
     Parameters
     ----------
-    question : "fit", "forecast" or "plan"
-    source : path, "-" for standard input
-    target, at : a loss to reach; sizes to forecast
-    law : name of a law; default: the offset power law for fits, the calibrated ensemble for forecasts
-    level : float, coverage
+    question
+        "fit", "forecast" or "plan".
+    source : path
+        "-" for standard input.
+    target, at
+        A loss to reach; sizes to forecast.
+    law
+        Name of a law; default: the offset power law for fits, the calibrated ensemble for forecasts.
+    level : float
+        Coverage.
     file : path of a figure to write, optional
-    form : "text", "json" or "csv"
-    cost, owned : cost of one label, and labels that are there already, for plans
-    columns : names of columns, as for ``read_curves``
+    form
+        "text", "json" or "csv".
+    cost, owned
+        Cost of one label, and labels that already exist, for plans.
+    columns
+        Names of columns, as for ``read_curves``.
 
     Raises
     ------
@@ -419,11 +433,12 @@ def answer(
         raise UserError("CSV holds one table: give --target or --at, not both.")
     loss = answers.as_array(source, **columns)
     about = {"metric": loss.attrs["metric"], "notes": loss.attrs["notes"], "level": level}
-    results, told = {}, []
+    results: dict[str, Any] = {}
+    told: list[str] = []
     fit = None
     if question == "fit" or file:
         fit = answers.fit(loss, law=law or "power-offset", level=level, draws=500 if file else 0)
-    if question == "fit":
+    if question == "fit" and fit is not None:
         results["curves"] = fit
         about |= {"law": fit.law.name, "formula": fit.law.formula, "x_ref": fit.results.attrs["x_ref"]}
     if target is not None:

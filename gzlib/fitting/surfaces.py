@@ -36,18 +36,26 @@ def fit_surface(
 
     Parameters
     ----------
-    loss : array or DataArray (run,), positive
-    sizes : dict of arrays (run,), one for each of the law's variables, such as {"N": ..., "D": ...}
+    loss : array or DataArray (run,)
+        Positive.
+    sizes : dict of arrays (run,)
+        One for each of the law's variables, such as {"N": ..., "D": ...}.
     law : str or Law
-    refs : dict of reference sizes that divide the sizes; default: the geometric mean of each. With 1 for each the
-        parameters are the textbook's
-    noise, scale, weights, fixed : as for ``fit_law``
-    draws : bootstrap draws (0 for none); each is a refit with the same noise model ("student-t" excepted)
-    kind : "wild", each run's residual times a random weight, right where noise depends on the sizes, or "residual",
-        residuals exchanged between runs, sharper where noise is alike everywhere
-    level : coverage of the percentile intervals
-    seed : int, of the bootstrap
-    check_design : refuse designs that cannot identify the law
+    refs : dict of reference sizes that divide the sizes
+        Default: the geometric mean of each. With 1 for each the parameters are the textbook's.
+    noise, scale, weights, fixed
+        As for ``fit_law``.
+    draws
+        Bootstrap draws (0 for none); each is a refit with the same noise model ("student-t" excepted)
+    kind
+        "wild", each run's residual times a random weight, right where noise depends on the sizes, or "residual",
+        residuals exchanged between runs, sharper where noise is alike everywhere.
+    level
+        Coverage of the percentile intervals.
+    seed : int
+        Of the bootstrap.
+    check_design
+        Refuse designs that cannot identify the law.
 
     Returns
     -------
@@ -61,7 +69,7 @@ def fit_surface(
     """
     law = get_law(law)
     if kind not in BOOTSTRAPS:
-        raise UserError(f"No bootstrap of surfaces is called {kind!r}: choose one of {', '.join(BOOTSTRAPS)}.")
+        raise UserError(f"unknown bootstrap of surfaces {kind!r}; available: {', '.join(BOOTSTRAPS)}.")
     missing = [name for name in law.variables if name not in sizes]
     if missing:
         raise UserError(f"The law {law.name} needs the size {missing[0]!r}: give {', '.join(law.variables)}.")
@@ -183,11 +191,13 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400, level=0.95):
     Parameters
     ----------
     fit : Dataset from ``fit_surface`` of a law of N and D
-    budgets : array (budgets,), in the unit of ``flops``
-    flops : function(N, D) -> cost, rising with D, of arrays (N,) and (budgets, N); for images measure it, 6 N D holds
-        for language models only
+    budgets : array (budgets,)
+        In the unit of ``flops``.
+    flops : function(N, D) -> cost
+        Rising with D, of arrays (N,) and (budgets, N); for images measure it, 6 N D holds for language models only.
     n_params : (smallest, largest) model size considered
-    level : float, coverage of the bands, from the fit's bootstrap draws
+    level : float
+        Coverage of the bands, from the fit's bootstrap draws.
 
     Returns
     -------
@@ -196,7 +206,8 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400, level=0.95):
     """
     law = get_law(fit.attrs["law"])
     budgets = np.atleast_1d(np.asarray(budgets, float))
-    N = np.geomspace(*n_params, points)
+    fewest, most = n_params
+    N = np.geomspace(fewest, most, points)
     D = _affordable(flops, N, budgets)
     sizes = {"N": np.broadcast_to(N, D.shape) / fit.attrs["N_ref"], "D": D / fit.attrs["D_ref"]}
     row = np.arange(len(budgets))
@@ -253,12 +264,15 @@ def surface(data, sizes=None, *, law="chinchilla", columns=None, **options):
 
     Parameters
     ----------
-    data : path or DataFrame with a column for the loss and each size; DataArray whose coordinates hold the sizes; or
-        the losses (run,), with their sizes
-    sizes : dict of arrays (run,), for losses
+    data : path or DataFrame with a column for the loss and each size
+        DataArray whose coordinates hold the sizes; or the losses (run,), with their sizes.
+    sizes : dict of arrays (run,)
+        For losses.
     law : str or Law of several sizes
-    columns : dict such as {"N": "width", "D": "n_train", "loss": "error"}, where the usual names are not those
-    options : as for ``fit_surface``
+    columns
+        Dict such as {"N": "width", "D": "n_train", "loss": "error"}, where the usual names are not those.
+    options
+        As for ``fit_surface``.
 
     Returns
     -------

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -43,7 +44,7 @@ class Encoder(nn.Module):
         Length of the feature vector.
     margin : int
         Black pixels put around each image, in all along each axis, where a network cuts images into patches that the
-        image's side is no multiple of.
+        image's side is not a multiple of.
 
     Notes
     -----
@@ -53,13 +54,15 @@ class Encoder(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    network: nn.Module
 
     def __init__(
         self, name: str, network: nn.Module, mean: Iterable, std: Iterable, *, features: int = 0, margin: int = 0
     ):
         super().__init__()
         self.name, self.network, self.margin = name, network, margin
-        self.num_features = features or getattr(network, "head_hidden_size", network.num_features)
+        known = getattr(network, "num_features", 0)
+        self.num_features: int = features or getattr(network, "head_hidden_size", known)
         self.register_buffer("mean", _per_band(mean), persistent=False)
         self.register_buffer("std", _per_band(std), persistent=False)
 
@@ -109,6 +112,13 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
     UserError
         If neither the ladder nor timm knows the name, or the network cannot take images of that size; the sizes that
         it takes are named.
+
+    Examples
+    --------
+    >>> from gzlib.models import build_encoder, count_parameters
+    >>> encoder = build_encoder("resnet_w8", size=64)
+    >>> encoder.num_features, count_parameters(encoder)
+    (64, 79848)
     """
     if match := re.fullmatch(r"(convnext|resnet|vit)_w(\d+)", name):
         family, width = match[1], int(match[2])
@@ -123,7 +133,7 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
         raise UserError(f"Unknown encoder '{name}': use convnext_w<width>, resnet_w<width> or a timm model name{hint}.")
     fitted = timm_arguments(name, size)
     network = timm_network(name, drop_path=drop_path, **fitted["options"])
-    config = network.pretrained_cfg
+    config: Any = network.pretrained_cfg
     return Encoder(name, network, config["mean"], config["std"], features=fitted["features"], margin=fitted["margin"])
 
 
@@ -233,13 +243,14 @@ def _small_network(name: str, family: str, width: int, drop_path: float = 0.0, s
         raise UserError(f"Encoder '{name}': the width must lie between 2 and 512.")
     if family == "vit":
         heads = next(n for n in range(max(1, width // EACH_HEAD), 0, -1) if width % n == 0)
-        shape = {"img_size": size, "patch_size": PATCH, "embed_dim": width, "depth": DEPTH, "num_heads": heads}
-        pooled = {"class_token": False, "global_pool": "avg", "num_classes": 0}
+        shape: Any = {"img_size": size, "patch_size": PATCH, "embed_dim": width, "depth": DEPTH, "num_heads": heads}
+        pooled: Any = {"class_token": False, "global_pool": "avg", "num_classes": 0}
         return VisionTransformer(**shape, **pooled, drop_path_rate=drop_path)
     channels = tuple(width * k for k in (1, 2, 4, 8))
     if family == "resnet":  # batch norm: it learns from few galaxies several times as fast as the ConvNeXts
-        stem = {"stem_width": width, "stem_type": "deep"}
-        return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=0, channels=channels, drop_path_rate=drop_path, **stem)
+        block: Any = BasicBlock  # timm's annotation asks for a block where it takes the class
+        stem: Any = {"stem_width": width, "stem_type": "deep"}
+        return ResNet(block, (1, 1, 1, 1), num_classes=0, channels=channels, drop_path_rate=drop_path, **stem)
     # Layer scale is for networks many times as deep.
     return ConvNeXt(depths=(2, 2, 6, 2), dims=channels, num_classes=0, drop_path_rate=drop_path, ls_init_value=None)
 
@@ -312,7 +323,7 @@ def _prefix(state: Iterable[str], wanted: dict) -> str:
 
 
 def _misfits(state: dict, wanted: dict) -> tuple[list[str], list[str], list[str]]:
-    """Names that are missing, names that nobody wants, and tensors of other shapes or kinds."""
+    """Names that are missing, unexpected names, and tensors of other shapes or kinds."""
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     shapes = [
         f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
@@ -359,6 +370,15 @@ def refuse_nonfinite(state: dict[str, torch.Tensor], what: str):
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{what} hold numbers that are not finite, in '{name}'; they can't be used.")
+
+
+Placed = TypeVar("Placed", bound=nn.Module)
+
+
+def placed(module: Placed, device: torch.device) -> Placed:
+    """The module on a device, weights with channels last, as convolutions read them fastest."""
+    moved: Any = module  # torch's annotations of ``to`` lack the memory's format
+    return moved.to(device, memory_format=torch.channels_last)
 
 
 def count_parameters(module: nn.Module) -> int:

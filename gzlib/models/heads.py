@@ -98,6 +98,9 @@ class NumberHead(nn.Module):
         Of the training labels: an untrained network predicts the mean, and learns in units of the spread.
     """
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, n_features: int, *, mean: float, spread: float, dropout: float = 0.0):
         super().__init__()
         self.dropout, self.linear = nn.Dropout(dropout), nn.Linear(n_features, 1)
@@ -117,7 +120,7 @@ class NumberHead(nn.Module):
 
 
 class GalaxyModel(nn.Module):
-    """An encoder with its head: pictures in, predictions out."""
+    """An encoder with its head: images in, predictions out."""
 
     def __init__(self, encoder: Encoder, head: nn.Module):
         super().__init__()

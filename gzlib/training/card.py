@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gzlib.training.saved import SavedModel
 
 _SPACE = re.compile(r"[ \t\n\r\f\v\x85\u2028\u2029]+")
-# What sets the direction of the text that follows, is no character, or cannot be stored.
+# What sets the direction of the text that follows, is not a character, or cannot be stored.
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
@@ -248,13 +248,13 @@ def figure_page(model: "SavedModel", outputs: np.ndarray, truth: np.ndarray, ima
 def _png(figure: "Figure") -> str:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # of somebody's names in a script that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph")  # of a user's names in a script that the font lacks
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
-    from matplotlib.figure import Figure  # without pyplot: no screen, and nobody's figures are touched
+    from matplotlib.figure import Figure  # without pyplot: no screen, and no other figures are touched
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -326,7 +326,7 @@ def _vote_figures(model, outputs, truth, images, ids):
     for place in range(len(schema.label_cols)):
         asked = votes[:, place] > 0
         expected, seen = (concentrations / totals)[asked, place], truth[asked, place] / votes[asked, place]
-        edges = np.unique(np.quantile(expected, np.linspace(0, 1, 9))) if len(expected) >= 40 else []
+        edges = np.unique(np.quantile(expected, np.linspace(0, 1, 9))) if len(expected) >= 40 else np.zeros(0)
         bins = np.digitize(expected, edges[1:-1]) if len(edges) > 2 else np.zeros(len(expected), int)
         points = [(expected[bins == b].mean(), seen[bins == b].mean()) for b in np.unique(bins)]
         axis.plot(*zip(*points, strict=True), "-o", ms=2.5, lw=0.6, alpha=0.6) if points else None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
@@ -70,7 +71,7 @@ def save_checkpoint(
     state["averaged"] = averaged and averaged.state_dict()
 
     def write(file):
-        hashed = _Hashed(file)
+        hashed: Any = _Hashed(file)  # torch wants a whole file object and uses these two methods
         try:
             torch.save({**state, "history": history, "key": key}, hashed)
             file.write(SEAL + hashed.hash.hexdigest().encode())
@@ -98,7 +99,7 @@ def _keep_previous(path: Path):
 def load_checkpoint(
     path: Path, model, optimiser, *, key: str, report: Callable[[str], None], averaged=None
 ) -> dict | None:
-    """Put a stored state into the model, the optimiser and the averaged weights where there are any.
+    """Put a stored state into the model, the optimizer and the averaged weights where there are any.
 
     A file that is damaged or truncated is as good as none, since training from an earlier state gives the same result:
     the checkpoint before it is taken, or the run starts from scratch, and a line says so. One that belongs to another
@@ -106,7 +107,7 @@ def load_checkpoint(
 
     Returns
     -------
-    dict with ``step``, ``best`` and ``history``; None where there is nothing to go on from.
+    dict with ``step``, ``best`` and ``history``; None where there is nothing to continue from.
 
     Raises
     ------
@@ -177,7 +178,7 @@ NORM_BATCHES = 16  # from which batch norms learn the mean and variance that bel
 class Present:
     """The present weights."""
 
-    average = None  # what a checkpoint has to hold beside the model
+    average: ModelEmaV3 | None = None  # what a checkpoint has to hold beside the model
 
     def __init__(self, model: nn.Module):
         self.module = model
@@ -195,18 +196,20 @@ class Running(Present):
     def __init__(self, model: nn.Module, average: float):
         self.model = model
         # A decay of s / (average + s) in step s.
-        self.average = ModelEmaV3(model, decay=1.0, use_warmup=True, warmup_gamma=average, warmup_power=1.0)
-        self.module = self.average.module
+        self.running = self.average = ModelEmaV3(
+            model, decay=1.0, use_warmup=True, warmup_gamma=average, warmup_power=1.0
+        )
+        self.average, self.module = self.running, self.running.module
 
     def after_step(self, step: int):
         """Take the new weights in."""
-        self.average.update(self.model, step + 1)
+        self.running.update(self.model, step + 1)
 
 
 class ScheduleFree(Present):
     """The average that the schedule-free optimizer keeps between the weights at which it takes gradients.
 
-    Its state is the optimizer's. Batch norms saw other weights, so their statistics are taken anew from training views.
+    Its state is the optimizer's. Batch norms saw other weights: their statistics are taken again from training views.
     """
 
     def __init__(self, model: nn.Module, optimiser, train: Loader, *, recipe: Recipe, seed: int, device: torch.device):

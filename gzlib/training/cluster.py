@@ -2,7 +2,7 @@
 
 Every worker makes one run at a time and stores it where its own ``GZLIB_STORE`` points. Where all see one file system
 that is the store of the sweep, too; where not, the record comes back and is stored here (the weights on demand). A
-worker that dies loses the training since its last checkpoint: its run goes to another worker, which goes on from
+worker that dies loses the training since its last checkpoint: its run goes to another worker, which continues from
 there if it sees the store. Dask is imported only when it is asked for.
 """
 
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from gzlib import paths
 from gzlib.config import SurveySpec, config_dict, config_from_dict, kind_of
@@ -21,7 +22,7 @@ from gzlib.files import write_whole
 from gzlib.progress import Live
 from gzlib.training.distributed import cores
 from gzlib.training.runs import key_of, run
-from gzlib.training.store import read_run, write_run
+from gzlib.training.store import read_record, write_run
 from gzlib.training.sweeps import FAILED, Job, Tally, is_stored, jobs_left, title
 
 POLL_SECONDS = 1.0
@@ -69,13 +70,21 @@ def sweep_on(
     if left:
         report(tally.line())
         with _connected(scheduler) as client:
-            settings = {"device": device, "bring_weights": bring_weights, "conduct": conduct}
-            _drive(client, left, tally, report=report, live=live, **settings)
+            _drive(
+                client,
+                left,
+                tally,
+                device=device,
+                bring_weights=bring_weights,
+                conduct=conduct,
+                report=report,
+                live=live,
+            )
     screen.close()
-    records = {}
+    records: dict[str, dict] = {}
     for key in filter(is_stored, job_of):
         try:
-            records[key] = read_run(key)
+            records[key] = read_record(paths.run_folder(key) / "run.json")
         except UserError as error:  # a damaged record must not cost the others
             tally.end(key, failed=True)
             report(f"{title(job_of[key][0])} {key} failed: {error}")
@@ -88,7 +97,8 @@ def _drive(client, left: dict[str, Job], tally: Tally, *, device: str, bring_wei
     """Hand out runs until none is left; each after the one whose weights it starts from."""
     from distributed import wait
 
-    later, running = dict.fromkeys(left, 0.0), {}  # key -> when to hand it out; future -> key
+    later = dict.fromkeys(left, 0.0)  # key -> when to hand it out
+    running: dict[Any, str] = {}  # future -> key
     while later or running:
         unfinished = later.keys() | set(running.values())
         for key in [key for key, moment in later.items() if moment <= time.monotonic()]:

@@ -129,7 +129,7 @@ def anywhere(*flags: bool) -> tuple[bool, ...]:
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
-    """Element by element, the sum over processes; to the bit the same in each."""
+    """Element by element, the sum over processes; bit for bit the same in each."""
     if world() == 1:
         return values
     parts = [torch.empty_like(values) for _ in range(world())]
@@ -169,7 +169,10 @@ class JoinedBatchNorm(nn.BatchNorm2d):
         centred = x - mean.view(1, -1, 1, 1)
         variance = _Sum.apply(centred.square().sum(over)) / count
         with torch.no_grad():
-            self.num_batches_tracked += 1
+            # These are there: only batch norms that keep statistics are joined.
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
@@ -258,7 +261,7 @@ class Pace:
         if self.short == 2:
             self.watching = False
             torch.set_num_threads(1)
-            self.report(f"Other programs are busy: the run goes on with one thread instead of {self.threads}.")
+            self.report(f"Other programs are busy: the run continues with one thread instead of {self.threads}.")
 
     def close(self):
         """Take the threads back, for the next run."""
@@ -285,15 +288,21 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
     own = str(paths.PACKAGE.parent)  # a notebook's kernel may have found the package where a helper would not
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [own, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "gzlib.training.distributed"]
-    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    started = []
+    started: list[subprocess.Popen[str]] = []
     try:
         for _ in range(helpers):
-            # A session of its own: Ctrl-C reaches this process, which then stops its helpers in good order.
-            started.append(subprocess.Popen(command, env=environment, start_new_session=True, **quiet))
+            # A session of its own: Ctrl-C reaches this process, which then stops its helpers cleanly.
+            helper = subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
+            started.append(helper)
             with suppress(BrokenPipeError):  # one that does not start leaves its jobs to the others
-                started[-1].stdin.write(json.dumps(order) + "\n")
-                started[-1].stdin.flush()
+                print(json.dumps(order), file=helper.stdin, flush=True)
         yield
     finally:
         for helper in started:
@@ -303,13 +312,14 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
                 helper.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 helper.kill()
-            with suppress(BrokenPipeError):
-                helper.stdin.close()
+            if helper.stdin:
+                with suppress(BrokenPipeError):
+                    helper.stdin.close()
         torch.set_num_threads(threads)
 
 
 def help_out():
-    """Make the jobs that standard input names, and stop when it closes: whoever asked for them is gone."""
+    """Make the jobs that standard input names, and stop when it closes: the process that asked for them is gone."""
     from gzlib.training.sweeps import sweep
 
     order = json.loads(sys.stdin.readline())

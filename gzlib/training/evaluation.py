@@ -84,7 +84,7 @@ def labelled_rows(model: SavedModel, survey: xr.Dataset, label: str | None) -> t
     written = [str(v) if text else f"{v:g}" for v in values[known].tolist()]
     if unknown := [word for word in dict.fromkeys(written) if word not in numbers]:
         raise UserError(
-            f"Label column '{label}' holds '{unknown[0]}', which is no class of the model; it has"
+            f"Label column '{label}' holds '{unknown[0]}', which is not a class of the model; it has"
             f" {', '.join(head.classes[:12])}."
         )
     found = np.zeros(len(values), np.int64)

@@ -1,8 +1,9 @@
 """One downstream run: a pretrained encoder learns a task from a number of labels, all of it or a linear probe."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from gzlib.data.sources.cells import MOST_VALUES
 from gzlib.data.sources.columns import PLACEHOLDERS, holds_classes
 from gzlib.data.survey import label_values, labelled, open_survey, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters
+from gzlib.models.encoders import count_parameters, placed
 from gzlib.models.heads import ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead, concentrations
 from gzlib.models.weights import load_encoder, weights_kind
 from gzlib.training import distributed
@@ -136,7 +137,7 @@ def measure(prediction: torch.Tensor, task: Task) -> tuple[dict, dict]:
     """Metrics of the predictions for a task's test galaxies, and one number for each of them."""
     target, values = task.target, task.target.values
     truth, known = torch.from_numpy(values[task.test]), values[task.subset]
-    metrics = {"n_test": len(task.test), "n_classes": target.n_classes or 0}
+    metrics: dict[str, Any] = {"n_test": len(task.test), "n_classes": target.n_classes or 0}
     if target.schema is not None:
         constant = torch.from_numpy(mean_concentrations(known, target.schema)).float().expand(len(truth), -1)
         scores, losses = question_scores(prediction, truth, target.schema)
@@ -188,7 +189,7 @@ class Target:
     schema: Schema | None = None
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["classes", "votes", "fraction", "number"]:
         """``classes``, ``votes``, ``fraction`` (all numbers lie in 0..1) or ``number``."""
         if self.schema is not None or self.n_classes is not None:
             return "classes" if self.schema is None else "votes"
@@ -217,12 +218,12 @@ def task_target(data, column: str) -> Target:
         raise UserError(f"Label column '{column}' holds no label at all.")
     unlabelled = "" if known.all() else f"; {(~known).sum():,} of {len(known):,} galaxies unlabelled, not trained on"
     if values.dtype.kind in "UO":
-        names, number = np.unique(values[known].astype(str), return_inverse=True)
+        found, number = np.unique(values[known].astype(str), return_inverse=True)
         classes = np.zeros(len(values), np.int64)
         classes[known] = number
-        shown = f"{len(names)} classes ({', '.join(names[:12])}{', …' if len(names) > 12 else ''})"
-        words = tuple(names.tolist())
-        return Target(classes, known, len(names), words, shown + unlabelled, codes=words)
+        shown = f"{len(found)} classes ({', '.join(found[:12])}{', …' if len(found) > 12 else ''})"
+        words = tuple(found.tolist())
+        return Target(classes, known, len(found), words, shown + unlabelled, codes=words)
     numbers = values[known].astype(float)
     _refuse_placeholders(numbers, column)
     different = np.unique(numbers)
@@ -279,7 +280,7 @@ def _probe(config, task: Task, *, device, **conduct):
     features = task_features(config, task, device)
     predict, penalty = _fit_task(config, task, features, task.subset)
     outside = weights_kind(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
-    about = {"size": task.data.sizes["y"], "report": conduct.get("report")}
+    about: Any = {"size": task.data.sizes["y"], "report": conduct.get("report")}
     encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
     chosen = {"penalty": penalty, "n_params": count_parameters(encoder)}
     prediction = predict(features[task.test])
@@ -304,7 +305,7 @@ def _fit_task(config, task: Task, features, rows: np.ndarray, penalty=None) -> t
     return probe, penalty
 
 
-def probe_model(config: FinetuneConfig, task: Task, device: torch.device) -> tuple[GalaxyModel, np.ndarray]:
+def probe_model(config: FinetuneConfig, task: Task, device: torch.device) -> tuple[GalaxyModel, np.ndarray | None]:
     """The network that a linear probe is, and for each of its training labels what a probe without it would predict.
 
     Returns
@@ -323,11 +324,12 @@ def probe_model(config: FinetuneConfig, task: Task, device: torch.device) -> tup
         weight, bias = probe.folded()
         head.linear.weight.copy_(weight.T.reshape(head.linear.weight.shape))
         head.linear.bias.copy_(bias)
-    left_out, fold = None, folds(len(task.subset), config.seed)
+    left_out: np.ndarray | None = None
+    fold = folds(len(task.subset), config.seed)
     for held in range(fold.max() + 1):
         rows = task.subset[fold == held]
-        found = _fit_task(config, task, features, task.subset[fold != held], penalty)[0](features[rows])
-        found = (concentrations(found) if task.target.kind == "votes" else found).numpy()
+        outputs = _fit_task(config, task, features, task.subset[fold != held], penalty)[0](features[rows])
+        found = (concentrations(outputs) if task.target.kind == "votes" else outputs).numpy()
         left_out = np.zeros((len(fold), *found.shape[1:]), np.float32) if left_out is None else left_out
         left_out[fold == held] = found
     return GalaxyModel(encoder, head).eval(), left_out
@@ -335,10 +337,10 @@ def probe_model(config: FinetuneConfig, task: Task, device: torch.device) -> tup
 
 def _bare_head(target: Target, n_features: int, mean=0.0, spread=1.0, *, linear=False, dropout=0.0):
     """A head for a task. A linear probe predicts fractions without bounds, as it was fitted."""
-    if target.kind == "classes":
-        return ClassHead(n_features, target.n_classes, dropout=dropout)
-    if target.kind == "votes":
+    if target.schema is not None:
         return DirichletHead(n_features, len(target.schema.label_cols), dropout=dropout)
+    if target.n_classes is not None:
+        return ClassHead(n_features, target.n_classes, dropout=dropout)
     if target.kind == "number" or linear:
         return NumberHead(n_features, mean=mean, spread=spread, dropout=dropout)
     return RegressionHead(n_features, dropout=dropout)
@@ -361,21 +363,21 @@ def _train_all(config, task: Task, *, device, **conduct):
     encoder = load_encoder(config.encoder, config.weights, **about)
     scale = _scale(labels[subset]) if target.kind == "number" else (0.0, 1.0)
     head = _bare_head(target, encoder.num_features, *scale, dropout=recipe.dropout)
-    loss = F.mse_loss
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = F.mse_loss
     if target.kind != "classes" and (recipe.class_weights or recipe.label_smoothing):
         raise UserError(
             f"Recipe: '{config.label}' holds no classes; 'class_weights' and 'label_smoothing' are for classes."
         )
-    if target.kind == "classes":
+    if target.schema is not None:
+        head.start_at(mean_concentrations(labels[subset], target.schema))
+        loss = VoteLoss(target.schema, device=device)
+    elif target.n_classes is not None:
         loss = class_loss(labels[subset[: -len(held)]], target.n_classes, recipe, device=device)
     elif target.kind == "fraction":
         head.start_at(float(np.clip(labels[subset].mean(), 0.01, 0.99)))
     elif target.kind == "number":
         loss = head.loss
-    elif target.kind == "votes":
-        head.start_at(mean_concentrations(labels[subset], target.schema))
-        loss = VoteLoss(target.schema, device=device)
-    model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
+    model = placed(GalaxyModel(encoder, head), device)
     history = fit(
         model,
         loss,

@@ -83,9 +83,9 @@ class VoteLoss:
         lnB(a, v) = lgamma(1 + v) + lgamma(a) - lgamma(a + v)
 
     (Walmsley et al. 2022, arXiv:2102.08414; the form without a probabilistic-programming library is Zoobot 2.9's).
-    Questions are independent given the picture. Only questions that somebody answered are computed, and of their
-    answers only those that got votes: of the paper's 88 questions a galaxy is asked about ten. A question that nobody
-    answered counts exactly zero and has exactly zero gradient.
+    Questions are independent given the image. Only questions with votes are computed, and of their
+    answers only those that got votes: of the paper's 88 questions a galaxy is asked about ten. A question without
+    votes counts exactly zero and has exactly zero gradient.
 
     Parameters
     ----------
@@ -104,7 +104,9 @@ class VoteLoss:
         self.real = torch.tensor([[1.0] * len(c) + [0.0] * (widest - len(c)) for c in columns], device=device)
         self.question_of_answer = torch.from_numpy(schema.question_of_answer).to(device)
 
-    def asked(self, concentrations: torch.Tensor, votes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def asked(
+        self, concentrations: torch.Tensor, votes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss of every (galaxy, question) pair that received votes, to be read, not differentiated.
 
         Parameters
@@ -117,7 +119,8 @@ class VoteLoss:
         loss : (pairs,) float32
         galaxy, question : (pairs,) int64
         """
-        return self.terms(concentrations.detach(), votes, with_gradient=False)[:3]
+        loss, galaxy, question, _ = self.terms(concentrations.detach(), votes, with_gradient=False)
+        return loss, galaxy, question
 
     def __call__(self, concentrations: torch.Tensor, votes: torch.Tensor) -> torch.Tensor:
         """Sum over questions, mean over galaxies: the scalar that is minimised."""

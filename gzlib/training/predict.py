@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
     Raises
     ------
     UserError
-        If it is no source, or one without images.
+        If it is not a source, or one without images.
     """
     if isinstance(source, xr.Dataset):
         return _of_survey(source, limit)
@@ -266,7 +267,7 @@ def write_table(
     Raises
     ------
     UserError
-        If the file is there already or of another kind, there are no galaxies, or none of the images can be used.
+        If the file already exists or of another kind, there are no galaxies, or none of the images can be used.
     NotWritten
         If the operating system refuses; what was computed stays, and the same command resumes.
     """
@@ -297,7 +298,7 @@ def _output_file(out, force: bool) -> Path:
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"'{out.name}' is neither a .csv nor a .parquet file; name one of these with --out.")
     if out.is_dir() or (os.path.lexists(out) and not force):
-        raise UserError(f"'{out}' is there already; choose another name, or replace the file with --force.")
+        raise UserError(f"'{out}' already exists; choose another name, or replace the file with --force.")
     return out
 
 
@@ -325,7 +326,7 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
         for number, (ids, pixels, found) in enumerate(parts):
             if pixels is not None:
                 table = _part_table(model, what, ids, pixels, found)
-                write_whole(file(number), lambda target, table=table: pq.write_table(table, target, compression="zstd"))
+                write_whole(file(number), partial(pq.write_table, table, compression="zstd"))
             else:
                 table = pq.read_table(file(number), columns=["id_str", PROBLEM])
                 found = table[PROBLEM].to_pylist()

@@ -1,6 +1,7 @@
 """One pretraining run: from a survey's votes to an encoder and its test loss, question by question."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.data.schema import Schema, load_schema
 from gzlib.data.survey import open_survey, open_truth, seeded_order, training_subset
 from gzlib.errors import UserError
-from gzlib.models.encoders import count_parameters
+from gzlib.models.encoders import count_parameters, placed
 from gzlib.models.heads import DirichletHead, GalaxyModel, JointHead
 from gzlib.models.weights import load_encoder
 from gzlib.training import distributed
@@ -61,7 +62,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     structure = visible_structure(folder, subset) if objective.structure else np.zeros((len(votes), 0), np.float32)
     labels = np.hstack([votes, structure], dtype=np.float32) if structure.size else votes
     train = train_loader(images, labels, subset, recipe=recipe, seed=config.seed, device=device)
-    common = {"batch_size": recipe.batch_size, "device": device}
+    common: dict[str, Any] = {"batch_size": recipe.batch_size, "device": device}
     val = open_loader(images, labels, watched_galaxies(data, splits["val"], recipe.watch), **common)
     test = open_loader(images, votes, splits["test"], **common)
 
@@ -71,18 +72,16 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     head = DirichletHead(encoder.num_features, len(schema.label_cols), dropout=recipe.dropout)
     constant = mean_concentrations(votes[subset], schema)
     head.start_at(constant)
-    if structure.size:
-        head = JointHead(head, encoder.num_features, structure.shape[1])
-    model = GalaxyModel(encoder, head).to(device, memory_format=torch.channels_last)
+    joint = JointHead(head, encoder.num_features, structure.shape[1]) if structure.size else None
+    model = placed(GalaxyModel(encoder, joint or head), device)
     loss = VoteLoss(schema, device=device)
     minimised = _weighted(loss, objective, votes.shape[1]) if structure.size or objective.votes != 1 else loss
     ids = data.id_str.values
     history = fit(model, minimised, train, val, recipe=recipe, seed=config.seed, device=device, ids=ids, **conduct)
 
-    if structure.size:
-        model.head = model.head.votes  # what was learnt beside the votes is in the encoder
-    measure = {"device": device, "precision": recipe.precision}
-    metrics, per_galaxy = question_losses(model, loss, test, schema, **measure)
+    if joint:
+        model.head = joint.votes  # what was learned beside the votes is in the encoder
+    metrics, per_galaxy = question_losses(model, loss, test, schema, device=device, precision=recipe.precision)
     metrics["baseline"] = _constant_loss(constant, loss, test, device=device)
     metrics["floor"] = survey_floor(folder) if data.attrs["simulated"] else None
     metrics["schema"] = survey.schema or data.attrs["schema"]  # an own tree by the name that was given
@@ -110,7 +109,7 @@ def visible_structure(folder: Path, rows: np.ndarray) -> np.ndarray:
     Raises
     ------
     UserError
-        If the galaxies are real, so that nobody knows it.
+        If the galaxies are real, so that it is unknown.
     """
     truth = open_truth(folder).filter(like="visible_")
     values = truth.to_numpy(np.float32)
@@ -159,7 +158,8 @@ def question_losses(
         value, galaxy, question = (t.cpu() for t in loss.asked(concentrations.float(), votes))
         parts.append((value, galaxy + seen, question))
         seen += len(votes)
-    return summarise_questions(*map(torch.cat, zip(*parts, strict=True)), seen, schema)
+    value, galaxy, question = map(torch.cat, zip(*parts, strict=True))
+    return summarise_questions(value, galaxy, question, seen, schema)
 
 
 def _constant_loss(concentrations: np.ndarray, loss: VoteLoss, loader: Loader, *, device: torch.device) -> float:

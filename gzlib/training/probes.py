@@ -9,6 +9,7 @@ import torch
 from gzlib.data.loader import mix, open_loader
 from gzlib.data.schema import Schema
 from gzlib.data.survey import open_survey
+from gzlib.models.encoders import placed
 from gzlib.models.heads import DirichletHead, concentrations
 from gzlib.models.weights import load_encoder
 from gzlib.training.loss import VoteLoss
@@ -29,7 +30,7 @@ def survey_features(encoder_name: str, weights: str, folder: Path, seed: int, de
     data = open_survey(folder)
     torch.manual_seed(mix(seed, "weights"))
     encoder = load_encoder(encoder_name, weights, size=data.images.shape[1])
-    encoder = encoder.to(device, memory_format=torch.channels_last).eval()
+    encoder = placed(encoder, device).eval()
     galaxies = data.sizes["galaxy"]
     loader = open_loader(data.images.values, np.zeros(galaxies), np.arange(galaxies), batch_size=256, device=device)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -128,7 +128,7 @@ def save_run(
         gzlib=installed_version(),
         encoder=encoder.name,
         num_features=encoder.num_features,
-        image=ImageShape(size=task.data.sizes["y"], aspect=survey.aspect, **normalisation(encoder)),
+        image=ImageShape(size=task.data.sizes["y"], aspect=cast(Any, survey.aspect), **normalisation(encoder)),
         head=head,
         calibration=CalibrationShape(),
         training=_training(config, survey, record, task),
@@ -180,15 +180,15 @@ def _pretrained(config: RunConfig, survey: SurveySpec, record: dict) -> _Parts:
 
 def _head(target: Target, label: str, unit: str, linear: bool) -> HeadShape:
     head = HeadShape(kind=target.kind, label=label, unit=unit, linear=linear)
-    if target.kind == "classes":
-        head.classes, head.codes = [target.name(i) for i in range(target.n_classes)], list(target.codes)
-    elif target.kind == "votes":
+    if target.schema is not None:
         head.tree_name, head.tree = target.schema.name, target.schema.records()
+    elif target.n_classes is not None:
+        head.classes, head.codes = [target.name(i) for i in range(target.n_classes)], list(target.codes)
     return head
 
 
 def _training(config: RunConfig, survey: SurveySpec, record: dict, task: Task) -> dict[str, Any]:
-    """How the model came about, without the folders of whoever made it."""
+    """How the model came about, without the folders of anyone who made it."""
     known = config_dict(config) | {"weights": record["config"]["weights"]}  # by content, where they came from a file
     shown = [part if has_prefix(part) else Path(part).name for part in split_text(survey.source)]
     spec = {name: getattr(survey, name) for name in ("split", "aspect", "match_radius") if getattr(survey, name)}
@@ -243,7 +243,7 @@ def export(model: SavedModel, out, *, form: str = "timm") -> Path:
         The folder.
     form : {"timm", "onnx"}
         ``timm``: ``timm.create_model("local-dir:FOLDER", pretrained=True)`` gives the network with its head as
-        classifier, equal to the bit; its outputs are before calibration. ``onnx``: ``model.onnx`` takes images
+        classifier, equal bit for bit; its outputs are before calibration. ``onnx``: ``model.onnx`` takes images
         (n, 3, size, size) float32 in 0..1 and gives calibrated predictions and features.
 
     Raises
@@ -277,15 +277,20 @@ def _export_timm(model: SavedModel, folder: Path) -> str:
     weight, bias, meaning = _classifier(model)
     fixed = {"num_classes", "drop_path_rate", "pretrained", "in_chans"}
     given = {name: value for name, value in getattr(network, "_model_args", {}).items() if name not in fixed}
-    made = timm.create_model(architecture, num_classes=len(bias), **given)
+    made: Any = timm.create_model(architecture, num_classes=len(bias), **given)
     state, own = made.state_dict(), network.state_dict()
     heads = sorted(set(state) - set(own))
     if len(heads) != 2 or set(own) - set(state) or state[heads[1]].shape != weight.shape:
         raise UserError(f"Encoder '{config.encoder}' has no single linear classifier; export it with --format onnx.")
     made.load_state_dict(own | {heads[0]: bias, heads[1]: weight})
-    made.pretrained_cfg |= {"mean": config.image.mean, "std": config.image.std, "crop_pct": 1.0}
     side = config.image.size + model.network.encoder.margin
-    made.pretrained_cfg |= {"input_size": (3, side, side), "interpolation": "lanczos"}
+    made.pretrained_cfg |= {
+        "mean": config.image.mean,
+        "std": config.image.std,
+        "crop_pct": 1.0,
+        "input_size": (3, side, side),
+        "interpolation": "lanczos",
+    }
     if side != config.image.size:
         meaning += f" Images of {config.image.size} px get black margins to {side} px, before mean and deviation."
     labels = config.head.classes if config.head.kind == "classes" else _answers(model)
@@ -304,7 +309,8 @@ def _answers(model: SavedModel) -> list[str]:
 def _classifier(model: SavedModel) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Weight and bias of the last layer, and what its outputs mean."""
     head, calibration = model.network.head, model.config.calibration
-    weight, bias = head.linear.weight.detach().cpu(), head.linear.bias.detach().cpu()
+    last: Any = head.linear
+    weight, bias = last.weight.detach().cpu(), last.bias.detach().cpu()
     if isinstance(head, NumberHead):
         spread, mean = head.spread.cpu(), head.mean.cpu()
         unit = f", in {model.config.head.unit}" if model.config.head.unit else ""
@@ -347,10 +353,10 @@ def _export_onnx(model: SavedModel, folder: Path) -> str:
     size, file = model.config.image.size, folder / "model.onnx"
     whole = _Calibrated(model).eval()
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    names = {"input_names": ["images"], "output_names": ["predictions", "features"]}
+    names: Any = {"input_names": ["images"], "output_names": ["predictions", "features"]}
     axes = {name: {0: "galaxies"} for name in ("images", "predictions", "features")}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter that needs no further package is called old
+        warnings.simplefilter("ignore")  # torch calls the exporter without further packages deprecated
         try:
             torch.onnx.export(whole, (images.to(model.device),), str(file), dynamic_axes=axes, dynamo=False, **names)
         except Exception as error:  # an operation without a counterpart: each has an exception of its own
@@ -378,7 +384,7 @@ def push(folder, repository: str, *, private: bool = False, figures: bool = Fals
     Parameters
     ----------
     repository : str
-        ``OWNER/NAME``; made if it is not there.
+        ``OWNER/NAME``; made if it does not exist.
     private : bool
     figures : bool
         With the page of figures, which shows images of galaxies: only where their licence allows it.
@@ -400,7 +406,7 @@ def push(folder, repository: str, *, private: bool = False, figures: bool = Fals
             raise HFValidationError("it has no owner")
     except HFValidationError as error:
         said = str(error).splitlines()[0]
-        raise UserError(f"'{repository}' is no name of a repository ({said}); write OWNER/NAME.") from None
+        raise UserError(f"'{repository}' does not name a repository ({said}); write OWNER/NAME.") from None
     left_out = [MARKER, ".*"] + ([] if figures else [PAGE])
     try:
         api = HfApi()

@@ -30,7 +30,7 @@ from gzlib.training.checkpoint import previous_of
 from gzlib.training.distributed import choose_device, is_main, share, world
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
-from gzlib.training.store import LOCK, find_key, provenance, read_run, run_key, write_run
+from gzlib.training.store import LOCK, find_key, provenance, read_record, read_run, run_key, write_run
 
 TRAIN: dict[type, Callable] = {PretrainConfig: pretrain, FinetuneConfig: finetune}
 
@@ -142,7 +142,8 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
     folder = paths.STORE / key
     try:
         _by_first(lambda: _make_survey(config, survey, report))
-        began, started = time.monotonic(), datetime.now(UTC)  # the survey serves many runs: its making is no run's cost
+        # The survey serves many runs: making it is not part of a run's cost.
+        began, started = time.monotonic(), datetime.now(UTC)
         chosen = choose_device(device)
         checkpoint = folder / "checkpoint.pt"
         train = TRAIN[type(config)]
@@ -189,7 +190,7 @@ def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) ->
             "provenance": where,
         }
         write_run(record)
-    return read_run(key)
+    return read_record(paths.run_folder(key) / "run.json")
 
 
 def _leftovers(folder: Path) -> list[Path]:
@@ -218,9 +219,10 @@ def rerun(key: str, *, weights: str | None = None, device: str = "auto", **condu
     Raises
     ------
     UserError
-        If there is no such run, or its survey is not the same any more.
+        If there is no such run, or its survey has changed.
     """
-    record = read_run(key := find_key(key))
+    key = find_key(key)
+    record = read_record(paths.run_folder(key) / "run.json")
     config = config_from_dict(record["kind"], record["config"])
     if weights:
         config = replace(config, weights=weights)
@@ -230,7 +232,7 @@ def rerun(key: str, *, weights: str | None = None, device: str = "auto", **condu
     if weights_identity(config.encoder, config.weights) != record["weights"]:
         raise UserError(f"Run '{key}' was started from another file of weights '{config.weights}' than there is here.")
     if key_of(config, survey) != key:
-        raise UserError(f"Run '{key}' was made by a version of the training code with another meaning; train anew.")
+        raise UserError(f"Run '{key}' was made by a version of the training code with another meaning; train again.")
     return run(config, survey, device=device, need_weights=True, **conduct)
 
 
@@ -258,7 +260,7 @@ def release(keys: list[str], folder: Path) -> list[Path]:
     for key in dict.fromkeys(keys):
         record = read_run(key)
         if record is None or record["kind"] != "pretrain":
-            raise UserError(f"Run '{key}' is no pretraining run; only encoders that were pretrained are released.")
+            raise UserError(f"Run '{key}' is not a pretraining run; only encoders that were pretrained are released.")
         state = read_weights(run_weights(key))
         states[key] = record, {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     written = []
@@ -311,7 +313,7 @@ def _card(record: dict, file: Path) -> str:
 - Encoder: `{config["encoder"]}` of gzlib, {metrics["n_params"]:,} parameters; images of {survey["size"]} px{start}
 - Trained on: {config["n_train"]:,} galaxies of `{survey["source"]}` ({kind})
 - Fingerprint of the survey: `{survey["fingerprint"]}`
-- Learnt: the answers to every question of decision tree `{metrics["schema"]}`{structure}, seed {config["seed"]}
+- Learned: the answers to every question of decision tree `{metrics["schema"]}`{structure}, seed {config["seed"]}
 - Test loss: {metrics["loss"]:.3f} +- {metrics["loss_se"] or 0:.3f} nats a galaxy; predicting the mean answers:
   {metrics["baseline"]:.3f}{floor}
 - Made by: run `{record["key"]}`, {where["seconds"]:.0f} s on {where["device"]}, torch {where.get("torch")}, timm

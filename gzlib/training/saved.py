@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import betaincinv
+from torch import nn
 
 from gzlib.data.loader import to_float
 from gzlib.data.schema import Schema, schema_from_records
 from gzlib.errors import UserError
 from gzlib.files import read_checked
 from gzlib.identity import content_hash, file_hash
-from gzlib.models.encoders import Encoder, build_encoder
+from gzlib.models.encoders import Encoder, build_encoder, placed
 from gzlib.models.heads import LEVELS, ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead
 from gzlib.models.weights import read_weights
 from gzlib.training.distributed import choose_device
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the folder; raised when an older version could misread a newer one
 WEIGHTS, CONFIG, CARD, PAGE = "model.safetensors", "config.json", "README.md", "figures.html"
-TREE = "tree.json"  # somebody's own decision tree, as curation reads it
+TREE = "tree.json"  # a user's own decision tree, as curation reads it
 BATCH = 256  # images that go through the network together
 SHOWN_LEVELS = ("50", "95")  # of the intervals in tables
 HUB = re.compile(r"hf[_-]hub:([\w.-]+/[\w.-]+)")
@@ -98,8 +99,8 @@ class ModelConfig(_Shape):
             answers = [len(tree.label_cols)] * len(names)
             if len(calibration.scale) != len(tree.questions) or answers != [*map(len, calibration.levels.values())]:
                 raise ValueError("'calibration' is not that of the decision tree")
-        used = {"votes": calibration.levels, "classes": dict.fromkeys(names)}.get(head.kind, calibration.half_widths)
-        if set(used) != names:
+        used = set(calibration.levels if head.kind == "votes" else calibration.half_widths)
+        if head.kind != "classes" and used != names:
             raise ValueError(f"'calibration' must have the levels {', '.join(sorted(names))}")
         return self
 
@@ -126,7 +127,7 @@ def read_config(folder: Path) -> ModelConfig:
     file = Path(folder) / CONFIG
     if not file.is_file() or not (Path(folder) / WEIGHTS).is_file():
         raise UserError(
-            f"'{folder}' is no saved model (it has no {CONFIG} with {WEIGHTS}); make one with 'gzlib finetune ... --out"
+            f"'{folder}' is not a saved model (no {CONFIG} with {WEIGHTS}); make one with 'gzlib finetune ... --out"
             " FOLDER'."
         )
 
@@ -196,7 +197,7 @@ def bare_network(config: ModelConfig) -> GalaxyModel:
     if n != config.num_features:
         raise UserError(f"Encoder '{config.encoder}' has {n} features here, and the model {config.num_features}.")
     if head.kind == "classes":
-        made = ClassHead(n, len(head.classes))
+        made: nn.Module = ClassHead(n, len(head.classes))
     elif head.kind == "votes":
         made = DirichletHead(n, sum(len(question["answers"]) for question in head.tree))
     elif head.kind == "number" or head.linear:
@@ -242,7 +243,7 @@ class SavedModel:
 
     def __init__(self, network: GalaxyModel, config: ModelConfig, *, device: str = "auto", folder: Path | None = None):
         self.device = choose_device(device)
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network = placed(network, self.device).eval()
         self.config, self.folder = config, folder
 
     def __repr__(self) -> str:

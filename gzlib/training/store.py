@@ -187,7 +187,7 @@ def write_run(record: dict):
     Raises
     ------
     UserError
-        If it is no record, as where a metric is not a number.
+        If it is not a record, as where a metric is not a number.
     """
     measured = {name: _finite(record[name]) for name in ("metrics", "provenance")}
     record = record | measured
@@ -372,7 +372,7 @@ def runs_table(records: list[dict]) -> list[dict]:
 
 
 def _flat(table: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in table.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
@@ -445,7 +445,7 @@ def load_runs(records: list[dict], *, dims: list[str], values: dict[str, str]) -
         index[dim] = labels if isinstance(labels[0], str) else sorted(labels)
     shape = [len(labels) for labels in index.values()]
     data = xr.Dataset({name: (dims, np.full(shape, math.nan)) for name in values}, coords=index)
-    taken = {}
+    taken: dict[tuple, str] = {}
     for record in records:
         at = {dim: record["config"][dim] for dim in dims}
         other = taken.setdefault(tuple(at.values()), record["key"])

@@ -74,12 +74,14 @@ class Tally:
     left : dict of str to (config, survey)
         The runs still to be made, by their keys.
     total : int
-        All runs, with those that are there already.
+        All runs, with those that already exist.
     """
 
     def __init__(self, left: dict, *, total: int):
         self.cost = {key: _cost(config) for key, (config, _) in left.items()}
-        self.total, self.ended, self.failed, self.running = total, set(), set(), 0
+        self.total, self.running = total, 0
+        self.ended: set[str] = set()
+        self.failed: set[str] = set()
         self.started = time.monotonic()
 
     def end(self, key: str, *, failed: bool = False):
@@ -151,6 +153,7 @@ def sweep(
         If the store cannot be written: every further run would meet the same.
     """
     jobs, screen = list(jobs), Live()
+    tally: Tally
     if report is None:
         report = screen.line
         if screen.on_terminal:
@@ -270,7 +273,7 @@ def plan_notes(path: Path) -> dict[str, str]:
     Raises
     ------
     UserError
-        If the plan cannot be read, or the file that it names is not there.
+        If the plan cannot be read, or the file that it names does not exist.
     """
     plan = _read_toml(path)
     _check_plan(plan, Path(path).name)
@@ -290,7 +293,7 @@ def _read_toml(path: Path) -> dict:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"The plan '{path}' is no TOML: {error}.") from None
+        raise UserError(f"The plan '{path}' is not TOML: {error}.") from None
 
 
 def jobs_of(
@@ -327,8 +330,8 @@ def jobs_of(
             named.setdefault(name, []).extend(made)
         jobs += made
     for place, table in _tables(plan, "finetune", where):
-        default = FinetuneConfig("task", "", 0, recipe=FINETUNING)
-        started = _expand(table, default, shared, place, planned or training_galaxies)
+        finetuning = FinetuneConfig("task", "", 0, recipe=FINETUNING)
+        started = _expand(table, finetuning, shared, place, planned or training_galaxies)
         jobs += _started_from(started, named, place, key_of if planned is None else _key_or_words)
     if not jobs:
         raise UserError(f"{where} names no runs; give it a preset, or a [[pretrain]] or [[finetune]] table.")

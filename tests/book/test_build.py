@@ -209,7 +209,7 @@ NO_NAMES = ("../up", "/up", "up/x", "a\0b", "", ".", "..", ".git", "a b", "a\n",
         ({"parameters": {"n": True}}, "must be a whole number"),
         ({"parameters": {"sizes": "[1, 'a']"}}, "Parameter sizes must be a list of whole numbers, such as \\[1, 2\\]"),
         ({"preset": "small"}, "Unknown preset small: choose one of smoke, laptop, paper"),
-        ({"only": "07"}, "No chapter is called 07; the chapters are 01-first, 02-second, 90-notes"),
+        ({"only": "07"}, "unknown chapter '07'; available: 01-first, 02-second, 90-notes"),
         *(({"name": name}, "is not a name for an experiment: use letters") for name in NO_NAMES),
     ],
 )
@@ -358,7 +358,7 @@ def test_a_figure_without_caption_or_alternative_text_is_refused(project, line):
         ("import os\nos._exit(1)", "01-first.ipynb: the kernel died while it ran"),
         (
             "import matplotlib.pyplot as plt\nplt.plot([1]);",
-            "cell parameters-code: a picture needs '#| label: fig-...' with caption and alternative text",
+            "cell parameters-code: an image needs '#| label: fig-...' with caption and alternative text",
         ),
         ("print(object())", "cell parameters-code: the output shows a memory address \\(at 0x"),
         ("from gzlib import paths\nprint(paths.ROOT)", "cell parameters-code: the output shows a path of this machine"),

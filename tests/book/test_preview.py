@@ -179,12 +179,12 @@ def test_whatever_does_not_exist_is_listed_and_the_old_pages_stay(copy):
         "@fig-none points to nothing",
         "@nobody2020 is not in the bibliography",
         "{{< var first.none >}} is not defined",
-        "{{< fa star >}} is no shortcode of the preview",
+        "{{< fa star >}} is not a shortcode here",
         "03-gone.ipynb leads nowhere",
         "01-first.html#sec-none leads nowhere",
         "nowhere.html leads nowhere",
         "the label sec-table is taken already, in chapters/01-first.ipynb",
-        "the picture 02-second.ipynb has no alternative text",
+        "the image 02-second.ipynb has no alternative text",
     ):
         assert phrase in str(error.value)
     assert page(copy / "_book", "chapters/02-second.html") == before

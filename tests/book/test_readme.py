@@ -1,8 +1,11 @@
 import re
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 from gzlib import paths
 from gzlib.book.chapters import END, RESULTS, START, load_variables, results_table, write_results
@@ -65,3 +68,25 @@ def test_the_committed_readme_shows_the_committed_results():
         if "image/svg+xml" in output.get("data", {})
     ]
     assert stored[0] == (paths.ROOT / "figures" / "fits.svg").read_text()
+
+
+def test_the_block_of_python_works(store, tmp_path, monkeypatch, capsys):
+    """As it stands, with 40 labels instead of 500 and 32 px, so that it takes seconds."""
+    (block,) = re.findall(r"```python\n(.*?)```", (paths.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    rng, n = np.random.default_rng(0), 80
+    (new := tmp_path / "path/to/new/images").mkdir(parents=True)
+    ring = np.arange(n) % 2
+    for i in range(n):
+        pixels = rng.normal(50 + 120 * ring[i], 25, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save((new if i < 3 else new.parents[1]) / f"{i}.png")
+    table = pd.DataFrame({"id_str": [f"J{i}" for i in range(3, n)], "file_loc": [f"{i}.png" for i in range(3, n)]})
+    table.assign(ring=ring[3:]).to_csv(tmp_path / "path/to/catalog.csv", index=False)
+    sizes = np.repeat([250, 500, 1000, 2000, 4000], 2)
+    losses = (0.02 + 0.3 * (sizes / 1000) ** -0.5) * np.exp(0.01 * rng.standard_normal(len(sizes)))
+    pd.DataFrame({"n_train": sizes, "loss": losses}).to_csv(tmp_path / "curves.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    assert "500, label" in block and "size=64" in block
+    names = {}
+    exec(block.replace("500, label", "40, label").replace("size=64", "size=32"), names)
+    assert len(names["table"]) == 3 and (tmp_path / "rings" / "model.safetensors").is_file()
+    assert "0.05" in capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_galaxies_keep_their_rows(folder):
 
 def test_real_survey_has_no_truth(tmp_path):
     real = curate(str(write_evo(tmp_path / "in", gz2_table(4))), out=tmp_path / "out", size=16, progress=False)
-    with pytest.raises(UserError, match="nobody knows the truth"):
+    with pytest.raises(UserError, match="true properties are unknown"):
         open_truth(real)
 
 
@@ -66,7 +66,7 @@ def test_what_is_no_survey_or_damaged_is_refused(folder, tmp_path):
         open_survey(tmp_path)
     report = json.loads((folder / "survey.json").read_text())
     (folder / "survey.json").write_text(json.dumps(report | {"counts": {"galaxies": 59}}))
-    with pytest.raises(UserError, match="60 pictures, 60 catalogue rows, 59 reported"):
+    with pytest.raises(UserError, match="60 images, 60 catalogue rows, 59 reported"):
         open_survey(folder)
     (folder / "images.npy").write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):

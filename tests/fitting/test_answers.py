@@ -257,7 +257,7 @@ def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_pat
     assert "for accuracy 0.98 give the target 0.02" in said("forecast", file, "--target", 0.98, status=2)
     assert "--at SIZE" in said("forecast", file, status=2)
     assert "--level 95" in said("fit", file, "--level", 95, status=2)
-    assert "No law is called 'cubic'" in said("fit", file, "--law", "cubic", status=2)
+    assert "unknown law 'cubic'" in said("fit", file, "--law", "cubic", status=2)
     assert "no column 'n'" in said("fit", file, "--size-column", "n", status=2)
 
 

@@ -100,7 +100,7 @@ def test_surface_recovers_predicts_and_splits_a_budget():
 
 def test_surface_refuses_a_design_that_cannot_tell_its_exponents_apart():
     N = np.geomspace(1e6, 1e8, 12)
-    with pytest.raises(UserError, match="cannot be told apart"):
+    with pytest.raises(UserError, match="cannot be distinguished"):
         fit_surface(np.linspace(1, 0.5, 12), {"N": N, "D": N / 20})
     with pytest.raises(UserError, match="needs the size 'D'"):
         fit_surface(np.linspace(1, 0.5, 12), {"N": N})

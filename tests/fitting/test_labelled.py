@@ -100,7 +100,7 @@ def test_bad_losses_are_named_with_their_place():
     loss[1, 2, 3, 0] = -0.5
     with pytest.raises(UserError, match=r"encoder=b, question=q2, n_train=.*-0.5"):
         fit_curves(loss)
-    with pytest.raises(UserError, match="none is called 'size'"):
+    with pytest.raises(UserError, match="'size' is not one of them"):
         summarise_replicates(loss, x="size")
     with pytest.raises(UserError, match="coordinate"):
         fit_curves(loss.drop_vars("n_train"))
@@ -140,7 +140,7 @@ def test_designs_are_judged_with_a_reason(sizes, verdict, reason):
 def test_sizes_that_rise_together_are_not_identified():
     N = np.geomspace(1, 1e3, 12)
     judged = judge_design([N, N * 1.01 ** np.arange(12)], "chinchilla")
-    assert judged["verdict"] == "not identified" and "cannot be told apart" in judged["reason"]
+    assert judged["verdict"] == "not identified" and "cannot be distinguished" in judged["reason"]
     grid = [part.ravel() for part in np.meshgrid(np.geomspace(1, 100, 4), np.geomspace(1, 1e3, 4))]
     assert judge_design(grid, "chinchilla")["verdict"] == "identified"
 

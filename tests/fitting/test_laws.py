@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gzlib.errors import UserError
@@ -74,6 +74,9 @@ def test_lmfit_model_has_the_law_s_parameters_and_bounds(name):
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0.01, 0.5), st.floats(1.01, 3), st.floats(0.01, 20), st.floats(0.01, 4), st.floats(0, 3))
+@example(0.06323889874688893, 1.1717374544340935, 8.5, 0.01, 0.0)  # E + (L0 - E) rounds to above L0
+@example(0.33124956402649164, 2.9654235525528567, 20.0, 0.010000000000000002, 1.9321971851858728)
+@example(0.05000000000000001, 1.0625, 0.01, 4.0, 3.0)
 def test_saturating_law_solves_its_implicit_equation(E, L0, A, a, alpha):
     x = np.geomspace(1e-3, 1e3, 13)
     y = LAWS["saturating"].function(x, E, L0, A, a, alpha)

@@ -76,7 +76,7 @@ def test_progress_that_cannot_be_written_stops_nothing(tmp_path):
     with follow(tmp_path, report=lines.append) as tell:
         tell.validation(1, 1.0, 1.0, 0.1)
         tell.validation(2, 1.0, 1.0, 0.1)
-    assert len([line for line in lines if "training goes on without it" in line]) == 1
+    assert len([line for line in lines if "training continues without it" in line]) == 1
 
 
 def test_live_line_on_a_terminal(clock, monkeypatch):

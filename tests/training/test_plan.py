@@ -269,10 +269,10 @@ def test_files_that_are_no_plans(tmp_path):
         read_plan(tmp_path / "none.toml")
     file = tmp_path / "plan.toml"
     file.write_text("preset = laptop")
-    with pytest.raises(UserError, match="is no TOML: .*line 1"):
+    with pytest.raises(UserError, match="is not TOML: .*line 1"):
         read_plan(file, preset=preset_jobs)
     file.write_text("a = " + "[" * 100_000)
-    with pytest.raises(UserError, match="is no TOML"):
+    with pytest.raises(UserError, match="is not TOML"):
         read_plan(file, preset=preset_jobs)
     file.write_text("")
     with pytest.raises(UserError, match="names no runs"):

@@ -61,7 +61,7 @@ def test_a_released_encoder_says_what_it_was_trained_on_and_starts_other_runs(st
 def test_only_pretrained_encoders_whose_weights_are_here_are_released(store, survey, task, tmp_path):  # noqa: F811
     probe = run(FinetuneConfig("galaxy10", "convnext_w4", 80), task, report=quiet)
     key = run(pretraining(), survey, report=quiet)["key"]
-    with pytest.raises(UserError, match="is no pretraining run"):
+    with pytest.raises(UserError, match="is not a pretraining run"):
         release([key, probe["key"]], tmp_path / "assets")
     (paths.STORE / key / "weights.safetensors").unlink()
     with pytest.raises(UserError, match="gzlib rerun"):

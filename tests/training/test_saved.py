@@ -227,7 +227,7 @@ def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, t
     assert "80 galaxies, 2 of them without a usable image" in printed.out and "J001+01" in printed.err
     read = pd.read_csv(tmp_path / "p.csv")
     assert read.problem.notna().sum() == 2 and len(read) == N
-    assert main(command) == 2 and "is there already" in capsys.readouterr().err
+    assert main(command) == 2 and "already exists" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
     for file in (tmp_path / "images").glob("*"):
         Image.new("RGB", (20, 20)).save(file)

@@ -114,7 +114,7 @@ def test_known_structure_is_learnt_beside_the_votes(store, survey):
 def test_real_galaxies_have_no_known_structure(store, tmp_path):
     real = write_evo(tmp_path / "real", gz2_table(60))
     config = replace(pretraining(n_train=20), objective=Objective(structure=1.0))
-    with pytest.raises(UserError, match="real galaxies: nobody knows the truth"):
+    with pytest.raises(UserError, match="real galaxies, whose true properties are unknown"):
         run(config, SurveySpec(str(real), size=32), report=quiet)
 
 

@@ -105,6 +105,6 @@ def test_a_run_whose_threads_wait_for_others_gives_them_up(monkeypatch):
     seconds(3, 0.66)
     seconds(5, 0.5)  # with one thread: nothing more to give up
     assert set_to == [1]
-    assert said == ["Other programs are busy: the run goes on with one thread instead of 2."]
+    assert said == ["Other programs are busy: the run continues with one thread instead of 2."]
     pace.close()
     assert set_to == [1, 2]

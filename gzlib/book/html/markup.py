@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html import escape
+from typing import Any
 
 import pypandoc
 
@@ -40,7 +41,7 @@ def fill(markdown, *, variables, meta, problems, page):
         value = lookup(name, {"var": variables, "meta": meta}.get(kind, {}))
         if value is None:
             known = kind in ("var", "meta")
-            problems.append(f"{page}: {match[0]} " + ("is not defined" if known else "is no shortcode of the preview"))
+            problems.append(f"{page}: {match[0]} " + ("is not defined" if known else "is not a shortcode here"))
             return match[0]
         return value
 
@@ -96,7 +97,7 @@ def _keys(file):
 
 def cited_keys(blocks):
     """Keys that a page cites."""
-    keys = set()
+    keys: set[str] = set()
 
     def collect(kind, content):
         if kind == "Cite":
@@ -221,7 +222,7 @@ def _figure(own, caption, body):
 
 
 def _hoist_alt(body):
-    """``fig-alt`` on a picture is its alternative text."""
+    """``fig-alt`` on an image is its alternative text."""
 
     def rename(kind, content):
         if kind != "Image":
@@ -235,7 +236,7 @@ def _hoist_alt(body):
 
 def _equations(inlines, numbering):
     """``$$...$$ {#eq-name}`` becomes one numbered display."""
-    result = []
+    result: list[Any] = []
     for node in inlines:
         match = _EQUATION.match(node["c"]) if node["t"] == "Str" else None
         before = len(result)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gzlib import paths
@@ -75,7 +76,7 @@ def preview(project=None, out=None, *, experiment=None, only=None):
     def find(path):
         return next((root / path for root in (home, project) if (root / path).is_file()), None)
 
-    problems = []
+    problems: list[str] = []
     pages = _load(project, config, find, load_variables(home), only, problems)
     rendered = [page for page in pages if only is None or page.path in only]
     with _beside(out) as scratch:
@@ -170,8 +171,8 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
 
 
 def _labels(pages, problems):
-    """Label to (page, name, number), of the whole book; one that stands twice is a problem."""
-    labels = {}
+    """Label to (page, name, number), of the whole book; one that appears twice is a problem."""
+    labels: dict[str, Any] = {}
     for page in pages:
         for label, name, number in page.numbering.labels:
             if label in labels:
@@ -256,7 +257,7 @@ class _Rendered(HTMLParser):
 
 
 def complete(folder, find):
-    """Copy the files that pages point to, and list the links that lead nowhere and pictures without a text.
+    """Copy the files that pages point to, and list the links that lead nowhere and images without a text.
 
     Parameters
     ----------
@@ -268,7 +269,7 @@ def complete(folder, find):
     Returns
     -------
     list of str
-        One phrase for each broken link or picture without alternative text.
+        One phrase for each broken link or image without alternative text.
     """
     pages = {
         file.relative_to(folder).as_posix(): _Rendered(file.read_text(encoding="utf-8"))
@@ -276,7 +277,7 @@ def complete(folder, find):
     }
     broken = []
     for name, page in pages.items():
-        broken += [f"{name}: the picture {picture} has no alternative text" for picture in page.mute]
+        broken += [f"{name}: the image {picture} has no alternative text" for picture in page.mute]
         for target in dict.fromkeys(page.targets):
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:

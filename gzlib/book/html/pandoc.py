@@ -146,7 +146,7 @@ def page_source(file, page, *, fold, echo, prose, complete=True):
     ----------
     file : Path
     page : str
-        The page's path in the book, for messages and for the folder of its pictures.
+        The page's path in the book, for messages and for the folder of its images.
     fold : bool or "show"
         ``code-fold`` of the book.
     echo : bool
@@ -180,7 +180,8 @@ def page_source(file, page, *, fold, echo, prose, complete=True):
     front = {}
     if cells and cells[0].cell_type == "raw":
         front, _ = _front_matter(cells.pop(0).source, page)
-    pictures, parts = {}, []
+    pictures: dict[str, bytes] = {}
+    parts: list[str] = []
     folder = f"{Path(page).stem}_files"
     for cell in cells:
         if cell.cell_type == "markdown":
@@ -221,7 +222,8 @@ def _code_cell(cell, fold, echo, folder, pictures, prose):
 
 def _outputs(cell, options, label, folder, pictures):
     """Outputs that stand by themselves, and those that are the numbered figure or table."""
-    shown, numbered = [], []
+    shown: list[str] = []
+    numbered: list[str] = []
     for index, output in enumerate(cell.outputs):
         if output.output_type == "stream":
             as_is = options.get("output") == "asis"

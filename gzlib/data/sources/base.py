@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -169,13 +170,19 @@ def join_sources(sources: list[Source]) -> Source:
         batches=batches,
         identity=tuple(part for s in sources for part in s.identity),
         parts=tuple(part for s in sources for part in s.parts),
-        truth_kinds=(lambda: join_kinds([s.truth_kinds() for s in sources])) if simulated else None,
+        truth_kinds=(lambda: join_kinds([s.truth_kinds() for s in sources if s.truth_kinds])) if simulated else None,
         has_published_split=all(s.has_published_split for s in sources),
         notes=tuple(note for s in sources for note in s.notes),
-        check_split=lambda: [s.check_split() for s in sources if s.check_split] and None,
+        check_split=partial(_check_splits, sources),
         positions=(lambda: _joined_positions(sources)) if any(s.positions for s in sources) else None,
         files=lambda: (file for s in sources if s.files for file in s.files()),
     )
+
+
+def _check_splits(sources: list[Source]) -> None:
+    for source in sources:
+        if source.check_split:
+            source.check_split()
 
 
 def _joined_positions(sources: list[Source]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Somebody's table, CSV or parquet, as typed columns: what each holds over all its rows, and its values exactly.
+"""A user's table, CSV or parquet, as typed columns: what each holds over all its rows, and its values exactly.
 
 A CSV has no types and a parquet file's are whatever its writer had, so a column's kind is found by looking at every
 cell. Everything stays in Arrow's arrays: pandas would turn an index into no column, and blanks into fractions.
@@ -236,11 +236,12 @@ class Table:
     Raises
     ------
     UserError
-        If the file is no table, or a name stands twice.
+        If the file is not a table, or a name appears twice.
     """
 
     def __init__(self, path: Path, roles: tuple[str, ...]):
-        self.path, self.is_csv, self.rows = path, path.suffix.lower() in (".csv", ".tsv"), None
+        self.path, self.is_csv = path, path.suffix.lower() in (".csv", ".tsv")
+        self.rows: int | None = None
         refuse_irregular(path)
         if self.is_csv:
             self.separator, raw = _csv_header(path)
@@ -249,7 +250,9 @@ class Table:
             arrow, self.rows = _footer(path)
             self.separator = ""
         self.metadata = arrow.metadata or {}
-        self._raw, self.index, self.types = {}, [], {}
+        self._raw: dict[str, str] = {}
+        self.index: list[str] = []
+        self.types: dict[str, pa.DataType] = {}
         exact = {name.strip() for name in arrow.names}
         for column in arrow:
             name = column.name.strip()
@@ -284,9 +287,16 @@ class Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             raise UserError(_not_readable(self.path, error)) from None
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are; of a CSV known once it was scanned."""
+        if self.rows is None:
+            raise RuntimeError(f"'{self.path}' was not scanned yet")
+        return self.rows
+
     def scan(self, columns: list[str]) -> dict[str, Facts]:
         """Facts about these columns, from all rows; a CSV's rows are counted on the way."""
-        scans = {}
+        scans: dict[str, _TextScan | _NumberScan | _OtherScan] = {}
         for name in columns:
             kind, type_name = type_kind(self.types[name]), "text" if self.is_csv else str(self.types[name])
             if kind in ("string", "binary"):
@@ -303,13 +313,14 @@ class Table:
                 decoded = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
                 try:
                     scans[name].add(decoded)
-                except pa.ArrowInvalid:  # bytes that are no text
+                except pa.ArrowInvalid:  # bytes that are not text
                     scans[name] = _OtherScan(type_name=str(decoded.type), kind="other")
         if self.is_csv:
             self.rows = rows
+        n_rows = self.n_rows
         for scan in scans.values():
-            if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells nobody looked at
-                scan.facts.n = scan.facts.missing = self.rows
+            if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells were not scanned
+                scan.facts.n = scan.facts.missing = n_rows
         return {name: scan.finish() for name, scan in scans.items()}
 
 
@@ -366,7 +377,7 @@ def plain_text(array: pa.Array) -> pa.Array:
     Raises
     ------
     pyarrow.ArrowInvalid
-        If bytes are no text in UTF-8.
+        If bytes are not text in UTF-8.
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

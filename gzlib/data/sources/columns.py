@@ -1,4 +1,4 @@
-"""Which columns of somebody's table are ids, positions, images, votes or labels, and their values under that role."""
+"""Which columns of a user's table are ids, positions, images, votes or labels, and their values under that role."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gzlib.data.schema import available_schemas, is_one_tree, load_schema
+from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
 from gzlib.data.sources.base import Batch
 from gzlib.data.sources.cells import (
     MOST_VALUES,
@@ -65,18 +65,20 @@ def detect_schema(columns: list[str]) -> str:
     leaves out single questions, e.g. ``clump-count``; their votes are then zero, as for any question not asked).
     Where two campaigns share column names (``hubble``, ``hubble_v2``) the one with more columns in the table wins.
     """
-    present, found = set(columns), []
+    present, found = set(columns), list[tuple[str, Schema, int]]()
     for name in available_schemas():
         schema = load_schema(name)
-        counts = [sum(col in present for col in q.label_cols) for q in schema.questions]
+        counts = [len(present.intersection(q.label_cols)) for q in schema.questions]
         whole = all(count in (0, len(q.answers)) for count, q in zip(counts, schema.questions, strict=True))
-        if whole and sum(counts):
-            found.append((name, schema, sum(counts)))
+        n_present = sum(counts)
+        if whole and n_present:
+            found.append((name, schema, n_present))
     matched = {col for _, schema, _ in found for col in schema.label_cols if col in present}
     exact = [name for name, schema, _ in found if matched == set(schema.label_cols)]
     if exact:
         return exact[0]
-    chosen, covered = [], set()
+    chosen: list[str] = []
+    covered: set[str] = set()
     trees = [f for f in found if is_one_tree(f[0])]
     for name, schema, _ in sorted(trees, key=lambda f: (-f[2], len(f[1].label_cols), f[0])):
         if covered.isdisjoint(schema.label_cols):
@@ -115,7 +117,7 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
     Raises
     ------
     UserError
-        If a column that was asked for is missing or unusable, ids are not exact, positions or votes are no numbers,
+        If a column that was asked for is missing or unusable, ids are not exact, positions or votes are not numbers,
         or there is nothing to learn from.
     """
     _refuse_ids(facts["id_str"], where)
@@ -191,11 +193,12 @@ def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
     if found.kind == "other":
         return found.type  # a list, a struct, a date, or what is wrong with its numbers
     if found.is_number:
-        too_long = found.kind == "int64" and found.missing and max(-found.low, found.high) > EXACT_IN_FLOAT
+        largest = max(-(found.low or 0), found.high or 0)
+        too_long = found.kind == "int64" and found.missing and largest > EXACT_IN_FLOAT
         return "blanks among whole numbers of more than 15 digits" if too_long else None
     if column in NAMED_LABELS or asked:
         return None
-    if found.commas:
+    if found.commas and found.word is not None:
         return f"numbers with commas, e.g. '{found.word[1]}'; write a decimal point and no thousands separators"
     if found.most_numbers and found.word is not None:
         row, text = found.word
@@ -219,10 +222,10 @@ def _label_kind(column: str, found: Facts) -> str:
 
 
 def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], where: str):
-    """A campaign without a suffix of its own, such as ``ring``, may be one question of somebody's own tree."""
+    """A campaign without a suffix of its own, such as ``ring``, may be one question of a user's own tree."""
     if any("-" in question.name for question in load_schema(name).questions):
         return
-    questions = {}
+    questions: dict[str, list[str]] = {}
     for column, kind in chosen.items():
         question, underscore, answer = column.rpartition("_")
         if underscore and question and answer and kind == "int64":
@@ -266,11 +269,11 @@ def holds_classes(values: set | None, whole: bool) -> bool:
 
 def describe(found: Facts, column: str = "") -> str:
     """A label in words: ``2 classes (0, 1), written as fractions; 20 of 200 galaxies unlabelled``."""
-    values, missing = found.values, found.missing
+    values, missing = found.values, f"{found.missing}" if found.missing else ""
     if _marks_unlabelled(column, found):
         values = values and values - {-1, -1.0}
-        missing = f"{missing} or more"
-    if holds_classes(values, found.whole):
+        missing = f"{found.missing} or more"
+    if values and holds_classes(values, found.whole):
         names = sorted(values)
         shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in names[:12])
         written = ", written with a decimal point" if found.kind == "float64" and not found.missing else ""
@@ -303,7 +306,7 @@ def refuse_unknown_splits(splits: list[str], where: str):
     """
     for split in splits:
         if split not in ("train", "val", "test"):
-            what = f"says '{split}', which is no known split" if split else "is blank in some rows"
+            what = f"says '{split}', an unknown split" if split else "is blank in some rows"
             raise UserError(
                 f"The split of '{where}' {what}; write train, val (or validation) or test, or leave out --split source."
             )
@@ -312,7 +315,7 @@ def refuse_unknown_splits(splits: list[str], where: str):
 def table_to_batch(
     record: pa.RecordBatch, columns: Columns, pictures: list, *, dataset_name: str, file_split: str
 ) -> Batch:
-    """One :class:`Batch` from a slice of somebody's table, whichever of the expected columns it has."""
+    """One :class:`Batch` from a slice of a user's table, whichever of the expected columns it has."""
     names, facts, n = set(record.schema.names), columns.facts, len(record)
     catalog = pd.DataFrame({"id_str": as_words(record["id_str"])}, dtype=object)
     named = as_words(record["dataset_name"]) if "dataset_name" in names else [""] * n

@@ -63,7 +63,7 @@ def table_source(
     Raises
     ------
     UserError
-        If a file is no table, lacks a column, or differs from the others.
+        If a file is not a table, lacks a column, or differs from the others.
     """
     tables = [Table(file, ROLES) for file in files]
     _refuse_other_columns(tables)
@@ -86,7 +86,7 @@ def table_source(
     find = partial(_images, column=image_column, root=root, from_hub=from_hub)
 
     def batches(size: int, limit: int | None) -> Iterator[Batch]:
-        counts = [table.rows for table in tables]
+        counts = [table.n_rows for table in tables]
         for table, split, n in zip(tables, splits, counts if limit is None else shares(limit, counts), strict=True):
             rows = CATALOGUE_ROWS if image_column != "image" else PARQUET_ROWS
             yield from _read(table, n, rows, wanted_columns, columns, class_names, find, dataset_name or name, split)
@@ -99,7 +99,7 @@ def table_source(
         text,
         columns.schema,
         columns.labels,
-        sum(table.rows for table in tables),
+        sum(table.n_rows for table in tables),
         batches,
         has_published_split=any(splits) or "split" in facts,
         notes=tuple(notes),
@@ -342,17 +342,18 @@ def _check_split(tables: list[Table], splits: list[str], text: str):
 
 
 def _positions(tables: list[Table], facts: dict[str, Facts]) -> tuple[np.ndarray, np.ndarray]:
-    parts = [
-        [as_numbers(record[axis], facts[axis]) for axis in ("ra", "dec")]
-        for table in tables
-        for record in table.slices(["ra", "dec"], 1 << 16)
-    ]
-    return tuple(np.concatenate(axis) for axis in zip(*parts, strict=True)) if parts else (np.zeros(0), np.zeros(0))
+    records = [record for table in tables for record in table.slices(["ra", "dec"], 1 << 16)]
+    ra, dec = (
+        np.concatenate([np.zeros(0), *(as_numbers(record[axis], facts[axis]) for record in records)])
+        for axis in ("ra", "dec")
+    )
+    return ra, dec
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """The images below a folder, sorted, and the files that are none; hidden ones (macOS writes some) do not count."""
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
@@ -392,5 +393,5 @@ def folder_source(folder: Path, name: str, *, text: str, schema=None, labels=Non
 
     notes = [f"'{text}' has no table: {len(images):,} images without labels, for prediction"]
     if others:
-        notes.append(f"files of '{text}' that are no images: {len(others):,}, e.g. {others[0].name}")
+        notes.append(f"files of '{text}' that are not images: {len(others):,}, e.g. {others[0].name}")
     return Source(name, text, "", {}, len(ids), batches, notes=tuple(notes), files=lambda: iter(images))

@@ -1,4 +1,4 @@
-"""Where galaxies come from: one text names a source, and whoever knows its prefix or file type opens it.
+"""Where galaxies come from: one text names a source, and anyone who knows its prefix or file type opens it.
 
 A folder or catalogue of galaxies and the hub are read here. Everything else registers itself with
 :func:`register_source`: the simulated sky, and any package that names a module under the entry point group
@@ -100,7 +100,7 @@ def open_source(text, *, schema=None, seed=0, labels=None, dataset_name=None) ->
         Of generated galaxies.
     labels : list of str, optional
         Label columns beside votes; by default all numbers, and all text in classes, that are not bookkeeping. An empty
-        list is for prediction alone: a table without labels is no error then, and its votes are not read.
+        list is for prediction alone: a table without labels is not an error then, and its votes are not read.
     dataset_name : str, optional
         For galaxies whose table does not give one; by default the folder's or file's name.
 
@@ -130,7 +130,7 @@ def _open_one(text: str, seed: int, options: dict) -> Source:
         except UserError:
             raise
         except ValueError as error:  # such as digits of another script, which Python's own parsers refuse
-            raise UserError(f"Source '{text}' makes no sense: {error}.") from None
+            raise UserError(f"Source '{text}' is not valid: {error}.") from None
     path = find_path(text)
     files = table_files(path) if path.is_dir() else [path]
     state = json.dumps([[str(file), *_state(file)] for file in files])
@@ -160,7 +160,7 @@ def _open_path(text: str, path: Path, files: tuple[Path, ...], state: str, label
 def _open_hub(text: str, *, seed: int, **options) -> Source:
     repository, _, config = text.removeprefix("hub:").partition(":")
     if repository.count("/") != 1:
-        raise UserError(f"'{text}' is no hub data set; write hub:OWNER/NAME or hub:OWNER/NAME:CONFIG.")
+        raise UserError(f"'{text}' is not a hub data set; write hub:OWNER/NAME or hub:OWNER/NAME:CONFIG.")
     files = download(repository, config or None)
     root = files[0].parent.parent if not config or files[0].parent.name == config else files[0].parent
     return table_source(files, repository.split("/")[1], root=root, text=text, from_hub=True, **options)
@@ -184,7 +184,7 @@ def has_prefix(text: str) -> bool:
 def _existing(text: str) -> Path | None:
     candidates = [Path(text).expanduser()] if text else []
     candidates += [paths.ROOT / text] if text and paths.ROOT else []
-    return next((path for path in candidates if os.path.exists(path)), None)  # no error where a text is no file name
+    return next((path for path in candidates if os.path.exists(path)), None)  # no error where a text is not a file name
 
 
 def find_path(text: str) -> Path:
@@ -202,7 +202,7 @@ def table_files(folder: Path) -> list[Path]:
     """The files of a folder's table: its ``catalog.csv``, or parquet in Galaxy Zoo Evo's layout, or ``train.csv`` etc.
 
     Parquet lies in ``data/`` or directly in the folder, or there in folders called ``train``, ``test`` and so on.
-    Hidden files, such as the ``._*`` that macOS adds to archives, are no tables.
+    Hidden files, such as the ``._*`` that macOS adds to archives, are not tables.
     """
     named = {file.name.lower(): file for file in sorted(folder.iterdir()) if file.is_file()}
     if catalogue := next((named[name] for name in CATALOGUES if name in named), None):
@@ -228,8 +228,8 @@ def input_signature(text: str, **options) -> list:
     """
     signature: list = []
     for part in split_text(text):
-        if has_prefix(part):
-            signature.append(_opener(part).signature(part))
+        if (opener := _opener(part)) and has_prefix(part):
+            signature.append(opener.signature(part))
             continue
         path = find_path(part)
         files = table_files(path) if path.is_dir() else [path]
@@ -340,11 +340,11 @@ def model_files(repository: str) -> tuple[Path, Path]:
             ) from None
         except EntryNotFoundError:
             raise UserError(
-                f"'hf_hub:{repository}' is no repository of timm's: it needs config.json and model.safetensors or"
+                f"'hf_hub:{repository}' is not a repository of timm's: it needs config.json and model.safetensors or"
                 " pytorch_model.bin."
             ) from None
         except HFValidationError:
-            raise UserError(f"'hf_hub:{repository}' is no name of a repository; write hf_hub:OWNER/NAME.") from None
+            raise UserError(f"'hf_hub:{repository}' does not name a repository; write hf_hub:OWNER/NAME.") from None
         except HfHubHTTPError as error:
             status = getattr(error.response, "status_code", "with an error")
             raise UserError(

@@ -1,0 +1,208 @@
+"""Write the pages of the API reference, ``reference/*.qmd``, from the public names' docstrings. Needs griffelib.
+
+python .ci/reference.py
+
+A page for each package, a section for each name of its public page (``__init__.pyi``), in that order. Docstrings are
+read from the source; nothing is imported.
+"""
+
+import ast
+import logging
+import re
+import sys
+from pathlib import Path
+
+import griffe
+from griffe import DocstringSectionKind as Kind
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("gzlib", "data", "sky", "models", "training", "fitting", "study", "book")
+MADE = "<!-- Written by `make reference` from the docstrings in gzlib; do not edit. -->"
+WIDTH = 100  # of a signature that stands on one line
+ROLE = re.compile(r":(?:py:)?(?:func|class|meth|mod|attr|data):`~?([\w.]+)`")
+
+
+class Reference:
+    """The public names, where each is documented, and the pages about them."""
+
+    def __init__(self, root: Path = ROOT):
+        logging.getLogger("griffe").setLevel(logging.ERROR)  # the tests read its warnings
+        self.root = root
+        self.package = griffe.load("gzlib", search_paths=[str(root)], docstring_parser="numpy", allow_inspection=False)
+        self.names = {package: self._names(package) for package in PACKAGES}
+        self.page_of: dict[str, tuple[str, str]] = {}  # path of an object -> page, name
+        for package in reversed(PACKAGES):  # what stands on two pages is documented on that of its own package
+            for name, (path, _) in self.names[package].items():
+                if package != "gzlib" or path not in self.page_of:
+                    self.page_of[path] = package, name
+
+    def _names(self, package: str) -> dict[str, tuple[str, str]]:
+        """Name -> path of the object and what the public page says of it; modules are left out."""
+        inside = "gzlib" if package == "gzlib" else f"gzlib.{package}"
+        file = self.root / inside.replace(".", "/") / "__init__.pyi"
+        text = file.read_text(encoding="utf-8")
+        lines, found = text.split("\n"), {}
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                said = lines[node.lineno - 1].partition("  # ")[2]
+                found[node.names[0].name] = self._path(f"{inside}.{node.module}", node.names[0].name), said
+        return found
+
+    def _path(self, module: str, name: str) -> str:
+        """Dotted path of the object, through public pages to where it is defined."""
+        file = self.root / module.replace(".", "/") / "__init__.pyi"
+        if not file.is_file():
+            return f"{module}.{name}"
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.names[0].name == name:
+                return self._path(f"{module}.{node.module}", name)
+        raise LookupError(f"{file} has no {name}")
+
+    def find(self, path: str):
+        """The object of a path, an alias followed."""
+        found = self.package[path.removeprefix("gzlib.")]
+        return found.final_target if found.is_alias else found
+
+    def pages(self) -> dict[str, str]:
+        """File name -> content."""
+        return {f"{package}.qmd": self._page(package) for package in PACKAGES}
+
+    def _page(self, package: str) -> str:
+        title = "gzlib" if package == "gzlib" else f"gzlib.{package}"
+        module = self.package if package == "gzlib" else self.package[package]
+        about = module.docstring.value.split("\n\n")[0] if module.docstring else ""
+        parts = [f"# {title}", MADE, self.prose(about), self._table(package)]
+        for name, (path, said) in self.names[package].items():
+            if self.page_of[path][0] == package:
+                parts.append(self._object(package, name, self.find(path), said))
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        # Shortcodes that a docstring speaks of are shown, not carried out.
+        return text.replace("{{<", "{{{<").replace(">}}", ">}}}")
+
+    def _table(self, package: str) -> str:
+        rows = []
+        for name, (path, said) in self.names[package].items():
+            page, own = self.page_of[path]
+            rows.append(
+                f"| [`{name}`]({'' if page == package else f'{page}.qmd'}#{anchor(page, own)}) | {escaped(said)} |"
+            )
+        return "\n".join(["| name | what |", "|:---|:------|", *rows])
+
+    def _object(self, package: str, name: str, found, said: str) -> str:
+        parts = [f"## {name} {{#{anchor(package, name)}}}"]
+        if found.is_function or found.is_class:
+            parts.append(f"```python\n{signature(name, found)}\n```")
+        elif found.is_attribute and found.value is not None:
+            value = str(found.value)
+            parts.append(f"```python\n{name} = {value if len(value) < 400 else '...'}\n```")
+        parts.append(self.docstring(found) or f"{escaped(said)[:1].upper()}{escaped(said)[1:]}.")
+        if found.is_class:
+            parts += [self._member(member) for member in found.members.values() if is_shown(member)]
+        return "\n\n".join(parts)
+
+    def _member(self, member) -> str:
+        head = signature(member.name, member) if member.is_function else member.name
+        title = f"### {member.parent.name}.{member.name} {{.unlisted}}"
+        return "\n\n".join([title, f"```python\n{head}\n```", self.docstring(member)])
+
+    def docstring(self, found) -> str:
+        """A docstring in Markdown, section by section."""
+        if not found.docstring:
+            return ""
+        parts = []
+        for section in found.docstring.parsed:
+            match section.kind:
+                case Kind.text:
+                    parts.append(self.prose(section.value))
+                case Kind.examples:
+                    parts += [
+                        f"```python\n{text}\n```" if kind is Kind.examples else self.prose(text)
+                        for kind, text in section.value
+                    ]
+                case Kind.admonition:
+                    parts += [f"**{section.title}**", self.prose(section.value.contents)]
+                case _:
+                    title = section.title or section.kind.value.capitalize()
+                    parts += [f"**{title}**", "\n\n".join(map(self._item, section.value))]
+        return "\n\n".join(parts)
+
+    def _item(self, item) -> str:
+        """One parameter, result or error as a definition."""
+        name = getattr(item, "name", "") or ""
+        kind = str(item.annotation) if item.annotation is not None else ""
+        head = " : ".join(part for part in (f"`{name}`" if name else "", f"*{escaped(kind)}*" if kind else "") if part)
+        text = self.prose((item.description or "").strip())
+        return f"{head}\n:   {indented(text)}" if text else head
+
+    def prose(self, text: str) -> str:
+        """Docstring text as Markdown: roles become links, everything else outside of code stays letter by letter."""
+        parts, at = [], 0
+        for found in re.finditer(rf"{ROLE.pattern}|``(.+?)``|`([^`\n]+)`", text, re.DOTALL):
+            parts.append(escaped(text[at : found.start()]))
+            parts.append(self._link(found[1]) if found[1] else f"`{' '.join((found[2] or found[3]).split())}`")
+            at = found.end()
+        return "".join([*parts, escaped(text[at:])])
+
+    def _link(self, path: str) -> str:
+        known = {self.find(p).path: place for p, place in self.page_of.items()} if "." in path else {}
+        public = {
+            f"gzlib.{place[0]}.{place[1]}".replace("gzlib.gzlib", "gzlib"): place for place in self.page_of.values()
+        }
+        place = known.get(path) or public.get(path)
+        short = path.rsplit(".", 1)[-1]
+        return f"[`{short}`]({place[0]}.qmd#{anchor(*place)})" if place else f"`{path}`"
+
+
+def anchor(package: str, name: str) -> str:
+    return f"api-{package}-{name}".replace("_", "-")
+
+
+def indented(text: str) -> str:
+    return re.sub(r"\n(?=[^\n])", "\n    ", text)
+
+
+def escaped(text: str) -> str:
+    """Text in which no letter is Markdown's."""
+    return re.sub(r"([\\`*_<>\[\]$@^~|#{}])", r"\\\1", text)
+
+
+def is_shown(member) -> bool:
+    is_own = not member.is_alias and not member.name.startswith("_") and member.docstring is not None
+    return is_own and (member.is_function or "property" in member.labels)
+
+
+def signature(name: str, found) -> str:
+    """How an object is called, on one line or with a line for each argument."""
+    shown, star = [], False
+    for one in found.parameters:
+        if one.name in ("self", "cls"):
+            continue
+        kind = one.kind.value if one.kind else ""
+        if kind == "keyword-only" and not star:
+            shown.append("*")
+            star = True
+        star = star or kind == "variadic positional"
+        mark = {"variadic positional": "*", "variadic keyword": "**"}.get(kind, "")
+        typed = f": {one.annotation}" if one.annotation is not None else ""
+        is_plain = one.default is None or bool(mark)
+        default = "" if is_plain else f"{' = ' if typed else '='}{one.default}"
+        shown.append(f"{mark}{one.name}{typed}{default}")
+    returns = f" -> {found.returns}" if found.is_function and found.returns is not None else ""
+    line = f"{name}({', '.join(shown)}){returns}"
+    return line if len(line) <= WIDTH else f"{name}(\n" + "".join(f"    {part},\n" for part in shown) + f"){returns}"
+
+
+def main():
+    folder = ROOT / "reference"
+    folder.mkdir(exist_ok=True)
+    pages = Reference().pages()
+    for name, content in pages.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    for file in folder.glob("*.qmd"):
+        if file.name not in pages:
+            file.unlink()
+    print(f"{len(pages)} pages in {folder.relative_to(ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
