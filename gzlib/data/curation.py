@@ -84,7 +84,10 @@ def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
 
 def existing_survey(spec: SurveySpec) -> Path | None:
     """The folder of the survey that a specification describes, if it has been curated; nothing is made for it."""
-    return curate(**asdict(spec), make=False)
+    try:
+        return curate(**asdict(spec), make=False)
+    except FileNotFoundError:
+        return None
 
 
 def survey_fingerprint(spec: SurveySpec) -> str:
@@ -131,7 +134,7 @@ def curate(
     force=False,
     progress=True,
     make=True,
-) -> Path | None:
+) -> Path:
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
 
     A curation that was interrupted is resumed: images decoded before are not decoded again. (Simulated galaxies, which
@@ -154,7 +157,7 @@ def curate(
     progress : bool
         Say on standard error how far it is.
     make : bool
-        If false, nothing is downloaded or made: None where the same input has not been curated.
+        If false, nothing is downloaded or made: FileNotFoundError where the same input has not been curated.
 
     Raises
     ------
@@ -189,7 +192,7 @@ def curate(
     if is_done() and not force:
         return folder
     if not make:
-        return None
+        raise FileNotFoundError(folder)
     refuse_foreign(folder, text, parameters)
     opened = source if given else open_source(text, schema=schema, seed=seed)
     if split != "hash":

@@ -164,9 +164,10 @@ def _minimised(loss_of, x, start, penalty):
     The best weight is a sum over galaxies of their features, so that with fewer galaxies than features it is sought in
     their span alone: the same steps of the optimiser, in a fraction of the time.
     """
-    few = len(x) < x.shape[1]
-    span = torch.linalg.qr(x.T).Q if few else None
-    columns = (x @ span if few else x).T.contiguous()  # narrow products run several times as fast in this order
+    span = torch.linalg.qr(x.T).Q if len(x) < x.shape[1] else None
+    columns = (
+        x if span is None else x @ span
+    ).T.contiguous()  # narrow products run several times as fast in this order
     weight = torch.zeros(len(start), len(columns), requires_grad=True)
     bias = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
@@ -179,4 +180,4 @@ def _minimised(loss_of, x, start, penalty):
 
     optimiser.step(closure)
     found = weight.detach().T.contiguous()
-    return (span @ found if few else found), bias.detach()
+    return (found if span is None else span @ found), bias.detach()
