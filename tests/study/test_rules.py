@@ -3,14 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
 from gzlib import paths
 from gzlib.fitting import claims
 from gzlib.fitting.claims import EXCESS_LAWS, Curves, held_out, misfit, verdict_of_laws
 from gzlib.study import Claims, StudyRuns, rules
 from gzlib.study.presets import PlannedStudy, pretraining_study
-from gzlib.training import per_galaxy, read_run
+from gzlib.training import per_galaxy
 
 SIZES = np.array([1000, 2000, 4000, 8000, 16000, 32000, 64000])
 SCALED = SIZES / np.exp(np.log(SIZES).mean())
@@ -194,7 +193,9 @@ def test_campaigns_count_as_in_the_papers_labels_and_the_record_of_each_galaxy_a
     study = pretraining_study("laptop", plan="study", encoders=["resnet_w28"], n_train=[2000], seeds=[0])
     runs = StudyRuns(study.records())
     of = np.repeat(runs.schema.campaigns, 2000)
-    shares = pd.Series({"gz2": 191, "dr12": 82, "dr5": 225, "dr8": 94, "candels": 48, "hubble": 96, "cd": 45, "ukidss": 71})
+    shares = pd.Series(
+        {"gz2": 191, "dr12": 82, "dr5": 225, "dr8": 94, "candels": 48, "hubble": 96, "cd": 45, "ukidss": 71}
+    )
     means = pd.Series(per_galaxy(runs.records[0])).groupby(of).mean()
     assert runs.loss.item() == pytest.approx((means * shares).sum() / shares.sum(), abs=1e-3)
     assert runs.floor < runs.loss.item() and sum(runs.galaxy_weights.values()) > 1
