@@ -5,7 +5,8 @@
 No effect of size: encoders scatter by half, one and two standard deviations of a seed, which is the null of claim 2
 with encoders as the units. Power: the share of questions on which a given effect of ten times the parameters is
 found, and the bound within which no effect is shown. Encoders, sizes and seeds are those of
-``data/plans/study.toml`` from 8,000 galaxies on. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
+``data/plans/study.toml`` from 8,000 galaxies on. The same for the comparison of laws: how often the power law is called
+beaten where it, and where another law, made the runs. ``--write`` keeps the records in ``data/benchmarks/claims.json``.
 
 ``--subjectivity`` measures instead what claim 2 sets the effect of size against: how far volunteers disagree about a
 question when they look at the same galaxy, which the simulated sky knows. Answers are drawn from known probabilities
@@ -24,7 +25,8 @@ import xarray as xr
 from gzlib import paths, sky
 from gzlib.data.schema import load_schema
 from gzlib.files import replace_file
-from gzlib.fitting import encoder_effect
+from gzlib.fitting import Curves, encoder_effect
+from gzlib.fitting.claims import EXCESS_LAWS, held_out, verdict_of_laws
 from gzlib.models import count_parameters, load_encoder
 from gzlib.sky.source import STUDY_HELD
 from gzlib.study import recipe_rule
@@ -89,6 +91,40 @@ def records(draws: int) -> list[dict]:
             out.append(
                 record(f"claims.power.{scatter}.{-slope:g}", power, "found at 5 %, one question by itself", None, True,
                        **detail, slope=slope)
+            )  # fmt: skip
+    return out + law_records(draws)
+
+
+TRUTHS = {
+    "power": lambda x: 5 * x**-0.15,
+    "power-offset": lambda x: 1 + 4 * x**-0.4,
+    "logarithmic": lambda x: 5 - 0.9 * np.log(x),
+    "exponential": lambda x: 2 + 3 * np.exp(-1.2 * x),
+}  # fmt: skip
+RUNS = {1_000: 3, 2_000: 3, 4_000: 3, 8_000: 3, 16_000: 3, 32_000: 1, 64_000: 1}  # of a ResNet in the plan
+
+
+def law_records(draws: int) -> list[dict]:
+    """How often the power law is called beaten where it made the runs, and where another law did; and its bands."""
+    rng, out = np.random.default_rng(1), []
+    size = np.array(list(RUNS)) / np.exp(np.log(list(RUNS)).mean())
+    there = np.arange(3) < np.array(list(RUNS.values()))[:, None]
+    for name, law in TRUTHS.items():
+        noise = SEED_SD * rng.standard_normal((draws, len(size), 3))
+        curves = Curves(size, np.where(there, np.log(law(size))[None, :, None] + noise, np.nan))
+        aicc = {tried: curves.fit(one).aicc for tried, one in EXCESS_LAWS.items()}
+        words = [verdict_of_laws({tried: values[i] for tried, values in aicc.items()}) for i in range(draws)]
+        beaten, own = words.count("beaten") / draws, name.startswith("power")
+        what = "false" if own else "true"
+        out.append(
+            record(f"claims.beaten.{name}", beaten, f"curves whose power law is called beaten, which is {what}", None,
+                   beaten <= 0.07 if own else beaten >= 0.8, draws=draws)
+        )  # fmt: skip
+        if own:
+            held = float(held_out(curves).mean())
+            out.append(
+                record(f"claims.held_out.{name}", held, "runs at the two largest sizes within the 95 % band", 0.95,
+                       0.93 <= held <= 0.97, draws=draws)
             )  # fmt: skip
     return out
 

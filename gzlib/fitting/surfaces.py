@@ -88,7 +88,7 @@ def fit_surface(
     scaled = [v / refs[name] for name, v in zip(law.variables, variables, strict=True)]
     result = fit_law(law, scaled, y, noise=noise, scale=scale, weights=weights, fixed=fixed)
     if result.aborted:
-        raise UserError(f"No optimum of {law.formula} was found for these {len(y)} runs: {result.message}")
+        raise UserError(f"No optimum of {law.formula} was found in {result.nfev} evaluations.")
     best = np.array([result.best_values[name] for name in law.names])
     stderr = np.array(
         [np.nan if result.params[name].stderr is None else result.params[name].stderr for name in law.names]

@@ -21,7 +21,7 @@ from gzlib.fitting import encoder_effect, holm, random_effects, size_verdict, sl
 from gzlib.fitting.claims import EXCESS_LAWS, LEFT_OUT, MISFIT, POWER_LAWS, Curves, held_out, misfit, verdict_of_laws
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
 from gzlib.study.results import StudyRuns
-from gzlib.study.tables import number, share
+from gzlib.study.tables import measured, number, share
 from gzlib.trace import input_files
 
 FAMILY = 0.05  # error of a family of tests
@@ -60,6 +60,9 @@ class Outcome:
             return self.why
         so_far = "" if self.found == "undecided" else f" (by these alone it would be {self.found})"
         return f"needs {self.needs}. By the runs so far{so_far}: {self.why}"
+
+    def __str__(self):
+        return f"{self.word}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,29 @@ class Claims:
             return f"No encoder of this design has {LEAST_SIZES} sizes, so no curve is judged."
         late = f"; {', '.join(self.lacking)} do not yet" if self.lacking else ""
         return f"{len(self.tested)} of {len(self.planned)} encoders have such curves{late}."
+
+    def checked_words(self) -> str:
+        """How often the comparison of laws errs on simulated curves of the plan's design, as a sentence."""
+        table = measured("claims").set_index("name").value
+        rates = {
+            kind: table[[name for name in table.index if name in {f"claims.{what}.{law}" for law in laws}]]
+            for kind, what, laws in (
+                ("false", "beaten", ("power", "power-offset")),
+                ("true", "beaten", ("logarithmic", "exponential")),
+                ("held", "held_out", ("power", "power-offset")),
+            )
+        }
+        if not all(len(values) for values in rates.values()):
+            return "How often this errs has not been simulated here yet."
+        low, high, found, held = (
+            number(100 * value, ".0f")
+            for value in (rates["false"].min(), rates["false"].max(), rates["true"].min(), rates["held"].min())
+        )
+        return (
+            "On simulated curves with the runs of one encoder of the plan, a power law that made the runs is called"
+            f" beaten on {low} to {high} %, one that did not on at least {found} %; the band for held-out sizes has at"
+            f" least {held} % of their runs."
+        )
 
     def units_words(self) -> str:
         """How many encoders tell the effect of size."""

@@ -285,6 +285,8 @@ def claims_table() -> pd.DataFrame:
     """
     rows = {}
     for row in measured("claims").itertuples():
+        if "encoder_scatter" not in row.detail:  # how laws are told apart
+            continue
         _, what, *_ = row.name.split(".")
         found = rows.setdefault(row.detail["encoder_scatter"], {"interval holds": row.detail["covered_95"]})
         names = {"null": "without an effect", "bound": "bound"}

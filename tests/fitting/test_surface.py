@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from test_laws import TRUTHS, sizes_for
 
+from gzlib.errors import UserError
+from gzlib.fitting import fits
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.surfaces import fit_surface, predict_surface
 
@@ -40,3 +42,12 @@ def test_data_constrained_law_tells_epochs_from_galaxies():
     more = {"N": 1.0, "U": np.array([1.0, 4.0, 1.0]), "epochs": np.array([1.0, 1.0, 4.0])}
     once, galaxies, epochs = predict_surface(fit, more)["loss"].values
     assert galaxies < epochs < once  # four times the galaxies beat four times the epochs
+
+
+def test_a_fit_without_an_optimum_says_so(monkeypatch):
+    monkeypatch.setattr(fits, "EVALUATIONS", 0.2)
+    law = LAWS["kaplan"]
+    sizes = dict(zip(law.variables, sizes_for(law), strict=True))
+    loss = law.function(**sizes, **TRUTHS["kaplan"])
+    with pytest.raises(UserError, match=r"^No optimum of E \+ A .* was found in \d+ evaluations\.$"):
+        fit_surface(loss, sizes, law="kaplan", draws=0)

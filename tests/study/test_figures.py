@@ -26,6 +26,71 @@ def test_learning_curves_show_every_measured_size_and_the_floor():
     assert any(t.get_text() == "perfect predictor" for t in axis.texts)
 
 
+def test_every_run_is_a_point_in_the_colour_and_marker_of_its_encoder():
+    loss = curves(encoder=["resnet_w8", "convnext_w16"])
+    axis = figures.learning_curves(loss, hue="encoder").axes[0]
+    for name in loss.encoder.values:
+        (points,) = [line for line in axis.lines if line.get_label() == name]
+        style = figures.encoder_style(name)
+        assert len(points.get_xdata()) == 12 and points.get_linestyle() == "None"
+        assert (points.get_color(), points.get_marker()) == (style["color"], style["marker"])
+
+
+PLAN = ["resnet_w4", "resnet_w6", "resnet_w8", "resnet_w11", "resnet_w16", "resnet_w22", "resnet_w28", "resnet_w44",
+        "convnext_w16", "convnext_w32", "vit_w64", "vit_w128", "tinynet_e", "tf_efficientnet_lite0"]  # fmt: skip
+
+
+def test_no_two_encoders_of_the_plan_look_alike_and_each_looks_the_same_everywhere():
+    styles = {name: tuple(figures.encoder_style(name).values()) for name in PLAN}
+    assert len(set(styles.values())) == len(PLAN)
+    few = curves(encoder=["resnet_w28"])
+    many = curves(encoder=PLAN)
+    for loss in (few, many):
+        for figure in (
+            figures.learning_curves(loss, hue="encoder"),
+            figures.small_multiples(loss.expand_dims(question=["q"]), panel="question", hue="encoder"),
+        ):
+            lines = figure.axes[0].lines
+            (line,) = [line for line in lines if line.get_label() == "resnet_w28"]
+            assert (line.get_color(), line.get_marker()) == styles["resnet_w28"]
+    for odd in ("mobilenetv3_small_050", "resnet_x", "resnet_w", "convnext_nano", "x"):
+        assert set(figures.encoder_style(odd)) == {"color", "marker"}
+
+
+def test_families_are_never_joined_by_a_line():
+    sizes = {name: 10_000 * (i + 1) for i, name in enumerate(PLAN)}
+    axis = figures.loss_against_size(curves(encoder=PLAN), sizes).axes[0]
+    families = [
+        {sizes[n] for n in PLAN if n.startswith(f"{word}_")} for word in ("resnet", "convnext", "vit", "tinynet", "tf")
+    ]
+    drawn = [set(line.get_xdata()) for line in axis.lines if len(line.get_xdata())]
+    assert len(drawn) == 4 * 5 and all(any(xs <= family for family in families) for xs in drawn)
+
+
+def test_runs_that_ended_early_are_ringed_and_those_at_their_ceiling_are_barred():
+    table = pd.DataFrame({"encoder": ["resnet_w4", "resnet_w4", "vit_w64"], "n_train": [500, 1000, 1000]})
+    table = table.assign(best=[10.0, 40, 900], epochs=[13.0, 52, 1000], why=["patience", "patience", "ceiling"])
+    axis = figures.endings(table.assign(early=[True, False, False])).axes[0]
+    rings = [line for line in axis.lines if line.get_markersize() == 11 and len(line.get_xdata())]
+    bars = [line for line in axis.lines if line.get_marker() == "_" and len(line.get_xdata())]
+    assert len(rings) == 1 and rings[0].get_ydata().tolist() == [10] and bars[0].get_ydata().tolist() == [1000]
+
+
+def test_questions_stand_with_their_campaign():
+    values = curves(question=["bar-gz2", "odd", "bar-dr5"], encoder=["resnet_w4", "vit_w64"]).mean(["n_train", "seed"])
+    values = xr.Dataset({"estimate": values, "low": values - 0.1, "high": values + 0.1})
+    of = {"bar-gz2": "gz2", "odd": "gz2", "bar-dr5": "dr5"}
+    figure = figures.by_campaign(values, of, label="exponent")
+    shown = {axis.get_title(): [t.get_text() for t in axis.get_yticklabels()] for axis in figure.axes}
+    assert shown == {"gz2": ["bar", "odd"], "dr5": ["bar"]}
+    one = values.estimate.isel(encoder=0, drop=True)
+    verdicts = xr.DataArray(["helps", "undecided", "helps by less"], {"question": one["question"]})
+    axis = figures.scatter_by_campaign(one, one, verdicts, of, x="x", y="y").axes[0]
+    filled = [line for line in axis.lines if line.get_markerfacecolor() != "none" and line.get_marker() != "None"]
+    assert sum(len(line.get_xdata()) for line in filled) == 2
+    figures.scatter_by_campaign(one[:0], one[:0], verdicts[:0], of)
+
+
 def test_band_is_drawn_for_each_curve():
     loss = curves(encoder=["a", "b"])
     median = loss.mean("seed")

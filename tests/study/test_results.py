@@ -81,6 +81,57 @@ def test_fits_are_shown_with_intervals_that_hold_the_estimates(runs):
     }
 
 
+def ended(encoder, n, seed, best, last, loss, why="patience", patience=2):
+    one = record(encoder, n, seed)
+    steps = sorted({n * best // 2, n * best, n * last})
+    values = [3.0, 1.0, 2.0][: len(steps)]
+    one["metrics"] |= {"loss": loss, "history": {"examples": steps, "val_loss": values}}
+    one["metrics"] |= {"end": {"best": n * best, "examples": n * last, "why": why}}
+    one["config"]["recipe"] = {"patience": patience, "warmup_examples": 0}
+    return one
+
+
+def test_a_run_that_ended_early_and_far_above_its_sister_is_named_and_kept():
+    made = StudyRuns(
+        [
+            ended("resnet_w4", 500, 0, 100, 130, 2.0),
+            ended("resnet_w4", 500, 1, 20, 26, 2.3),
+            ended("resnet_w4", 500, 2, 20, 26, 2.01),  # early, but no worse
+            ended("resnet_w4", 1000, 0, 900, 1000, 1.9, why="epochs"),
+        ]
+    )
+    ends = results.endings(made)
+    assert ends.early.tolist() == [False, True, False, False] and ends.best.tolist() == [100, 20, 20, 900]
+    said = results.early_words(ends)
+    assert said.startswith("1 of the 3 runs") and "resnet_w4 at 500 galaxies, seed 1, after 26 epochs" in said
+    assert results.ended_words(ends) == (
+        "3 of 4 runs ended because their validation loss no longer fell; 1 by its epochs."
+    )
+    assert results.early_words(ends[ends.n_train == 1000]).startswith("No encoder has two seeds")
+
+
+def test_a_history_played_again_with_less_patience_tells_what_waiting_brought():
+    one = ended("resnet_w4", 500, 0, 100, 130, 2.0)
+    one["metrics"]["history"] = {"examples": [1, 2, 3, 4, 5, 6], "val_loss": [5.0, 4.0, 4.1, 3.5, 3.6, 3.7]}
+    two = ended("resnet_w8", 500, 0, 100, 130, 2.0)
+    two["metrics"]["history"] = {"examples": [1, 2, 3, 4], "val_loss": [5.0, 4.0, 4.1, 4.2]}
+    table = results.waiting(StudyRuns([one, two, ended("resnet_w4", 1000, 0, 10, 13, 1.5)]))
+    assert table["runs"].tolist() == [2, 1] and table["went on"].tolist() == [1, 0]
+    assert table["gain"].tolist() == pytest.approx([0.25, 0]) and table["of a doubling"][0] == pytest.approx(0.5)
+    assert results.waiting(StudyRuns([record("resnet_w4", 500, 0)])).empty
+
+
+def test_the_design_says_what_is_there_and_what_is_not():
+    study = pretraining_study("smoke")
+    made = StudyRuns([record("resnet_w4", n, 0) for n in (75, 150)])
+    table = results.design_table(study, made)
+    assert table.loc["resnet_w4"].tolist() == ["10,000", "1 of 2", "1 of 2", "0 of 2", "0 of 2"]
+    assert table.loc["resnet_w8"].tolist() == ["–", *["0 of 2"] * 4]
+    assert results.weighting_words(made) == "" and results.baseline_words(made).startswith("Predicting the mean")
+    assert results.ending_words(study).startswith("The number of galaxies shown is fixed")
+    assert "grew by 32 %" in results.ending_words(pretraining_study("study"))
+
+
 def failing(success, p):
     coords = {"question": ["a", "b"], "encoder": ["x", "y"]}
     array = lambda values, dtype: xr.DataArray(np.array(values, dtype), coords, ["question", "encoder"])  # noqa: E731
