@@ -11,7 +11,7 @@ beaten where it, and where another law, made the runs. ``--write`` keeps the rec
 ``--subjectivity`` measures instead what claim 2 sets the effect of size against: how far volunteers disagree about a
 question when they look at the same galaxy, which the simulated sky knows. Answers are drawn from known probabilities
 for each galaxy, so the mean over asked test galaxies of their entropy is what the image leaves open; the entropy of the
-mean probabilities is what somebody has to guess who has not seen the image. No image is drawn at its size, so it takes
+mean probabilities is what someone has to guess who has not seen the image. No image is drawn at its size, so it takes
 a minute; ``--write`` keeps it in ``data/benchmarks/subjectivity.json``.
 """
 

@@ -2,7 +2,7 @@
 
     python -m gzlib bench curves_families [--store]
 
-Each family is a few files of related curves with a known law, drawn anew; the forecast, M1 to M4 and the broken law
+Each family is a few files of related curves with a known law, drawn again; the forecast, M1 to M4 and the broken law
 are scored as ``bench curves`` scores them. The calibration's rules were chosen on families like these and on the
 training parts of the public vision curves; that files of 20 curves and more keep the rule of the worst rank was decided
 with the coverage of the vision curves' held-out ends in view.

@@ -1,6 +1,6 @@
 """Do the bands of few runs keep their promise? Made-up pilots with known truth, design by design.
 
-    python -m gzlib bench designs [--store]        an hour of one core; what is done is kept and taken up again
+    python -m gzlib bench designs [--store]        an hour of one core; what is done is kept and resumed
     python benchmarks/designs.py --truths 48       fewer truths, for a look
 
 Designs: 3, 4, 5, 6 or 8 sizes, 1 or 3 seeds, one curve alone or twelve of a study together, noise of 1, 2 or 5 % and
@@ -127,7 +127,7 @@ def designs():
 def measure(truths=TRUTHS, keep=CHECKPOINT):
     """Sums of hits, finite bands and scores of every design and lead; resumed from ``keep``."""
     done = json.loads(keep.read_text()) if keep is not None and keep.exists() else {}
-    for part in range(-(-truths // PART)):  # all designs a little, then more: a run cut short is a smaller one
+    for part in range(-(-truths // PART)):  # all designs a little, then more: a run stopped early is a smaller one
         for design in designs():
             own = done.setdefault(json.dumps(design), [])
             if len(own) <= part:

@@ -1,4 +1,4 @@
-"""Bytes at random, guided by what they reach, into every reader of somebody's files.
+"""Bytes at random, guided by what they reach, into every reader of someone's files.
 
     python benchmarks/fuzz.py catalogue|curves|plan|record [-max_total_time=600] [CORPUS]
 

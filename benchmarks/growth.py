@@ -1,4 +1,4 @@
-"""How cost grows: with the number of galaxies, the size of the pictures and the size of the encoder.
+"""How cost grows: with the number of galaxies, the size of the images and the size of the encoder.
 
 The appendix "What a study costs" is made from these rows: ``python -m gzlib bench growth --store``.
 """
@@ -43,7 +43,7 @@ def rows():
 
 
 def galaxies(n: int) -> dict:
-    """Seconds to open a loader of n galaxies, and pictures a second from it."""
+    """Seconds to open a loader of n galaxies, and images a second from it."""
     with tempfile.TemporaryDirectory(prefix="gzlib-bench-") as scratch:
         held = min(n, READ_ON_CPU)
         images = np.lib.format.open_memmap(Path(scratch) / "i.npy", "w+", np.uint8, (held, SIDE, SIDE, 3))
@@ -61,7 +61,7 @@ def galaxies(n: int) -> dict:
         seconds = side_by_side({"batch": lambda: loader.batch(next(steps))}, rounds=2, seconds=0.7)["batch"]
     resident = not isinstance(loader, MappedLoader)
     need, free = resident_bytes(images, index), free_bytes(device())
-    how = "resident" if resident else f"memory-mapped, {held:,} pictures used {n // held} times"
+    how = "resident" if resident else f"memory-mapped, {held:,} images used {n // held} times"
     return row(
         f"growth.galaxies.{n}",
         64 / seconds,
@@ -76,7 +76,7 @@ def galaxies(n: int) -> dict:
 
 
 def picture(side: int) -> dict:
-    """Seconds a picture of a training step of the reference encoder, and of the view alone."""
+    """Seconds a image of a training step of the reference encoder, and of the view alone."""
     batch = max(8, 64 * 64**2 // side**2)
     images = np.random.default_rng(0).integers(0, 256, (8 * batch, side, side, 3), np.uint8)
     votes = np.zeros((len(images), 1), np.int32)
@@ -97,7 +97,7 @@ def picture(side: int) -> dict:
 
 
 def encoder(name: str, side: int) -> dict:
-    """Seconds a picture of a training step, and the operations that it needs."""
+    """Seconds a image of a training step, and the operations that it needs."""
     batch = 512 if device().type == "cuda" else 32
     seconds, flops = step_seconds(name, side, batch)
     n_params = count_parameters(build_encoder(name))
@@ -116,7 +116,7 @@ def encoder(name: str, side: int) -> dict:
 
 
 def step_seconds(name: str, side: int, batch: int) -> tuple[float, float]:
-    """Seconds and operations a picture of one training step on a batch that stays on the device."""
+    """Seconds and operations a image of one training step on a batch that stays on the device."""
     schema = load_schema("paper")
     built = build_encoder(name)
     model = GalaxyModel(built, DirichletHead(built.num_features, len(schema.label_cols)))

@@ -27,7 +27,7 @@ def row(
     detail: str = "",
     **more,
 ):
-    """One measured figure; ``ok`` is computed by whoever knows the goal, None where there is none.
+    """One measured figure; ``ok`` is computed by anyone who knows the goal, None where there is none.
 
     ``value`` None stands for "not measured"; ``more`` are further fields, kept in the JSON.
     """

@@ -1,6 +1,6 @@
-"""Augmented batches against Zoobot's ``CatalogDataModule``, from the same JPEG pictures of 424 px.
+"""Augmented batches against Zoobot's ``CatalogDataModule``, from the same JPEG images of 424 px.
 
-Zoobot decodes and transforms each picture each time, in two worker processes; we curate once and then read bytes. The
+Zoobot decodes and transforms each image each time, in two worker processes; we curate once and then read bytes. The
 time to curate is shown, so that the number of epochs after which that pays can be seen.
 """
 
@@ -24,7 +24,7 @@ from gzlib.data.loader import Loader, MappedLoader
 from gzlib.data.survey import open_survey
 
 PICTURES, JPEG_SIDE, QUALITY, BATCH, WORKERS = 192, 424, 90, 64, 2
-# Side, goal, and how often the pictures are repeated: enough that they do not fit a processor's cache.
+# Side, goal, and how often the images are repeated: enough that they do not fit a processor's cache.
 CASES = (("", 64, 20, 100), ("224", 224, 4, 16))
 # Operations for one pixel of a view: its place (4), weights (10), and 7 for each of three bands.
 OPERATIONS_A_PIXEL = 35
@@ -80,10 +80,10 @@ def compare(suffix: str, side: int, goal: float, repeats: int, images: np.ndarra
         f" {torch.get_num_threads()} threads against {WORKERS} workers; JPEGs of {JPEG_SIDE} px,"
         f" curated once at {PICTURES / curated:,.0f} pictures/s"
     )
-    erasing = f"with 5 erased rectangles a picture, as Zoobot's view has: {rates['erasing']:,.0f} pictures/s"
+    erasing = f"with 5 erased rectangles a image, as Zoobot's view has: {rates['erasing']:,.0f} pictures/s"
     mapped = "memory-mapped and read ahead (from the page cache) against resident: the same batches"
     moved, operations = 3 * side**2 * (1 + 4), OPERATIONS_A_PIXEL * side**2  # bytes in, float32 out
-    what = f"a picture of {side} px"
+    what = f"a image of {side} px"
     seconds = 1 / rates["resident"]
     return [
         row(name, ratio, "x Zoobot", goal=f">= {goal}", ok=ratio >= goal, detail=detail, rate=rates["resident"]),
@@ -95,7 +95,7 @@ def compare(suffix: str, side: int, goal: float, repeats: int, images: np.ndarra
 
 
 def zoobot_rate(catalog: Path, side: int) -> float:
-    """Pictures a second of Zoobot's default view at ``side`` px, once its workers are at full speed."""
+    """Images a second of Zoobot's default view at ``side`` px, once its workers are at full speed."""
     from galaxy_datasets.pytorch.galaxy_datamodule import CatalogDataModule
     from galaxy_datasets.transforms import default_view_config, get_galaxy_transform
 

@@ -103,7 +103,7 @@ def fit_m3(log_x, y, mask):
     inverse = np.where(mask, np.exp(-log_x), 1.0)
     g, old = np.zeros(len(y)), np.full(len(y), np.inf)
     coefficients = np.zeros((len(y), 3))
-    with np.errstate(all="ignore"):  # candidates of g that are no numbers are not chosen
+    with np.errstate(all="ignore"):  # candidates of g that are not finite are not chosen
         for _ in range(SHIFT_ROUNDS):
             line = fit_m1(np.log(inverse + g[:, None]), y, mask)
             log_b, c = line[:, 0], np.maximum(line[:, 1], 0.0)

@@ -2,7 +2,7 @@
 
     python benchmarks/questions.py [--write]
 
-Volunteers of simulated galaxies vote without a picture being drawn at its size, so this takes a minute. ``--write``
+Volunteers of simulated galaxies vote without a image being drawn at its size, so this takes a minute. ``--write``
 keeps the list in ``data/plans/questions.json``, which ``data/plans/rules.toml`` refers to.
 """
 

@@ -205,7 +205,7 @@ def measure(cell: Cell) -> dict:
         seconds, used = time.perf_counter() - began, round(time.process_time() - used, 1)
     end = metrics["end"]
     if end["examples"] < cell.config.recipe.warmup_examples:
-        end["why"] += ", in the warm-up, where no run ends any more"
+        end["why"] += ", in the warm-up, where no run ends any longer"
     return about | {
         "n_params": metrics["n_params"],
         "loss": round(metrics["loss"], 4),

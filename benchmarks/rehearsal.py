@@ -250,7 +250,7 @@ def _table(campaign: str, index: np.ndarray, schema: Schema, jpeg_side: int) -> 
         counts = votes[:, question.columns]
         total = counts.sum(1)
         with np.errstate(invalid="ignore"):
-            fractions = (counts / total[:, None]).astype(np.float32)  # NaN where nobody was asked, as in the original
+            fractions = (counts / total[:, None]).astype(np.float32)  # NaN where no one was asked, as in the original
         for answer, column in enumerate(schema.label_cols[question.columns]):
             columns[column] = counts[:, answer]
             columns[f"{column}_fraction"] = fractions[:, answer]

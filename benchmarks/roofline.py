@@ -72,7 +72,7 @@ def reached(name: str, seconds: float, *, moved: float, operations: float, kind:
     kind : {"arithmetic", "matrix"}
         Which of the device's two rates the operations run at.
     what : str
-        Of what the bytes and operations are, e.g. "a picture".
+        Of what the bytes and operations are, e.g. "a image".
     """
     rates = offers()
     by_bytes, by_operations = moved / rates["bytes"], operations / rates[kind]

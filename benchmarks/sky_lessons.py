@@ -17,7 +17,7 @@ WEIGHT = {"arms": 2.0, "ring": 3.0, "winding": 4.0}
 
 
 def lessons(galaxies: int, size: int) -> tuple[torch.Tensor, torch.Tensor, list[tuple[slice, torch.Tensor, list]]]:
-    """Pictures, known visible structure (standardised), and for each campaign its rows, votes and questions."""
+    """Images, known visible structure (standardised), and for each campaign its rows, votes and questions."""
     pictures, known, votes = [], [], []
     each = galaxies // len(SURVEYS)
     for place, survey in enumerate(SURVEYS):
@@ -41,7 +41,7 @@ def lessons(galaxies: int, size: int) -> tuple[torch.Tensor, torch.Tensor, list[
 def varied(pictures: torch.Tensor, known: torch.Tensor, generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch turned, mirrored, zoomed and shifted at random, its colours and sky level altered; targets to match.
 
-    Colours and backgrounds are what tells simulated from real pictures most easily: an encoder that sees them vary
+    Colours and backgrounds are what tells simulated from real images most easily: an encoder that sees them vary
     can't rest on them.
     """
     n, device = len(pictures), pictures.device

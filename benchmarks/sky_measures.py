@@ -1,4 +1,4 @@
-"""Numbers that describe a galaxy's picture and the sources around it, real or simulated, for sky_realism.py."""
+"""Numbers that describe a galaxy's image and the sources around it, real or simulated, for sky_realism.py."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,7 +7,7 @@ LEAST_PEAK = 15  # grey levels above the background of a neighbour that counts
 
 
 def measures(pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """Per-picture numbers of (n, size, size, 3) uint8 pictures; ``neighbour_*`` are per neighbour, all lengths in px.
+    """Per-picture numbers of (n, size, size, 3) uint8 images; ``neighbour_*`` are per neighbour, all lengths in px.
 
     ``profile_*`` are mean grey levels above the background in rings; ``core_width`` is the full width at half maximum
     of the central peak; ``asymmetry`` the light that half a turn about the centroid changes, as a share; ``detail_*``

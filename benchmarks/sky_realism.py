@@ -1,14 +1,14 @@
-"""How well real and simulated pictures can be told apart, and by what.
+"""How well real and simulated images can be distinguished, and by what.
 
     python benchmarks/sky_realism.py [--size 64] [--write]
 
-Needs the real pictures of ``../shared/data/real``; figures of them are never written. The sky's picture constants
+Needs the real images of ``../shared/data/real``; figures of them are never written. The sky's image constants
 (``gzlib/sky/telescopes.py``, ``scene.py``) were set by the even rows of GZ2 and of DECaLS, with the encoder
 EfficientNet-Lite0 and seed 1 of the sky; all that is printed here is for seeds 2 to 4, and for other rows: the odd
-rows of both sets, which were reported on for each version of the sky, and ``sdss``, pictures of the five-class set,
+rows of both sets, which were reported on for each version of the sky, and ``sdss``, images of the five-class set,
 which took no part in any constant. AUC: logistic regression on frozen ImageNet features, five folds; 0.5 means that
 nothing tells the two apart; ``fresh`` is by EfficientNet-Lite2, with which nothing was set. Each comes with views that
-leave something out, and with two yardsticks: one half of the real pictures against the other, and real GZ2 against
+leave something out, and with two yardsticks: one half of the real images against the other, and real GZ2 against
 real DECaLS. The real sets are not representative, so the simulated galaxies are also *matched*: each real galaxy gets
 the nearest in vote fractions (five-class set: one of the same class) from a larger pool, each of which is used once.
 ``--write`` keeps the result in ``data/benchmarks/sky_realism.json`` for chapter 01, beside that of other versions.
@@ -45,7 +45,7 @@ REAL = Path(os.environ.get("GZLIB_REAL_DATA", paths.ROOT.parent / "shared" / "da
 OUT = paths.ROOT / "data" / "benchmarks" / "sky_realism.json"
 POOL = 6  # simulated galaxies to choose from, for each real one
 SEEDS = (2, 3, 4)
-FRESH = 300  # pictures of the five-class set
+FRESH = 300  # images of the five-class set
 CAMPAIGN = {"gz2": "gz2", "decals": "dr5", "sdss": "gz2"}
 MATCHED = (
     "smooth-or-featured-gz2_smooth",
@@ -68,7 +68,7 @@ def reduced(files: list, size: int) -> np.ndarray:
 
 
 def real_pictures(name: str, size: int) -> np.ndarray:
-    """All pictures of ``gz2`` or ``decals``."""
+    """All images of ``gz2`` or ``decals``."""
     if name == "gz2":
         return reduced([io.BytesIO(image["bytes"]) for image in gz2_table(["image"]).image], size)
     return reduced(sorted((REAL / "decals_rings" / "images").glob("*.jpg")), size)
@@ -188,7 +188,7 @@ def table(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, dict]
 
 
 def share(campaign: str, votes: np.ndarray, question: str, answer: str) -> np.ndarray:
-    """(n,) share of the votes on a question that an answer has, 0 where nobody was asked."""
+    """(n,) share of the votes on a question that an answer has, 0 where no one was asked."""
     schema = load_schema(campaign)
     columns = next(q.columns for q in schema.questions if q.name == f"{question}-{campaign}")
     column = schema.label_cols.index(f"{question}-{campaign}_{answer}")
@@ -219,7 +219,7 @@ def class_of(votes: np.ndarray) -> np.ndarray:
 
 
 def matched(real: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    """For each real row the nearest of the pool; the sum of distances is least, and nobody is taken twice."""
+    """For each real row the nearest of the pool; the sum of distances is least, and no one is taken twice."""
     cost = np.abs(real[:, None, :] - pool[None, :, :]).sum(2)
     return linear_sum_assignment(cost)[1]
 
@@ -234,7 +234,7 @@ def decals_fractions() -> np.ndarray:
 
 
 def chosen(name: str, rows, seed: int) -> dict[str, np.ndarray]:
-    """Galaxy numbers of the simulated pictures to compare with, at random and matched to the real ones."""
+    """Galaxy numbers of the simulated images to compare with, at random and matched to the real ones."""
     n, campaign = len(rows), CAMPAIGN[name]
     pool = sky.simulate(campaign, np.arange((POOL if name != "sdss" else 12) * n), seed=seed, size=8)
     if name == "sdss":
@@ -280,7 +280,7 @@ def record(name: str, which: str, real: np.ndarray, null: float, parts: list[dic
     return {
         "name": f"sky.realism.{name}.{which}",
         "value": auc["full"],
-        "unit": "AUC, real against simulated (0.5: cannot be told apart)",
+        "unit": "AUC, real against simulated (0.5: cannot be distinguished)",
         "goal": 0.8,
         "ok": bool(auc["full"] <= 0.8),
         "detail": {
@@ -349,7 +349,7 @@ if __name__ == "__main__":
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     if not REAL.is_dir():
-        sys.exit(f"The real pictures are not in {REAL}; nothing to compare with.")
+        sys.exit(f"The real images are not in {REAL}; nothing to compare with.")
     results = compare(options.size)
     for found in results:
         print(json.dumps(found))

@@ -165,7 +165,7 @@ def compare(question, simulated: np.ndarray, real: np.ndarray) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--half", choices=("calibration", "report"), default="report", help="real rows to compare with")
-    parser.add_argument("--calibrate", action="store_true", help="find all constants anew on the calibration half")
+    parser.add_argument("--calibrate", action="store_true", help="find all constants again on the calibration half")
     parser.add_argument("--write", action="store_true", help=f"keep the report in {REPORT.relative_to(paths.ROOT)}")
     parser.add_argument("--galaxies", type=int, default=12000)
     options = parser.parse_args()

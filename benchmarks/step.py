@@ -1,6 +1,6 @@
 """A training step with loading and augmentation, against the same step on one batch that stays on the device.
 
-Then what precision, memory format, optimiser and compiler are worth on this machine: the defaults of
+Then what precision, memory format, optimizer and compiler are worth on this machine: the defaults of
 :mod:`gzlib.training` are what these rows say.
 """
 
@@ -49,7 +49,7 @@ def rows():
 
 
 def study(encoder: str, batch: int, side: int = SIDE):
-    """Model, loss and loader as pretraining has them, on random pictures and simulated votes."""
+    """Model, loss and loader as pretraining has them, on random images and simulated votes."""
     schema = load_schema("paper")
     votes = union_votes(schema, 512)
     rng = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def efficiency(encoder: str, batch: int) -> list[dict]:
 def needs(model, loss_of, images, labels) -> tuple[float, float]:
     """Operations of a step (a multiply-add is two), and its least traffic in bytes.
 
-    Traffic: pictures read; activations kept for the backward pass written once and read once; of each parameter the
+    Traffic: images read; activations kept for the backward pass written once and read once; of each parameter the
     value read twice, its gradient written and read, and AdamW's reading and writing of value and two moments.
     """
     kept = 0

@@ -16,7 +16,7 @@ galaxy:
 
 What is measured is kept in the cache, so that a comparison that was cut off goes on.
 
-Real sets are looked for in the folder that ``GZLIB_REAL_DATA`` names; they are told apart by the hash of their content,
+Real sets are looked for in the folder that ``GZLIB_REAL_DATA`` names; the hash of their content distinguishes them,
 and no image is kept. Intervals are of a bootstrap over galaxies within each task, of the mean over tasks also over the
 tasks. ``--write`` keeps the numbers in ``data/benchmarks/transfer.json``, which chapter 03 shows.
 """
@@ -320,7 +320,7 @@ if __name__ == "__main__":
     parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
     parser.add_argument("--galaxies", type=int, default=48_000)
     parser.add_argument("--images", type=int, default=150_000, help="images that the pretraining sees")
-    parser.add_argument("--name", help="of what was learnt; START-sky")
+    parser.add_argument("--name", help="of what was learned; START-sky")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--arm", action="append", choices=ARMS, help="compare these alone; ImageNet must be among them")
     parser.add_argument("--workers", type=int, default=os.cpu_count())

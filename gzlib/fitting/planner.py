@@ -300,7 +300,7 @@ def load_forecast(path):
     Raises
     ------
     UserError
-        If it was changed since, or is no forecast.
+        If it was changed since, or is not a forecast.
     """
     path = Path(path)
     if not path.exists():

@@ -92,7 +92,7 @@ def count_needs(encoder: str, side: int) -> Needs:
 
 
 def planned_sizes(survey: SurveySpec) -> dict[str, int]:
-    """Galaxies of each split of a survey, counted where it is curated, else about so many; 0 where nobody knows."""
+    """Galaxies of each split of a survey, counted where it is curated, else about so many; 0 where no one knows."""
     if found := splits_of(survey):
         return found
     parts = split_text(survey.source)
@@ -109,7 +109,7 @@ def planned_training(survey: SurveySpec) -> int:
     Raises
     ------
     UserError
-        If nobody knows before it is downloaded.
+        If no one knows before it is downloaded.
     """
     if not (n := planned_sizes(survey)["train"]):
         raise UserError(f"How many galaxies '{survey.source}' has is not known before it is curated; give n_train.")
@@ -225,7 +225,7 @@ def gpu_words(records: dict[str, dict]) -> str:
 
 
 def survey_disk(surveys: list[SurveySpec]) -> tuple[dict, list[str]]:
-    """Bytes of curated surveys and of what is downloaded for them, and the sources of which nobody knows."""
+    """Bytes of curated surveys and of what is downloaded for them, and the sources of which no one knows."""
     sizes, downloads, unknown = {}, {}, []
     for survey in surveys:
         galaxies = sum(planned_sizes(survey).values())
@@ -272,9 +272,9 @@ def rows_along(record: dict | None, axis: str) -> pd.DataFrame:
 
 
 def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
-    """Seconds that training takes for one picture on the device of a growth benchmark; NaN if it was not measured.
+    """Seconds that training takes for one image on the device of a growth benchmark; NaN if it was not measured.
 
-    The measured time of that encoder, scaled with the pictures' area; of an encoder that was not measured, the time of
+    The measured time of that encoder, scaled with the images' area; of an encoder that was not measured, the time of
     the one that needs the most similar number of operations, scaled with the operations.
 
     Parameters
@@ -283,7 +283,7 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
         As :func:`read_benchmarks` gives it.
     encoder : str
     side : int
-        Of the pictures [px].
+        Of the images [px].
     """
     measured = rows_along(record, "encoder")
     if measured.empty:
@@ -309,14 +309,14 @@ def study_hours(record: dict | None, jobs: list) -> float:
 
 
 def most_examples(record: dict | None, encoder: str, side: int, *, hours: float) -> float:
-    """How many pictures can be shown to an encoder in so many hours; NaN if it was not measured."""
+    """How many images can be shown to an encoder in so many hours; NaN if it was not measured."""
     return hours * 3600 / seconds_a_picture(record, encoder, side)
 
 
 def largest_study(record: dict | None, jobs: list, *, hours: float) -> float:
-    """Pictures shown in each run of the largest study of the shape of ``jobs`` that ends within ``hours``.
+    """Images shown in each run of the largest study of the shape of ``jobs`` that ends within ``hours``.
 
-    All runs are made longer, or shorter, by one factor; the longest one's pictures are returned.
+    All runs are made longer, or shorter, by one factor; the longest one's images are returned.
     """
     needed = study_hours(record, jobs)
     longest = max(c.recipe.most_examples(c.n_train) for c, _ in jobs)
@@ -383,7 +383,7 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
     for name in dict.fromkeys(presets):
         jobs = pretraining_study(name, planned=True).jobs()
         shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
-        row = {"preset": name, "runs": len(jobs), "pictures shown": shown}
+        row = {"preset": name, "runs": len(jobs), "images shown": shown}
         for where, one in (("this device", record), ("one H100", other)):
             row[f"hours, {where}"] = in_words(study_hours(one, jobs))
             row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours))
@@ -471,7 +471,7 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
 
 
 def growth_figure(records: dict[str, dict]):
-    """Seconds a picture against encoder size and picture size, pictures a second against galaxies; one colour a device.
+    """Seconds a image against encoder size and image size, images a second against galaxies; one colour a device.
 
     Parameters
     ----------
@@ -493,13 +493,13 @@ def growth_figure(records: dict[str, dict]):
         axes[2].plot(galaxies["galaxies"], galaxies["value"], "o-", color=colour, label=name)
         axes[1].set_xticks(sides["side"], sides["side"].astype(str), minor=False)
     axes[1].xaxis.set_minor_locator(NullLocator())
-    labels = ("encoder parameters", "side of the pictures [px]", "galaxies in the survey")
+    labels = ("encoder parameters", "side of the images [px]", "galaxies in the survey")
     for axis, label in zip(axes, labels, strict=True):
         axis.set_xlabel(label)
         axis.legend(fontsize=6)
     axes[1].tick_params(axis="x", labelsize=7)
-    axes[0].set_ylabel("seconds a picture")
-    axes[2].set_ylabel("loaded pictures a second")
+    axes[0].set_ylabel("seconds a image")
+    axes[2].set_ylabel("loaded images a second")
     axes[2].set_ylim(bottom=min(1000, axes[2].get_ylim()[0]))
     figure.tight_layout()
     return figure

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogFormatter, NullFormatter
 from gzlib.data.survey import label_values
 from gzlib.training.card import label_words
 
-# Okabe & Ito's palette, told apart by colour-blind readers; order fixed so that a thing keeps its colour in the book.
+# Okabe & Ito's palette, which colour-blind readers distinguish; its order is fixed, so that a thing keeps its colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Families of encoders, by the first word of a name: marker, and colours from narrow to wide.
@@ -38,14 +38,14 @@ STYLE = {
     "lines.markersize": 4,
     "svg.hashsalt": "gzlib",  # the same names of parts each time that a figure is drawn
 }
-PICTURE_DPI = 220  # of figures that are made of pictures: two dots a pixel of the page
-LARGEST_SVG = 400_000  # bytes; a chart of many thousand points is smaller as a picture
+PICTURE_DPI = 220  # of figures that are made of images: two dots a pixel of the page
+LARGEST_SVG = 400_000  # bytes; a chart of many thousand points is smaller as a image
 
 
 def use_style():
     """Set the book's matplotlib style; every chapter calls it once.
 
-    In a notebook, charts are stored as SVG, sharp at any size, and figures made of pictures as PNG of double density.
+    In a notebook, charts are stored as SVG, sharp at any size, and figures made of images as PNG of double density.
     """
     mpl.rcParams.update(STYLE)
     mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
@@ -57,7 +57,7 @@ def use_style():
 
 
 def as_svg(figure: Figure) -> str | None:
-    """A chart as SVG without a date; None for a figure that is better stored as a picture."""
+    """A chart as SVG without a date; None for a figure that is better stored as a image."""
     if any(axis.images for axis in figure.axes):
         return None
     plain = dict.fromkeys(["Date", "Creator", "Format", "Type"])
@@ -113,7 +113,7 @@ def _by_family(encoders) -> list[str]:
 
 
 def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):
-    """Pictures, (n, y, x, 3) uint8, in a grid with a short line above each."""
+    """Images, (n, y, x, 3) uint8, in a grid with a short line above each."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.12), squeeze=False)
     for axis in axes.flat:
@@ -280,7 +280,7 @@ def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = Fals
 def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     """Mean test loss against encoder parameters, for each family one line for each training-set size.
 
-    Encoders of different families are never joined: what lies between them is no encoder.
+    Encoders of different families are never joined: there is no encoder between them.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
     encoders = sorted(loss.encoder.values, key=n_params.get)

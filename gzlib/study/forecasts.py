@@ -84,7 +84,7 @@ def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders
     choice = {"preset": preset, "source": source, "encoders": list(encoders), "seeds": list(seeds)}
     expected = _expected(choice, targets)
     if known := [run["key"] for run in expected if read_run(run["key"]) is not None]:
-        raise UserError(f"Run '{known[0]}' is there already, so its loss is no secret: forecast a larger one.")
+        raise UserError(f"Run '{known[0]}' exists already, so its loss is known: forecast a larger one.")
     jobs = _jobs(choice, pilot)
     records = sweep(jobs)
     if len(records) < len(jobs):
@@ -108,7 +108,7 @@ def run_outcome(name):
     keys = {run["key"] for run in content["expected"]}
     if keys != {run["key"] for run in _expected(choice, targets)}:
         raise UserError(
-            f"The runs that data/forecasts/{name}.json announces can't be made any more: "
+            f"The runs that data/forecasts/{name}.json announces can't be made any longer: "
             "the survey or the meaning of training has changed since."
         )
     return sweep(_jobs(choice, targets))

@@ -49,7 +49,7 @@ class PretrainingStudy:
     fractions: tuple[int, ...] = ()
 
     def jobs(self) -> list[tuple[PretrainConfig, SurveySpec]]:
-        """Every run of the grid, small ones first, so that a study cut short is still a study."""
+        """Every run of the grid, small ones first, so that a study stopped early is still a study."""
         return [
             (
                 PretrainConfig(encoder, n, seed, self.weights.get(encoder, "random"), self._recipe(encoder, n)),
@@ -228,7 +228,7 @@ def planned_splits(source: str) -> dict[str, int] | None:
 
 
 def splits_of(survey: SurveySpec) -> dict[str, int] | None:
-    """Galaxies of each split: counted where the survey is curated, else planned; None where nobody knows them yet."""
+    """Galaxies of each split: counted where the survey is curated, else planned; None where no one knows them yet."""
     if is_generated(survey.source):
         return None
     folder = existing_survey(survey)
@@ -284,7 +284,7 @@ def pretraining_study(
         Another survey, as ``python -m gzlib curate`` takes it; training sets that it is too small for are left out,
         and all its training galaxies are added as the largest set.
     size : int, optional
-        Side of the pictures [px].
+        Side of the images [px].
     encoders, n_train, seeds : list, optional
     planned : bool
         Take the galaxies of a data set that is not here yet as published, and download nothing; else a study of
@@ -334,7 +334,7 @@ class FinetuningStudy:
     tasks : dict
         Name to (source, label column).
     size : int
-        Side of the pictures [px].
+        Side of the images [px].
     n_linear, n_full : tuple of int
         Label counts for linear probes and for full finetuning; those that a task cannot give are left out.
     seeds : tuple of int

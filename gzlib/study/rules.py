@@ -134,7 +134,7 @@ class Claims:
 
     @property
     def lacking(self) -> list[str]:
-        """Encoders whose curves have too few sizes as yet."""
+        """Encoders whose curves have too few sizes so far."""
         return [name for name in self.planned if name not in self.tested]
 
     @property
@@ -271,7 +271,9 @@ class Claims:
     def freedom_words(self) -> str:
         """The degrees of freedom of that, with their verb."""
         dof = int(np.nan_to_num(float(self.effect.sel(question="total")["dof"])))
-        return {0: "are no degrees of freedom", 1: "is one degree of freedom"}.get(dof, f"are {dof} degrees of freedom")
+        return {0: "is not one degree of freedom", 1: "is one degree of freedom"}.get(
+            dof, f"are {dof} degrees of freedom"
+        )
 
     def short_power_law(self) -> str:
         """The first claim in a table's cell."""

@@ -27,9 +27,9 @@ def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: 
     Parameters
     ----------
     images : dict
-        Title to pictures, (n, size, size, 3) uint8, the same n for all.
+        Title to images, (n, size, size, 3) uint8, the same n for all.
     columns : int
-        Pictures in a row of one sheet.
+        Images in a row of one sheet.
     """
     down = -(-len(images) // across)
     rows = -(-max(len(pictures) for pictures in images.values()) // columns)
@@ -46,12 +46,12 @@ def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: 
 
 
 def vote_ladders(blocks: list[dict[str, tuple[np.ndarray, np.ndarray]]], *, titles: list[str] | None = None):
-    """Rows of pictures, the chance of the answer written into each picture; one block of rows beside the other.
+    """Rows of images, the chance of the answer written into each image; one block of rows beside the other.
 
     Parameters
     ----------
     blocks : list of dict
-        For each block: row title to (pictures (steps, size, size, 3) uint8, chance (steps,)). Rows may differ in
+        For each block: row title to (images (steps, size, size, 3) uint8, chance (steps,)). Rows may differ in
         length; an empty one says so.
     titles : list of str, optional
         One above each block.
@@ -81,7 +81,7 @@ def vote_ladders(blocks: list[dict[str, tuple[np.ndarray, np.ndarray]]], *, titl
 
 
 def simulated_ladders(campaign: str, *, steps: int, size: int = 56) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """One block for :func:`vote_ladders`: every question of a campaign, pictures cut to their central two thirds."""
+    """One block for :func:`vote_ladders`: every question of a campaign, images cut to their central two thirds."""
     rows, margin = {}, size // 4
     for name, (numbers, chance) in ladders(campaign, seed=0, steps=steps, galaxies=2000).items():
         question, answer = name.rsplit("_", 1)
@@ -93,7 +93,7 @@ def simulated_ladders(campaign: str, *, steps: int, size: int = 56) -> dict[str,
 
 
 def as_jpeg(figure, *, dpi: int = 110, quality: int = 80) -> Image:
-    """A figure as a JPEG picture for the notebook, and the figure closed: noise makes a PNG of galaxies large."""
+    """A figure as a JPEG image for the notebook, and the figure closed: noise makes a PNG of galaxies large."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
     plt.close(figure)
@@ -108,10 +108,10 @@ _TELLING = (
 
 
 def contact_sheet(images: np.ndarray, columns: int = 10) -> np.ndarray:
-    """(rows * size, columns * size, 3) uint8: pictures (n, size, size, 3) row by row; empty places stay black."""
+    """(rows * size, columns * size, 3) uint8: images (n, size, size, 3) row by row; empty places stay black."""
     if columns < 1 or images.ndim != 4:
         raise UserError(
-            f"A contact sheet needs pictures (n, size, size, 3) and at least one column, not {images.shape}"
+            f"A contact sheet needs images (n, size, size, 3) and at least one column, not {images.shape}"
             f" and {columns} columns."
         )
     n, size = len(images), images.shape[1]
@@ -132,7 +132,7 @@ def ladders(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For each answer, galaxies whose true chance of it climbs evenly from the lowest to the highest.
 
-    Only galaxies of which at least 15 per cent of volunteers are asked the question take part, spoilt pictures aside
+    Only galaxies of which at least 15 per cent of volunteers are asked the question take part, spoilt images aside
     (unless the answer is about them), so that the answer and not an empty branch is what is seen. No galaxy stands on
     one ladder twice.
 
@@ -246,10 +246,10 @@ def votes_table() -> pd.DataFrame:
 
 
 def pictures_table() -> pd.DataFrame:
-    """AUC of a classifier that tells two sets of pictures apart, one row for each pair, one column for each view.
+    """AUC of a classifier that tells two sets of images apart, one row for each pair, one column for each view.
 
-    The rows of simulated pictures come first, then those of the sky's version before this one and, as yardsticks, real
-    pictures against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
+    The rows of simulated images come first, then those of the sky's version before this one and, as yardsticks, real
+    images against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
     """
     now, before, yardsticks = {}, {}, {}
     for record in reports("sky_realism"):
@@ -286,7 +286,7 @@ _MEASURES = {
 
 
 def structure_table() -> pd.DataFrame:
-    """Medians of what 128 px pictures show, real and simulated, by this version of the sky and the one before."""
+    """Medians of what 128 px images show, real and simulated, by this version of the sky and the one before."""
     rows = {}
     for record in reports("sky_realism"):
         if record["name"].startswith("sky.structure."):
@@ -310,7 +310,7 @@ _DRAWS = 2000  # of a bootstrap
 
 
 def transfer_report() -> dict:
-    """What ``benchmarks/transfer.py`` measured on real galaxies; empty where it is not there.
+    """What ``benchmarks/transfer.py`` measured on real galaxies; empty where it is missing.
 
     Raises
     ------

@@ -168,7 +168,7 @@ COLUMNS = ["name", "value", "unit", "goal", "ok", "detail"]
 
 
 def measured(name: str, columns=COLUMNS, *, part: str | None = None) -> pd.DataFrame:
-    """Rows of ``data/benchmarks/<name>.json`` as a table; empty if the file is not there.
+    """Rows of ``data/benchmarks/<name>.json`` as a table; empty if the file is missing.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def reports(name: str) -> list[dict]:
     Raises
     ------
     UserError
-        If the report is not there.
+        If the report is missing.
     """
     files = input_files(f"data/benchmarks/{name}.json")
     if not files:
@@ -285,7 +285,7 @@ def claims_table() -> pd.DataFrame:
     """
     rows = {}
     for row in measured("claims").itertuples():
-        if "encoder_scatter" not in row.detail:  # how laws are told apart
+        if "encoder_scatter" not in row.detail:  # how laws are distinguished
             continue
         _, what, *_ = row.name.split(".")
         found = rows.setdefault(row.detail["encoder_scatter"], {"interval holds": row.detail["covered_95"]})
@@ -367,7 +367,7 @@ def fault_table() -> pd.DataFrame:
     UserError
         If there are no stored results, or they are not of the tests that there are now.
     """
-    tests = input_files("tests/**/*fault*.py")  # whoever changes them makes the table stale
+    tests = input_files("tests/**/*fault*.py")  # anyone who changes them makes the table stale
     if not (files := input_files(FAULTS)):
         raise UserError(f"'{FAULTS}' is missing; run: python -m pytest -m fault --faults {FAULTS}")
     stored = pd.DataFrame(json.loads(files[0].read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The optimiser of a training run, and its learning rate from step to step."""
+"""The optimizer of a training run, and its learning rate from step to step."""
 
 import math
 import time
@@ -142,7 +142,7 @@ def _non_finite(step: int, learning_rate: float, loss: float, norm: float, ids: 
 
 
 def train_loader(images, labels, index, *, recipe: Recipe, seed: int, device: torch.device) -> Loader:
-    """A loader whose batch is a whole step of the optimiser, of which it gives this process's part."""
+    """A loader whose batch is a whole step of the optimizer, of which it gives this process's part."""
     return open_loader(
         images,
         labels,
@@ -264,7 +264,7 @@ def fit(
                 state = {"averaged": watched.average, "step": step, "best": best, "history": vars(history)}
                 save_checkpoint(checkpoint, model, optimiser, key=key, **state)
         except NotWritten as error:
-            report(f"{error} If the run is cut off now, it goes on from an earlier checkpoint or its start.")
+            report(f"{error} If the run is cut off now, it continues from an earlier checkpoint or its start.")
 
     folder = checkpoint.parent if checkpoint and distributed.is_main() else None
     with (
@@ -280,7 +280,7 @@ def fit(
                 how = {"device": device, "precision": recipe.precision, "stops": stops}
                 val_loss = evaluate(watched.module, loss_of, val, **how)
                 model.train()
-            # A validation that a stop cut short is made again when the run goes on.
+            # A validation that a stop stopped early is made again when the run goes on.
             if validate and val_loss is not None:
                 if not math.isfinite(val_loss):
                     what = f"The validation loss is {val_loss} after {step} steps; lower the learning rate."
@@ -303,7 +303,7 @@ def fit(
                 save(step)
                 saved = time.monotonic()
             if stop:
-                report(f"Stopped after {step} of {last} steps; started again, the run goes on from here.")
+                report(f"Stopped after {step} of {last} steps; started again, the run continues from here.")
                 leave(distributed.share(stops))
             if finished:
                 break
@@ -406,7 +406,7 @@ class Captured:
 
         def make():
             for p in parameters:
-                p.grad = None  # of the graph, each gradient is then a tensor of its own that every replay writes anew
+                p.grad = None  # of the graph, each gradient is then a tensor of its own that every replay writes again
             with autocast(device, recipe.precision, keep=False):
                 prediction = network(self.images)
             loss = loss_of(prediction.float(), self.labels)

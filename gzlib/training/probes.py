@@ -162,7 +162,7 @@ def _minimised(loss_of, x, start, penalty):
     """Weight and bias of the linear model on ``x`` with the least loss and penalty; the bias begins at ``start``.
 
     The best weight is a sum over galaxies of their features, so that with fewer galaxies than features it is sought in
-    their span alone: the same steps of the optimiser, in a fraction of the time.
+    their span alone: the same steps of the optimizer, in a fraction of the time.
     """
     span = torch.linalg.qr(x.T).Q if len(x) < x.shape[1] else None
     columns = (

@@ -353,7 +353,7 @@ def known_key(config: RunConfig, survey: SurveySpec) -> str | None:
     Raises
     ------
     UserError
-        If the survey's source makes no sense.
+        If the survey's source is not valid.
     """
     generated = all(is_generated(part) for part in split_text(survey.source))
     if not generated and existing_survey(survey) is None:

@@ -67,7 +67,7 @@ def test_nothing_is_forecast_that_is_known_or_stored_already(store):
     with pytest.raises(UserError, match=r"ahead\.json exists"):
         forecasts.register_forecast("ahead", **ASKED)
     forecasts.run_outcome("ahead")
-    with pytest.raises(UserError, match="its loss is no secret"):
+    with pytest.raises(UserError, match="its loss is known"):
         forecasts.register_forecast("again", **ASKED)
     with pytest.raises(UserError, match="looks ahead: the target 100 is not above the pilot's 200"):
         forecasts.register_forecast("back", **ASKED | {"targets": [100]})
@@ -84,7 +84,7 @@ def test_a_failed_pilot_run_stops_the_forecast(store, monkeypatch):
 def test_an_outcome_of_another_sky_is_not_made(store, monkeypatch):
     forecasts.register_forecast("ahead", **ASKED)
     monkeypatch.setattr(forecasts, "key_of", lambda config, survey: f"other{config.seed}")
-    with pytest.raises(UserError, match="can't be made any more"):
+    with pytest.raises(UserError, match="can't be made any longer"):
         forecasts.run_outcome("ahead")
 
 
