@@ -448,8 +448,7 @@ class Claims:
         needs = self._lacks(self.absent, f"runs with {self.large:,} galaxies or more for")
         if not np.isfinite(self.correlation[0]):
             return Outcome("undecided", "the effect of size or the volunteers' disagreement is not known", needs)
-        value, low, high = self.correlation
-        found = "supported" if high < 0 else "refuted" if low > 0 else "undecided"
+        found = "supported" if self.correlation[2] < 0 else "refuted" if self.correlation[1] > 0 else "undecided"
         value, low, high = (number(v, "+.2f") for v in self.correlation)
         why = (
             f"over {self.subjectivity.size} questions the effect of size and the disagreement of volunteers about one"
@@ -480,8 +479,9 @@ class Claims:
         found = "undecided"
         if part in slopes:
             edge = np.log1p(self.bound)
-            low, high = float(slopes[part].inner_low), float(slopes[part].inner_high)
-            found = "supported" if -edge < low and high < edge else "refuted" if high < -edge or low > edge else found
+            least, most = float(slopes[part].inner_low), float(slopes[part].inner_high)
+            found = "supported" if -edge < least and most < edge else found
+            found = "refuted" if most < -edge or least > edge else found
         return Outcome(found, "; ".join(said) or "too few encoders have runs there", needs)
 
     def table(self) -> pd.DataFrame:
@@ -508,7 +508,8 @@ def spearman(x: np.ndarray, y: np.ndarray, *, draws: int = 2000) -> tuple[float,
     ranks = stats.rankdata(pairs[rng.integers(0, len(pairs), (draws, len(pairs)))], axis=1)
     away = ranks - ranks.mean(1, keepdims=True)
     drawn = (away[..., 0] * away[..., 1]).sum(1) / np.sqrt((away[..., 0] ** 2).sum(1) * (away[..., 1] ** 2).sum(1))
-    return float(stats.spearmanr(*pairs.T).statistic), *map(float, np.quantile(drawn, [0.025, 0.975]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(stats.spearmanr(*pairs.T).statistic), float(low), float(high)
 
 
 def _degrees(effect: xr.Dataset) -> str:

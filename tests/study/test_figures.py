@@ -60,9 +60,8 @@ def test_no_two_encoders_of_the_plan_look_alike_and_each_looks_the_same_everywhe
 def test_families_are_never_joined_by_a_line():
     sizes = {name: 10_000 * (i + 1) for i, name in enumerate(PLAN)}
     axis = figures.loss_against_size(curves(encoder=PLAN), sizes).axes[0]
-    families = [
-        {sizes[n] for n in PLAN if n.startswith(f"{word}_")} for word in ("resnet", "convnext", "vit", "tinynet", "tf")
-    ]
+    words = ("resnet", "convnext", "vit", "tinynet", "tf")
+    families = [{sizes[n] for n in PLAN if n.startswith(f"{word}_")} for word in words]
     drawn = [set(line.get_xdata()) for line in axis.lines if len(line.get_xdata())]
     assert len(drawn) == 4 * 5 and all(any(xs <= family for family in families) for xs in drawn)
 
