@@ -424,17 +424,26 @@ def labels_words(multiplier: tuple[float, float, float]) -> str:
     )
 
 
+def transfer_short(report: dict) -> str:
+    """The headline on real galaxies for a table: the mean reduction, its interval, and the outcome by the rule."""
+    row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")
+    return f"{100 * row['reduction']:.0f} % ({_interval(row)} %, {len(report['in_mean'])} tasks): {_outcome(row)}"
+
+
+def _outcome(row: dict) -> str:
+    return "supported" if row["low"] > 0 else "refuted" if row["high"] < 0 else "undecided"
+
+
 def transfer_words(report: dict) -> str:
     """The headline on real galaxies as a sentence, by the rule that was written before (``data/plans/rules.toml``)."""
     if not report:
         return "On real galaxies this has not been measured."
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")
     tasks = len(report["in_mean"])
-    outcome = "supported" if row["low"] > 0 else "refuted" if row["high"] < 0 else "undecided"
     return (
         f"On {tasks} sets of real galaxies, linear probes on ImageNet + galaxies make {100 * row['reduction']:.0f} %"
         f" fewer errors than on ImageNet alone (95 % interval over tasks {_interval(row)} %; the paper: 31 %):"
-        f" {outcome}."
+        f" {_outcome(row)}."
     )
 
 
