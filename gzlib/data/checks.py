@@ -5,7 +5,7 @@ import hashlib
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 import numpy as np
 import pandas as pd
@@ -27,13 +27,13 @@ Problem = tuple[str, str]  # reason, detail
 class Rejects:
     """How many galaxies were rejected, why, all of them in a CSV file, and the first few hundred for the report."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.file: TextIO | None = None
         self.counts: Counter[str] = Counter()
         self.examples: list[dict] = []
 
-    def add(self, id_str: str, problem: Problem):
+    def add(self, id_str: str, problem: Problem) -> None:
         reason, detail = problem
         self.counts[reason] += 1
         if len(self.examples) < EXAMPLES:
@@ -72,11 +72,11 @@ class Rejects:
             f" '{self.path}'. Fix them, or make the survey without them with --keep-going."
         )
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.path.unlink(missing_ok=True)  # of a curation that was interrupted
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         if self.file is not None:
             self.file.close()
 
@@ -124,7 +124,7 @@ def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Pr
 
 def _note(
     problems: dict[int, Problem], reason: str, wrong: np.ndarray, votes: np.ndarray, schema: Schema, said="", and_so=""
-):
+) -> None:
     for row in np.flatnonzero(wrong.any(axis=1)):
         col = int(np.argmax(wrong[row]))
         problems.setdefault(
@@ -135,7 +135,7 @@ def _note(
 class LabelCheck:
     """Classes count from 0, and each class keeps one name through the whole survey."""
 
-    def __init__(self, kinds: dict[str, str]):
+    def __init__(self, kinds: dict[str, str]) -> None:
         self.has_label = kinds.get("label") in ("int64", "float64")
         self.named = self.has_label and kinds.get("label_name") == "string"
         self.names: dict[float, str] = {}
@@ -181,7 +181,7 @@ class Seen:
         but not the other, in the test split.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.ids: set[int] = set()
         self.images: dict[int, int] = {}
         self.places = _Places()
@@ -207,7 +207,9 @@ class Seen:
                 return "duplicate position", f"{distance:.1f} arcsec from galaxy {row} of the survey"
         return None
 
-    def add(self, id_str: str, image: bytes | None, dataset_name: str, split: str, near: list[tuple[int, float]]):
+    def add(
+        self, id_str: str, image: bytes | None, dataset_name: str, split: str, near: list[tuple[int, float]]
+    ) -> None:
         """Remember an accepted galaxy but for its position, and count the galaxies of other data sets there."""
         self.ids.add(_key(id_str.encode()))
         if image is not None:
@@ -236,7 +238,7 @@ class Neighbours:
         Which have a position: both coordinates are finite and no placeholder (0 and 0, -99, ...).
     """
 
-    def __init__(self, seen: Seen, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray):
+    def __init__(self, seen: Seen, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray) -> None:
         self.seen, self.radius = seen, radius
         self.known = has_position(ra, dec)
         self.vectors = _unit_vectors(np.where(self.known, ra, 0.0), np.where(self.known, dec, 0.0))
@@ -259,7 +261,7 @@ class Neighbours:
                 near = [*near, (self.place_of[other], distance)]
         return near
 
-    def remember(self, row: int, dataset_name: str, split: str):
+    def remember(self, row: int, dataset_name: str, split: str) -> None:
         """Galaxy ``row`` was added to :class:`Seen`; remember its position if it has one."""
         if self.known[row]:
             self.place_of[row] = self.seen.remember_place(self.vectors[row], dataset_name, split)
@@ -268,7 +270,7 @@ class Neighbours:
 class _Places:
     """Unit vectors that grow in number, in trees each about as large as all the smaller ones together."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.xyz = array("d")
         self.trees: list[tuple[int, cKDTree]] = []  # where each begins among the vectors; the largest first
 
@@ -286,7 +288,7 @@ class _Places:
                     found[row].append((start + hit, _arcsec(np.linalg.norm(tree.data[hit] - vectors[row]))))
         return found
 
-    def _grow(self):
+    def _grow(self) -> None:
         total = len(self.xyz) // 3
         done = self.trees[-1][0] + self.trees[-1][1].n if self.trees else 0
         if total == done:

@@ -208,14 +208,16 @@ def curate(
     return folder
 
 
-def _refuse_split(source: Source, text: str):
+def _refuse_split(source: Source, text: str) -> None:
     if not source.has_published_split:
         raise UserError(f"'{text}' has no published split (test-*.parquet, or a column 'split'); use split='hash'.")
     if source.check_split is not None:
         source.check_split()
 
 
-def _refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None):
+def _refuse_parameters(
+    size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None
+) -> None:
     if not isinstance(size, int) or size < 8:
         raise UserError(f"size={size!r} is not an image size; give a whole number of pixels, 8 or more.")
     if limit is not None and limit < 1:

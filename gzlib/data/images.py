@@ -41,7 +41,7 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 class Unusable(Exception):
     """An image that cannot be used: ``reason`` is counted, ``detail`` says what was found."""
 
-    def __init__(self, reason: str, detail: str):
+    def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
@@ -194,7 +194,7 @@ def _webp_size(raw: bytes) -> tuple[int, int]:
     raise Unusable("unreadable image", "a WebP file without a size")
 
 
-def _refuse_size(width: int, height: int, size: int, aspect: str | None):
+def _refuse_size(width: int, height: int, size: int, aspect: str | None) -> None:
     if width * height > MAX_PIXELS:
         raise Unusable("oversized image", f"{width:,} x {height:,} px; at most {MAX_PIXELS:,} pixels are decoded")
     if width != height and aspect is None:

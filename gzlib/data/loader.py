@@ -181,7 +181,7 @@ class Loader:
         device="cpu",
         rank: int = 0,
         world: int = 1,
-    ):
+    ) -> None:
         if len(index) == 0:
             raise UserError("A loader needs at least one galaxy; the split or subset asked for is empty.")
         self.index, self.device = np.asarray(index), torch.device(device)
@@ -193,7 +193,7 @@ class Loader:
         self.labels = torch.from_numpy(np.ascontiguousarray(labels[self.index])).to(device)
         self.hold(images)
 
-    def hold(self, images):
+    def hold(self, images) -> None:
         """Copy the images of this split to the device."""
         rows = np.empty((len(self), *images.shape[1:]), np.uint8)
         order = np.argsort(self.index, kind="stable")  # a memory map is read fastest front to back
@@ -268,7 +268,7 @@ class MappedLoader(Loader):
     ``AHEAD + 1`` batches of bytes, and the labels on the device.
     """
 
-    def hold(self, images):
+    def hold(self, images) -> None:
         """Keep the memory map; nothing is read yet."""
         self._images = np.asarray(images)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="gzlib-reader")

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ class ImageFile:
     NumPy pads a header so that the first axis can grow without moving the data; the true length is written last.
     """
 
-    def __init__(self, path: Path, size: int):
+    def __init__(self, path: Path, size: int) -> None:
         self.file, self.shape, self.n = open(path, "r+b" if path.exists() else "w+b"), (size, size, 3), 0
         self._write_header()
         self.data_start = self.file.tell()
@@ -49,15 +50,15 @@ class ImageFile:
         self.n += n
         return images.reshape(n, *self.shape)
 
-    def append(self, images: np.ndarray):
+    def append(self, images: np.ndarray) -> None:
         self.file.write(np.ascontiguousarray(images, np.uint8).data)
         self.file.flush()
         self.n += len(images)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, failure, *_):
+    def __exit__(self, failure, *_) -> None:
         with self.file:
             if failure is None:
                 self.file.truncate()
@@ -68,7 +69,7 @@ class ImageFile:
                 self.file.flush()
                 os.fsync(self.file.fileno())
 
-    def _write_header(self):
+    def _write_header(self) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self.shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
 
@@ -86,7 +87,7 @@ class Decoded(BaseModel):
 class Journal:
     """One line a batch that has been decoded, so that a curation that was interrupted need not decode it again."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.file = open(path, "r+b" if path.exists() else "w+b")
 
     def again(self, images: ImageFile) -> tuple[Decoded, np.ndarray] | None:
@@ -102,7 +103,7 @@ class Journal:
             return None
         return decoded, ready
 
-    def add(self, digests: list, problems: dict, conversions: set[str], images: np.ndarray):
+    def add(self, digests: list, problems: dict, conversions: set[str], images: np.ndarray) -> None:
         decoded = Decoded(
             digests=[digest and digest.hex() for digest in digests],
             problems=problems,
@@ -114,30 +115,30 @@ class Journal:
         self.file.write(decoded.model_dump_json().encode() + b"\n")
         self.file.flush()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self.file.close()
 
 
 class TableFile:
     """A parquet file written in row groups, none if no table is appended."""
 
-    def __init__(self, path: Path, schema: pa.Schema):
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema = path, schema
         self.writer: pq.ParquetWriter | None = None
         self.waiting: list[pa.Table] = []
 
-    def append(self, table: pa.Table):
+    def append(self, table: pa.Table) -> None:
         self.waiting.append(table)
         if sum(len(t) for t in self.waiting) >= ROWS_PER_GROUP:
             self._write()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, failure, *_):
+    def __exit__(self, failure, *_) -> None:
         if failure is None and self.waiting:
             self._write()
         if self.writer is not None:
@@ -178,14 +179,14 @@ def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, l
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def hash_galaxies(fingerprint, table, digests: list[bytes]):
+def hash_galaxies(fingerprint, table, digests: list[bytes]) -> None:
     """Add real galaxies: everything in the catalogue, and their encoded images."""
     for record, digest in zip(table.to_pylist(), digests, strict=True):
         fingerprint.update(digest)
         fingerprint.update(json.dumps(list(record.values())).encode())
 
 
-def refuse_foreign(folder: Path, text: str, parameters: dict):
+def refuse_foreign(folder: Path, text: str, parameters: dict) -> None:
     """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
     if not folder.exists():
         return
@@ -260,7 +261,9 @@ def building_place(folder: Path, state: dict | None, tell: Callable[[str], None]
             raise not_written(folder, error) from None
 
 
-def refuse_full_disk(source: Source, place: Path, size: int, limit: int | None, tell: Callable[[str], None] | None):
+def refuse_full_disk(
+    source: Source, place: Path, size: int, limit: int | None, tell: Callable[[str], None] | None
+) -> None:
     """Refuse what does not fit on the disk; say how large a generated survey becomes, and how long that takes."""
     total = min(source.galaxies, limit or source.galaxies)
     needed, free = total * (size**2 * 3 + BYTES_PER_ROW), shutil.disk_usage(place).free

@@ -73,7 +73,7 @@ class Schema:
     name: str
     questions: tuple[Question, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _refuse_malformed(self)
 
     @cached_property
@@ -114,7 +114,7 @@ class Schema:
         """The decision tree as indented text, one question a line."""
         lines = []
 
-        def grow(parent: str | None, depth: int):
+        def grow(parent: str | None, depth: int) -> None:
             for question in self.questions:
                 if question.asked_after == parent:
                     after = "" if parent is None else f"after {parent.rsplit('_', 1)[-1]}: "
@@ -127,7 +127,7 @@ class Schema:
         return "\n".join(lines)
 
 
-def _refuse_malformed(schema: Schema):
+def _refuse_malformed(schema: Schema) -> None:
     columns, names = schema.label_cols, [q.name for q in schema.questions]
     for what, values in (("question", names), ("answer", columns)):
         twice = next((v for v in values if values.count(v) > 1), None)

@@ -186,7 +186,7 @@ def _pixel_hash(file: Path) -> str:
     return pixels.hexdigest()
 
 
-def _verify_changed(folder: Path, report: dict):
+def _verify_changed(folder: Path, report: dict) -> None:
     """Verify a survey whose files have another size or time than when they were made or verified last."""
     now = file_states(folder)
     if now == report.get("files"):

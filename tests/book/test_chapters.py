@@ -23,7 +23,16 @@ NUMBERS = ("01", "02", "03", "04", "05", "06", "90", "91", "92", "93")
 def copy(tmp_path_factory):
     """The project's own files elsewhere, with all chapters built at preset smoke."""
     home = tmp_path_factory.mktemp("project")
-    for name in ("chapters", "gzlib", "styles", "figures", "data/benchmarks", "data/forecasts", "data/plans"):
+    for name in (
+        "chapters",
+        "gzlib",
+        "reference",
+        "styles",
+        "figures",
+        "data/benchmarks",
+        "data/forecasts",
+        "data/plans",
+    ):
         if (paths.ROOT / name).is_dir():
             shutil.copytree(paths.ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (

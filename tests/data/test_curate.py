@@ -285,7 +285,7 @@ def test_an_interrupted_curation_leaves_no_survey_and_is_resumed(tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             made(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="no curated survey"):
+    with pytest.raises(UserError, match="not a curated survey"):
         open_survey(tmp_path / ".out.partial")
     decoded.clear()
     with monkeypatch.context() as patch:

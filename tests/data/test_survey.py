@@ -62,7 +62,7 @@ def test_real_survey_has_no_truth(tmp_path):
 
 
 def test_what_is_no_survey_or_damaged_is_refused(folder, tmp_path):
-    with pytest.raises(UserError, match="no curated survey"):
+    with pytest.raises(UserError, match="not a curated survey"):
         open_survey(tmp_path)
     report = json.loads((folder / "survey.json").read_text())
     (folder / "survey.json").write_text(json.dumps(report | {"counts": {"galaxies": 59}}))

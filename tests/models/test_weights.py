@@ -347,9 +347,9 @@ def test_a_hub(hub, monkeypatch):
         assert answers[source][0] == pytest.approx(with_head)
         assert answers[source][3]["tag"] == f"{ARCHITECTURE}.r160_in1k"
         assert answers[source][3]["sha256"] == file_hash(hub / config.hf_hub_id / "model.safetensors")
-    assert "no repository of timm's" in answers[sources[5]]
+    assert "not a repository of timm's" in answers[sources[5]]
     assert "answered 404" in answers[sources[6]]
-    assert "no name of a repository" in answers[sources[7]]
+    assert "does not name a repository" in answers[sources[7]]
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     forget_the_hub()

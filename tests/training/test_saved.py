@@ -312,7 +312,7 @@ def test_evaluate_finds_the_test_error_of_the_run(place, kind, tmp_path, capsys)
             run(config, survey, report=quiet)["metrics"]["balanced_accuracy"], rel=1e-5
         )
         assert model.evaluate(open_survey(make_survey(survey)), part="all")["n"] == N
-        with pytest.raises(UserError, match="no class of the model"):
+        with pytest.raises(UserError, match="not a class of the model"):
             model.evaluate(open_survey(make_survey(survey)), label="codes")
 
 
@@ -389,7 +389,7 @@ def test_damaged_weights_and_other_folders_are_no_model(place, tmp_path):
     (copy / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
         load_model(copy)
-    with pytest.raises(UserError, match="no saved model"):
+    with pytest.raises(UserError, match="not a saved model"):
         load_model(tmp_path)
 
 

@@ -91,7 +91,7 @@ class Source:
     positions: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
     files: Callable[[], Iterator[Path]] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.parts:
             object.__setattr__(self, "parts", ((self.text, False),))
 

@@ -90,12 +90,12 @@ class Facts:
 class _TextScan:
     """Counts what the cells of a text column look like; the kind follows from all of them."""
 
-    def __init__(self, type_name: str, decimal_commas: bool):
+    def __init__(self, type_name: str, decimal_commas: bool) -> None:
         self.facts, self.decimal_commas = Facts(type=type_name), decimal_commas
         self.blank = self.no_number = self.whole = self.number = self.comma = self.boolean = 0
         self.low, self.high, self.longest = np.inf, -np.inf, 0
 
-    def add(self, array: pa.Array):
+    def add(self, array: pa.Array) -> None:
         facts, cells = self.facts, pc.utf8_trim_whitespace(plain_text(array))
         blank = pc.or_kleene(pc.is_null(cells), pc.equal(cells, "")).fill_null(True)
         lower = pc.utf8_lower(cells)
@@ -152,17 +152,17 @@ def _first(cells: pa.Array, mask: pa.Array, before: int) -> tuple[int, str] | No
     return None if place < 0 else (before + place + 1, cells[place].as_py())
 
 
-def _remember(facts: Facts, values: pa.Array):
+def _remember(facts: Facts, values: pa.Array) -> None:
     if facts.values is not None:
         facts.values.update(pc.unique(values).to_pylist())
         facts.values = facts.values if len(facts.values) <= MOST_VALUES else None
 
 
 class _NumberScan:
-    def __init__(self, type_name: str, kind: str):
+    def __init__(self, type_name: str, kind: str) -> None:
         self.facts = Facts(kind=kind, type=type_name)
 
-    def add(self, array: pa.Array):
+    def add(self, array: pa.Array) -> None:
         facts = self.facts
         facts.n += len(array)
         known = array.drop_null()
@@ -192,10 +192,10 @@ class _NumberScan:
 
 
 class _OtherScan:
-    def __init__(self, type_name: str, kind: str):
+    def __init__(self, type_name: str, kind: str) -> None:
         self.facts = Facts(kind=kind, type=type_name, values=None)
 
-    def add(self, array: pa.Array):
+    def add(self, array: pa.Array) -> None:
         self.facts.n += len(array)
         self.facts.missing += array.null_count
 
@@ -239,7 +239,7 @@ class Table:
         If the file is not a table, or a name appears twice.
     """
 
-    def __init__(self, path: Path, roles: tuple[str, ...]):
+    def __init__(self, path: Path, roles: tuple[str, ...]) -> None:
         self.path, self.is_csv = path, path.suffix.lower() in (".csv", ".tsv")
         self.rows: int | None = None
         refuse_irregular(path)
@@ -324,7 +324,7 @@ class Table:
         return {name: scan.finish() for name, scan in scans.items()}
 
 
-def refuse_irregular(path: Path):
+def refuse_irregular(path: Path) -> None:
     """Refuse pipes and devices, which may have no end."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)

@@ -163,7 +163,7 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
     return Columns(name, chosen, tuple(notes), facts)
 
 
-def _refuse_ids(found: Facts, where: str):
+def _refuse_ids(found: Facts, where: str) -> None:
     write = "write ids as text or whole numbers, from the table that has them in full (in pandas: dtype=str)"
     if found.exponent is not None:
         row, text = found.exponent
@@ -177,7 +177,7 @@ def _refuse_ids(found: Facts, where: str):
         raise UserError(f"'{where}' has {found.type} as id_str; {write}.")
 
 
-def _refuse_words(found: Facts, column: str, where: str, wanted: str):
+def _refuse_words(found: Facts, column: str, where: str, wanted: str) -> None:
     if found.is_number or found.kind == "empty" or found.holds_no_word:
         return
     example = f", e.g. '{found.word[1]}' in row {found.word[0]}" if found.word else ""
@@ -221,7 +221,7 @@ def _label_kind(column: str, found: Facts) -> str:
     return found.kind
 
 
-def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], where: str):
+def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], where: str) -> None:
     """A campaign without a suffix of its own, such as ``ring``, may be one question of a user's own tree."""
     if any("-" in question.name for question in load_schema(name).questions):
         return
@@ -296,7 +296,7 @@ def read_splits(array: pa.Array, file_split: str) -> list[str]:
     return [SPLIT_WORDS.get(word.lower(), word) if word else file_split for word in words]
 
 
-def refuse_unknown_splits(splits: list[str], where: str):
+def refuse_unknown_splits(splits: list[str], where: str) -> None:
     """Refuse whatever is not ``train``, ``val`` or ``test``, where the published split is to be kept.
 
     Raises

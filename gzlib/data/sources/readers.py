@@ -129,7 +129,7 @@ def _class_names(table: Table) -> list[str]:
         return []  # not written by that library: there are no names to be had
 
 
-def _refuse_other_columns(tables: list[Table]):
+def _refuse_other_columns(tables: list[Table]) -> None:
     first = tables[0]
     for table in tables:
         if odd := sorted(set(table.types) ^ set(first.types)):
@@ -328,7 +328,7 @@ def _may_name_files(table: Table) -> bool:
     return not counts or any(found is None or not found.has_null_count or found.null_count for found in counts)
 
 
-def _check_split(tables: list[Table], splits: list[str], text: str):
+def _check_split(tables: list[Table], splits: list[str], text: str) -> None:
     """Refuse unknown words in the column ``split``, or files whose names say nothing."""
     for table, split in zip(tables, splits, strict=True):
         if "split" not in table.types:

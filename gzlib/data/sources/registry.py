@@ -57,7 +57,7 @@ class Opener:
 _OPENERS: dict[str, Opener] = {}
 
 
-def register_source(name: str, opener: Opener):
+def register_source(name: str, opener: Opener) -> None:
     """Make a kind of source known.
 
     Parameters
