@@ -47,7 +47,8 @@ def read_trace(path: Path) -> list[dict]:
 def publish(**values):
     """Make values of this chapter available to the prose of every chapter.
 
-    ``publish(alpha="0.21")`` in ``02-pretraining.ipynb`` is shown by ``{{< var pretraining.alpha >}}``.
+    ``publish(alpha="0.21")`` in ``02-pretraining.ipynb`` is shown by Quarto's shortcode ``var`` with the name
+    ``pretraining.alpha``.
 
     Parameters
     ----------
