@@ -333,15 +333,18 @@ def transfer_report() -> dict:
 
 
 def transfer_table(report: dict) -> pd.DataFrame:
-    """Errors of linear probes with all labels on real galaxies, one row for each task and encoder."""
+    """Errors of linear probes with all labels on real galaxies: one row a task, one column for each kind of features."""
     rows = []
-    for row in report["rows"]:
-        about = {"task": REAL_TASKS[row["task"]], "features from": row["arm"], "galaxies": row["galaxies"]}
-        about |= {"error": row["error"], "errors removed": 100 * row.get("reduction", np.nan)}
-        about["95 % interval"] = _interval(row) if "reduction" in row else ""
-        rows.append(about | {"balanced accuracy": row.get("balanced_accuracy"), "AUC": row.get("auc")})
-    order = [*REAL_TASKS.values()]
-    return pd.DataFrame(rows).sort_values("task", key=lambda names: names.map(order.index), kind="stable")
+    for task, name in REAL_TASKS.items():
+        found = {row["arm"]: row for row in report["rows"] if row["task"] == task}
+        if found:
+            before, after = found["ImageNet"], found["ImageNet + galaxies"]
+            about = {"task": name, "galaxies": before["galaxies"]} | {arm: row["error"] for arm, row in found.items()}
+            about |= {"errors removed": 100 * after["reduction"], "95 % interval": _interval(after)}
+            scores = [[row.get(key) for row in (before, after)] for key in ("balanced_accuracy", "auc")]
+            both = ["–" if None in pair else f"{pair[0]:.2f} to {pair[1]:.2f}" for pair in scores]
+            rows.append(about | {"balanced accuracy": both[0], "AUC": both[1]})
+    return pd.DataFrame(rows)
 
 
 def transfer_means(report: dict) -> pd.DataFrame:
