@@ -333,13 +333,15 @@ def transfer_report() -> dict:
 
 
 def transfer_table(report: dict) -> pd.DataFrame:
-    """Errors of linear probes with all labels on real galaxies: one row a task, one column for each kind of features."""
+    """Errors of linear probes with all labels on real galaxies: one row a task, one column a kind of features."""
     rows = []
     for task, name in REAL_TASKS.items():
         found = {row["arm"]: row for row in report["rows"] if row["task"] == task}
         if found:
             before, after = found["ImageNet"], found["ImageNet + galaxies"]
-            about = {"task": name, "galaxies": before["galaxies"]} | {arm: row["error"] for arm, row in found.items()}
+            order = [arm for arm in ("random", "galaxies", "ImageNet") if arm in found]
+            order += [arm for arm in found if arm not in order]
+            about = {"task": name, "labels": before["galaxies"]} | {arm: found[arm]["error"] for arm in order}
             about |= {"errors removed": 100 * after["reduction"], "95 % interval": _interval(after)}
             scores = [[row.get(key) for row in (before, after)] for key in ("balanced_accuracy", "auc")]
             both = ["–" if None in pair else f"{pair[0]:.2f} to {pair[1]:.2f}" for pair in scores]
