@@ -74,10 +74,16 @@ def rows(sizes: tuple[int, ...] = SIZES):
         with tempfile.TemporaryDirectory(prefix="gzlib-rehearsal-") as scratch:
             steps = rehearse(n, Path(scratch))
         out += [_row(n, step) for step in steps]
-    first, last = ({r["step"]: r for r in out if r["galaxies"] == n} for n in (min(sizes), max(sizes)))
+    return out + memory_rows(out)
+
+
+def memory_rows(steps: list[dict]) -> list[dict]:
+    """How the most memory held by curation and by training changes from the smallest to the largest size."""
+    sizes, out = sorted({r["galaxies"] for r in steps}), []
+    first, last = ({r["step"]: r for r in steps if r["galaxies"] == n} for n in (sizes[0], sizes[-1]))
     for step in ("curate", "train"):
         small, large = (one[step]["peak_bytes"] - one[step].get("held_bytes", 0) for one in (first, last))
-        detail = f"{small / 1e6:,.0f} MB with {min(sizes):,} galaxies, {large / 1e6:,.0f} MB with {max(sizes):,}"
+        detail = f"{small / 1e6:,.0f} MB with {sizes[0]:,} galaxies, {large / 1e6:,.0f} MB with {sizes[-1]:,}"
         detail += ", without the images that are held" if step == "train" else ""
         growth = {"goal": "<= 1.1", "ok": large <= 1.1 * small, "detail": detail, "axis": "memory"}
         out.append(row(f"rehearsal.memory.{step}", large / small, "x", **growth))
@@ -128,8 +134,8 @@ def rehearse(n: int, scratch: Path, *, side: int = SIDE, encoder: str = ENCODER,
         trained = program.gzlib("sweep", str(plan), "--workers", "1")
         runs = [json.loads(file.read_text()) for file in (scratch / "runs").glob("*/run.json")]
         losses = {run["config"]["n_train"]: run["metrics"]["loss"] for run in runs}
-        # A loader holds its images where they fit half of the free memory, as they do here.
-        held = 3 * side**2 * (max(sizes) + said["watch"])
+        # Loaders hold their images where these fit half of the free memory, as they do here.
+        held = 3 * side**2 * (max(sizes) + said["watch"] + counts["splits"]["test"])
         about = {"encoder": encoder, "side": side, "losses": losses, "held_bytes": held}
         steps.append({"step": "train", "count": shown * len(sizes), "what": "images", **trained, **about})
         table = scratch / "runs.csv"
