@@ -25,7 +25,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_galaxies_come_from_the_hub_as_it_publishes_them(hub, own_store, monkeypatch):
-    write_shards(112, hub / "someone" / "gz_evo" / "data", jpeg_side=48)
+    write_shards(112, hub / "someone" / "gz_evo" / "data", jpeg_side=48, least=1)
     names = sorted(file.name for file in (hub / "someone" / "gz_evo" / "data").iterdir())
     assert len(names) == sum(SHARDS.values()) == 37 and names[0] == "test-00000-of-00007.parquet"
     folder = curate("hub:someone/gz_evo", size=32, split="source", progress=False)
