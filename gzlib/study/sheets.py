@@ -332,6 +332,11 @@ def transfer_report() -> dict:
     return report
 
 
+def transfer_arms(report: dict) -> list[str]:
+    """What the features come from, in all."""
+    return list(dict.fromkeys(row["arm"] for row in report["rows"])) if report else []
+
+
 def transfer_table(report: dict) -> pd.DataFrame:
     """Errors of linear probes with all labels on real galaxies: one row a task, one column a kind of features."""
     rows = []

@@ -37,7 +37,7 @@ def test_table_and_figure_are_written_between_the_marks(tmp_path):
     write_results(tmp_path, {"04-power-laws": chapter()}, VARIABLES)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before") and text.endswith(f"{END}\nafter\n")
-    assert "<improving>" in text and "not measured" not in text and "old" not in text
+    assert "<galaxies>" in text and "not measured" not in text and "old" not in text
     assert (tmp_path / "figures" / "fits.svg").read_text() == "<svg/>"
     stamp = (tmp_path / "README.md").stat().st_mtime_ns
     write_results(tmp_path, {"04-power-laws": chapter()}, VARIABLES)

@@ -83,7 +83,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, number, exception, status):
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     with pytest.raises(exception) as stop:
         train(model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), number), report=lines.append)
-    assert lines[-1] == "Stopped after 7 of 10 steps; started again, the run goes on from here."
+    assert lines[-1] == "Stopped after 7 of 10 steps; started again, the run continues from here."
     assert getattr(stop.value, "code", None) == status
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
     assert torch.load(path, weights_only=True)["step"] == 7
@@ -290,7 +290,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on(tmp_path,
     assert path.read_bytes() == earlier and not previous_of(path).exists()
     path.unlink()
     train(model, path, checkpoint_seconds=-1, report=lines.append)
-    assert any("No space left on device" in line and "goes on from an earlier checkpoint" in line for line in lines)
+    assert any("No space left on device" in line and "continues from an earlier checkpoint" in line for line in lines)
     assert not path.exists() and not list(tmp_path.glob(".*"))
     train(undisturbed)
     assert same(model, undisturbed)

@@ -14,6 +14,8 @@ from gzlib import paths
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import UserError
 from gzlib.training import distributed as workers
+from gzlib.training import sweeps
+from gzlib.training.runs import run
 from gzlib.training.sweeps import sweep
 
 SURVEY = SurveySpec("sim:gz2:160", size=32)
@@ -41,6 +43,16 @@ def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store
     listed, seen = jobs(3, examples=32 * 600), []
     assert len(sweep(jobs(1, examples=32), report=quiet)) == 1  # the survey is there
     threads = torch.get_num_threads()
+    started = []
+
+    def patient(config, survey, **conduct):
+        """The second run begins once the helper has one, however long it takes to start."""
+        if len(started) == 1:
+            until(lambda: len(list(paths.STORE.glob("*/progress.jsonl"))) > 2)  # of the survey's run and of the first
+        started.append(config)
+        return run(config, survey, **conduct)
+
+    monkeypatch.setattr(sweeps, "run", patient)
     records = sweep(listed, workers=2, report=seen.append)
     assert torch.get_num_threads() == threads and not helpers_of(os.getpid())
     trained = sum("galaxies seen" in line for line in seen)  # each of this process's runs is validated once

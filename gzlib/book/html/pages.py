@@ -305,9 +305,10 @@ _DEFINITION = re.compile(r"^\$([\w-]+):\s*(.+?)\s*(?:!default)?;", re.MULTILINE)
 
 
 def palette(file):
-    """The ``$name: value;`` definitions of a Quarto theme file."""
+    """The colours among the ``$name: value;`` definitions of a Quarto theme file."""
     try:
-        return dict(_DEFINITION.findall(file.read_text(encoding="utf-8")))
+        found = _DEFINITION.findall(file.read_text(encoding="utf-8"))
+        return {name: value for name, value in found if name != "web-font-path"}
     except FileNotFoundError:
         raise UserError(f"{file} is missing: restore it from git, it holds the colours of the book.") from None
 
