@@ -434,6 +434,17 @@ def labels_words(multiplier: tuple[float, float, float]) -> str:
     )
 
 
+def transfer_failures(report: dict) -> str:
+    """Where features after simulated galaxies are no better than ImageNet's, as a sentence: tasks and intervals."""
+    said = []
+    for arm in ("ImageNet + galaxies", "galaxies"):
+        rows = [row for row in report.get("rows", ()) if row["arm"] == arm and row["low"] <= 0]
+        if rows:
+            tasks = "; ".join(f"{REAL_TASKS[row['task']]} ({_interval(row)} % of the errors removed)" for row in rows)
+            said.append(f"{arm}: {tasks}")
+    return f"Not shown to be better than ImageNet: {'. '.join(said)}." if said else ""
+
+
 def transfer_short(report: dict) -> str:
     """The headline on real galaxies for a table: the mean reduction, its interval, and the outcome by the rule."""
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")

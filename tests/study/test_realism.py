@@ -80,6 +80,8 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
     assert table["balanced accuracy"].tolist() == ["0.80 to 0.80"] * 2
     assert sheets.transfer_means(report).iloc[0].tolist() == ["ImageNet + galaxies", 50, "20 to 60", "40 to 55"]
     assert "50 % fewer errors" in sheets.transfer_words(report) and "supported" in sheets.transfer_words(report)
+    said = sheets.transfer_failures(report)
+    assert "five classes, GZ2 (−1 to 60 % of the errors removed)" in said and sheets.transfer_failures({}) == ""
     refuted = report | {"means": [report["means"][0] | {"low": -0.1}]}
     assert "undecided" in sheets.transfer_words(refuted)
 
