@@ -212,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", help="of the forecast, stored as data/forecasts/NAME.json")
     sub.add_argument("--run-outcome", action="store_true", help="make the runs that a stored forecast is about")
     sub.add_argument("--preset", choices=PRESETS, default="laptop", help="recipe (%(default)s)")
+    sub.add_argument(
+        "--plan", help="forecast the missing runs of a plan in data/plans from those that are made, as 'study'"
+    )
     sub.add_argument("--source", help="survey of pilot and outcome, such as sim:24000")
     sub.add_argument("--encoder", action="append", help="repeatable")
     sub.add_argument("--pilot", type=int, nargs="+", metavar="N", help="training galaxies of the runs to learn from")
@@ -658,13 +661,20 @@ def _plan(args):
 
 def _register(args):
     from gzlib import paths
-    from gzlib.study import register_forecast, run_outcome
+    from gzlib.study import register_forecast, register_plan, run_outcome
 
     paths.STORE = paths.project() / "data" / "runs"  # a registered forecast is part of the book, and so are its runs
     if args.run_outcome:
         print(f"{len(run_outcome(args.name))} runs complete")
         return
     absent = [name for name in ("source", "encoder", "pilot", "target") if not getattr(args, name)]
+    if args.plan:
+        if len(absent) < 4:
+            raise UserError(
+                "A plan says itself which runs it has: --plan goes without --source, --encoder, --pilot, --target."
+            )
+        print(register_plan(args.name, plan=args.plan, level=args.level))
+        return
     if absent:
         raise UserError(f"A forecast needs {', '.join('--' + name for name in absent)}, too.")
     choice = {"preset": args.preset, "source": args.source, "encoders": args.encoder, "seeds": args.seeds}

@@ -218,7 +218,7 @@ def store_forecast(path, forecast, *, question, data_key, date, **more):
     Parameters
     ----------
     path : file to make; an existing file is never replaced
-    forecast : Dataset from ``forecast``
+    forecast : Dataset from ``forecast``; places without a forecast are left out
     question : str, what will be measured, in one sentence
     data_key : str, hash or run keys of the data that the forecast was made from
     date : str, ISO date on which the forecast is made
@@ -238,6 +238,7 @@ def store_forecast(path, forecast, *, question, data_key, date, **more):
         {dim: _plain(value) for dim, value in zip(dims, labels, strict=True)}
         | {key: _plain(stacked[key].transpose(*dims).values[index]) for key in ("median", "lower", "upper", "lead")}
         for index, labels in _cells(stacked, dims)
+        if np.isfinite(stacked["median"].transpose(*dims).values[index])
     ]
     content = {
         "format": FORMAT,

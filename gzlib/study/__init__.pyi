@@ -12,6 +12,7 @@ from .forecasts import judge_registered as judge_registered  # a stored forecast
 from .forecasts import pilot_losses as pilot_losses  # the losses that a stored forecast was made from
 from .forecasts import planner_panel as planner_panel  # the label planner as HTML
 from .forecasts import register_forecast as register_forecast  # store a forecast before its runs
+from .forecasts import register_plan as register_plan  # store forecasts of the missing runs of a plan
 from .forecasts import run_outcome as run_outcome  # make the runs that a stored forecast is about
 from .forecasts import stored_forecasts as stored_forecasts  # stored forecasts of a study beside their outcomes
 from .presets import FINETUNING_STUDIES as FINETUNING_STUDIES  # finetuning comparisons by preset

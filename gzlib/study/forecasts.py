@@ -15,14 +15,23 @@ from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import checked_name, misfit
 from gzlib.fitting import forecast, judge_forecast, load_forecast, store_forecast
+from gzlib.fitting.forecasting import MIN_POINTS
 from gzlib.fitting.planner import compare_options, labels_needed, planning_grid
 from gzlib.identity import canonical_json
-from gzlib.study.presets import pretraining_study
-from gzlib.study.tables import number
+from gzlib.study.presets import BOOK, pretraining_study
+from gzlib.study.results import StudyRuns
+from gzlib.study.tables import number, share
 from gzlib.trace import input_files, note
 from gzlib.training import key_of, load_runs, read_run, sweep
 
 PATTERN = "data/forecasts/*.json"  # below the project's root
+
+
+class _Planned(BaseModel):
+    """A plan's forecast: which runs it was made from is in its ``data_key``, which it is about in ``expected``."""
+
+    model_config = ConfigDict(extra="forbid")
+    plan: Annotated[str, Field(pattern="^[\\w-]+$")]
 
 
 class _Study(BaseModel):
@@ -45,7 +54,7 @@ class _Expected(BaseModel):
 class _Registered(BaseModel):
     """What a registered forecast holds besides."""
 
-    study: _Study
+    study: _Study | _Planned
     expected: Annotated[list[_Expected], Field(min_length=1)]
 
 
@@ -101,9 +110,89 @@ def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders
     )
 
 
+TOTAL = "total"  # beside the names of questions
+
+
+def register_plan(name, *, plan="study", seed=0, level=0.95):
+    """Forecast the runs of a plan that do not exist yet from those that do, and store the forecasts.
+
+    For each encoder with runs of three training sets or more: the total loss at every larger training set of the plan
+    of which no run exists, and the loss of each question at the largest of them.
+
+    Parameters
+    ----------
+    name : the file's name in ``data/forecasts``, without ``.json``
+    plan : name of the plan in ``data/plans``
+    seed : int, of the run at each size that is forecast; the band is one of a single run
+    level : coverage of the band
+
+    Returns
+    -------
+    str, the SHA-256 of the stored forecasts.
+
+    Raises
+    ------
+    UserError
+        If the name is taken, or no encoder has both runs of three training sets and a larger one to come.
+    """
+    path = _path(name)
+    if path.exists():
+        raise UserError(f"data/forecasts/{name}.json exists: a stored forecast is not replaced, choose another name.")
+    study = pretraining_study("study" if plan == "study" else BOOK, plan=plan)
+    records = study.records()
+    curves = _quantities(records)
+    known = curves.sel(quantity=TOTAL).notnull()
+    sizes = known.any("seed")
+    largest = {e: int(known.n_train.where(sizes.sel(encoder=e)).max()) for e in known.encoder.values}
+    long = {e for e in largest if int(sizes.sel(encoder=e).sum()) >= MIN_POINTS}
+    wanted = [
+        (config, survey)
+        for config, survey in study.jobs()
+        if config.encoder in long and config.seed == seed and config.n_train > largest[config.encoder]
+    ]
+    if not wanted:
+        raise UserError(
+            f"The plan '{plan}' has no run to forecast: none is larger than those that its encoders have,"
+            f" or no encoder has {MIN_POINTS} training sets."
+        )
+    farthest = {c.encoder: max(d.n_train for d, _ in wanted if d.encoder == c.encoder) for c, _ in wanted}
+    made = forecast(curves, np.array(sorted({c.n_train for c, _ in wanted}), float), level=level, kind="new_run")
+    about = xr.zeros_like(made.loss, bool)
+    for config, _ in wanted:
+        about.loc[{"quantity": TOTAL, "encoder": config.encoder, "n_train": config.n_train}] = True
+        about.loc[{"encoder": config.encoder, "n_train": farthest[config.encoder]}] = True
+    expected = [
+        {"encoder": config.encoder, "n_train": config.n_train, "seed": seed, "key": key_of(config, survey)}
+        for config, survey in wanted
+    ]
+    now = datetime.datetime.now(datetime.UTC)
+    return store_forecast(
+        path,
+        made.where(about),
+        question=f"Test loss [nats] of one run on the survey {study.survey.source}: the total, and each question's",
+        data_key=canonical_json(sorted(record["key"] for record in records)),
+        date=now.date().isoformat(),
+        created=now.isoformat(timespec="seconds"),
+        study={"plan": plan},
+        expected=expected,
+    )
+
+
+def _quantities(records) -> xr.DataArray:
+    """(quantity, encoder, n_train, seed): the total loss and each question's."""
+    runs = StudyRuns(records)
+    total = runs.loss.expand_dims(quantity=[TOTAL])
+    return xr.concat([total, runs.questions.rename(question="quantity")], "quantity").rename("loss")
+
+
 def run_outcome(name):
     """Train the runs that a stored forecast is about; returns their records."""
     content = _registered(_path(name))
+    if "plan" in content["study"]:
+        keys = {run["key"] for run in content["expected"]}
+        return sweep(
+            [job for job in pretraining_study(BOOK, plan=content["study"]["plan"]).jobs() if key_of(*job) in keys]
+        )
     choice, targets = content["study"], content["study"]["targets"]
     keys = {run["key"] for run in content["expected"]}
     if keys != {run["key"] for run in _expected(choice, targets)}:
@@ -123,6 +212,8 @@ def judge_registered(path):
     rows : list of dict
     """
     content = _registered(path)
+    if "plan" in content["study"]:
+        return content, judge_forecast(path, _planned_outcome(content))
     losses = {}
     for run in content["expected"]:
         note("run", key=run["key"])  # also while it is missing: a chapter is stale once the outcome arrives
@@ -135,21 +226,32 @@ def judge_registered(path):
     return content, judge_forecast(path, outcome)
 
 
+def _planned_outcome(content) -> xr.DataArray:
+    """What the runs of a plan measured, (quantity, encoder, n_train); empty as long as there is none."""
+    records = []
+    for run in content["expected"]:
+        note("run", key=run["key"])  # also while it is missing
+        record = read_run(run["key"])
+        if record is not None and record["provenance"]["started"] > content["created"]:  # else it could be known
+            records.append(record)
+    return _quantities(records).mean("seed") if records else xr.DataArray(np.zeros(0), {"n_train": []}, ["n_train"])
+
+
 def stored_forecasts(*, preset=None, source=None, encoders=None):
     """Stored forecasts of the book beside their outcomes: list of (content, rows) of :func:`judge_registered`.
 
     Parameters
     ----------
     preset, source : str, optional
-        Only those of the study of this preset, and of this source of galaxies.
+        Only those of the study of this preset, and of this source of galaxies; those of a plan have neither.
     encoders : list of str, optional
         Only those that are about encoders among these.
     """
     chosen = []
     for file in input_files(PATTERN):
         study = _registered(file)["study"]
-        wanted = preset in (None, study["preset"]) and source in (None, study["source"])
-        if wanted and (encoders is None or set(study["encoders"]) <= set(encoders)):
+        wanted = preset in (None, study.get("preset")) and source in (None, study.get("source"))
+        if wanted and (encoders is None or set(study.get("encoders", ())) <= set(encoders)):
             chosen.append(judge_registered(file))
     return chosen
 
@@ -165,6 +267,8 @@ def pilot_losses(content):
     records = [read_run(key) for key in keys]
     if any(record is None for record in records):
         return None
+    if "plan" in content["study"]:
+        return StudyRuns(records).loss
     return load_runs(records, dims=["encoder", "n_train", "seed"], values={"loss": "loss"}).loss
 
 
@@ -392,11 +496,12 @@ def registered_rows(**study) -> tuple[dict[str, xr.DataArray], pd.DataFrame]:
     pilots, rows = {}, []
     for content, judged in stored_forecasts(**study):
         pilot = pilot_losses(content)
+        made_for = content["study"]
         for row in judged:
-            name = f"{row['encoder']}, {content['study']['source']}"
+            name = f"{row['encoder']}, {made_for.get('source') or 'plan ' + made_for['plan']}"
             if pilot is not None:
                 pilots[name] = pilot.sel(encoder=row["encoder"]).mean("seed")
-            rows.append(row | {"name": name, "date": content["date"]})
+            rows.append({"quantity": TOTAL} | row | {"name": name, "date": content["date"], "level": content["level"]})
     return pilots, pd.DataFrame(rows)
 
 
@@ -419,11 +524,25 @@ def registered_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def registered_words(rows: pd.DataFrame) -> str:
-    """How many of the stored forecasts came true, as a sentence."""
+    """How many of the stored forecasts came true, in sentences: those of the total, then those of single questions."""
     measured = rows[rows["outcome"].notna()] if len(rows) else rows
     if not len(measured):
         return "No outcome has been measured yet."
-    held = int(measured["inside"].sum())
-    return (
-        f"Of {len(measured)} outcomes that have been measured, {held or 'none'} lie{'s' * (held == 1)} within the band."
-    )
+    of_questions = measured["quantity"] != TOTAL
+    told = []
+    if n := int((~of_questions).sum()):
+        held = int(measured.loc[~of_questions, "inside"].sum())
+        told.append(
+            f"Of {n} outcome{'s' * (n > 1)} of the total that ha{'ve' if n > 1 else 's'} been measured,"
+            f" {held or 'none'} lie{'s' * (held == 1)} within the band."
+        )
+    if n := int(of_questions.sum()):
+        chosen = measured[of_questions]
+        inside, outcome = chosen["inside"].astype(bool), chosen["outcome"].astype(float)
+        told.append(
+            f"Of the outcomes of single questions, {share(inside)} ({100 * inside.mean():.0f} %) do;"
+            f" {int((outcome < chosen['lower']).sum())} lie below the band and {int((outcome > chosen['upper']).sum())}"
+            f" above it, where {100 * (1 - chosen['level'].iloc[0]):g} % were to be expected outside. Questions of one"
+            " encoder share its run, so that they are not independent."
+        )
+    return " ".join(told)
