@@ -177,3 +177,90 @@ def test_a_report_of_another_shape_is_one_sentence(store, content):
 
 def test_a_book_without_runs_has_an_empty_table_of_them():
     assert list(tables.provenance([]).columns) == list(tables.PROVENANCE)
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """The study's plan with the losses of a power law for what a test stores; nothing is trained."""
+    real = forecasts.pretraining_study("study")
+    known = {}
+    template = real.records()[0]
+    monkeypatch.setattr(forecasts, "_path", lambda name: tmp_path / f"{name}.json")
+    monkeypatch.setattr(forecasts, "read_run", known.get)
+    monkeypatch.setattr("gzlib.study.presets.read_run", known.get)
+
+    def make(encoder, n, seed=0, *, factor=1.0, started="2027-01-01T00:00:00+00:00"):
+        job = next((c, s) for c, s in real.jobs() if (c.encoder, c.n_train, c.seed) == (encoder, n, seed))
+        loss = factor * (1 + 0.002 * seed) * (1 + 2 * (n / 500) ** -0.3)
+        values = {name: loss * (1 + len(name) % 3) for name in template["metrics"]["questions"]}
+        known[forecasts.key_of(*job)] = {
+            **template,
+            "key": forecasts.key_of(*job),
+            "config": config_dict(job[0]),
+            "metrics": {**template["metrics"], "loss": loss, "questions": values},
+            "provenance": {**template["provenance"], "started": started},
+        }
+
+    return make
+
+
+def _made_plan(planned, tmp_path):
+    for n in (500, 1000, 2000, 4000, 8000, 16000):
+        planned("resnet_w28", n)
+    for n in (500, 1000):
+        planned("resnet_w44", n)  # too few to forecast
+    forecasts.register_plan("ahead")
+    return tmp_path / "ahead.json"
+
+
+def test_a_plan_is_forecast_where_it_has_runs_to_come(planned, tmp_path):
+    file = _made_plan(planned, tmp_path)
+    content, rows = forecasts.judge_registered(file)
+    assert {(run["encoder"], run["n_train"]) for run in content["expected"]} == {
+        ("resnet_w28", n) for n in (32000, 64000)
+    }
+    totals = [row for row in rows if row["quantity"] == forecasts.TOTAL]
+    assert [row["n_train"] for row in totals] == [32000, 64000]
+    assert len(rows) - len(totals) == 88 and {row["n_train"] for row in rows if row not in totals} == {64000}
+    assert all(row["outcome"] is None and row["inside"] is None for row in rows)
+    pilot = forecasts.pilot_losses(content).sel(encoder="resnet_w28", seed=0)
+    assert pilot.dropna("n_train").n_train.values.tolist() == [500, 1000, 2000, 4000, 8000, 16000]
+    with pytest.raises(UserError, match="is not replaced"):
+        forecasts.register_plan("ahead")
+
+
+def test_a_plan_s_outcome_counts_only_if_its_run_began_later(planned, tmp_path):
+    file = _made_plan(planned, tmp_path)
+    planned("resnet_w28", 64000, factor=1.01, started="2020-01-01T00:00:00+00:00")
+    assert all(row["outcome"] is None for row in forecasts.judge_registered(file)[1])
+    planned("resnet_w28", 64000)
+    rows = [row for row in forecasts.judge_registered(file)[1] if row["outcome"] is not None]
+    assert len(rows) == 89 and all(row["inside"] and abs(row["log_error"]) < 0.02 for row in rows)
+
+
+def test_outcomes_are_told_in_sentences(planned, tmp_path, monkeypatch):
+    file = _made_plan(planned, tmp_path)
+    planned("resnet_w28", 32000)
+    planned("resnet_w28", 64000, factor=2.0)
+    monkeypatch.setattr(forecasts, "input_files", lambda pattern: [file])
+    pilots, rows = forecasts.registered_rows()
+    assert list(pilots) == ["resnet_w28, plan study"]
+    told = forecasts.registered_words(rows)
+    assert told.startswith("Of 2 outcomes of the total that have been measured, 1 lies within the band.")
+    assert "0 of 88 (0 %) do; 0 lie below the band and 88 above it" in told
+    assert not forecasts.stored_forecasts(preset="laptop") and not forecasts.stored_forecasts(source="sim:24000")
+
+
+def test_a_plan_with_nothing_to_come_is_one_sentence(planned):
+    for n in (500, 1000):
+        planned("resnet_w28", n)
+    with pytest.raises(UserError, match="has no run to forecast"):
+        forecasts.register_plan("ahead")
+
+
+def test_committed_forecasts_were_stored_before_their_runs_began():
+    for file in sorted((paths.project() / "data/forecasts").glob("*.json")):
+        content = planner.load_forecast(file)
+        for run in content["expected"] if "created" in content else ():
+            record = run_store.read_run(run["key"])
+            assert record is None or record["provenance"]["started"] > content["created"], run
