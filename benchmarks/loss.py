@@ -1,5 +1,7 @@
 """Dirichlet-multinomial loss and its gradient, 88 questions, against Zoobot 2.9.0's, on the same votes."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from harness import need, row
@@ -19,7 +21,7 @@ def rows():
     from zoobot.pytorch.training.losses import CustomMultiQuestionLoss, get_dirichlet_neg_log_prob
 
     schema = load_schema("paper")
-    votes = union_votes(schema, BATCH)
+    votes = union_votes(schema.name, BATCH)
     predicted = 1 + 100 * torch.rand(votes.shape, generator=torch.Generator().manual_seed(0))
     pairs = {q.name: list(q.answers) for q in schema.questions}
     theirs = CustomMultiQuestionLoss(pairs, get_dirichlet_neg_log_prob, sum_over_questions=True)
@@ -59,19 +61,22 @@ def rows():
             detail="larger of the loss's relative and the gradient's absolute difference from Zoobot's, float32",
         ),
         reached("loss", taken["gzlib"], moved=moved, operations=terms * OPERATIONS_A_TERM, what="a batch"),
-        on_gpu_only("loss.gpu_seconds", "s", lambda: _on_gpu(schema, predicted, votes)),
+        on_gpu_only("loss.gpu_seconds", "s", lambda: on_gpu(schema, predicted, votes)),
     ]
 
 
-def _on_gpu(schema: Schema, predicted: torch.Tensor, votes: torch.Tensor):
+def on_gpu(schema: Schema, predicted: torch.Tensor, votes: torch.Tensor):
+    """Seconds of loss and gradient of one batch, predictions and votes (n, answers) lying on the device."""
     loss, votes = VoteLoss(schema, device=device()), votes.to(device())
     a = predicted.to(device()).requires_grad_()
     taken = side_by_side({"gzlib": lambda: torch.autograd.grad(loss(a, votes), a)})["gzlib"]
     return row("loss.gpu_seconds", taken, "s", detail=f"loss and gradient of {len(votes)} galaxies")
 
 
-def union_votes(schema: Schema, n: int) -> torch.Tensor:
-    """Votes of simulated galaxies, as many of each campaign, on the union's answers: (n, answers) int32."""
+@cache
+def union_votes(name: str, n: int) -> torch.Tensor:
+    """Votes of simulated galaxies, as many of each campaign, on a union's answers: (n, answers) int32."""
+    schema = load_schema(name)
     position = {name: i for i, name in enumerate(schema.label_cols)}
     votes = np.zeros((n, len(position)), np.int32)
     shares = np.array_split(np.random.default_rng(0).permutation(n), len(schema.campaigns))

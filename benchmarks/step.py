@@ -48,14 +48,14 @@ def rows():
     return [*out, on_gpu_only("step.mfu", "of the matrix rate", lambda: utilisation("convnext_nano", 128))]
 
 
-def study(encoder: str, batch: int, side: int = SIDE):
-    """Model, loss and loader as pretraining has them, on random images and simulated votes."""
+def study(encoder: str, batch: int, side: int = SIDE, galaxies: int = GALAXIES):
+    """Model, loss and loader as pretraining has them, on so many random images with simulated votes."""
     schema = load_schema("paper")
-    votes = union_votes(schema, 512)
+    votes = union_votes("paper", 512)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (GALAXIES, side, side, 3), np.uint8)
-    labels = votes.numpy()[rng.integers(0, len(votes), GALAXIES)]
-    loader = Loader(images, labels, np.arange(GALAXIES), batch_size=batch, augment=Augment(), device=device())
+    images = rng.integers(0, 256, (galaxies, side, side, 3), np.uint8)
+    labels = votes.numpy()[rng.integers(0, len(votes), galaxies)]
+    loader = Loader(images, labels, np.arange(galaxies), batch_size=batch, augment=Augment(), device=device())
     torch.manual_seed(0)
     built = build_encoder(encoder)
     model = GalaxyModel(built, DirichletHead(built.num_features, len(schema.label_cols)))
@@ -79,23 +79,23 @@ def bare_step(model, loss_of, images, labels, *, precision=None, fused=True):
     return step
 
 
-def efficiency(encoder: str, batch: int) -> list[dict]:
+def efficiency(encoder: str, batch: int, *, steps: int = STEPS) -> list[dict]:
     """Time of the bare step over the time of a step of :func:`gzlib.training.loop.fit`, and the step's own limit."""
     model, loss_of, loader = study(encoder, batch)
     few = Loader(np.zeros((1, SIDE, SIDE, 3), np.uint8), loader.labels[:1].cpu().numpy(), [0], batch_size=1)
     few.images, few.labels = few.images.to(device()), few.labels.to(device())
-    recipe = Recipe(examples=STEPS * batch, batch_size=batch, evaluations=1, learning_rate=1e-4)
+    recipe = Recipe(examples=steps * batch, batch_size=batch, evaluations=1, learning_rate=1e-4)
     step = bare_step(model, loss_of, *loader.batch(0))
 
     def bare():
-        for _ in range(STEPS):
+        for _ in range(steps):
             step()
 
     def whole():
         fit(model, loss_of, loader, few, recipe=recipe, seed=0, device=device())
 
     taken = side_by_side({"bare": bare, "whole": whole}, rounds=3, seconds=1)
-    seconds = taken["whole"] / STEPS
+    seconds = taken["whole"] / steps
     threads = f", {torch.get_num_threads()} threads" if device().type == "cpu" else ""
     detail = f"{encoder}, {SIDE} px, batches of {batch}: {batch / seconds:,.0f} galaxies/s{threads}"
     operations, moved = needs(model, loss_of, *loader.batch(0))
@@ -106,7 +106,7 @@ def efficiency(encoder: str, batch: int) -> list[dict]:
             "of the bare step",
             detail=detail,
             seconds=seconds,
-            bare_seconds=taken["bare"] / STEPS,
+            bare_seconds=taken["bare"] / steps,
         ),
         reached(f"step.{encoder}", seconds, moved=moved, operations=operations, kind="matrix", what="a step"),
     ]
