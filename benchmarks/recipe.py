@@ -222,8 +222,21 @@ def measure(cell: Cell) -> dict:
     }
 
 
-def carry_out(name: str, *, only: str = "") -> list[dict]:
-    """The results of a comparison's cells, those that are missing made and kept one by one."""
+def doublings(cells: list[dict]) -> list[dict]:
+    """By how much the study's loss falls from each training set of some cells to twice as many galaxies."""
+    found = []
+    for encoder, n in sorted({(cell["encoder"], cell["n_train"]) for cell in cells}):
+        runs = [
+            read_run(key_of(PretrainConfig(encoder, m, recipe=study_recipe(encoder, m)), STUDY)) for m in (n, 2 * n)
+        ]
+        if all(runs):
+            few, many = (run["metrics"]["loss"] for run in runs)
+            found.append({"encoder": encoder, "n_train": n, "gain": round(few - many, 4)})
+    return found
+
+
+def carry_out(name: str, *, only: str = "", stored: bool = False) -> list[dict]:
+    """The results of a comparison's cells, those that are missing made and kept one by one, or left if ``stored``."""
     file = STORE / ("recipe-cells.json" if name == "comparison" else f"recipe-{name}.json")
     kept = json.loads(file.read_text()) if file.is_file() else {"machine": machine(), "cells": []}
     done = {result["key"]: result for result in kept["cells"]}
@@ -232,8 +245,12 @@ def carry_out(name: str, *, only: str = "") -> list[dict]:
         if only not in cell.title:
             continue
         if cell.key not in done:
+            if stored and read_run(key_of(cell.config, cell.survey)) is None:
+                continue
             done[cell.key] = measure(cell)
             kept["cells"].append(done[cell.key])
+            if name == "convergence":
+                kept["doublings"] = doublings(kept["cells"])
             replace_file(file, json.dumps(kept, indent=1) + "\n")
         results.append(done[cell.key] | {"candidate": cell.candidate})
         r = results[-1]
@@ -262,5 +279,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=COMPARISONS)
     parser.add_argument("--only", default="", metavar="TEXT")
+    parser.add_argument("--stored", action="store_true", help="only what the run store has")
     torch.set_num_threads(1)
     carry_out(**vars(parser.parse_args()))

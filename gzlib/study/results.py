@@ -123,6 +123,13 @@ class StudyRuns:
         return [str(name) for name in self.families.encoder.values[of == largest]]
 
     @cached_property
+    def longest(self) -> list[str]:
+        """The encoders that have a run of the largest training set and of two more, smallest first."""
+        there = self.loss.notnull().any("seed")
+        kept = there.isel(n_train=-1) & (there.sum("n_train") >= 3)
+        return [str(name) for name in self.loss.encoder.values[kept.values]]
+
+    @cached_property
     def hours_per_galaxy(self) -> dict[str, float]:
         """Hours of training for one training galaxy, of each encoder's largest run."""
         return {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from tabulate import tabulate
 
 from gzlib import paths
@@ -50,7 +51,7 @@ def number(value, form: str = "g") -> str:
     mantissa, power, exponent = format(value, form).partition("e")
     if not re.search("[1-9n]", mantissa):  # zero has no sign; "inf" has
         mantissa = mantissa.lstrip("-")
-    text = mantissa.replace("-", "−").replace("inf", "∞")
+    text = mantissa.replace("-", "-").replace("inf", "∞")
     return f"{text}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}" if power else text
 
 
@@ -90,7 +91,7 @@ def span(values, form: str) -> str:
     return f"{number(np.nanmin(values), form)} to {number(np.nanmax(values), form)}"
 
 
-_NUMERIC = re.compile(r"(?:[<>] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+_NUMERIC = re.compile(r"(?:[<>] )?[-+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
 
 
 def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", intfmt="", markup=(), units=None) -> str:
@@ -462,6 +463,31 @@ def recipe_table(name: str) -> pd.DataFrame:
     ]
     return (
         pd.DataFrame(rows).sort_values(["galaxies", "encoder", "test loss"], kind="stable") if rows else pd.DataFrame()
+    )
+
+
+def convergence_words() -> str:
+    """How far other budgets and rates move the test loss, as a share of what twice the galaxies bring, in sentences."""
+    files = input_files("data/benchmarks/recipe-convergence.json")
+    content = json.loads(files[0].read_text(encoding="utf-8")) if files else {"cells": []}
+    table = pd.DataFrame(content["cells"])
+    if not len(table):
+        return "It was not measured."
+    by = table.set_index(["encoder", "n_train", "candidate"])["loss"]
+    doubling = {(row["encoder"], row["n_train"]): row["gain"] for row in content["doublings"]}
+    shifts = {
+        place: (loss - by[(*place[:2], "study")]) / doubling[place[:2]]
+        for place, loss in by.items()
+        if place[2] != "study"
+    }
+    values = np.array(list(shifts.values()))
+    worst = max(shifts, key=lambda place: abs(shifts[place]))
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    low, mean, high = (f"{100 * v:.0f}" for v in (values.mean() - half, values.mean(), values.mean() + half))
+    return (
+        f"Over {len(values)} cells the loss moves by {mean} % of what a doubling of the galaxies brings (95 %: {low} to"
+        f" {high} %; below 0 is better than the study's run); the most in one cell is {100 * shifts[worst]:.0f} %"
+        f" ({worst[0]}, {worst[1]:,} galaxies, {worst[2]}). The goal was a mean within 20 % and no cell beyond 40 %."
     )
 
 
