@@ -4,7 +4,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +33,7 @@ from gzlib.trace import input_files
 from gzlib.training import Job
 
 NOT_MEASURED = "not measured"
-SHOWN = ("growth", "loader", "loss", "step", "rehearsal")  # the benchmarks that are about cost
+SHOWN = ("growth", "loader", "loss", "step", "rehearsal", "paper")  # the benchmarks that are about cost
 # Operations a second that are assumed of a GPU where no measurement of one is stored: a twentieth of what an H100 does
 # at most on dense matrices in bfloat16 (989e12), as convolutions of small channels reach little of that.
 STATED_RATE = 50e12
@@ -149,7 +149,8 @@ def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
     -------
     DataFrame
         ``encoder``, ``side``, ``parameters``, ``runs``, ``images`` shown, ``operations``, ``hours`` on the machine of
-        the stored benchmark, ``gpu_hours``, ``disk`` of the runs' weights and ``memory`` of a training step [bytes].
+        the stored benchmark, ``gpu_hours``, ``disk`` of the runs' weights and ``memory`` of a training step [bytes];
+        ``gpu_rate`` [images/s] and ``gpu_memory`` [bytes] where a GPU has trained that encoder, else NaN.
     """
     sizes = {survey: planned_sizes(survey) for survey in dict.fromkeys(survey for _, survey in jobs)}
     rows: dict[tuple, dict] = {}
@@ -165,15 +166,17 @@ def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
             # Weights, their gradients, and the optimizer's two averages.
             row["memory"] = max(row["memory"], config.recipe.batch_size * needs.kept + 16 * needs.n_params)
     table = pd.DataFrame([{"encoder": e, "side": s, **row} for (e, s), row in rows.items()])
-    for column, name in (("hours", "growth"), ("gpu_hours", "growth-h100")):
-        passes = [
-            row.operations / (TRAINING_FACTOR * encoder_needs(row.encoder, row.side).flops)
-            for row in table.itertuples()
-        ]
-        each = [seconds_a_picture(records.get(name), row.encoder, row.side) for row in table.itertuples()]
-        table[column] = np.multiply(passes, each) / 3600
-    if "growth-h100" not in records:
+    gpu = on_gpu(records)
+    pairs = list(zip(table["encoder"], table["side"], strict=True))
+    passes = table["operations"] / [TRAINING_FACTOR * encoder_needs(*pair).flops for pair in pairs]
+    table["hours"] = passes * [seconds_a_picture(records.get("growth"), *pair) for pair in pairs] / 3600
+    if gpu is None:
         table["gpu_hours"] = table["operations"] / STATED_RATE / 3600
+    else:
+        table["gpu_hours"] = passes * [seconds_a_picture(gpu, *pair) for pair in pairs] / 3600
+    trained = {(row["encoder"], row["side"]): row for row in measured_rows(gpu, "paper")}
+    table["gpu_rate"] = [1 / trained[pair]["value"] if pair in trained else float("nan") for pair in pairs]
+    table["gpu_memory"] = [trained[pair]["peak_bytes"] if pair in trained else float("nan") for pair in pairs]
     return table
 
 
@@ -196,7 +199,7 @@ def plan_words(jobs: list[Job]) -> list[str]:
     )
     lines = [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", "All runs, at most:"]
     lines += [f"- operations: {table['operations'].sum():.2e}, {table['images'].sum():,} images shown"]
-    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU, {gpu_words(records)}"]
+    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU, {gpu_words(records, table['encoder'])}"]
     if "growth" in records:
         where = device_of(records["growth"])
         lines[-1] += f"; {in_words(table['hours'].sum())} of {where}, from the time of encoders measured there"
@@ -217,11 +220,44 @@ def plan_words(jobs: list[Job]) -> list[str]:
     return lines
 
 
-def gpu_words(records: dict[str, dict]) -> str:
-    """What hours of one GPU rest on."""
-    if "growth-h100" in records:
-        return f"from the time of encoders measured on one {device_of(records['growth-h100'])}"
-    return f"operations over {STATED_RATE / 1e12:g} T operations/s, a rate that is stated and not measured"
+def on_gpu(records: dict[str, dict]) -> dict | None:
+    """All that was measured on one kind of GPU, the one of which most is known: ``machine`` and ``rows``; None if none.
+
+    Parameters
+    ----------
+    records : dict
+        Of :func:`read_benchmarks`.
+    """
+    kinds: dict[str, dict] = {}
+    for stem, record in records.items():
+        _, dash, kind = stem.partition("-")
+        if dash:
+            one = kinds.setdefault(kind, {"machine": record["machine"], "rows": []})
+            one["rows"] += [row for row in record["rows"] if row.get("value") is not None]
+    timed = [one for one in kinds.values() if measured_rows(one, "encoder", "paper")]
+    return max(timed, key=lambda one: len(one["rows"]), default=None)
+
+
+def measured_rows(record: dict | None, *axes: str) -> list[dict]:
+    """The measured rows of a record along some axes, see :func:`rows_along`."""
+    return [row for row in record["rows"] if row.get("axis") in axes and row.get("value") is not None] if record else []
+
+
+def gpu_name(record: dict | None) -> str:
+    """A GPU's short name, such as ``H100``; ``GPU`` where nothing was measured on one."""
+    name = record["machine"]["gpu"] if record else None
+    return name.removeprefix("NVIDIA ").split()[0] if name else "GPU"
+
+
+def gpu_words(records: dict[str, dict], encoders: Iterable[str] = ()) -> str:
+    """What hours of one GPU rest on, for a plan with these encoders."""
+    gpu = on_gpu(records)
+    if gpu is None:
+        return f"operations over {STATED_RATE / 1e12:g} T operations/s, a rate that is stated and not measured"
+    known = {row["encoder"] for row in measured_rows(gpu, "encoder", "paper")}
+    others = sorted(set(encoders) - known)
+    words = f"from the time of encoders measured on one {device_of(gpu)}"
+    return f"{words}; of {', '.join(others)}, from the one with the most similar operations" if others else words
 
 
 def survey_disk(surveys: list[SurveySpec]) -> tuple[dict, list[str]]:
@@ -274,8 +310,8 @@ def rows_along(record: dict | None, axis: str) -> pd.DataFrame:
 def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
     """Seconds that training takes for one image on the device of a growth benchmark; NaN if it was not measured.
 
-    The measured time of that encoder, scaled with the images' area; of an encoder that was not measured, the time of
-    the one that needs the most similar number of operations, scaled with the operations.
+    The measured time of that encoder at the nearest size, scaled with the images' area; of an encoder that was not
+    measured, the time of the one that needs the most similar number of operations, scaled with the operations.
 
     Parameters
     ----------
@@ -285,15 +321,15 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
     side : int
         Of the images [px].
     """
-    measured = rows_along(record, "encoder")
-    if measured.empty:
+    rows = measured_rows(record, "encoder", "paper")
+    if not rows:
         return float("nan")
-    if (known := measured["encoder"] == encoder).any():
-        nearest = measured[known].iloc[0]
-        return float(nearest["value"] * (side / nearest["side"]) ** 2)
+    if known := [row for row in rows if row["encoder"] == encoder]:
+        nearest = min(known, key=lambda row: abs(math.log(row["side"] / side)))
+        return nearest["value"] * (side / nearest["side"]) ** 2
     wanted = TRAINING_FACTOR * encoder_needs(encoder, side).flops
-    nearest = measured.loc[np.abs(np.log(measured["flops"] / wanted)).idxmin()]
-    return float(nearest["value"] * wanted / nearest["flops"])
+    nearest = min(rows, key=lambda row: abs(math.log(row["flops"] / wanted)))
+    return nearest["value"] * wanted / nearest["flops"]
 
 
 def study_hours(record: dict | None, jobs: list) -> float:
@@ -331,8 +367,14 @@ def in_words(value: float) -> str:
 
 
 def speed_table(records: dict[str, dict]) -> pd.DataFrame:
-    """The speed benchmarks beside their goals; names are code."""
+    """The speed benchmarks beside their goals; names are code. What a GPU did says which one."""
+    gpu = on_gpu(records)
     rows = [row for name in ("loader", "loss", "step") if name in records for row in records[name]["rows"]]
+    if gpu:
+        found = [row for row in gpu["rows"] if row.get("name", "").split(".")[0] in ("loader", "loss", "step")]
+        names = {row["name"] for row in found}
+        rows = [row for row in rows if row["value"] is not None or row["name"] not in names]
+        rows += [row | {"detail": f"on one {device_of(gpu)}: {row['detail']}"} for row in found]
     return pd.DataFrame(
         {
             "benchmark": f"`{row['name']}`",
@@ -362,7 +404,7 @@ def encoders_table(record: dict, other: dict | None, *, hours: float) -> pd.Data
     """What training each encoder costs on one device, and how much of it fits into some hours on it and on another."""
     rows = rows_along(record, "encoder").sort_values("n_params")
     side = int(rows["side"].iloc[0])
-    shown = {f"in {hours:g} h": record, f"on one H100, {hours:g} h": other}
+    shown = {f"in {hours:g} h": record, f"on one {gpu_name(other)}, {hours:g} h": other}
     fits = {
         where: [in_words(most_examples(one, name, side, hours=hours)) for name in rows["encoder"]]
         for where, one in shown.items()
@@ -384,7 +426,7 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
         jobs = pretraining_study(name, planned=True).jobs()
         shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
         row = {"preset": name, "runs": len(jobs), "images shown": shown}
-        for where, one in (("this device", record), ("one H100", other)):
+        for where, one in (("this device", record), (f"one {gpu_name(other)}", other)):
             row[f"hours, {where}"] = in_words(study_hours(one, jobs))
             row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours))
         rows.append(row)
@@ -427,11 +469,22 @@ def rehearsal_table(record: dict | None, *, cores: tuple[int, ...] = (2, 16)) ->
     return pd.DataFrame(found)
 
 
-def rehearsal_facts(record: dict | None) -> dict[str, str]:
-    """Words about the rehearsal for the page: its sizes, its encoder, the disk that the whole survey takes."""
+def rehearsal_facts(record: dict | None, gpu: dict | None = None) -> dict[str, str]:
+    """Words about the rehearsal for the page: its sizes, its encoder, the disk that the whole survey takes.
+
+    Parameters
+    ----------
+    record : dict or None
+        The stored rehearsal.
+    gpu : dict or None
+        Of :func:`on_gpu`, for its training on a GPU.
+    """
     rows = rows_along(record, "step")
     train, test, size = PUBLISHED[WHOLE]
-    facts = {"whole": f"{train + test:,}", "download": size_words(size)}
+    facts = {"whole": f"{train + test:,}", "download": size_words(size), "rehearsed_gpu": NOT_MEASURED}
+    for row in measured_rows(gpu, "gpu"):
+        hours = in_words(train / row["value"] / 3600)
+        facts["rehearsed_gpu"] = f"{row['value']:,.0f} images/s on one {gpu_name(gpu)}, {hours} h for that pass"
     if rows.empty:
         return facts | dict.fromkeys(("sizes", "encoder", "side", "curated", "memory", "rehearsed_on"), NOT_MEASURED)
     curated = rows[rows["step"] == "curate"].sort_values("galaxies").iloc[-1]
@@ -452,8 +505,12 @@ def rehearsal_facts(record: dict | None) -> dict[str, str]:
 
 
 def paper_table(records: dict[str, dict]) -> pd.DataFrame:
-    """What the pretraining runs of preset ``paper`` cost at most, a row for each encoder."""
+    """What the pretraining runs of preset ``paper`` cost at most, a row for each encoder.
+
+    The rate and the memory of a GPU are those of a step as the preset has it, in bfloat16, where they were measured.
+    """
     table = plan_cost(pretraining_study("paper", planned=True).jobs(), records)
+    gpu = gpu_name(on_gpu(records))
     return pd.DataFrame(
         {
             "encoder": table["encoder"],
@@ -463,7 +520,9 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
             ],
             "runs": table["runs"],
             "images": table["images"] / 1e6,
-            "GPU time": table["gpu_hours"],
+            f"{gpu} rate": [in_words(rate) for rate in table["gpu_rate"]],
+            f"{gpu} memory": [in_words(size / 1e9) for size in table["gpu_memory"]],
+            f"{gpu} time": table["gpu_hours"],
             "weights": table["disk"] / 1e9,
             "memory": table["memory"] / 1e9,
         }
@@ -482,16 +541,16 @@ def growth_figure(records: dict[str, dict]):
     for axis in axes:
         axis.set(xscale="log", yscale="log")
     for colour, (name, record) in zip(COLOURS, records.items(), strict=False):
-        encoders = rows_along(record, "encoder").sort_values("flops")
-        for family, marker in (("resnet", "s"), ("convnext", "o")):
-            some = encoders[encoders["encoder"].str.startswith(family)]
+        encoders = rows_along(record, "encoder")
+        for family, marker in (("resnet", "s"), ("convnext", "o")) if len(encoders) else ():
+            some = encoders[encoders["encoder"].str.startswith(family)].sort_values("flops")
             axes[0].plot(some["n_params"], some["value"], marker + "-", color=colour, label=f"{family}, {name}")
-        sides = rows_along(record, "side")
-        axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
-        axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
-        galaxies = rows_along(record, "galaxies")
-        axes[2].plot(galaxies["galaxies"], galaxies["value"], "o-", color=colour, label=name)
-        axes[1].set_xticks(sides["side"], sides["side"].astype(str), minor=False)
+        if len(sides := rows_along(record, "side")):
+            axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
+            axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
+            axes[1].set_xticks(sides["side"], sides["side"].astype(str), minor=False)
+        if len(galaxies := rows_along(record, "galaxies")):
+            axes[2].plot(galaxies["galaxies"], galaxies["value"], "o-", color=colour, label=name)
     axes[1].xaxis.set_minor_locator(NullLocator())
     labels = ("encoder parameters", "side of the images [px]", "galaxies in the survey")
     for axis, label in zip(axes, labels, strict=True):

@@ -105,7 +105,7 @@ def test_tables_of_cost_hold_numbers_and_say_what_was_not_measured(growth):
     assert table["encoder"].tolist() == ["resnet_w6", "resnet_w24", "convnext_w10"]
     assert table["time"].tolist() == pytest.approx([20, 200, 40]) and table["rate"].tolist() == pytest.approx([1] * 3)
     assert table["in 1 h"].tolist() == ["180,000", "18,000", "90,000"]
-    assert set(table["on one H100, 1 h"]) == {"not measured"}
+    assert set(table["on one GPU, 1 h"]) == {"not measured"}
     rows = cost.day_table(["smoke", "laptop", "smoke"], growth, None, hours=24.0)
     jobs = pretraining_study("laptop").jobs()
     assert rows["preset"].tolist() == ["smoke", "laptop"] and rows["runs"][1] == len(jobs)
@@ -286,6 +286,62 @@ def test_the_papers_study_by_encoder(growth):
     nano = table.set_index("encoder").loc["convnext_nano"]
     assert nano["operations"] == pytest.approx(3 * 4.889776640)
     assert 10 < nano["GPU time"] < 100
-    assert "stated and not measured" in cost.gpu_words({}) and "H100" in cost.gpu_words(
-        {"growth-h100": {"machine": MACHINE | {"gpu": "H100"}}}
+    assert set(table["GPU rate"]) == set(table["GPU memory"]) == {"not measured"}
+    assert "stated and not measured" in cost.gpu_words({"growth": growth})
+
+
+def measured(machine=MACHINE | {"gpu": "NVIDIA H200"}, encoders=("convnext_nano",)):
+    """What benchmarks/gpu.py writes, of a GPU that shows 2,000 images/s to every encoder."""
+    rows = [
+        {"name": f"paper.{e}", "axis": "paper", "encoder": e, "side": 224, "value": 1 / 2000, "flops": 3e10}
+        | {"peak_bytes": 21e9, "detail": ""}
+        for e in encoders
+    ]
+    rehearsed = {"name": "rehearsal.train.gpu", "axis": "gpu", "value": 1e4}
+    mfu = {"name": "step.mfu", "value": 0.31, "unit": "of the matrix rate", "goal": None, "detail": "convnext_nano"}
+    found = {"paper": rows, "rehearsal": [rehearsed], "step": [mfu, mfu | {"name": "step.other", "value": None}]}
+    return {f"{what}-h200": {"machine": machine, "rows": rows} for what, rows in found.items()}
+
+
+def test_hours_of_a_gpu_are_those_that_were_measured_on_it(growth):
+    records = {"growth": growth} | measured(encoders=tuple(PAPER_ENCODERS))
+    table = cost.paper_table(records).set_index("encoder")
+    jobs = [job for job in pretraining_study("paper", planned=True).jobs() if job[0].encoder == "convnext_nano"]
+    shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
+    assert shown / 2000 / 3600 < table.loc["convnext_nano", "H200 time"] < 2 * shown / 2000 / 3600  # validation
+    assert set(table["H200 rate"]) == {"2,000"} and set(table["H200 memory"]) == {"21"}
+    words = cost.gpu_words(records, PAPER_ENCODERS)
+    assert words == "from the time of encoders measured on one NVIDIA H200"
+    assert cost.gpu_words(records, ["resnet_w4"]).endswith(
+        "; of resnet_w4, from the one with the most similar operations"
     )
+    assert cost.rehearsal_facts(None, cost.on_gpu(records))["rehearsed_gpu"].startswith(
+        "10,000 images/s on one H200, 0.01"
+    )
+    assert "on one H200, 1 h" in cost.encoders_table(growth, cost.on_gpu(records), hours=1.0)
+    figure = cost.growth_figure({"CPU": growth, "H200": cost.on_gpu(records)})  # which lacks growth's own rows
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 1]
+    plt.close(figure)
+
+
+def test_an_encoder_measured_at_several_sizes_is_taken_at_the_nearest(growth):
+    rows = [{"axis": "paper", "encoder": "resnet_w24", "side": 224, "value": 1.0, "flops": 1e9}]
+    both = {"rows": growth["rows"] + rows}
+    assert cost.seconds_a_picture(both, "resnet_w24", 224) == 1.0
+    assert cost.seconds_a_picture(both, "resnet_w24", 64) == pytest.approx(0.2)
+
+
+def test_what_a_gpu_did_takes_the_place_of_what_the_processor_could_not():
+    on_cpu = {
+        "name": "step.mfu",
+        "value": None,
+        "unit": "of the matrix rate",
+        "goal": None,
+        "detail": "needs a CUDA GPU",
+    }
+    slow = on_cpu | {"name": "step.bf16", "value": 0.5, "detail": "slow"}
+    table = cost.speed_table({"step": {"rows": [on_cpu, slow]}} | measured())
+    assert table[["benchmark", "value", "detail"]].values.tolist() == [
+        ["`step.bf16`", "0.5 of the matrix rate", "slow"],
+        ["`step.mfu`", "0.31 of the matrix rate", "on one NVIDIA H200: convnext_nano"],
+    ]
