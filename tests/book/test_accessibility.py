@@ -1,8 +1,12 @@
 """Every page of the preview in a browser: light and dark, wide and on a phone."""
 
+import io
 import os
+import re
 import shutil
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from gzlib import paths
@@ -65,3 +69,35 @@ def test_figures_are_enlarged_by_keyboard(pages, browser):
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
     page.close()
+
+
+def test_long_tables_sort_and_filter_by_keyboard(pages, browser):
+    page = browser.new_page()
+    page.goto(next(file for file in pages if file.name.startswith("90")).as_uri())
+    table = page.locator(".table-scroll table")
+    assert table.locator("xpath=..").get_attribute("aria-label").startswith("Table B")
+    numbers = "cells => cells.map(cell => parseFloat(cell.textContent.replaceAll(',', '').replace('−', '-')))"
+    place = table.locator("th").all_inner_texts().index("result") + 1
+    before = table.locator(f"td:nth-child({place})").evaluate_all(numbers)
+    table.get_by_role("button", name="result").focus()
+    for key, order, down in (("Enter", "ascending", False), ("Space", "descending", True)):
+        page.keyboard.press(key)
+        assert table.locator(f"th:nth-child({place})").get_attribute("aria-sort") == order
+        assert table.locator(f"td:nth-child({place})").evaluate_all(numbers) == sorted(before, reverse=down)
+    page.get_by_label("Filter rows").last.fill("pretrain resnet_w8")
+    shown = [text for text in table.locator("tbody tr:visible").all_inner_texts()]
+    assert shown and all("pretrain" in text and "resnet_w8" in text for text in shown)
+    assert page.get_by_role("status").last.inner_text() == f"{len(shown)} of {len(before)} rows"
+    page.close()
+
+
+def test_charts_do_not_stand_on_paper_in_the_dark(pages, browser):
+    context = browser.new_context(color_scheme="dark", viewport={"width": WIDE, "height": 900})
+    page = context.new_page()
+    page.goto(next(file for file in pages if file.name.startswith("02")).as_uri())
+    chart = page.locator('figure img[src$=".svg"]').first
+    chart.scroll_into_view_if_needed()
+    corner = np.asarray(PIL.Image.open(io.BytesIO(chart.screenshot())).convert("RGB"))[2, 2]
+    body = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert np.abs(corner - np.array([int(n) for n in re.findall(r"\d+", body)])).max() <= 2
+    context.close()

@@ -321,14 +321,20 @@ def stylesheet(styles):
         f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ color-scheme: dark; {dark} }} }}\n"
         f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
         + (styles / "preview.css").read_text(encoding="utf-8")
+        + _shared(styles)[0]
     )
 
 
 def script(styles):
-    """The preview's whole script: its own, and what Quarto's pages have, too, from between the tags of an include."""
-    shared = (styles / "reading.html").read_text(encoding="utf-8").strip()
-    own = (styles / "preview.js").read_text(encoding="utf-8")
-    return f"{own}\n{shared.removeprefix('<script>').removesuffix('</script>')}"
+    """The preview's whole script: its own, and what Quarto's pages have, too."""
+    return (styles / "preview.js").read_text(encoding="utf-8") + _shared(styles)[1]
+
+
+def _shared(styles):
+    """Style and script that Quarto includes in its pages, from between their tags."""
+    text = (styles / "reading.html").read_text(encoding="utf-8")
+    parts = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("style", "script")]
+    return ["\n" + part[1].strip() + "\n" if part else "" for part in parts]
 
 
 def _variables(colours):
