@@ -355,7 +355,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
         mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
         for family, marker in first.items()
     ]
-    axis.legend(handles=marks, loc="lower left", ncols=2)
+    axis.legend(handles=marks, loc="best", ncols=2)
     return figure
 
 

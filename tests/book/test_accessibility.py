@@ -101,3 +101,29 @@ def test_charts_do_not_stand_on_paper_in_the_dark(pages, browser):
     body = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert np.abs(corner - np.array([int(n) for n in re.findall(r"\d+", body)])).max() <= 2
     context.close()
+
+
+def test_the_front_pages_chart_is_read_off_by_keyboard_and_by_dragging(pages, browser):
+    page = browser.new_page(viewport={"width": WIDE, "height": 1200})
+    page.goto(next(file for file in pages if file.name == "index.html").as_uri())
+    chart = page.locator("#headline")
+    slider, number, answer = chart.get_by_role("slider"), chart.locator("b.n"), chart.locator(".answer")
+    before = number.inner_text()
+    slider.focus()
+    for _ in range(200):
+        page.keyboard.press("ArrowRight")
+    assert number.inner_text() != before and answer.inner_text().startswith(f"With {number.inner_text()} labels")
+    assert slider.get_attribute("aria-valuetext") == f"{number.inner_text()} labels"
+    svg = chart.locator("svg").bounding_box()
+    page.mouse.move(svg["x"] + svg["width"] / 2, svg["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(svg["x"] + 5, svg["y"] + 100)
+    page.mouse.up()
+    assert number.inner_text() == "25" and chart.locator("tbody tr").count() == 2
+    options = chart.locator("select option").all_inner_texts()
+    assert options[0].startswith("Real galaxies") and options[-1].startswith("Simulated galaxies")
+    chart.locator("select").select_option(label=options[-1])
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert "no run does" in answer.inner_text() and chart.locator("svg rect.reach").count() == 1
+    page.close()
