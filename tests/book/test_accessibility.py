@@ -123,7 +123,7 @@ def test_the_front_pages_chart_is_read_off_by_keyboard_and_by_dragging(pages, br
     options = chart.locator("select option").all_inner_texts()
     assert options[0].startswith("Real galaxies") and options[-1].startswith("Simulated galaxies")
     chart.locator("select").select_option(label=options[-1])
-    page.keyboard.press("Tab")
+    slider.focus()
     page.keyboard.press("End")
     assert "no run does" in answer.inner_text() and chart.locator("svg rect.reach").count() == 1
     page.close()
