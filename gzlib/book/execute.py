@@ -185,8 +185,8 @@ def _plain_result(output):
     output.output_type = "display_data"  # an execute_result must carry its count
     output.pop("execution_count", None)
     output.pop("transient", None)
-    sizes = output.metadata.get("image/png", {})
-    output.metadata = type(output)({"image/png": sizes} if sizes else {})
+    sizes = {kind: size for kind, size in output.metadata.items() if kind.startswith("image/") and size}
+    output.metadata = type(output)(sizes)
     if len(output.data) > 1:
         output.data.pop("text/plain", None)  # the poor cousin of the image or table beside it
     if "text/markdown" in output.data:

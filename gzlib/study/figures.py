@@ -180,6 +180,7 @@ def question_bars(values: pd.Series, *, label: str):
     axis.set_yticks(range(len(values)), map(label_words, values.index))
     axis.invert_yaxis()
     axis.set_xlabel(label)
+    axis.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,g}"))
     axis.grid(axis="y", visible=False)
     figure.tight_layout()
     return figure
