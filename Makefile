@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: paper test test-long check setup reference third-party clean
+.PHONY: paper test test-long check setup reference card third-party clean
 
 paper: .venv/.ready
 	$(BIN)/python -m gzlib render
@@ -27,6 +27,10 @@ setup: .venv/.ready
 # The pages of the API reference, after a change of a public docstring.
 reference: .venv/.ready
 	$(BIN)/python .ci/reference.py
+
+# The image that other sites show beside a link to the book, after a change of its title, version or headline.
+card: .venv/.ready
+	$(BIN)/python .ci/card.py
 
 # Licences and a bill of materials of what the lock installs, after a change of requirements.lock:
 #   uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --no-annotate --no-header \

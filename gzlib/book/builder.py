@@ -30,8 +30,7 @@ from gzlib.book.chapters import (
     where,
     write_notebook,
 )
-from gzlib.book.execute import execute, labelled, normalise, refusals
-from gzlib.book.fingerprint import fingerprint
+from gzlib.book.execute import execute, fingerprint, labelled, normalise, refusals
 from gzlib.book.html.pages import PAGES, preview
 from gzlib.config import PRESETS
 from gzlib.errors import UserError
@@ -270,13 +269,16 @@ def _finish_variables(project, pages, built):
     """Collect what all chapters published, and hold the prose to it: of the whole book, or of what was built."""
     notebooks = {page: read_notebook(project / page.path) for page in pages if page.is_notebook}
     published = files.collect_variables({page.stem: notebook for page, notebook in notebooks.items()})
+    published |= files.edition(project)
     files.write_variables(published, project)
     whole = all(page in built for page in notebooks)
     prose = {page.path: markdown_of(notebook) for page, notebook in notebooks.items() if whole or page in built}
     if whole:
         prose |= {p.path: (project / p.path).read_text(encoding="utf-8") for p in pages if not p.is_notebook}
     files.refuse_unknown_variables(prose, published)
-    files.write_results(project, {page.stem: notebook for page, notebook in notebooks.items()}, published)
+    stems = {page.stem: notebook for page, notebook in notebooks.items()}
+    files.write_results(project, stems, published)
+    files.write_includes(project, stems, [project / page.path for page in pages if not page.is_notebook])
 
 
 def markdown_of(notebook):

@@ -5,6 +5,7 @@ Chapters publish numbers, ``_variables.yml`` keeps them, pages and the README sh
 
 import ast
 import contextlib
+import datetime
 import difflib
 import re
 from dataclasses import dataclass
@@ -420,6 +421,25 @@ def load_variables(folder):
     return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
 
 
+def edition(project):
+    """What ``CITATION.cff`` says of the book, as variables ``paper.NAME`` for its prose; empty without the file."""
+    file = Path(project) / "CITATION.cff"
+    if not file.is_file():
+        return {}
+    try:
+        cited = yaml.safe_load(file.read_text(encoding="utf-8"))
+        names = [one.get("name") or f"{one['given-names']} {one['family-names']}" for one in cited["authors"]]
+        released = datetime.date.fromisoformat(str(cited["date-released"]))
+        facts = {name: str(cited[name]) for name in ("title", "version", "license")}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{file} does not state title, version, license, date-released and authors as the Citation File Format has"
+            f" them ({type(error).__name__}: {' '.join(str(error).split())}); correct it."
+        ) from error
+    dates = {"date": f"{released.day} {released:%B %Y}", "year": f"{released:%Y}"}
+    return {"paper": {**facts, **dates, "authors": " and ".join(names)}}
+
+
 def lookup(name, values):
     """The text of ``chapter.name``, or None."""
     for part in name.split("."):
@@ -488,11 +508,29 @@ def results_table(template: str, variables: dict) -> str:
     return "\n".join(lines)
 
 
+INCLUDE = re.compile(r"\{\{<\s*include\s+_([\w-]+)\.qmd\s*>\}\}")
+
+
+def write_includes(project: Path, notebooks: dict, pages: list[Path]):
+    """Bring the files that pages include up to date: ``_NAME.qmd`` is what the cell labelled ``NAME`` shows."""
+    for page in pages:
+        for name in dict.fromkeys(INCLUDE.findall(page.read_text(encoding="utf-8"))):
+            shown = _stored(notebooks, name, "text/markdown")
+            if shown is not None:
+                replace_file(project / f"_{name}.qmd", f"{shown}\n")
+
+
 def _stored_chart(notebooks: dict, label: str) -> bytes | None:
+    chart = _stored(notebooks, label, "image/svg+xml")
+    return None if chart is None else chart.encode()
+
+
+def _stored(notebooks: dict, label: str, kind: str) -> str | None:
+    """What the cell of that label shows, in one of its forms."""
     for notebook in notebooks.values():
         for cell in notebook.cells:
             if cell.cell_type == "code" and cell_options(cell)[0].get("label") == label:
                 for output in cell.outputs:
-                    if "image/svg+xml" in output.get("data", {}):
-                        return output.data["image/svg+xml"].encode()
+                    if kind in output.get("data", {}):
+                        return output.data[kind]
     return None

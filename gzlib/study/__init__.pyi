@@ -5,6 +5,7 @@ from . import figures as figures  # charts
 from . import forecasts as forecasts  # registered forecasts, the label planner
 from . import results as results  # what the runs of a study say
 from . import rules as rules  # the decision rules of the claims
+from . import seen as seen  # a sentence for each figure, and the chart of the front page
 from . import sheets as sheets  # figures made of galaxy images, and how real they are
 from . import tables as tables  # tables as Markdown, and what the benchmarks measured
 from .figures import label_words as label_words  # strangers' words for a figure

@@ -10,6 +10,7 @@ import xarray as xr
 from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from gzlib.data.survey import label_values
 from gzlib.training.card import label_words
@@ -19,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Families of encoders, by the first word of a name: marker, and colours from narrow to wide.
 _FAMILIES = {
-    "resnet": ("o", mpl.colormaps["plasma"].resampled(256)(np.linspace(0.0, 0.85, 9)), (4, 64)),
+    "resnet": ("o", ("#1f0c48", "#4b1d91", "#8c1d9a", "#c51f6f", "#e4512b", "#cf8700", "#8f8a00"), (4, 64)),
     "convnext": ("s", ("#0072B2", "#56B4E9"), (10, 32)),
     "vit": ("^", ("#009E73", "#7FD1B9"), (64, 128)),
     "tinynet": ("D", ("#000000",), (1, 1)),
@@ -29,7 +30,9 @@ STYLE = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "font.size": 9,
+    "font.size": 9,  # points, at the width of a page's column; nothing is smaller
+    "axes.titlesize": "medium",
+    "figure.labelsize": "medium",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -39,7 +42,8 @@ STYLE = {
     "svg.hashsalt": "gzlib",  # the same names of parts each time that a figure is drawn
 }
 PICTURE_DPI = 220  # of figures that are made of images: two dots a pixel of the page
-LARGEST_SVG = 400_000  # bytes; a chart of many thousand points is smaller as a image
+LARGEST_SVG = 400_000  # bytes; a chart of many thousand points is smaller as an image
+NIGHT, STARLIGHT = "#0b0e13", "#e8eaed"  # ground and words of figures made of galaxies, on any page
 
 
 def use_style():
@@ -51,13 +55,21 @@ def use_style():
     mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
     if (shell := get_ipython()) is not None and hasattr(shell, "kernel"):
         plt.switch_backend(mpl.get_backend())  # sets formats of its own: now, not when the first figure is drawn
-        formatters = shell.display_formatter.formatters
-        formatters["image/svg+xml"].for_type(Figure, as_svg)
-        formatters["image/png"].for_type(Figure, as_png)
+        for formatter in shell.display_formatter.formatters.values():
+            formatter.pop(Figure, None)
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, as_bundle)
+
+
+def as_bundle(figure: Figure, include=None, exclude=None) -> tuple[dict, dict]:
+    """What a notebook stores of a figure, drawn once: :func:`as_svg`, else :func:`as_png`."""
+    if (chart := as_svg(figure)) is not None:
+        return {"image/svg+xml": chart}, {}
+    image, size = as_png(figure)
+    return {"image/png": image}, {"image/png": size}
 
 
 def as_svg(figure: Figure) -> str | None:
-    """A chart as SVG without a date; None for a figure that is better stored as a image."""
+    """A chart as SVG without a date; None for a figure that is better stored as an image."""
     if any(axis.images for axis in figure.axes):
         return None
     plain = dict.fromkeys(["Date", "Creator", "Format", "Type"])
@@ -66,12 +78,10 @@ def as_svg(figure: Figure) -> str | None:
     return file.getvalue() if len(file.getvalue()) <= LARGEST_SVG else None
 
 
-def as_png(figure: Figure) -> tuple[bytes, dict] | None:
-    """A figure that :func:`as_svg` leaves, with the width at which a page shows it."""
-    if as_svg(figure) is not None:
-        return None
+def as_png(figure: Figure) -> tuple[bytes, dict]:
+    """A figure as PNG, with the width at which a page shows it."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight", dpi=PICTURE_DPI)
+    figure.savefig(file, format="png", bbox_inches="tight", dpi=PICTURE_DPI, facecolor=figure.get_facecolor())
     width = int.from_bytes(file.getvalue()[16:20], "big")  # of a PNG's header
     return file.getvalue(), {"width": width // 2}
 
@@ -113,31 +123,30 @@ def _by_family(encoders) -> list[str]:
 
 
 def contact_sheet(images: np.ndarray, titles: list[str], *, columns: int = 8):
-    """Images, (n, y, x, 3) uint8, in a grid with a short line above each."""
+    """Images, (n, y, x, 3) uint8, in a grid with a short line above each, on the night sky."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.12), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.13), squeeze=False, facecolor=NIGHT)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image, interpolation="nearest")
-        axis.set_title(label_words(title), fontsize=6.5, pad=2)
-    figure.tight_layout(pad=0.3)
+        axis.set_title(label_words(title), pad=2.5, color=STARLIGHT)
+    figure.tight_layout(pad=0.3, w_pad=0.1)
     return figure
 
 
-def vote_fractions(fractions: dict[str, np.ndarray], *, columns: int = 4):
+def vote_fractions(fractions: dict[str, np.ndarray], *, columns: int = 3):
     """Histograms of vote fractions, one small panel for each answer."""
     rows = -(-len(fractions) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.6, 1.55 * rows), sharex=True, squeeze=False)
-    for axis in axes.flat[len(fractions) :]:
-        axis.set_axis_off()
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(7.6, 1.7 * rows), sharex=True, squeeze=False, layout="constrained"
+    )
+    _switch_off(axes, len(fractions))
     for axis, (name, values) in zip(axes.flat, fractions.items(), strict=False):
         axis.hist(values, bins=np.linspace(0, 1, 21), weights=np.full(len(values), 1 / max(len(values), 1)))
-        axis.set_title(label_words(name), fontsize=7)
-        axis.tick_params(labelsize=7)
-    figure.supxlabel("fraction of a galaxy's votes", fontsize=8)
-    figure.supylabel("fraction of galaxies", fontsize=8)
-    figure.tight_layout(pad=0.5)
+        axis.set_title(label_words(name))
+    figure.supxlabel("fraction of a galaxy's votes")
+    figure.supylabel("fraction of galaxies")
     return figure
 
 
@@ -166,11 +175,12 @@ def predicted_fractions(predictions: pd.DataFrame, survey: xr.Dataset, answer: s
 
 def question_bars(values: pd.Series, *, label: str):
     """Horizontal bars, one for each question, in the given order from the top."""
-    figure, axis = plt.subplots(figsize=(6.4, 0.22 * len(values) + 0.7))
+    figure, axis = plt.subplots(figsize=(6.8, 0.22 * len(values) + 0.7))
     axis.barh(range(len(values)), values, height=0.7)
-    axis.set_yticks(range(len(values)), map(label_words, values.index), fontsize=7)
+    axis.set_yticks(range(len(values)), map(label_words, values.index))
     axis.invert_yaxis()
     axis.set_xlabel(label)
+    axis.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,g}"))
     axis.grid(axis="y", visible=False)
     figure.tight_layout()
     return figure
@@ -191,7 +201,7 @@ def learning_curves(
     text : x, y
         Axis labels.
     """
-    figure, axis = plt.subplots(figsize=(7.4 if loss.sizes[hue] > 5 else 6.0, 3.9))
+    figure, axis = plt.subplots(figsize=(6.2, 4.1))
     _draw_curves(axis, loss, hue, band)
     if floor is not None:
         axis.axhline(floor, color="0.4", linestyle=":", linewidth=1)
@@ -199,8 +209,7 @@ def learning_curves(
             "perfect predictor",
             (0.99, floor),
             xycoords=("axes fraction", "data"),
-            fontsize=7,
-            color="0.4",
+            color="0.35",
             ha="right",
             va="bottom",
         )
@@ -208,35 +217,77 @@ def learning_curves(
     while band is not None and ticks[-1] * 2 <= float(band.n_train.max()) * 1.001:
         ticks.append(ticks[-1] * 2)
     log_axes(axis, ticks=ticks, **text)
-    many = loss.sizes[hue] > 5
-    axis.legend(fontsize=7 if many else 8, **({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}))
     figure.tight_layout()
+    name_lines(axis)
     return figure
 
 
+def name_lines(axis):
+    """Names beside the right ends of the lines that carry them; or a legend where lines end far from there."""
+    handles, labels = axis.get_legend_handles_labels()
+    ends: dict = {}
+    for line in sorted(axis.lines, key=lambda line: line.get_linestyle() == "None"):
+        points = np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float)
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points):
+            ends.setdefault(line.get_color(), points[points[:, 0].argmax()])
+    colours = [handle.get_color() for handle in handles]
+    own = [(axis.transScale + axis.transLimits).transform(ends[colour]) for colour in colours if colour in ends]
+    if len(own) < len(labels) or len(set(colours)) < len(labels) or any(x < 0.85 for x, _ in own):
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        return
+    _name_in_margin(axis, {label: (ends[colour], colour) for label, colour in zip(labels, colours, strict=True)})
+
+
+def _name_in_margin(axis, ends: dict):
+    """Names to the right of an axis, each with a thin line to a point: name to (point, colour)."""
+    step = 12.5 / (72 * axis.figure.get_figheight() * axis.get_position().height)  # a line of text, of the axis
+    points = [(axis.transScale + axis.transLimits).transform(point)[1] for point, _ in ends.values()]
+    for (name, (point, colour)), height in zip(ends.items(), _apart(points, step), strict=True):
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 1, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
+        axis.annotate(name, point, (1.04, height), textcoords="axes fraction", va="center",
+                      annotation_clip=False, arrowprops=leader)  # fmt: skip
+
+
+def _apart(values, step: float) -> np.ndarray:
+    """The same values moved as little as it takes to lie at least ``step`` from one another, in their order."""
+    order = np.argsort(values, kind="stable")
+    steps, placed = step * np.arange(len(order)), np.empty(len(order))
+    placed[order] = isotonic_regression(np.asarray(values)[order] - steps).x + steps
+    return placed
+
+
 def small_multiples(
-    loss: xr.DataArray, *, panel: str, hue: str, band=None, columns: int = 4, height: float = 1.7, **text
+    loss: xr.DataArray, *, panel: str, hue: str, band=None, columns: int = 3, height: float = 1.8, **text
 ):
     """As :func:`learning_curves`, one small panel for each ``panel``."""
     names = [str(name) for name in loss[panel].values]
     rows = -(-len(names) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(7.8, height * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=(7.6, height * rows + 0.6), sharex=True, squeeze=False, layout="constrained"
     )
-    for axis in axes.flat[len(names) :]:
-        axis.set_axis_off()
+    _switch_off(axes, len(names))
     for axis, name in zip(axes.flat, names, strict=False):
         inside = None if band is None else band.sel({panel: name})
         _draw_curves(axis, loss.sel({panel: name}).dropna("n_train", how="all"), hue, inside)
         measured = loss.n_train.values
         log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
-        axis.set_title(label_words(name), fontsize=7)
-        axis.tick_params(labelsize=6.5, which="both")
+        axis.set_title(label_words(name))
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)
-    figure.supxlabel(text.get("x", ""), fontsize=8)
-    figure.supylabel(text.get("y", ""), fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+    figure.supxlabel(text.get("x", ""))
+    figure.supylabel(text.get("y", ""))
     return figure
+
+
+def _switch_off(axes, used: int):
+    """Hide the panels after the first ``used``; the lowest that is left in each column has its ticks' numbers."""
+    columns = axes.shape[1]
+    for place, axis in enumerate(axes.flat):
+        if place >= used:
+            axis.set_axis_off()
+        elif place + columns >= used:
+            axis.tick_params(labelbottom=True)
 
 
 def _draw_curves(axis, loss, hue, band):
@@ -282,29 +333,30 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
 
     Encoders of different families are never joined: there is no encoder between them.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+    figure, axis = plt.subplots(figsize=(6.2, 4.1))
     encoders = sorted(loss.encoder.values, key=n_params.get)
-    shades = plt.get_cmap("cividis")(np.linspace(0.0, 0.85, loss.sizes["n_train"]))
+    shades = plt.get_cmap("cividis")(np.linspace(0.0, 0.75, loss.sizes["n_train"]))
+    ends = {}
+    longest = max(map(family_of, encoders), key=list(map(family_of, encoders)).count)
     for colour, n in zip(shades, loss.n_train.values, strict=True):
         for family in dict.fromkeys(map(family_of, encoders)):
             alike = [e for e in encoders if family_of(e) == family]
             mean = loss.sel(n_train=n, encoder=alike).mean("seed").dropna("encoder")
             x, marker = [n_params[e] for e in mean.encoder.values], encoder_style(str(alike[0]))["marker"]
             axis.plot(x, mean, color=colour, linewidth=1, marker=marker)
-        axis.plot([], [], color=colour, label=f"{n:,}")
+            if len(x) and (family == longest or f"{n:,}" not in ends):
+                ends[f"{n:,}"] = ((x[-1], float(mean[-1])), colour)
     log_axes(axis, x="encoder parameters", y="test loss per galaxy [nats]")
     axis.xaxis.set_major_formatter(mpl.ticker.LogFormatterMathtext())
-    sizes = axis.legend(
-        title="training galaxies", fontsize=7, title_fontsize=7, loc="upper left", bbox_to_anchor=(1, 1)
-    )
-    axis.add_artist(sizes)
+    figure.tight_layout()
+    _name_in_margin(axis, ends)
+    axis.annotate("training galaxies", (1.04, 1.02), xycoords="axes fraction", va="bottom", annotation_clip=False)
     first = {family_of(e): encoder_style(str(e))["marker"] for e in reversed(encoders)}
     marks = [
         mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
         for family, marker in first.items()
     ]
-    axis.legend(handles=marks, title="family", fontsize=7, title_fontsize=7, loc="lower left", bbox_to_anchor=(1, 0))
-    figure.tight_layout()
+    axis.legend(handles=marks, loc="best", ncols=2)
     return figure
 
 
@@ -322,11 +374,11 @@ def intervals(values: pd.DataFrame, *, label: str, group: str | None = None):
         axis.errorbar(
             part.estimate, rows, xerr=errors, fmt=MARKERS[i], color=COLOURS[i], elinewidth=1, label=label_words(name)
         )
-    axis.set_yticks(range(len(values)), map(label_words, values.index), fontsize=7)
+    axis.set_yticks(range(len(values)), map(label_words, values.index))
     axis.invert_yaxis()
     axis.set_xlabel(label)
     if group:
-        axis.legend(fontsize=7)
+        axis.legend()
     figure.tight_layout()
     return figure
 
@@ -339,13 +391,13 @@ def histories(panels: dict[str, dict[str, dict]]):
             seen, loss, style = history["examples"], history["val_loss"], encoder_style(label)
             axis.plot(seen, loss, **style, linewidth=1, ms=2.5, label=label_words(label))
             axis.plot(seen[int(np.argmin(loss))], min(loss), **style, ms=7, mec="black", mew=0.6)
-        axis.set_title(label_words(title), fontsize=8)
+        axis.set_title(label_words(title))
         axis.set_xlabel("galaxies seen")
         if lines:
             axis.set_xscale("log")
     axes[0, 0].set_ylabel("validation loss [nats]")
     named = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    axes[0, -1].legend(named.values(), named, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[0, -1].legend(named.values(), named, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
 
@@ -372,7 +424,7 @@ def endings(table: pd.DataFrame):
     axis.set_yticks([t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if axis.get_ylim()[0] <= t <= axis.get_ylim()[1]])
     axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -394,14 +446,13 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(7.8, rows * (0.17 * tall + 0.35) + 0.7),
+        figsize=(7.6, rows * (0.19 * tall + 0.38) + 0.7),
         sharex=True,
         squeeze=False,
         layout="constrained",
     )
     encoders = values.encoder.values if "encoder" in values.dims else [None]
-    for axis in axes.flat[len(groups) :]:
-        axis.set_axis_off()
+    _switch_off(axes, len(groups))
     for axis, (campaign, names) in zip(axes.flat, groups.items(), strict=False):
         for i, encoder in enumerate(encoders):
             one = values.sel(question=names) if encoder is None else values.sel(question=names, encoder=encoder)
@@ -411,14 +462,13 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
             axis.errorbar(one.estimate, place, xerr=errors, linestyle="none", elinewidth=0.8, ms=2.5, **style,
                           label=None if encoder is None else label_words(encoder))  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8)
-        axis.set_yticks(range(len(names)), [label_words(n.removesuffix(f"-{campaign}")) for n in names], fontsize=6.5)
+        axis.set_yticks(range(len(names)), [label_words(n.removesuffix(f"-{campaign}")) for n in names])
         axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.set_title(label_words(campaign), fontsize=8, pad=2)
-        axis.tick_params(axis="x", labelsize=7)
+        axis.set_title(label_words(campaign), pad=2)
         axis.grid(axis="y", visible=False)
-    figure.supxlabel(label, fontsize=8)
+    figure.supxlabel(label)
     if encoders[0] is not None:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=7)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 
@@ -439,7 +489,7 @@ def scatter_by_campaign(
     axis.set_xlabel(text.get("x", ""))
     axis.set_ylabel(text.get("y", ""))
     if of:
-        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -460,7 +510,7 @@ def linear_against_full(errors: pd.DataFrame):
     handles = [
         mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name)) for c, m, name in named
     ]
-    axis.legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
 
@@ -480,7 +530,7 @@ def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
     rows, hues = first[row].values, first[hue].values
     height = max(ROW, MARK * len(hues))
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(7.8, height * len(rows) + 1.1), sharey=True, squeeze=False, layout="constrained"
+        1, len(panels), figsize=(7.6, height * len(rows) + 1.1), sharey=True, squeeze=False, layout="constrained"
     )
     step = 0.7 / max(len(hues), 2)
     for axis, (label, values) in zip(axes.flat, panels.items(), strict=True):
@@ -503,9 +553,9 @@ def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
         axis.set_xlabel(label)
         axis.set_xlim(left=min(0, axis.get_xlim()[0]))
         axis.grid(axis="y", visible=False)
-    axes[0, 0].set_yticks(range(len(rows)), map(label_words, rows), fontsize=7)
+    axes[0, 0].set_yticks(range(len(rows)), map(label_words, rows))
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -521,14 +571,14 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     frontier : Dataset over ``budget`` with ``N``, ``D``, ``loss`` and ``bracketed``, optional
         The best split of each budget, drawn where it lies between the sizes tried.
     """
-    figure, (plane, money) = plt.subplots(1, 2, figsize=(7.8, 3.6), layout="constrained")
+    figure, (plane, money) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
     mean = loss.mean("seed")
     N = np.array([n_params[e] for e in loss.encoder.values], float)
     D = loss.n_train.values.astype(float)
     if fitted is not None:
         x, y = np.geomspace(D[0] * 0.8, D[-1] * 4, 80), np.geomspace(N.min() * 0.8, N.max() * 1.25, 60)
         lines = plane.contour(x, y, fitted(y[:, None], x[None, :]), levels=9, colors="0.45", linewidths=0.8)
-        plane.clabel(lines, fmt="%.3g", fontsize=7)
+        plane.clabel(lines, fmt="%.3g")
         plane.axvspan(D[-1], x[-1], color="0.5", alpha=0.1, linewidth=0)
     shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34, zorder=3)
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
@@ -546,7 +596,7 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     log_axes(money, y="test loss per galaxy [nats]")
     money.set_xlabel("training compute [FLOP]")
     money.xaxis.set_major_formatter(mpl.ticker.LogFormatterMathtext())
-    money.legend(fontsize=7)
+    money.legend()
     return figure
 
 
@@ -564,7 +614,7 @@ def specification_curve(fits: pd.DataFrame, choices: tuple[str, ...], columns: d
     figure, axes = plt.subplots(
         len(columns) + 1,
         1,
-        figsize=(7.8, 1.35 * len(columns) + 0.155 * len(values) + 0.5),
+        figsize=(7.6, 1.35 * len(columns) + 0.18 * len(values) + 0.6),
         sharex=True,
         height_ratios=ratios,
         layout="constrained",
@@ -575,17 +625,16 @@ def specification_curve(fits: pd.DataFrame, choices: tuple[str, ...], columns: d
         for i, law in enumerate(laws):
             at = (ordered[choices[0]] == law).to_numpy()
             axis.plot(place[at], ordered[column][at], ".", ms=3.5, color=COLOURS[i], label=law)
-        axis.set_ylabel(label, fontsize=8)
-        axis.tick_params(labelsize=7)
-    axes[0].legend(fontsize=7, ncols=len(laws), loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
+        axis.set_ylabel(label)
+    axes[0].legend(ncols=len(laws), loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
     board = axes[-1]
     for height, (choice, value) in enumerate(values):
         at = (ordered[choice] == value).to_numpy()
         board.plot(place[at], np.full(at.sum(), height), "|", ms=4, color=COLOURS[choices.index(choice) % 2 * 6])
-    board.set_yticks(range(len(values)), [f"{choice}: {value}" for choice, value in values], fontsize=6.5)
+    board.set_yticks(range(len(values)), [f"{choice}: {value}" for choice, value in values])
     board.set_ylim(len(values) - 0.5, -0.5)
     board.grid(visible=False)
-    board.set_xlabel(f"fits, sorted by {next(iter(columns.values()))}", fontsize=8)
+    board.set_xlabel(f"fits, sorted by {next(iter(columns.values()))}")
     return figure
 
 
@@ -611,5 +660,5 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
             axis.plot(place, part.outcome, "*", ms=9, mec="black", mfc=colour, label="outcome", zorder=4)
     sizes = {float(n) for curve in pilots.values() for n in curve.n_train.values} | set(rows.n_train)
     log_axes(axis, ticks=sorted(sizes), x="training galaxies", y="test loss per galaxy [nats]")
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -10,12 +10,14 @@ import pandas as pd
 import PIL.Image
 import xarray as xr
 from IPython.display import Image
+from matplotlib.patheffects import withStroke
 
 from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
 from gzlib.files import checked_name, replace_file, write_whole
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
+from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
 from gzlib.study.tables import markdown_table, reports
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
@@ -35,12 +37,12 @@ def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: 
     rows = -(-max(len(pictures) for pictures in images.values()) // columns)
     width = 7.6
     height = down * (width / across / columns * rows + 0.24)
-    figure, axes = plt.subplots(down, across, figsize=(width, height), squeeze=False)
+    figure, axes = plt.subplots(down, across, figsize=(width, height), squeeze=False, facecolor=NIGHT)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (title, pictures) in zip(axes.flat, images.items(), strict=False):
         axis.imshow(contact_sheet(pictures, columns), interpolation="antialiased")
-        axis.set_title(label_words(title), fontsize=8, pad=3)
+        axis.set_title(label_words(title), pad=3, color=STARLIGHT)
     figure.subplots_adjust(0.004, 0.004, 0.996, 1 - 0.22 / height, wspace=0.015, hspace=0.24 * down / height * 1.1)
     return figure
 
@@ -57,26 +59,28 @@ def vote_ladders(blocks: list[dict[str, tuple[np.ndarray, np.ndarray]]], *, titl
         One above each block.
     """
     steps = max(len(chance) for block in blocks for _, chance in block.values())
-    down, label, width = max(map(len, blocks)), 1.3, 7.6 / len(blocks)
+    down, label, width = max(map(len, blocks)), 1.5, 7.6 / len(blocks)
     side, head = (width - label) / steps, 0.22 if titles else 0.0
     height = down * side * 1.03 + head
-    figure = plt.figure(figsize=(7.6, height))
+    figure = plt.figure(figsize=(7.6, height), facecolor=NIGHT)
     for place, block in enumerate(blocks):
         left = (place * width + label) / 7.6
         for row, (title, (pictures, chance)) in enumerate(block.items()):
             bottom = 1 - (head + (row + 1) * side * 1.03) / height
             axis = figure.add_axes((left, bottom, steps * side / 7.6, side / height))
             axis.set_axis_off()
-            axis.text(-0.01, 0.5, title, transform=axis.transAxes, fontsize=6.5, ha="right", va="center")
+            words = {"transform": axis.transAxes, "va": "center", "color": STARLIGHT}
+            axis.text(-0.01, 0.5, title, ha="right", **words)
             if not len(chance):
-                axis.text(0.01, 0.5, "too few galaxies are asked", transform=axis.transAxes, fontsize=6.5, va="center")
+                axis.text(0.01, 0.5, "too few galaxies are asked", **words)
                 continue
             size = pictures.shape[1]
             axis.imshow(contact_sheet(pictures, steps), interpolation="antialiased", aspect="auto")
             for step, value in enumerate(chance):
-                axis.text((step + 0.04) * size, 0.05 * size, f"{value:.2f}", color="white", fontsize=5.5, va="top")
+                shown = axis.text((step + 0.04) * size, 0.04 * size, f"{value:.2f}", color="white", va="top")
+                shown.set_path_effects([withStroke(linewidth=2, foreground=NIGHT)])
         if titles:
-            figure.text(left, 1 - 0.16 / height, titles[place], fontsize=8)
+            figure.text(left, 1 - 0.16 / height, titles[place], color=STARLIGHT)
     return figure
 
 
@@ -86,18 +90,18 @@ def simulated_ladders(campaign: str, *, steps: int, size: int = 56) -> dict[str,
     for name, (numbers, chance) in ladders(campaign, seed=0, steps=steps, galaxies=2000).items():
         question, answer = name.rsplit("_", 1)
         words = f"{question.rsplit('-', 1)[0]}:".replace("-", " ")
-        title = f"{textwrap.fill(words, 20)}\n{answer.replace('-', ' ')}"
+        title = f"{textwrap.fill(words, 19)}\n{answer.replace('-', ' ')}"
         pictures = simulate(campaign, numbers, seed=0, size=size + 2 * margin).images
         rows[title] = pictures[:, margin:-margin, margin:-margin], chance
     return rows
 
 
-def as_jpeg(figure, *, dpi: int = 110, quality: int = 80) -> Image:
+def as_jpeg(figure, *, quality: int = 60) -> Image:
     """A figure as a JPEG image for the notebook, and the figure closed: noise makes a PNG of galaxies large."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
+    buffer, width = io.BytesIO(), round(PICTURE_DPI / 2 * figure.get_figwidth())
+    figure.savefig(buffer, format="jpeg", dpi=PICTURE_DPI, facecolor=NIGHT, pil_kwargs={"quality": quality})
     plt.close(figure)
-    return Image(data=buffer.getvalue(), format="jpeg")
+    return Image(data=buffer.getvalue(), format="jpeg", width=width)
 
 
 # Of each question, the answer whose ladder shows most: the one that says that something is there, or the extreme one.

@@ -1,8 +1,12 @@
 """Every page of the preview in a browser: light and dark, wide and on a phone."""
 
+import io
 import os
+import re
 import shutil
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from gzlib import paths
@@ -64,4 +68,62 @@ def test_figures_are_enlarged_by_keyboard(pages, browser):
     assert page.locator("dialog[open] img").count() == 1
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
+    page.close()
+
+
+def test_long_tables_sort_and_filter_by_keyboard(pages, browser):
+    page = browser.new_page()
+    page.goto(next(file for file in pages if file.name.startswith("90")).as_uri())
+    table = page.locator(".table-scroll table")
+    assert table.locator("xpath=..").get_attribute("aria-label").startswith("Table B")
+    numbers = "cells => cells.map(cell => parseFloat(cell.textContent.replaceAll(',', '').replace('−', '-')))"
+    place = table.locator("th").all_inner_texts().index("result") + 1
+    before = table.locator(f"td:nth-child({place})").evaluate_all(numbers)
+    table.get_by_role("button", name="result").focus()
+    for key, order, down in (("Enter", "ascending", False), ("Space", "descending", True)):
+        page.keyboard.press(key)
+        assert table.locator(f"th:nth-child({place})").get_attribute("aria-sort") == order
+        assert table.locator(f"td:nth-child({place})").evaluate_all(numbers) == sorted(before, reverse=down)
+    page.get_by_label("Filter rows").last.fill("pretrain resnet_w8")
+    shown = [text for text in table.locator("tbody tr:visible").all_inner_texts()]
+    assert shown and all("pretrain" in text and "resnet_w8" in text for text in shown)
+    assert page.get_by_role("status").last.inner_text() == f"{len(shown)} of {len(before)} rows"
+    page.close()
+
+
+def test_charts_do_not_stand_on_paper_in_the_dark(pages, browser):
+    context = browser.new_context(color_scheme="dark", viewport={"width": WIDE, "height": 900})
+    page = context.new_page()
+    page.goto(next(file for file in pages if file.name.startswith("02")).as_uri())
+    chart = page.locator('figure img[src$=".svg"]').first
+    chart.scroll_into_view_if_needed()
+    corner = np.asarray(PIL.Image.open(io.BytesIO(chart.screenshot())).convert("RGB"))[2, 2]
+    body = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert np.abs(corner - np.array([int(n) for n in re.findall(r"\d+", body)])).max() <= 2
+    context.close()
+
+
+def test_the_front_pages_chart_is_read_off_by_keyboard_and_by_dragging(pages, browser):
+    page = browser.new_page(viewport={"width": WIDE, "height": 1200})
+    page.goto(next(file for file in pages if file.name == "index.html").as_uri())
+    chart = page.locator("#headline")
+    slider, number, answer = chart.get_by_role("slider"), chart.locator("b.n"), chart.locator(".answer")
+    before = number.inner_text()
+    slider.focus()
+    for _ in range(200):
+        page.keyboard.press("ArrowRight")
+    assert number.inner_text() != before and answer.inner_text().startswith(f"With {number.inner_text()} labels")
+    assert slider.get_attribute("aria-valuetext") == f"{number.inner_text()} labels"
+    svg = chart.locator("svg").bounding_box()
+    page.mouse.move(svg["x"] + svg["width"] / 2, svg["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(svg["x"] + 5, svg["y"] + 100)
+    page.mouse.up()
+    assert number.inner_text() == "25" and chart.locator("tbody tr").count() == 2
+    options = chart.locator("select option").all_inner_texts()
+    assert options[0].startswith("Real galaxies") and options[-1].startswith("Simulated galaxies")
+    chart.locator("select").select_option(label=options[-1])
+    slider.focus()
+    page.keyboard.press("End")
+    assert "no run does" in answer.inner_text() and chart.locator("svg rect.reach").count() == 1
     page.close()

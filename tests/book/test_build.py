@@ -21,8 +21,7 @@ from PIL import Image, PngImagePlugin
 from gzlib.book import chapters
 from gzlib.book.builder import build, is_fresh
 from gzlib.book.chapters import book_inputs, cell_options, read_notebook, replace_file, write_notebook
-from gzlib.book.execute import normalise, refusals, strip_png
-from gzlib.book.fingerprint import fingerprint
+from gzlib.book.execute import fingerprint, normalise, refusals, strip_png
 from gzlib.errors import UserError
 from gzlib.trace import publish
 

@@ -12,7 +12,7 @@ import lazy_loader
 import nbformat.v4 as v4
 import pytest
 
-from gzlib.book.fingerprint import fingerprint, imported_modules
+from gzlib.book.execute import fingerprint, imported_modules
 from gzlib.errors import UserError
 from gzlib.identity import canonical_tree
 
@@ -215,7 +215,7 @@ def test_other_pythons_agree(project, python):
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); sys.path.append(sys.argv[4])\n"
         "from types import SimpleNamespace as N\n"
-        "from gzlib.book.fingerprint import fingerprint\n"
+        "from gzlib.book.execute import fingerprint\n"
         "cells = [N(cell_type='code', source=s, get=lambda _: 'id') for s in json.loads(sys.argv[3])]\n"
         "print(fingerprint(N(cells=cells), 'page', project=sys.argv[2], runs=['abc', 'gone']))"
     )

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from gzlib import paths, trace
-from gzlib.book.fingerprint import fingerprint
+from gzlib.book.execute import fingerprint
 from gzlib.errors import UserError
 from gzlib.study.tables import COLUMNS, measured, note_table
 from gzlib.trace import hash_files, input_files

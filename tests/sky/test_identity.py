@@ -15,7 +15,7 @@ from gzlib.sky.source import KNOWN
 SHOWN = """
 import nbformat.v4 as v4
 from gzlib import sky
-from gzlib.book.fingerprint import fingerprint
+from gzlib.book.execute import fingerprint
 from gzlib.config import PretrainConfig, SurveySpec
 from gzlib.data import survey_fingerprint
 from gzlib.training import run_key

@@ -17,7 +17,7 @@ from gzlib.errors import UserError
 _SHORTCODE = re.compile(r"\{\{\{<(?P<escaped>.*?)>\}\}\}|\{\{<\s*(?P<kind>[\w-]+)\s*(?P<name>[^>]*?)\s*>\}\}")
 
 
-def fill(markdown, *, variables, meta, problems, page):
+def fill(markdown, *, variables, meta, problems, page, find=lambda path: None):
     """Replace shortcodes; what cannot be replaced is added to ``problems`` and stays as it is.
 
     Parameters
@@ -30,17 +30,21 @@ def fill(markdown, *, variables, meta, problems, page):
     problems : list of str
     page : str
         For messages.
+    find : callable
+        ``find(path)`` gives a file that the page includes, or None.
     """
 
     def replacement(match):
         kind, name = match["kind"], match["name"]
+        if kind == "include" and (file := find(name)):
+            return file.read_text(encoding="utf-8")
         if kind is None:
             return "{{<" + match["escaped"] + ">}}"
         if kind == "pagebreak":
             return ""
         value = lookup(name, {"var": variables, "meta": meta}.get(kind, {}))
         if value is None:
-            known = kind in ("var", "meta")
+            known = kind in ("var", "meta", "include")
             problems.append(f"{page}: {match[0]} " + ("is not defined" if known else "is not a shortcode here"))
             return match[0]
         return value

@@ -108,7 +108,12 @@ def _load(project, config, find, published, only, problems):
 
         def prose(text, front, page=page, wanted=wanted):
             return markup.fill(
-                text, variables=published, meta=config | front, problems=problems if wanted else [], page=page.path
+                text,
+                variables=published,
+                meta=config | front,
+                problems=problems if wanted else [],
+                page=page.path,
+                find=lambda name: find(posixpath.join(posixpath.dirname(page.path), name)),
             )
 
         markdown, front, pictures = pandoc.page_source(
@@ -321,14 +326,20 @@ def stylesheet(styles):
         f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ color-scheme: dark; {dark} }} }}\n"
         f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
         + (styles / "preview.css").read_text(encoding="utf-8")
+        + _shared(styles)[0]
     )
 
 
 def script(styles):
-    """The preview's whole script: its own, and what Quarto's pages have, too, from between the tags of an include."""
-    shared = (styles / "reading.html").read_text(encoding="utf-8").strip()
-    own = (styles / "preview.js").read_text(encoding="utf-8")
-    return f"{own}\n{shared.removeprefix('<script>').removesuffix('</script>')}"
+    """The preview's whole script: its own, and what Quarto's pages have, too."""
+    return (styles / "preview.js").read_text(encoding="utf-8") + _shared(styles)[1]
+
+
+def _shared(styles):
+    """Style and script that Quarto includes in its pages, from between their tags."""
+    text = (styles / "reading.html").read_text(encoding="utf-8")
+    parts = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("style", "script")]
+    return ["\n" + part[1].strip() + "\n" if part else "" for part in parts]
 
 
 def _variables(colours):
@@ -337,11 +348,6 @@ def _variables(colours):
 
 # Before the first paint, so that a reader who chose a theme sees no flash of the other one.
 _EARLY = "try{const t=localStorage.getItem('theme');if(t)document.documentElement.dataset.theme=t}catch{}"
-_ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Cg fill='none' "
-    "stroke='%232f5d9f' stroke-width='3' stroke-linecap='round'%3E%3Cpath d='M16 16c6-8 13 0 8 8'/%3E"
-    "%3Cpath d='M16 16c-6 8-13 0-8-8'/%3E%3C/g%3E%3Ccircle cx='16' cy='16' r='4' fill='%232f5d9f'/%3E%3C/svg%3E"
-)
 
 
 def frame(*, body, book, note, page, pages, toc, actions):
@@ -352,7 +358,7 @@ def frame(*, body, book, note, page, pages, toc, actions):
     body : str
         The page's content, HTML.
     book : dict
-        ``title``, ``subtitle``, ``author``, ``date`` as in ``_quarto.yml``.
+        ``title``, ``subtitle``, ``author``, ``date``, ``description``, ``favicon``, ``image`` as in ``_quarto.yml``.
     note : str
         A word under the book's title, such as the name of an experiment; may be empty.
     page : dict
@@ -370,13 +376,15 @@ def frame(*, body, book, note, page, pages, toc, actions):
     if title != book["title"]:
         title = f"{title} – {book['title']}"
     contents = _contents(toc)
+    icon = f'<link rel="icon" href="{up}{escape(book["favicon"])}">' if book.get("favicon") else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<link rel="icon" href="{_ICON}">
+{icon}
+{_description(book, title, up)}
 <link rel="stylesheet" href="{up}assets/book.css">
 <script>{_EARLY}</script>
 <script src="{up}assets/book.js" defer></script>
@@ -404,6 +412,18 @@ def frame(*, body, book, note, page, pages, toc, actions):
 </body>
 </html>
 """
+
+
+def _description(book, title, up):
+    """What search engines and other pages show of this one."""
+    facts = {"og:title": title, "og:site_name": book["title"], "og:description": book.get("description")}
+    if book.get("image"):
+        facts |= {"og:image": up + book["image"], "og:image:alt": book.get("image-alt")}
+        facts["twitter:card"] = "summary_large_image"
+    tags = [f'<meta property="{name}" content="{escape(str(text))}">' for name, text in facts.items() if text]
+    if book.get("description"):
+        tags.append(f'<meta name="description" content="{escape(book["description"])}">')
+    return "\n".join(tags)
 
 
 def _menu(pages, current, up):

@@ -1,0 +1,350 @@
+"""What there is to see: a sentence for each figure, from its numbers, and the interactive chart of the front page."""
+
+import json
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from gzlib.data.survey import label_values
+from gzlib.study.figures import COLOURS, encoder_style, family_of
+from gzlib.study.forecasts import Panel
+from gzlib.study.sheets import REAL_TASKS, transfer_curves
+from gzlib.study.tables import number, share, words
+from gzlib.trace import input_files
+
+_DIGITS = 5  # of embedded numbers, so that the same runs give the same bytes
+
+
+def headline_panel(transfer: dict, loss: xr.DataArray, band: xr.Dataset, *, kind: str, level: float) -> Panel:
+    """The front page's chart: errors against galaxies, read off at a number that the reader drags.
+
+    Real galaxies come first: errors of linear probes with and without further pretraining. Then the test loss of the
+    encoders, with the fitted law and its band.
+
+    Parameters
+    ----------
+    transfer : dict
+        As :func:`gzlib.study.sheets.transfer_report` gives it; may be empty.
+    loss : DataArray (encoder, n_train, seed)
+    band : Dataset (encoder, n_train)
+        ``loss``, ``lower`` and ``upper`` of the fitted laws.
+    kind : str
+        What ``loss`` was measured on, such as "simulated galaxies".
+    level : float
+        Coverage of the band.
+
+    Returns
+    -------
+    Panel
+    """
+    views = [*_real_views(transfer), _law_view(loss, band, kind, level)]
+    first = views[0]
+    rows = [(curve["name"], *_at(curve["line"], first["start"])) for curve in first["curves"]]
+    form = f".{first['digits']}f"
+    parts = {
+        "ID": "headline",
+        "WHAT": escape(first["what"]),
+        "VALUE": escape(first["y"]),
+        "ANSWER": escape(f"{first['name']}, with {first['start']:,.0f} {first['x']}."),
+        "ROWS": "\n".join(
+            f'<tr><th scope="row">{escape(name)}</th><td>{number(value, form)}</td>'
+            f"<td>{number(low, form)} to {number(high, form)}</td></tr>"
+            for name, value, low, high in sorted(rows, key=lambda row: row[1])
+        ),
+        "NOTE": escape(first["note"]),
+        # In a script element, '</' would end it and '<!--' would hide what follows.
+        "DATA": json.dumps({"views": views}, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "SCRIPT": _source("headline.js")
+        + '\nconst root = document.getElementById("headline");'
+        + '\npage(root, JSON.parse(root.querySelector(".data").textContent));',
+    }
+    page = _source("headline.html")
+    for name, text in parts.items():
+        page = page.replace(f"@{name}@", text)
+    return Panel("\n".join(line for line in page.splitlines() if line.strip()))
+
+
+def _real_views(transfer: dict) -> list[dict]:
+    """One view for each task of real galaxies that was measured with several numbers of labels."""
+    if not transfer:
+        return []
+    views, curves = [], transfer_curves(transfer)
+    classes = {REAL_TASKS[row["task"]] for row in transfer["rows"] if row.get("balanced_accuracy") is not None}
+    for task in curves["task"].values:
+        share = task in classes  # of galaxies in the wrong class, else a root mean square
+        one = curves.sel(task=task).dropna("n_train", how="all") * (100 if share else 1)
+        lines = []
+        for colour, start in zip(COLOURS, one["start"].values, strict=False):
+            runs = one.sel(start=start).transpose("n_train", "seed")
+            ends = np.stack([runs.mean("seed"), runs.min("seed"), runs.max("seed")], axis=1)
+            line = [[int(n), *map(_rounded, row)] for n, row in zip(runs.n_train.values, ends, strict=True)]
+            lines.append({"name": str(start), "colour": colour, "line": line, "points": _points(runs)})
+        n = [int(v) for v in one.n_train.values]
+        views.append(
+            {"name": f"Real galaxies: {task}", "x": "labels", "what": "features from", "compare": True}
+            | {"y": "galaxies in the wrong class [%]" if share else "root mean square error"}
+            | {"unit": " %" if share else "", "digits": 1 if share else 3}
+            | {"range": "range", "measured": n[-1], "ticks": n, "start": n[len(n) // 2]}
+            | {"note": _REAL_NOTE, "curves": lines}
+        )
+    return views
+
+
+_REAL_NOTE = (
+    "Measured on real galaxies: linear probes on features of ImageNet, and of ImageNet and further pretraining on"
+    " simulated galaxies. Points are five draws of the labels, the range is theirs; between measured numbers, values"
+    " are interpolated."
+)
+
+
+def _law_view(loss: xr.DataArray, band: xr.Dataset, kind: str, level: float) -> dict:
+    lines = []
+    for encoder in band.encoder.values:
+        fitted = band.sel(encoder=encoder)
+        ends = np.stack([fitted[name] for name in ("loss", "lower", "upper")], axis=1)
+        line = [[_rounded(n), *map(_rounded, row)] for n, row in zip(fitted.n_train.values, ends, strict=True)]
+        runs = loss.sel(encoder=encoder).transpose("n_train", "seed")
+        runs = runs.where(runs.n_train >= line[0][0] * 0.999).dropna("n_train", how="all")
+        style = encoder_style(str(encoder))
+        lines.append({"name": str(encoder), "colour": style["color"], "line": line, "points": _points(runs)})
+    largest, far = float(loss.n_train.max()), float(band.n_train.max())
+    ticks = [float(band.n_train.min())]
+    while ticks[-1] * 2 <= far * 1.001:
+        ticks.append(ticks[-1] * 2)
+    title = kind[0].upper() + kind[1:]
+    return {
+        "name": f"{title}: test loss of each encoder", "x": "training galaxies", "y": "test loss [nats]",
+        "unit": " nats",
+        "what": "encoder", "compare": False, "digits": 2, "range": f"{100 * level:g} % band", "measured": largest,
+        "ticks": [round(tick) for tick in ticks], "start": largest, "curves": lines,
+        "note": f"Measured on {kind}: points are runs, lines fitted power laws with the {100 * level:g} % band of their"
+        " mean; in the shaded part there are no runs.",
+    }  # fmt: skip
+
+
+def _points(runs: xr.DataArray) -> list[list[float]]:
+    sizes = np.repeat(runs.n_train.values, runs.sizes["seed"])
+    return [[int(n), _rounded(v)] for n, v in zip(sizes, runs.values.ravel(), strict=True) if np.isfinite(v)]
+
+
+def _at(line: list[list[float]], n: float) -> tuple[float, float, float]:
+    table = np.asarray(line, float)
+    value, low, high = (
+        float(np.exp(np.interp(np.log(n), np.log(table[:, 0]), np.log(table[:, i])))) for i in (1, 2, 3)
+    )
+    return value, low, high
+
+
+def _rounded(value) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _source(name: str) -> str:
+    """A file beside this one; noted, so that changing it makes the chapter stale."""
+    input_files(f"gzlib/study/{name}")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def shares(titles: list[str]) -> str:
+    """For a sheet of galaxies, whose titles begin with an answer: how many have which."""
+    answers = [title.split()[0] for title in titles]
+    counts = sorted(((answers.count(name), name) for name in dict.fromkeys(answers)), key=lambda pair: -pair[0])
+    return (
+        f"Most votes say {_listed([f'{words(name)} for {n}' for n, name in counts])} of these {len(titles)} galaxies."
+    )
+
+
+def ladders(rows: dict[str, tuple]) -> str:
+    """For a ladder of votes: how far it reaches, over its rows."""
+    ends = np.array([(chance[0], chance[-1]) for _, chance in rows.values() if len(chance)])
+    return (
+        f"Over the {len(ends)} rows the share of volunteers climbs from {ends[:, 0].mean():.2f} to"
+        f" {ends[:, 1].mean():.2f} on average; what changes along a row is what they answer to."
+    )
+
+
+def bars(values: pd.Series, what: str) -> str:
+    """For a bar chart: its longest and its shortest bar."""
+    most, least = values.idxmax(), values.idxmin()
+    high, low = (number(values[name], ",.3g" if values[name] < 1000 else ",.0f") for name in (most, least))
+    return f"{words(most)} has the most {what}, {high}; {words(least)} the fewest, {low}."
+
+
+def agreement(fractions: dict[str, np.ndarray]) -> str:
+    """For histograms of vote fractions: on which answer volunteers agree most, and where they divide."""
+    clear = {name: float(np.mean((f < 0.1) | (f > 0.9))) for name, f in fractions.items() if len(f)}
+    most, least = max(clear, key=clear.__getitem__), min(clear, key=clear.__getitem__)
+    return (
+        f"At {words(most)} nine in ten volunteers say the same for {100 * clear[most]:.0f} % of the galaxies, at"
+        f" {words(least)} for {100 * clear[least]:.0f} %."
+    )
+
+
+def falls(loss: xr.DataArray, *, hue: str = "encoder", unit: str = "nats", x: str = "training galaxies") -> str:
+    """For learning curves: from where to where that one comes which ends lowest, and what its last doubling brought."""
+    means = loss.mean("seed").transpose(hue, "n_train")
+    best = str(means.isel(n_train=-1).idxmin(hue).item())
+    curve = means.sel({hue: best}).dropna("n_train")
+    n, values = curve.n_train.values, curve.values
+    doublings = np.log2(n[-1] / n[-2])
+    last = (values[-2] - values[-1]) / doublings
+    return (
+        f"From {n[0]:,} to {n[-1]:,} {x} the mean of {words(best)} goes from {values[0]:.2f} to {values[-1]:.2f}"
+        f" {unit}; the last doubling took {number(last, '.2f')} {unit} away."
+    )
+
+
+def panels(loss: xr.DataArray, *, panel: str) -> str:
+    """For small multiples: where the curve falls most, and where least, relative to its start."""
+    means = loss.mean("seed").mean([dim for dim in loss.dims if dim not in ("seed", panel, "n_train")])
+    change = {}
+    for name in means[panel].values:
+        curve = means.sel({panel: name}).dropna("n_train")
+        change[str(name)] = float(curve[-1] / curve[0] - 1)
+    most, least = min(change, key=change.__getitem__), max(change, key=change.__getitem__)
+    return (
+        f"From the smallest to the largest training set the loss changes most for {words(most)}"
+        f" ({number(100 * change[most], '+.0f')} %) and least for {words(least)}"
+        f" ({number(100 * change[least], '+.1f')} %)."
+    )
+
+
+def starts(errors: xr.DataArray, *, of: str = "ImageNet + galaxies", other: str = "ImageNet") -> str:
+    """For errors by starting weights: on how many tasks, and at how many label counts, one is ahead of another."""
+    means = errors.mean("seed")
+    ahead = (means.sel(start=of) / means.sel(start=other)).transpose("task", "n_train").to_pandas()
+    ends = ahead.apply(lambda row: row.dropna().iloc[-1], axis=1)
+    counts = ahead.stack().dropna()
+    return (
+        f"With the most labels, {of} makes fewer errors than {other} on {share(ends < 1)} tasks; over all numbers of"
+        f" labels, in {share(counts < 1)} comparisons."
+    )
+
+
+def sizes(loss: xr.DataArray, n_params: dict[str, int]) -> str:
+    """For losses against encoder size: what the largest family's ends differ by, with few galaxies and with many."""
+    families = [family_of(str(name)) for name in loss.encoder.values]
+    family = max(families, key=families.count)
+    means = loss.mean("seed").sel(encoder=[n for n in loss.encoder.values if family_of(str(n)) == family])
+    said = []
+    for n in (means.n_train.values[0], means.n_train.values[-1]):
+        row = means.sel(n_train=n).dropna("encoder")
+        small, large = (f(row.encoder.values, key=lambda name: n_params[str(name)]) for f in (min, max))
+        change = float(row.sel(encoder=large) / row.sel(encoder=small) - 1)
+        said.append(
+            f"with {n:,} galaxies the loss of {words(large)} is {number(100 * change, '+.1f')} % from that of"
+            f" {words(small)}"
+        )
+    return f"{said[0][0].upper()}{said[0][1:]}, {said[1]}."
+
+
+def best_points(histories: dict[str, dict[str, dict]]) -> str:
+    """For validation losses during training: after how many galaxies seen the best came, by panel."""
+    said = []
+    for title, lines in histories.items():
+        if lines:
+            seen = [h["examples"][int(np.argmin(h["val_loss"]))] for h in lines.values()]
+            said.append(f"after {number(np.median(seen), ',.0f')} galaxies seen with {words(title)}")
+    return f"The best validation loss comes {_listed(said)} (median over encoders)." if said else ""
+
+
+def lengths(table: pd.DataFrame) -> str:
+    """For how long runs were: epochs to the best for the smallest and the largest training set."""
+    median = table.groupby("n_train").best.median()
+    (few, first), (many, last) = ((int(n), median.loc[n]) for n in (median.index[0], median.index[-1]))
+    return (
+        f"With {few:,} galaxies runs are at their best after {first:,.0f} epochs, with {many:,} after {last:,.0f}"
+        " (medians): more galaxies need fewer passes over each."
+        if last < first
+        else f"Runs are at their best after {first:,.0f} epochs with {few:,} galaxies, {last:,.0f} with {many:,}."
+    )
+
+
+def below_diagonal(errors: pd.DataFrame) -> str:
+    """For full finetuning against linear probes: how many points gain from training all weights."""
+    return f"{share(errors.full < errors.linear)} points lie below the diagonal: there, training all weights pays."
+
+
+def reach(band: xr.Dataset, *, hue: str = "encoder", unit: str = "nats") -> str:
+    """For continued curves: what the lowest one comes to at the end, and how wide its band is there."""
+    end = band.isel(n_train=-1)
+    best = end.sel({hue: end["loss"].idxmin(hue)})
+    low, high = float(best.lower), float(best.upper)
+    return (
+        f"Continued to {float(end.n_train):,.0f} galaxies, {words(best[hue].item())} is lowest with"
+        f" {float(best['loss']):.2f} {unit}, in a band from {number(low, '.2f')} to {number(high, '.2f')}."
+    )
+
+
+def exponents(values: xr.Dataset) -> str:
+    """For exponents of questions: their median over questions and encoders, and the questions at both ends."""
+    mean = values.estimate.mean([dim for dim in values.estimate.dims if dim != "question"]).to_series().dropna()
+    if not len(mean):
+        return "No question has an exponent yet."
+    return (
+        f"The median exponent is {number(float(values.estimate.median()), '.2f')}; averaged over encoders it is largest"
+        f" for {words(mean.idxmax())} ({number(mean.max(), '.2f')}) and smallest for {words(mean.idxmin())}"
+        f" ({number(mean.min(), '.2f')})."
+    )
+
+
+def sides(values: xr.Dataset) -> str:
+    """For effects with intervals: how many lie below zero, above it, or hold it."""
+    known = values.where(np.isfinite(values.estimate), drop=True)
+    below, above = int((known.high < 0).sum()), int((known.low > 0).sum())
+    return (
+        f"Of {known.sizes['question']} questions, {below} have their interval left of zero, {above} right of it, and"
+        f" {known.sizes['question'] - below - above} hold zero."
+    )
+
+
+def together(across: xr.DataArray, up: xr.DataArray) -> str:
+    """For a scatter plot: how the ranks of the two go together."""
+    x, y = across.values, up.values
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 3:
+        return "Too few questions are known to say whether the two go together."
+    rho = float(stats.spearmanr(x[known], y[known]).statistic)
+    how = "fall" if rho < -0.1 else "rise" if rho > 0.1 else "neither rise nor fall"
+    return (
+        f"Over {int(known.sum())} questions the points {how} from left to right"
+        f" (Spearman's correlation {number(rho, '+.2f')})."
+    )
+
+
+def splits(frontier: xr.Dataset | None) -> str:
+    """For a surface: the best split of the largest budget that lies between the sizes tried."""
+    inside = None if frontier is None else frontier.where(frontier.bracketed, drop=True)
+    if inside is None or not inside.sizes["budget"]:
+        return "No budget has its best split between the sizes that were tried."
+    last = inside.isel(budget=-1)
+    return (
+        f"Of {number(float(last.budget), '.1e')} operations, the most that can be split between the sizes tried, the"
+        f" best part goes into {float(last.N):,.0f} parameters and {float(last.D):,.0f} galaxies."
+    )
+
+
+def held(survey: xr.Dataset, predictions: pd.DataFrame, answer: str) -> str:
+    """For predicted fractions, row for row with a survey: how many observed ones the two intervals hold."""
+    observed = label_values(survey, f"{answer}_fraction")
+    columns = {level: [predictions[f"{answer}_fraction_{end}{level}"] for end in ("low", "high")] for level in (50, 95)}
+    inside = {level: (low <= observed) & (observed <= high) for level, (low, high) in columns.items()}
+    return f"The intervals of 50 % hold {share(inside[50])} observed fractions, those of 95 % {share(inside[95])}."
+
+
+def growth(rows: pd.DataFrame) -> str:
+    """For the cost of training: how time grows with encoders, from rows with ``n_params`` and ``value`` [s]."""
+    ordered = rows.sort_values("n_params")
+    first, last = ordered.iloc[0], ordered.iloc[-1]
+    return (
+        f"From {words(first['encoder'])} to {words(last['encoder'])} parameters grow"
+        f" {last.n_params / first.n_params:,.0f}-fold and the time for an image {last.value / first.value:,.0f}-fold."
+    )
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

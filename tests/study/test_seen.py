@@ -1,0 +1,85 @@
+"""The sentences beside figures say what the numbers are, whichever way those go."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from gzlib.study import seen
+
+
+def runs(values, encoders=("resnet_w8", "resnet_w16"), n=(100, 200, 400)):
+    coords = {"encoder": list(encoders), "n_train": list(n), "seed": [0]}
+    return xr.DataArray(np.asarray(values, float)[..., None], coords, ["encoder", "n_train", "seed"])
+
+
+LOSS = runs([[4.0, 3.0, 2.5], [4.2, 2.9, 2.1]])
+
+
+def test_curves_are_told_by_the_one_that_ends_lowest():
+    assert seen.falls(LOSS) == (
+        "From 100 to 400 training galaxies the mean of resnet_w16 goes from 4.20 to 2.10 nats; the last doubling took"
+        " 0.80 nats away."
+    )
+    rising = seen.falls(runs([[1.0, 2.0, 3.0], [np.nan, np.nan, np.nan]]))
+    assert "resnet_w8 goes from 1.00 to 3.00" in rising and "took −1.00 nats away" in rising
+
+
+def test_size_is_told_with_few_and_with_many_galaxies():
+    said = seen.sizes(LOSS, {"resnet_w8": 10, "resnet_w16": 40})
+    assert said == (
+        "With 100 galaxies the loss of resnet_w16 is +5.0 % from that of resnet_w8, with 400 galaxies the loss of"
+        " resnet_w16 is −16.0 % from that of resnet_w8."
+    )
+
+
+def test_panels_bars_and_histograms_name_both_ends():
+    two = xr.concat([LOSS, LOSS**0.1], pd.Index(["deep", "flat"], name="question"))
+    said = seen.panels(two, panel="question")
+    assert "changes most for deep (−44 %) and least for flat (−5.6 %)" in said
+    assert seen.bars(pd.Series({"bar": 1200, "arms": 7.25}), "galaxies") == (
+        "bar has the most galaxies, 1,200; arms the fewest, 7.25."
+    )
+    said = seen.agreement({"a: yes": np.array([0.0, 1.0]), "b: yes": np.array([0.5, 0.95]), "none": np.array([])})
+    assert said.replace("&#58;", ":") == (
+        "At a: yes nine in ten volunteers say the same for 100 % of the galaxies, at b: yes for 50 %."
+    )
+    assert seen.shares(["smooth 0.9", "featured 0.5", "smooth 0.7"]) == (
+        "Most votes say smooth for 2 and featured for 1 of these 3 galaxies."
+    )
+
+
+def test_effects_scatter_and_diagonals_are_counted():
+    low, high = np.array([-2.0, -1, 1, np.nan]), np.array([-1.0, 1, 2, np.nan])
+    ends = {"estimate": (low + high) / 2, "low": low, "high": high}
+    values = xr.Dataset({name: ("question", end) for name, end in ends.items()}, {"question": list("abcd")})
+    assert seen.sides(values) == "Of 3 questions, 1 have their interval left of zero, 1 right of it, and 1 hold zero."
+    x = xr.DataArray([1.0, 2, 3, 4], dims="question")
+    assert "points fall from left to right (Spearman's correlation −1.00)" in seen.together(x, -x)
+    assert seen.together(x[:2], x[:2]).startswith("Too few")
+    assert seen.below_diagonal(pd.DataFrame({"linear": [1.0, 2], "full": [0.5, 3]})).startswith("1 of 2 points")
+
+
+def test_bands_and_splits_say_where_they_end():
+    band = xr.Dataset(
+        {"loss": LOSS.mean("seed"), "lower": LOSS.mean("seed") * 0.9, "upper": LOSS.mean("seed") * np.inf}
+    )
+    assert seen.reach(band) == (
+        "Continued to 400 galaxies, resnet_w16 is lowest with 2.10 nats, in a band from 1.89 to ∞."
+    )
+    assert seen.splits(None).startswith("No budget")
+    frontier = xr.Dataset(
+        {name: ("budget", [1e3, 2e3]) for name in ("N", "D")} | {"bracketed": ("budget", [True, False])},
+        {"budget": [1e12, 1e13]},
+    )
+    assert "Of 1.0\u00a0×\u00a010¹² operations" in seen.splits(frontier) and "1,000 parameters" in seen.splits(frontier)
+
+
+@pytest.mark.parametrize(("best", "said"), [([50, 10], "fewer passes"), ([10, 50], "50 with 400")])
+def test_lengths_of_runs_say_which_way_they_go(best, said):
+    assert said in seen.lengths(pd.DataFrame({"n_train": [100, 400], "best": best}))
+
+
+def test_words_of_strangers_are_shown_as_they_are():
+    loss = LOSS.assign_coords(encoder=["*x*", "<b>"])
+    assert "<b>" not in seen.falls(loss) and "*x*" not in seen.bars(pd.Series({"*x*": 2, "y": 1}), "votes")
