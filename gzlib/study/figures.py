@@ -307,12 +307,17 @@ def _draw_curves(axis, loss, hue, band):
             axis.fill_between(fitted.n_train, fitted.lower, fitted.upper, color=colour, alpha=0.15, linewidth=0)
 
 
+MOST_TICKS = 9
+
+
 def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = False):
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     if ticks is not None:
+        while len(ticks) > MOST_TICKS:  # longer numbers would run into each other
+            ticks = ticks[(len(ticks) - 1) % 2 :: 2]
         axis.set_xticks(ticks)
         axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -655,9 +660,11 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
                 curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{label_words(name)}, pilot"
             )
         errors = np.abs(np.stack([part.forecast - part.lower, part.upper - part.forecast]))
-        axis.errorbar(place, part.forecast, errors, fmt="_", ms=10, color=colour, capsize=4, label="forecast")
+        axis.errorbar(place, part.forecast, errors, fmt="_", ms=10, color=colour, capsize=4)
         if part.outcome.notna().any():
-            axis.plot(place, part.outcome, "*", ms=9, mec="black", mfc=colour, label="outcome", zorder=4)
+            axis.plot(place, part.outcome, "*", ms=9, mec="black", mfc=colour, zorder=4)
+    axis.errorbar([], [], [], fmt="_", ms=10, color="0.4", capsize=4, label="forecast")
+    axis.plot([], [], "*", ms=9, mec="black", mfc="0.7", label="outcome")
     sizes = {float(n) for curve in pilots.values() for n in curve.n_train.values} | set(rows.n_train)
     log_axes(axis, ticks=sorted(sizes), x="training galaxies", y="test loss per galaxy [nats]")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
