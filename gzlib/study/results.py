@@ -1,6 +1,7 @@
 """What the runs of a study say: its losses as labelled arrays, and the tables of the chapters that read them."""
 
 import itertools
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,7 @@ from gzlib.fitting import (
 from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
 from gzlib.study.tables import NONE, in_words, intervals, number, share, span, words
+from gzlib.trace import input_files
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
@@ -160,6 +162,63 @@ class StudyRuns:
     def _values(self, values: dict[str, str]) -> xr.Dataset:
         found = load_runs(self.records, dims=["encoder", "n_train", "seed"], values=values)
         return found.sel(encoder=list(self.n_params))
+
+
+def real_points(name: str = "real_points") -> xr.DataArray | None:
+    """Test losses of the ladder from random weights on real and on simulated galaxies, cross-entropy in nats.
+
+    Returns
+    -------
+    DataArray (galaxies, n_train, seed), with ``error`` and ``baseline_error`` over the same dimensions and ``classes``
+    (galaxies) as coordinates; None if ``benchmarks/real_points.py`` has measured nothing.
+    """
+    files = input_files(f"data/benchmarks/{name}.json")
+    runs = json.loads(files[0].read_text(encoding="utf-8"))["runs"] if files else []
+    if not runs:
+        return None
+    table = pd.DataFrame(runs).set_index(["galaxies", "n_train", "seed"]).sort_index().to_xarray()
+    more = {column: table[column] for column in ("error", "baseline_error")}
+    return table["loss"].assign_coords(classes=table["n_classes"].max(["n_train", "seed"]), **more)
+
+
+def real_table(loss: xr.DataArray) -> pd.DataFrame:
+    """One row a training set: mean test loss and share of galaxies in the wrong class, real and simulated."""
+    rows = {}
+    for galaxies in loss.galaxies.values:
+        one = loss.sel(galaxies=galaxies)
+        rows[f"{galaxies}: loss"] = one.mean("seed").values
+        rows[f"{galaxies}: error"] = 100 * one["error"].mean("seed").values
+    return pd.DataFrame(rows, index=pd.Index(loss.n_train.values, name="galaxies"))
+
+
+def real_words(loss: xr.DataArray, level: float) -> str:
+    """The law of each ladder, and how far off the largest training set is when forecast without it, in sentences."""
+    told = []
+    for galaxies in loss.galaxies.values:
+        one = loss.sel(galaxies=[galaxies]).dropna("n_train", how="all").drop_vars(["error", "baseline_error"])
+        fit = fit_curves(one, level=level).isel(galaxies=0)
+        low, high, best = (float(fit[name]) for name in ("alpha_low", "alpha_high", "alpha"))
+        mean = one.isel(galaxies=0).mean("seed")
+        ahead = forecast(one.isel(n_train=slice(None, -1)), [float(one.n_train[-1])], level=level, kind="mean")
+        held = bool(ahead.lower.item() <= float(mean[-1]) <= ahead.upper.item())
+        told.append(
+            f"On the {galaxies} galaxies, the loss falls from {float(mean[0]):.2f} to {float(mean[-1]):.2f} nats with"
+            f" an exponent of {best:.2f} ({low:.2f} to {high:.2f}) for the loss above a fitted floor; forecast from the"
+            f" smaller sets, the largest is {100 * abs(np.log(ahead.loss.item() / float(mean[-1]))):.1f} % off,"
+            f" {'within' if held else 'outside'} the band."
+        )
+    return " ".join(told)
+
+
+def real_short(loss: xr.DataArray | None) -> str:
+    """What the real ladder says, for a cell of a table."""
+    if loss is None or "real" not in loss.galaxies.values:
+        return "not measured"
+    one, classes = loss.sel(galaxies="real").mean("seed"), int(loss.classes.sel(galaxies="real"))
+    return (
+        f"one network, from random weights, on {classes} classes: loss {float(one[0]):.2f}"
+        f" to {float(one[-1]):.2f} nats from {int(one.n_train[0]):,} to {int(one.n_train[-1]):,} galaxies"
+    )
 
 
 def design_table(study: PretrainingStudy | PlannedStudy, runs: StudyRuns) -> pd.DataFrame:

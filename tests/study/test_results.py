@@ -1,5 +1,7 @@
 """Tables and words of the chapters: from runs and fits whose outcome is known."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -243,3 +245,28 @@ def test_pretraining_is_worth_labels_up_to_those_that_were_tried(errors):
     table = results.labels_worth(errors)
     assert table.labels.tolist() == [200, 200] and table.error.tolist() == pytest.approx([0.27, 0.405], abs=0.01)
     assert 230 < float(table["labels from ImageNet"][0]) < 250 and table["labels from ImageNet"][1] == "> 200"
+
+
+def test_a_ladder_on_real_galaxies_is_told_with_its_law(tmp_path, monkeypatch):
+    from gzlib import paths
+
+    (tmp_path / "data" / "benchmarks").mkdir(parents=True)
+    file = tmp_path / "data" / "benchmarks" / "real_points.json"
+    rows = [
+        {"galaxies": g, "n_train": n, "seed": s, "loss": (0.3 + 5 * n**-0.5) * (1 + 0.004 * s), "error": n**-0.3}
+        | {"baseline_error": 0.5, "n_test": 661, "n_classes": 6}
+        for g in ("real", "simulated")
+        for n in (75, 150, 300, 600, 1200, 2400)
+        for s in (0, 1, 2)
+    ]
+    file.write_text(json.dumps({"runs": rows}))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    loss = results.real_points()
+    assert dict(loss.sizes) == {"galaxies": 2, "n_train": 6, "seed": 3}
+    table = results.real_table(loss)
+    assert table.loc[300, "real: error"] == pytest.approx(100 * 300**-0.3)
+    told = results.real_words(loss, 0.95)
+    assert told.count("with an exponent of 0.5") == 2 and told.count("within the band") == 2
+    assert "on 6 classes: loss 0.88 to 0.40 nats from 75 to 2,400 galaxies" in results.real_short(loss)
+    file.unlink()
+    assert results.real_points() is None and results.real_short(None) == "not measured"
