@@ -65,6 +65,9 @@ class Outcome:
         return f"{self.word}: {self.text}"
 
 
+MANY_RUNS = 11  # of one encoder, from which the test of a single curve is told apart: no part of a rule
+
+
 @dataclass(frozen=True)
 class Claims:
     """The rules applied to the runs of a study.
@@ -230,6 +233,26 @@ class Claims:
         """(question): effect of ten times the parameters with the ends of its interval."""
         found = self.effect.drop_sel(question="total")
         return xr.Dataset({"estimate": found.slope, "low": found.low, "high": found.high})
+
+    def power_of_gain_words(self) -> str:
+        """What few runs and the correction for many curves have to do with how many curves fall, in sentences."""
+        if not self.tested:
+            return ""
+        falls, one = (part.drop_sel(question="total") for part in (self.gains, self.gain))
+        runs = self._curves.sel(encoder=self.tested, question="total").count(["n_train", "seed"])
+        many = (runs >= MANY_RUNS).values
+        parts = [share(falls.isel(encoder=np.flatnonzero(chosen)).values) for chosen in (many, ~many) if chosen.any()]
+        told = (
+            f" with {MANY_RUNS} runs or more, and {parts[1]} of those with fewer"
+            if many.any() and not many.all()
+            else ""
+        )
+        alone = (one.slope < 0) & (one.p < FAMILY)
+        return (
+            f"The test asks much of few runs: {parts[0]} question curves{told} fall. Without the correction for"
+            f" {falls.size} curves, {share(alone.values)} would, and the fitted slope is negative on"
+            f" {share((one.slope < 0).values)}; by the rule neither count decides."
+        )
 
     def curves_words(self) -> str:
         """Which encoders have curves that the rules can judge, as a sentence."""

@@ -143,6 +143,8 @@ def test_a_complete_study_of_power_laws_supports_the_claims():
     assert claims.rules_kept().startswith("0 of 157 runs keep the hash")
     counts = claims.by_campaign()
     assert counts[["campaign", "questions", "curves", "fall"]].values.tolist() == [["gz2", 6, 66, 66]]
+    told = claims.power_of_gain_words()
+    assert "66 of 66" in told and "negative on 66 of 66" in told
 
 
 def test_curves_that_do_not_fall_refute_the_first_claim():
