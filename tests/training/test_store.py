@@ -207,7 +207,7 @@ def at(path, value):
 
 
 DAMAGED = [
-    (lambda r: "", "is damaged (Expecting value"),
+    (lambda r: "", "is damaged (EOF while parsing"),
     (lambda r: "\0" * 40, "is damaged"),
     (lambda r: json.dumps(r)[:-20], "is damaged"),
     (lambda r: "[" * 100_000, "is damaged (it is nested too deeply)"),
