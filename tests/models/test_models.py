@@ -189,5 +189,5 @@ def test_leaving_pixels_out_first_changes_nothing_and_of_small_images_no_bit(sid
         out.square().sum().backward()
         found.append((out.detach(), x.grad, conv.weight.grad))
     for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
         assert side > SAFE_SIDE or torch.equal(a, b)  # the study's own images are small
