@@ -59,7 +59,7 @@ SIDE, IMAGES = 224, 512  # px; random images, used several times in a batch
 REHEARSED, PASS = "resnet_w12", 663_840  # encoder of rehearsal.py, whose packages no GPU needs; the whole survey's
 STEPS = 3  # of each encoder of preset 'paper', before any is timed
 MEASURED = 1.0  # seconds for the rate of one encoder
-SPARE = 8.0  # seconds that a figure may take: none is begun with less left
+SPARE = 8.0  # seconds that a figure may take: none is started with less left
 SHARE = 0.4  # of the time that the other benchmarks take on a CPU
 # The encoders that take most of a study's hours first.
 ORDER = sorted(PAPER_ENCODERS, key=lambda name: PAPER_ENCODERS[name][0])
@@ -201,7 +201,7 @@ def _trained(name: str, side: int, recipe: Recipe, asked: int) -> dict:
 
 def random_encoder(name: str, side: int, drop_path: float):
     """The encoder, its weights drawn on the device, which takes a large one seconds less than the processor."""
-    timm_arguments(name, side)  # remembered: on this device it could not be found out
+    timm_arguments(name, side)  # remembered: on this device it could not be determined
     try:
         with torch.device(device()):
             return build_encoder(name, size=side, drop_path=drop_path)
@@ -250,7 +250,7 @@ def release():
 
 
 class Kept:
-    """The files of a folder, one a benchmark, each written anew with every figure."""
+    """The files of a folder, one a benchmark, each written again with every figure."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -304,7 +304,7 @@ def main(words: list[str] | None = None) -> int:
     """The command line; 1 if something is left to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the JSON files")
-    parser.add_argument("--seconds", type=float, default=170.0, help="begin no figure that would not end within them")
+    parser.add_argument("--seconds", type=float, default=170.0, help="start no figure that would not end within them")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="every field, with small networks: a rehearsal")
     given = parser.parse_args(words)

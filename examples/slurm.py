@@ -18,7 +18,8 @@ from gzlib.training import read_plan, sweep_on
 
 WORKERS = 8  # runs at a time
 PARTITION = "gpu"
-CORES = 8  # of each worker: they load and augment images
+GPUS, CORES, MEMORY = 1, 8, "32GB"  # of each worker; without a GPU, 0
+WALLTIME = "08:00:00"
 
 # Runs and surveys lie where GZLIB_STORE and GZLIB_SURVEYS point when this starts, else in ./runs and ./surveys. It must
 # be a file system that all workers see, with working locks (NFS from version 4, Lustre mounted with flock, GPFS).
@@ -35,10 +36,10 @@ def main():
         cores=1,  # what Dask counts: one run at a time in each worker
         processes=1,
         job_cpu=CORES,  # what SLURM counts
-        memory="32GB",
+        memory=MEMORY,
         worker_extra_args=["--memory-limit", "0"],  # memory-mapped images are not memory in use
-        walltime="08:00:00",
-        job_extra_directives=["--gres=gpu:1"],
+        walltime=WALLTIME,
+        job_extra_directives=[f"--gres=gpu:{GPUS}"] if GPUS else [],
         job_script_prologue=ENVIRONMENT,
     )
     with cluster:

@@ -4,6 +4,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -170,10 +171,8 @@ def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
     pairs = list(zip(table["encoder"], table["side"], strict=True))
     passes = table["operations"] / [TRAINING_FACTOR * encoder_needs(*pair).flops for pair in pairs]
     table["hours"] = passes * [seconds_a_picture(records.get("growth"), *pair) for pair in pairs] / 3600
-    if gpu is None:
-        table["gpu_hours"] = table["operations"] / STATED_RATE / 3600
-    else:
-        table["gpu_hours"] = passes * [seconds_a_picture(gpu, *pair) for pair in pairs] / 3600
+    table["gpu_hours"] = passes * [seconds_a_picture(gpu, *pair) for pair in pairs] / 3600
+    table["gpu_hours"] = table["gpu_hours"].fillna(table["operations"] / STATED_RATE / 3600)
     trained = {(row["encoder"], row["side"]): row for row in measured_rows(gpu, "paper")}
     table["gpu_rate"] = [1 / trained[pair]["value"] if pair in trained else float("nan") for pair in pairs]
     table["gpu_memory"] = [trained[pair]["peak_bytes"] if pair in trained else float("nan") for pair in pairs]
@@ -199,7 +198,7 @@ def plan_words(jobs: list[Job]) -> list[str]:
     )
     lines = [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", "All runs, at most:"]
     lines += [f"- operations: {table['operations'].sum():.2e}, {table['images'].sum():,} images shown"]
-    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU, {gpu_words(records, table['encoder'])}"]
+    lines += [f"- hours: {in_words(table['gpu_hours'].sum())} of one GPU, {gpu_words(records, jobs)}"]
     if "growth" in records:
         where = device_of(records["growth"])
         lines[-1] += f"; {in_words(table['hours'].sum())} of {where}, from the time of encoders measured there"
@@ -249,15 +248,23 @@ def gpu_name(record: dict | None) -> str:
     return name.removeprefix("NVIDIA ").split()[0] if name else "GPU"
 
 
-def gpu_words(records: dict[str, dict], encoders: Iterable[str] = ()) -> str:
-    """What hours of one GPU rest on, for a plan with these encoders."""
+def gpu_words(records: dict[str, dict], jobs: Iterable[Job] = ()) -> str:
+    """What hours of one GPU rest on, for a plan of these runs."""
+    stated = f"operations over {STATED_RATE / 1e12:g} T operations/s, a rate that is stated and not measured"
     gpu = on_gpu(records)
     if gpu is None:
-        return f"operations over {STATED_RATE / 1e12:g} T operations/s, a rate that is stated and not measured"
+        return stated
     known = {row["encoder"] for row in measured_rows(gpu, "encoder", "paper")}
-    others = sorted(set(encoders) - known)
-    words = f"from the time of encoders measured on one {device_of(gpu)}"
-    return f"{words}; of {', '.join(others)}, from the one with the most similar operations" if others else words
+    others: dict[bool, list[str]] = {True: [], False: []}
+    for encoder, side in dict.fromkeys((config.encoder, survey.size) for config, survey in jobs):
+        if encoder not in known:
+            others[bool(np.isnan(seconds_a_picture(gpu, encoder, side)))].append(encoder)
+    words = [f"from the time of encoders measured on one {device_of(gpu)}"]
+    if others[False]:
+        words += [f"of {', '.join(dict.fromkeys(others[False]))} from the one most like it, by operations"]
+    if others[True]:
+        words += [f"of {', '.join(dict.fromkeys(others[True]))} {stated}"]
+    return "; ".join(words)
 
 
 def survey_disk(surveys: list[SurveySpec]) -> tuple[dict, list[str]]:
@@ -311,7 +318,8 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
     """Seconds that training takes for one image on the device of a growth benchmark; NaN if it was not measured.
 
     The measured time of that encoder at the nearest size, scaled with the images' area; of an encoder that was not
-    measured, the time of the one that needs the most similar number of operations, scaled with the operations.
+    measured, the time of the one with the most similar number of operations a pixel, scaled with the operations: of
+    its own family if there is one, and none where that number is ten times as large or small.
 
     Parameters
     ----------
@@ -328,8 +336,22 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
         nearest = min(known, key=lambda row: abs(math.log(row["side"] / side)))
         return nearest["value"] * (side / nearest["side"]) ** 2
     wanted = TRAINING_FACTOR * encoder_needs(encoder, side).flops
-    nearest = min(rows, key=lambda row: abs(math.log(row["flops"] / wanted)))
-    return nearest["value"] * wanted / nearest["flops"]
+
+    def unlike(row: dict) -> float:
+        return abs(math.log(row["flops"] / row["side"] ** 2 / (wanted / side**2)))
+
+    alike = [row for row in rows if _family(row["encoder"]) == _family(encoder) and unlike(row) < MOST_UNLIKE]
+    nearest = min(alike or rows, key=unlike)
+    return nearest["value"] * wanted / nearest["flops"] if unlike(nearest) < MOST_UNLIKE else float("nan")
+
+
+MOST_UNLIKE = math.log(10)
+
+
+def _family(encoder: str) -> str:
+    """``efficientnet`` of ``tf_efficientnetv2_s``, ``resnet`` of ``resnet50``."""
+    found = re.match(r"(?:tf_)?([a-z]+?)(?=v?\d|_|$)", encoder)
+    return found[1] if found else encoder
 
 
 def study_hours(record: dict | None, jobs: list) -> float:

@@ -1,4 +1,4 @@
-"""A sweep on many processes or machines, through Dask: ``local``, ``local:4``, or a running scheduler's address.
+"""A sweep on many processes, GPUs or machines, through Dask: ``local``, ``local:4``, or a scheduler's address.
 
 Every worker makes one run at a time and stores it where its own ``GZLIB_STORE`` points. Where all see one file system
 that is the store of the sweep, too; where not, the record comes back and is stored here (the weights on demand). A
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from gzlib import paths
 from gzlib.config import SurveySpec, config_dict, config_from_dict, kind_of
@@ -45,8 +47,9 @@ def sweep_on(
     Parameters
     ----------
     scheduler : str
-        ``local:N`` starts N processes on this machine (``local``: as many as cores), which share its cores and use
-        this process's stores; anything else is the address of a running scheduler, such as
+        ``local:N`` starts N processes on this machine, which share its cores and use this process's stores. Each sees
+        one GPU, if there are any: its own where N is at most their number. ``local`` starts as many as there are
+        GPUs, else cores. Anything else is the address of a running scheduler, such as
         ``tcp://host:8786``, whose workers use the stores that their environment names.
     bring_weights : bool
         Fetch the weights, too, from workers that do not store to this file system.
@@ -69,7 +72,7 @@ def sweep_on(
     report = report or screen.line
     if left:
         report(tally.line())
-        with _connected(scheduler) as client:
+        with _connected(scheduler, device) as client:
             _drive(
                 client,
                 left,
@@ -181,27 +184,28 @@ def read_weights(key: str) -> bytes | None:
 
 
 @contextmanager
-def _connected(scheduler: str) -> Iterator:
+def _connected(scheduler: str, device: str) -> Iterator:
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client, Nanny, Scheduler, SpecCluster
     except ImportError as error:
         raise UserError(f"'{scheduler}' needs Dask ({error}); install it with: pip install 'gzlib[cluster]'") from None
     if scheduler.split(":")[0] == "local":
-        n = local_workers(scheduler)
+        gpus = own_gpus(device)
+        n = local_workers(scheduler, gpus=len(gpus))
         threads = str(max(1, cores() // n))
         stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_STORE": paths.STORE, "GZLIB_SURVEYS": paths.SURVEYS}
         environment = {name: str(path) for name, path in stores.items() if path is not None}
         environment |= {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        here: dict[str, Any] = {"host": "127.0.0.1", "dashboard": False}
         # memory_limit 0: surveys are memory-mapped, which Dask would take for memory in use and pause the worker.
+        one: dict[str, Any] = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}
+        workers = {
+            i: {"cls": Nanny, "options": one | {"env": environment | ({VISIBLE: gpus[i % len(gpus)]} if gpus else {})}}
+            for i in range(n)
+        }
+        order = {"cls": Scheduler, "options": here | {"port": 0}}
         with (
-            LocalCluster(
-                n_workers=n,
-                threads_per_worker=1,
-                memory_limit=0,
-                dashboard_address=None,
-                env=environment,
-                silence_logs=logging.ERROR,
-            ) as cluster,
+            SpecCluster(workers=workers, scheduler=order, silence_logs=logging.ERROR) as cluster,
             Client(cluster) as client,
         ):
             yield client
@@ -217,11 +221,26 @@ def _connected(scheduler: str) -> Iterator:
         yield client
 
 
-def local_workers(scheduler: str) -> int:
-    """Processes that ``local`` or ``local:N`` asks for."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # which GPUs a process sees; torch built for AMD's GPUs heeds it, too
+
+
+def own_gpus(device: str) -> list[str]:
+    """The GPUs among which processes on this machine are shared out, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    None where runs are not made on GPUs in general: on the CPU, or on one GPU that was named.
+    """
+    if device not in ("auto", "cuda"):
+        return []
+    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    count = torch.cuda.device_count()  # of those that are visible here
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+def local_workers(scheduler: str, *, gpus: int = 0) -> int:
+    """Processes that ``local`` or ``local:N`` asks for, on a machine with so many GPUs to use."""
     _, colon, number = scheduler.partition(":")
     if not colon:
-        return cores()
+        return gpus or cores()
     if not number.isdigit() or int(number) < 1:
         raise UserError(f"'{scheduler}': write local:N with the number of processes, such as local:4.")
     return int(number)

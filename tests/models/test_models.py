@@ -7,6 +7,7 @@ from sklearn.datasets import load_sample_image
 from gzlib import models
 from gzlib.errors import UserError
 from gzlib.models import weights
+from gzlib.models.encoders import SAFE_SIDE, SkippingConv2d, placed
 
 
 @pytest.mark.parametrize("name", [*models.LADDER[:4], "resnet_w6", "tf_efficientnet_lite0", "resnet18"])
@@ -158,3 +159,35 @@ def test_weights_that_are_no_numbers_are_refused(own_store, value):
 def test_imagenet_weights_of_an_own_encoder_are_refused_in_one_sentence():
     with pytest.raises(UserError, match="has no ImageNet weights for 'convnext_w10'; it has for tf_efficientnet_lite0"):
         weights.weights_identity("convnext_w10", "imagenet")
+
+
+@pytest.mark.parametrize("name", ["resnet_w4", "resnet_w6", "resnet_w8"])
+def test_narrow_networks_learn_from_large_images_on_a_processor(name):
+    """With channels last, oneDNN's own strided 1 x 1 convolution of few channels ends the program on its way back."""
+    encoder = models.build_encoder(name, size=224)
+    strided = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d) and m.stride == (2, 2)]
+    small = [m for m in strided if m.kernel_size == (1, 1) and m.in_channels < 16]
+    assert small and all(type(m) is SkippingConv2d for m in small)  # else what follows would end the tests
+    encoder = placed(encoder, torch.device("cpu"))
+    images = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    encoder(images).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("side", [12, 17, 40])
+def test_leaving_pixels_out_first_changes_nothing_and_of_small_images_no_bit(side):
+    torch.manual_seed(0)
+    plain = torch.nn.Conv2d(6, 12, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    skipping = torch.nn.Conv2d(6, 12, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    skipping.__class__ = SkippingConv2d
+    skipping.load_state_dict(plain.state_dict())
+    images = torch.randn(8, 6, side, side).contiguous(memory_format=torch.channels_last)
+    found = []
+    for conv in (plain, skipping):
+        x = images.clone().requires_grad_()
+        out = conv(x)
+        out.square().sum().backward()
+        found.append((out.detach(), x.grad, conv.weight.grad))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert side > SAFE_SIDE or torch.equal(a, b)  # the study's own images are small

@@ -217,7 +217,7 @@ def test_the_papers_plan_is_told_without_a_hub_and_before_anything_is_made(own_s
     for words in (
         "operations",
         "GPU hours",
-        "a rate that is stated and not measured",
+        "measured on one NVIDIA H200",
         "disk: ",
         "downloads",
         "memory: ",
@@ -310,10 +310,17 @@ def test_hours_of_a_gpu_are_those_that_were_measured_on_it(growth):
     shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
     assert shown / 2000 / 3600 < table.loc["convnext_nano", "H200 time"] < 2 * shown / 2000 / 3600  # validation
     assert set(table["H200 rate"]) == {"2,000"} and set(table["H200 memory"]) == {"21"}
-    words = cost.gpu_words(records, PAPER_ENCODERS)
+    words = cost.gpu_words(records, jobs)
     assert words == "from the time of encoders measured on one NVIDIA H200"
-    assert cost.gpu_words(records, ["resnet_w4"]).endswith(
-        "; of resnet_w4, from the one with the most similar operations"
+    few = {"growth": growth} | measured()
+    others = [(PretrainConfig(e, 100), SurveySpec("sim:gz2:1000", size=64)) for e in ("convnext_pico", "resnet_w4")]
+    assert cost.gpu_words(few, others) == (
+        f"{words}; of convnext_pico from the one most like it, by operations; of resnet_w4 operations over 50 T"
+        " operations/s, a rate that is stated and not measured"
+    )
+    table = cost.plan_cost(others, few).set_index("encoder")
+    assert table.loc["resnet_w4", "gpu_hours"] == pytest.approx(
+        table.loc["resnet_w4", "operations"] / cost.STATED_RATE / 3600
     )
     assert cost.rehearsal_facts(None, cost.on_gpu(records))["rehearsed_gpu"].startswith(
         "10,000 images/s on one H200, 0.01"
@@ -329,6 +336,18 @@ def test_an_encoder_measured_at_several_sizes_is_taken_at_the_nearest(growth):
     both = {"rows": growth["rows"] + rows}
     assert cost.seconds_a_picture(both, "resnet_w24", 224) == 1.0
     assert cost.seconds_a_picture(both, "resnet_w24", 64) == pytest.approx(0.2)
+
+
+def test_an_encoder_that_was_not_measured_is_taken_like_the_nearest_of_its_family():
+    rows = [
+        {"axis": "paper", "encoder": "convnext_nano", "side": 224, "value": 3.0, "flops": 1.5e10},
+        {"axis": "paper", "encoder": "tf_efficientnetv2_s", "side": 224, "value": 1.0, "flops": 1.7e10},
+    ]
+    wanted = TRAINING_FACTOR * cost.encoder_needs("tf_efficientnetv2_b0", 224).flops
+    assert cost.seconds_a_picture({"rows": rows}, "tf_efficientnetv2_b0", 224) == pytest.approx(wanted / 1.7e10)
+    wanted = TRAINING_FACTOR * cost.encoder_needs("convnext_pico", 224).flops
+    assert cost.seconds_a_picture({"rows": rows}, "convnext_pico", 224) == pytest.approx(3 * wanted / 1.5e10)
+    assert np.isnan(cost.seconds_a_picture({"rows": rows}, "resnet_w4", 224))  # nothing like it
 
 
 def test_what_a_gpu_did_takes_the_place_of_what_the_processor_could_not():

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import pytest
@@ -17,7 +18,7 @@ from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec, con
 from gzlib.errors import UserError
 from gzlib.files import held
 from gzlib.training import cluster
-from gzlib.training.cluster import local_workers, sweep_on, work
+from gzlib.training.cluster import local_workers, own_gpus, sweep_on, work
 from gzlib.training.runs import LOCK, key_of
 from gzlib.training.sweeps import sweep
 
@@ -98,6 +99,43 @@ def test_by_address_with_a_store_of_its_own(store, monkeypatch):
     assert (elsewhere / keys[1] / "failed.json").exists()
 
 
+def test_each_of_two_workers_has_its_gpu_and_their_runs_are_those_of_one_process(store, monkeypatch):
+    """A stub in place of two GPUs: processes are told of one each, and find that the machine has none."""
+    pytest.importorskip("distributed")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    recipe = Recipe(examples=96, batch_size=32, evaluations=1)
+    listed = [*jobs([0]), (PretrainConfig("resnet_w4", 60, recipe=recipe), SURVEY)]
+    told, connected = [], cluster._connected
+
+    @contextmanager
+    def asking(*args):
+        with connected(*args) as client:
+            client.wait_for_workers(2)
+            told.append(client.run(lambda: os.environ.get("CUDA_VISIBLE_DEVICES")))
+            yield client
+
+    with monkeypatch.context() as two:
+        two.setattr(cluster, "_connected", asking)
+        two.setattr("torch.cuda.device_count", lambda: 2)
+        records = sweep_on("local:2", listed, report=quiet)
+    assert sorted(told[0].values()) == ["0", "1"]
+    shared = paths.STORE
+    monkeypatch.setattr(paths, "STORE", store / "undisturbed")
+    assert results(sweep(listed, report=quiet, workers=1)) == results(records)
+    for key in (key_of(*job) for job in listed):
+        one, other = (folder / key / "weights.safetensors" for folder in (shared, paths.STORE))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_gpus_are_those_that_are_visible_and_none_where_one_was_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert own_gpus("auto") == own_gpus("cuda") == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5f,7")
+    assert own_gpus("auto") == ["3", "GPU-5f"]  # of three names two are there
+    assert own_gpus("cpu") == own_gpus("cuda:1") == []
+
+
 def test_a_worker_of_another_version_is_told(store, monkeypatch):
     pytest.importorskip("distributed")
     config, survey = jobs([0])[0]
@@ -122,6 +160,7 @@ def test_schedulers_that_are_not_there_and_dask_that_is_not_installed(store, mon
         local_workers("local:many")
     assert local_workers("local:3") == 3
     assert local_workers("local") >= 1
+    assert local_workers("local", gpus=4) == 4 and local_workers("local:3", gpus=4) == 3
 
 
 def test_nothing_is_started_where_all_runs_are_there(store, monkeypatch):
