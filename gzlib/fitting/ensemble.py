@@ -559,7 +559,9 @@ def draw_laws(pilots, leads, noise):
         ahead = family.shape(p, leads[:, None, None], span)
         means.append(ahead + (level[:, None, None] - middle)[..., None])
     count = len(pilots)
-    log_weight, square = (np.concatenate([v.reshape(count, -1) for v in values], axis=1) for values in (weights, squares))
+    log_weight, square = (
+        np.concatenate([v.reshape(count, -1) for v in values], axis=1) for values in (weights, squares)
+    )
     mean = np.concatenate([v.reshape(count, -1, leads.shape[1]) for v in means], axis=1)
     return Draws(log_weight, square, mean, total, dof, scale)
 
@@ -650,7 +652,8 @@ def noise_prior(pilots, evidence, likeness):
 def likeness_of_noise(evidence, others, *, same):
     """How alike curves are in their noise, (curves, others), zero where ``same``."""
     own, other = (
-        np.log(SIGMA)[np.argmax(values + norm.logpdf(np.log(SIGMA), *LN_NOISE), axis=1)] for values in (evidence, others)
+        np.log(SIGMA)[np.argmax(values + norm.logpdf(np.log(SIGMA), *LN_NOISE), axis=1)]
+        for values in (evidence, others)
     )
     return np.exp(-0.5 * ((own[:, None] - other) / ALIKE) ** 2) * ~same
 
@@ -676,8 +679,9 @@ def mixture_quantiles(drawn, probabilities, one_run, doubt, aside):
         variance = (drawn.squares[i, best] + drawn.scale[i]) / drawn.dof[i]
         scale = np.sqrt(variance * (1 / drawn.runs[i] + one_run))[:, None]
         table = stdtr(drawn.dof[i], _FAR)  # read between its places: many times faster than stdtr, to 1e-5
-        ends = np.minimum((mean - 60 * scale).min(axis=0), centre - 60 * wide), np.maximum(
-            (mean + 60 * scale).max(axis=0), centre + 60 * wide
+        ends = (
+            np.minimum((mean - 60 * scale).min(axis=0), centre - 60 * wide),
+            np.maximum((mean + 60 * scale).max(axis=0), centre + 60 * wide),
         )
         for j, probability in enumerate(probabilities):
             low, high = ends

@@ -27,6 +27,7 @@ from gzlib.fitting.curves import summarise_replicates
 from gzlib.fitting.ensemble import (
     MAX_POINTS,
     MEMBERS,
+    SIGMA,
     Ahead,
     Pilot,
     draw_laws,
@@ -57,7 +58,7 @@ BLOCK = 500  # curves that are forecast together
 LIKENESS = 2.0  # difference of the logarithms of two curves' noise that makes one count 0.6 times for the other
 BEST = 0.1  # quantile of the members' errors that relative ones refer to: the best of many is luck
 FEW = 8  # sizes of a curve without replicates up to which laws have a say in its band
-MISTRUST = (0.2, 0.05)  # probability that no law holds: without and with replicates, whose noise a law has to meet
+MISTRUST = (0.35, 0.05)  # probability that no law holds: without and with replicates, whose noise a law has to meet
 UNLIKELY = 0.05  # chance of a misfit below which laws are mistrusted more
 TOGETHER = 50  # curves whose laws are drawn together
 FLOOR = 1e-12
@@ -324,21 +325,25 @@ def _combine(said, pilot, own, place, shared, levels, prior, one_run):
 
 
 def _share_noise(pilots):
-    """Curves whose few points a law may explain: dict of index to the prior of their noise, from curves like them."""
+    """Curves whose few points a law may explain: dict of index to the prior of their noise, from curves like them.
+
+    Only curves with replicates tell others: what the rest would say of noise holds only where their law does.
+    """
     found = [i for i, pilot in enumerate(pilots) if _is_few(pilot)]
-    if not found:
-        return {}
-    chosen = found[:: -(-len(found) // REFERENCE)]
-    evidence = _by_length(pilots, found if len(found) <= REFERENCE else chosen, noise_evidence)
-    known = np.stack([evidence[i] for i in chosen])
+    telling = [i for i in found if _replicated(pilots[i])]
+    telling = telling[:: max(-(-len(telling) // REFERENCE), 1)]
+    evidence = _by_length(pilots, telling, noise_evidence)
+    known = np.stack([evidence[i] for i in telling]) if telling else np.zeros((1, len(SIGMA)))
     out = {}
     for first in range(0, len(found), BLOCK):
         part = found[first : first + BLOCK]
-        fresh = [i for i in part if i not in evidence]
-        here = evidence | _by_length(pilots, fresh, noise_evidence)
-        own = np.stack([here[i] for i in part])
-        like = likeness_of_noise(own, known, same=np.array(part)[:, None] == np.array(chosen))
-        out |= dict(zip(part, zip(*noise_prior([pilots[i] for i in part], known, like), strict=True), strict=True))
+        like = np.zeros((len(part), len(known)))
+        if len(telling) > 1:
+            here = evidence | _by_length(pilots, [i for i in part if i not in evidence], noise_evidence)
+            own = np.stack([here[i] for i in part])
+            like = likeness_of_noise(own, known, same=np.array(part)[:, None] == np.array(telling))
+        priors = noise_prior([pilots[i] for i in part], known, like)
+        out |= dict(zip(part, zip(*priors, strict=True), strict=True))
     return out
 
 
@@ -386,7 +391,9 @@ def _let_laws_speak(out, chosen, noise, pilots, log_new, levels, prior, one_run)
                 for i, dof in zip(part, dofs, strict=True)
             ]
             doubt = _mistrust([pilots[i] for i in part], drawn)
-            centre = [(out[i].log_median[ahead[i]], out[i].log_sd[ahead[i]], dof) for i, dof in zip(part, dofs, strict=True)]
+            centre = [
+                (out[i].log_median[ahead[i]], out[i].log_sd[ahead[i]], dof) for i, dof in zip(part, dofs, strict=True)
+            ]
             middle = mixture_quantiles(drawn, [0.5], False, doubt, centre)
             found = mixture_quantiles(drawn, places, one_run, doubt, aside)
             for k, i in enumerate(part):
@@ -428,9 +435,7 @@ def _follow_data(forecast, pilot, log_new):
     missed = missed * missed**2 / (missed**2 + 2 * noise + FLOOR)
     correction = np.where(log_new < pilot.log_x[-1], np.interp(log_new, pilot.log_x, missed), 0.0)
     band = forecast.band[..., :count] + correction
-    return Extrapolation(
-        forecast.log_median[:count] + correction, forecast.log_sd[:count], band, forecast.n_origins
-    )
+    return Extrapolation(forecast.log_median[:count] + correction, forecast.log_sd[:count], band, forecast.n_origins)
 
 
 def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
