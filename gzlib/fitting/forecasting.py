@@ -7,6 +7,10 @@ how wrong the result is; where there are few, a prior takes their place that was
 what is known beforehand: noise, the spread of the parameters, the disagreement of shapes and members, and a drift that
 grows with the distance and with the slope. Its scale is updated by the origins; quantiles are Student's, with few
 degrees of freedom for few points. Nothing depends on which other sizes are asked for.
+
+Where curves have replicates, or few sizes, laws speak as well: beyond the last size the band is then that of a mixture
+of posterior draws of six kinds of law, at the noise that replicates show, and of the ensemble's band, which has the
+probability that no law holds (more of it where the laws miss the means by more than the noise).
 """
 
 import json
@@ -511,7 +515,8 @@ def forecast(
 
     Curves learn from each other's rolling origins as far as they are alike, so give curves of one study. The band
     holds parameter noise, run noise and the errors that the same procedure made at rolling origins in the data; where
-    there are few, those that it made on public curves. It does not depend on which other sizes are asked for.
+    there are few, those that it made on public curves. With replicates, or at most 8 sizes, it is mixed with the
+    posterior of six kinds of law. It does not depend on which other sizes are asked for.
 
     Parameters
     ----------
@@ -623,6 +628,11 @@ def _status(result, pilot, kind, spotted):
         if result.n_origins
         else "too few sizes for rolling origins: band from public curves alone"
     ]
+    if _is_few(pilot):
+        share = MISTRUST[int(_replicated(pilot))]
+        notes.append(
+            f"mixed with the posterior of six kinds of law, none of which may hold ({100 * share:g} % or more)"
+        )
     if kind == "new_run" and not pilot.seed_dof:
         notes.append("no replicates: the noise of a run is estimated from the scatter about the curve")
     if spotted:

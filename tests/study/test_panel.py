@@ -146,7 +146,7 @@ console.log(JSON.stringify(plans, (key, value) => (value === Infinity ? 1e300 : 
 
 
 def pasted_curves(count=50):
-    """Curves as a reader may have them: arrays (sizes,) and (sizes, runs), some flat at their end, some plain powers."""
+    """Curves as a reader may have them: arrays (sizes,) and (sizes, runs), with a floor and without."""
     rng = np.random.default_rng(4)
     for k in range(count):
         x = np.round(np.geomspace(100, 100 * rng.uniform(20, 500), rng.integers(4, 13)))
@@ -201,7 +201,9 @@ def test_a_pasted_curve_is_read_as_people_write_it(tmp_path):
     script = (
         panel.own_curve_script()
         + """
-const read = (text) => { try { return readCurve(text).map((p) => [p.size, Math.exp(p.log)]); } catch (error) { return error.message; } };
+const read = (text) => {
+  try { return readCurve(text).map((p) => [p.size, Math.exp(p.log)]); } catch (error) { return error.message; }
+};
 console.log(JSON.stringify(JSON.parse(process.argv[2]).map(read)));
 """
     )
