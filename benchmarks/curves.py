@@ -77,7 +77,10 @@ def score_domain(curves, *, domain="all", baselines=True):
         "seconds": seconds,
         "origins": info["n_origins"],
         "coverage": np.array(
-            [np.mean(np.abs(error) <= result.half_width, axis=1) for error, result in zip(errors, results, strict=True)]
+            [
+                np.mean((result.band[:, 0] <= truth) & (truth <= result.band[:, 1]), axis=1)
+                for truth, result in zip(log_test, results, strict=True)
+            ]
         ),
         "width": np.array([2 * result.half_width.mean(axis=1) for result in results]),
     }

@@ -68,7 +68,7 @@ def curves_part(path, step):
     began = time.perf_counter()
     results, _ = extrapolate(train, sizes, levels=(0.95,))
     seconds = (time.perf_counter() - began) / len(curves)
-    bands = [np.exp(results[i].log_median + sign * results[i].half_width[0]) for i in chosen for sign in (0, -1, 1)]
+    bands = [np.exp(v) for i in chosen for v in (results[i].log_median, *results[i].band[0])]
     yield score("gzlib forecast", curves, chosen, [bands[k : k + 3] for k in range(0, len(bands), 3)], seconds, 0)
     began = time.perf_counter()
     broken = predict_broken([train[i] for i in chosen], [sizes[i] for i in chosen])

@@ -42,13 +42,13 @@ def read_domains(folder):
 
 
 def together(curves):
-    """Median and half-widths of ln(loss), (levels, sizes), of each curve, forecast together."""
+    """Median and bands of ln(loss), (levels, 2, sizes), of each curve, forecast together."""
     results, _ = extrapolate([c["train"] for c in curves], [c["test"][0] for c in curves], levels=LEVELS)
-    return [(r.log_median, r.half_width) for r in results]
+    return [(r.log_median, r.band) for r in results]
 
 
 def alone(curves):
-    """As ``together``, each curve by itself through ``forecast``; half-widths reach from the median to either end."""
+    """As ``together``, each curve by itself through ``forecast``."""
     out = []
     for curve in curves:
         (x, y), new = curve["train"], curve["test"][0]

@@ -6,11 +6,19 @@ exponent of an offset law, or the level of a shifted one. For each shape the lev
 fitted to ln(loss) by Gauss-Newton steps, with a prior on the slope, for many curves at once; shapes are then averaged
 by their posterior probability. So a member costs next to nothing once the shapes are fitted, and is defined for two
 points as well as for two hundred.
+
+The second half draws from the posterior over whole laws (offset, logarithm, power, shifted, broken, and flat at first)
+and the noise: what a few sizes say where one of those laws holds. Its bands are sharp and Bayesian; that no law may
+hold is the ensemble's part of ``mixture_quantiles``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import digamma, logsumexp, polygamma, softmax, stdtr
+from scipy.stats import norm, qmc
+from scipy.stats import t as student
 
 from gzlib.fitting.laws import get_law
 from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss, starting_points
@@ -354,3 +362,337 @@ def _ahead_of_law(pilot, log_new):
     return Ahead(
         mean, within, mean**2, noise, np.maximum((ends[:, 0] - ends[:, 1]) / 0.05, 1e-4), new, len(pilot.log_x)
     )
+
+
+@dataclass(frozen=True)
+class Family:
+    """Laws of one form, in ln(loss) over its value at the last size.
+
+    ``shape(p, lead, span)`` with the logarithms of the slopes first and, where there are ``cells``, one more number at
+    the end: where a curve bends. A cell is a normal prior of it about one of ``cells`` (cells,), ``width`` wide, with
+    prior probabilities ``shares`` (cells,); together they cover what is likely. ``steps`` are quasi-random draws of
+    Student's t, (draws, numbers), and ``log_density`` (draws,) theirs.
+    """
+
+    shape: Callable[..., np.ndarray]
+    weight: float
+    cells: np.ndarray
+    width: float
+    shares: np.ndarray
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    floor: Callable[..., np.ndarray] | None
+    steps: np.ndarray
+    log_density: np.ndarray
+
+
+STEEP = (-1.7, 0.9)  # prior of the ln of a slope of ln(loss) in ln x
+DRAW_DOF = 6.0  # of the t that posterior draws are proposed from
+INFLATE = 1.1  # of its scale over the normal approximation's
+SEARCH = 8  # Gauss-Newton steps to the centre of the proposal
+BREAK = 0.3  # width of a break in ln x
+NEGATIVE = (0.1, 0.3)  # probability that a floor is below zero, and how far in units of the last loss
+LEAST = 0.02  # of the last loss: no law falls below
+FLOOR_ERROR = 0.005  # least error of a known floor, in units of the last loss
+KEPT = 100  # draws that a band is made of
+
+
+def _offset(p, lead, _):
+    exponent = np.exp(p[..., 1:])
+    return _ln(1 + np.exp(p[..., :1]) * np.expm1(np.minimum(-exponent * lead, 50)) / exponent)
+
+
+def _rounded(p, lead, _):
+    """An offset law in x + c: flat at first, then falling, then bending to its floor."""
+    exponent, start = np.exp(p[..., 1:2]), p[..., 2:]
+    fallen = np.logaddexp(lead, start) - np.log1p(np.exp(start))
+    steep = np.exp(p[..., :1]) * (1 + np.exp(start))
+    return _ln(1 + steep * np.expm1(np.minimum(-exponent * fallen, 50)) / exponent)
+
+
+def _shifted(p, lead, _):
+    level = p[..., 1:]
+    both = 1 + np.exp(level)
+    return np.exp(p[..., :1]) * both * (np.logaddexp(-lead, level) - np.log(both))
+
+
+def _broken(p, lead, span):
+    at = -p[..., 2:] * span[..., None]
+    bend = BREAK * (np.logaddexp(0, (lead - at) / BREAK) - np.logaddexp(0, -at / BREAK))
+    return -np.exp(p[..., :1]) * (lead - bend) - np.exp(p[..., 1:2]) * bend
+
+
+def _ln(loss):
+    return np.log(np.maximum(loss, LEAST))
+
+
+def _family(shape, weight, cells=(), shares=None, centre=(STEEP[0],), spread=(STEEP[1],), floor=None, draws=16):
+    cells = np.asarray(cells, float)
+    width = 0.75 * (cells[1] - cells[0]) if len(cells) else 0.0
+    shares = np.ones(max(len(cells), 1)) if shares is None else shares
+    numbers = len(centre) + bool(len(cells))
+    even = (np.arange(draws)[:, None] + 0.5) / draws if numbers == 1 else qmc.Sobol(numbers, seed=3).random(draws)
+    steps = student.ppf(even, DRAW_DOF)
+    density = student.logpdf(steps, DRAW_DOF).sum(axis=1) + np.log(draws)
+    return Family(shape, weight, cells, width, shares / shares.sum(), centre, spread, floor, steps, density)
+
+
+EXPONENT = (np.log(0.45), 0.6)  # prior of ln(alpha) of an offset law
+ROUNDED = (np.log(0.9), 0.6)  # of one that starts flat
+_LN_ALPHA = np.linspace(np.log(0.1), np.log(1.6), 6)
+_ABOVE = np.log(0.55)  # ln of the typical part of the last loss that is above the floor
+FAMILIES = (
+    _family(
+        _offset,
+        0.35,
+        _LN_ALPHA,
+        np.exp(-0.5 * ((_LN_ALPHA - EXPONENT[0]) / EXPONENT[1]) ** 2),
+        (EXPONENT[0] + _ABOVE,),
+        (0.85,),
+        lambda p: 1 - np.exp(p[..., 0] - p[..., 1]),
+        32,
+    ),
+    _family(lambda p, lead, _: _ln(1 - np.exp(p[..., :1]) * lead), 0.25),
+    _family(lambda p, lead, _: -np.exp(p[..., :1]) * lead, 0.05),
+    _family(_shifted, 0.05, np.linspace(np.log(0.05), np.log(3), 3)),
+    _family(_broken, 0.15, np.linspace(0.1, 0.9, 7), None, (STEEP[0],) * 2, (STEEP[1],) * 2, None, 64),
+    _family(
+        _rounded,
+        0.15,
+        np.linspace(np.log(0.003), 0, 6),
+        None,
+        (ROUNDED[0] + _ABOVE, ROUNDED[0]),
+        (0.85, ROUNDED[1]),
+        lambda p: 1 - np.exp(p[..., 0] - p[..., 1]) * (1 + np.exp(p[..., 2])),
+        32,
+    ),
+)
+SIGMA = np.geomspace(5e-4, 0.4, 40)  # noise of ln(loss) of one run that curves share what they know of
+LN_NOISE = (np.log(0.03), 0.9)  # its prior
+TRUST = 0.7  # in what the other curves say of it
+COMPANIONS = 8.0  # curves, by likeness, that say no more together
+ALIKE = 1.0  # difference of ln(noise) that makes a curve count 0.6 times
+
+
+def _log_prior(family, p):
+    """Log density of the numbers of a law, (..., numbers)."""
+    value = np.zeros(p.shape[:-1])
+    first = 0
+    if family.floor is not None:  # even in the floor's part of the last loss, not in the slope
+        share = family.floor(p)
+        below, far = NEGATIVE
+        density = np.where(share >= 0, (1 - below) * (share < 0.95) / 0.95, 0.0)
+        density = np.where(share < 0, below * np.exp(np.minimum(share, 0) / far) / far, density)
+        value, first = np.log(np.maximum(density * (1 - share), 1e-300)), 1
+    for k in range(first, len(family.centre)):
+        value = value + norm.logpdf(p[..., k], family.centre[k], family.spread[k])
+    if len(family.cells):
+        near = norm.logpdf(p[..., -1], family.cells[:, None], family.width) + np.log(family.shares)[:, None]
+        return value + near
+    return value
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Weighted draws from the posterior of one or more curves' laws.
+
+    ``log_weight`` and ``squares`` (sum of squared residuals of the means), arrays (curves, draws); ``mean`` of ln(loss)
+    (curves, draws, sizes); ``runs`` (curves,), how many in all; ``dof`` and ``scale`` (curves,) of the noise beside
+    ``squares``.
+    """
+
+    log_weight: np.ndarray
+    squares: np.ndarray
+    mean: np.ndarray
+    runs: np.ndarray
+    dof: np.ndarray
+    scale: np.ndarray
+
+
+def draw_laws(pilots, leads, noise):
+    """Draws from the posterior over all families, for pilots with equally many sizes.
+
+    The numbers of each law are found by Gauss-Newton steps in every cell, drawn from a t about the place found, and
+    weighed by prior times likelihood over proposal. The level has a flat prior and the noise an inverse gamma one; both
+    are integrated out.
+
+    Parameters
+    ----------
+    pilots : list of Pilot
+    leads : array (curves, sizes)
+        ln(size / last size) of what is asked.
+    noise : tuple of arrays (curves,)
+        Degrees of freedom and scale of the prior of the noise of one run.
+    """
+    points = [bin_points(pilot) for pilot in pilots]
+    lead, log_y, runs = (np.stack([own[j] for own in points]) for j in range(3))
+    total = runs.sum(axis=1)
+    dof, scale = lead.shape[1] - 1 + noise[0], noise[0] * noise[1] ** 2
+    level = (log_y * runs).sum(axis=1) / total
+    straight = lead - ((lead * runs).sum(axis=1) / total)[:, None]
+    slope = -(log_y * straight * runs).sum(axis=1) / (straight**2 * runs).sum(axis=1)
+    known = np.array([pilot.floor is not None for pilot in pilots])
+    end = np.exp(log_y[:, -1])
+    floor, error = (np.array([pilot.floor[k] if pilot.floor else 0.0 for pilot in pilots]) / end for k in range(2))
+    pull = known / np.maximum(error, FLOOR_ERROR)
+    steep = np.log(np.clip(slope, 0.02, 1.5))
+    data = (lead, log_y - level[:, None], runs, total, dof, scale, steep, floor, pull)
+    weights, squares, means = [], [], []
+    for family in FAMILIES:
+        p, root = _propose(family, data)
+        p = p[:, :, None] + np.einsum("cbde,me->cbmd", root, family.steps)
+        span = -lead[:, :1, None]
+        shape = family.shape(p, lead[:, None, None], span)
+        weight = runs[:, None, None] / total[:, None, None, None]
+        middle = (shape * weight).sum(axis=-1)
+        missed = (log_y - level[:, None])[:, None, None] - (shape - middle[..., None])
+        squares.append((missed**2 * runs[:, None, None]).sum(axis=-1))
+        density = family.log_density - np.log(np.abs(np.linalg.det(root)))[..., None]
+        likely = -0.5 * dof[:, None, None] * np.log(squares[-1] + scale[:, None, None])
+        if family.floor is None:  # such a law goes on falling
+            likely = np.where(known[:, None, None], -np.inf, likely)
+        else:
+            last = np.exp(level[:, None, None] - middle) / end[:, None, None]
+            off = pull[:, None, None] * (family.floor(p) * last - floor[:, None, None])
+            likely = likely - 0.5 * off**2
+        weights.append(likely + _log_prior(family, p) + np.log(family.weight) - density)
+        ahead = family.shape(p, leads[:, None, None], span)
+        means.append(ahead + (level[:, None, None] - middle)[..., None])
+    count = len(pilots)
+    log_weight, square = (
+        np.concatenate([v.reshape(count, -1) for v in values], axis=1) for values in (weights, squares)
+    )
+    mean = np.concatenate([v.reshape(count, -1, leads.shape[1]) for v in means], axis=1)
+    return Draws(log_weight, square, mean, total, dof, scale)
+
+
+def _propose(family, data):
+    """Centre (curves, cells, numbers) and root of the covariance of the proposal in every cell."""
+    lead, log_y, runs, total, dof, scale, log_slope, floor, pull = data
+    cells = len(family.shares)
+    centre = np.tile(family.centre, (cells, 1))
+    spread = np.array(family.spread)
+    if family.floor is not None and len(family.centre) == 1:
+        centre[:, 0] = family.cells + _ABOVE  # the slope is the exponent times the part above the floor
+        spread = np.array([0.6])
+    if len(family.cells):
+        centre, spread = np.column_stack([centre, family.cells]), np.append(spread, family.width)
+    p = np.broadcast_to(centre, (len(lead), *centre.shape)).copy()
+    slopes = 2 if family.shape is _broken else 1
+    p[..., :slopes] = 0.5 * (p[..., :slopes] + log_slope[:, None, None])
+    lead, span, runs = lead[:, None], -lead[:, :1], runs[:, None]
+
+    def centred(values):
+        return values - (values * runs).sum(axis=-1, keepdims=True) / total[:, None, None]
+
+    for _ in range(SEARCH):
+        shape = family.shape(p, lead, span)
+        moved = []
+        for k in range(p.shape[-1]):
+            ahead = p.copy()
+            ahead[..., k] += 1e-4
+            moved.append(centred(family.shape(ahead, lead, span) - shape) / 1e-4)
+        gradient = np.stack(moved, axis=-1)
+        missed = log_y[:, None] - centred(shape)
+        variance = ((missed**2 * runs).sum(axis=-1) + scale[:, None]) / dof[:, None]
+        weighted = gradient * runs[..., None] / variance[..., None, None]
+        normal = np.matmul(weighted.swapaxes(-1, -2), gradient) + np.diag(1 / spread**2)
+        push = np.matmul(weighted.swapaxes(-1, -2), missed[..., None])[..., 0] - (p - centre) / spread**2
+        if family.floor is not None and pull.any():  # a known floor is one more observation
+            share = family.floor(p)
+            tilt = np.stack([(family.floor(p + step) - share) / 1e-4 for step in 1e-4 * np.eye(p.shape[-1])], axis=-1)
+            weight = pull[:, None, None] ** 2 * tilt
+            normal = normal + weight[..., None] * tilt[..., None, :]
+            push = push + weight * (floor[:, None] - share)[..., None]
+        p += np.clip(np.linalg.solve(normal, push[..., None])[..., 0], -0.7, 0.7)
+        p[..., :slopes] = np.clip(p[..., :slopes], -7, 1)
+    return p, INFLATE * np.linalg.cholesky(np.linalg.inv(normal))
+
+
+def noise_evidence(pilots):
+    """ln of the likelihood of each noise in ``SIGMA``, all laws integrated out: (curves, noises)."""
+    prior = noise_prior(pilots, np.zeros((1, len(SIGMA))), np.zeros((len(pilots), 1)))
+    drawn = draw_laws(pilots, np.zeros((len(pilots), 1)), prior)
+    at = drawn.log_weight + 0.5 * drawn.dof[:, None] * np.log(drawn.squares + drawn.scale[:, None])
+    known = (drawn.dof - prior[0])[:, None, None]
+    value = at[..., None] - known * np.log(SIGMA) - drawn.squares[..., None] / (2 * SIGMA**2)
+    return logsumexp(value, axis=1) + _seed_evidence(pilots)
+
+
+def _seed_evidence(pilots):
+    dof, variance = np.array([(pilot.seed_dof, pilot.seed_variance) for pilot in pilots]).T[..., None]
+    return -dof * (np.log(SIGMA) + variance / (2 * SIGMA**2))
+
+
+def noise_prior(pilots, evidence, likeness):
+    """What is known of the noise of each curve beside its means: degrees of freedom and scale, arrays (curves,).
+
+    Parameters
+    ----------
+    pilots : list of Pilot
+        Whose replicates speak too.
+    evidence : array (others, noises)
+        From ``noise_evidence``.
+    likeness : array (curves, others)
+        How much each of the others counts; zero for the curve itself.
+    """
+    base = norm.logpdf(np.log(SIGMA), *LN_NOISE)
+    count = likeness.sum(axis=1, keepdims=True)
+    likeness = likeness * np.minimum(1, COMPANIONS / np.maximum(count, 1e-9))
+    shared = base + likeness @ (evidence - evidence.max(axis=1, keepdims=True))
+    shares = TRUST * softmax(shared, axis=1) + (1 - TRUST) * softmax(base)
+    shares = softmax(np.log(shares) + _seed_evidence(pilots), axis=1)
+    mean = shares @ (2 * np.log(SIGMA))
+    spread = np.sum(shares * (2 * np.log(SIGMA) - mean[:, None]) ** 2, axis=1)
+    grid = np.geomspace(0.3, 300, 400)  # an inverse gamma with this mean and variance of ln(variance)
+    dof = np.interp(-spread, -polygamma(1, grid / 2), grid)
+    return dof, np.sqrt(np.exp(mean + digamma(dof / 2)) * 2 / dof)
+
+
+def likeness_of_noise(evidence, others, *, same):
+    """How alike curves are in their noise, (curves, others), zero where ``same``."""
+    own, other = (
+        np.log(SIGMA)[np.argmax(values + norm.logpdf(np.log(SIGMA), *LN_NOISE), axis=1)]
+        for values in (evidence, others)
+    )
+    return np.exp(-0.5 * ((own[:, None] - other) / ALIKE) ** 2) * ~same
+
+
+def mixture_quantiles(drawn, probabilities, one_run, doubt, aside):
+    """Quantiles of ln(loss) of draws mixed with a Student's t, (curves, probabilities, sizes).
+
+    Parameters
+    ----------
+    drawn : Draws
+    probabilities : array (probabilities,)
+    one_run : bool
+        With the noise of one run.
+    doubt : array (curves,)
+        Weight of the t.
+    aside : list (curves,) of (centre (sizes,), scale (sizes,), degrees of freedom)
+    """
+    top = np.argsort(-drawn.log_weight, axis=1)[:, :KEPT]
+    out = np.empty((len(top), len(probabilities), drawn.mean.shape[2]))
+    for i, best in enumerate(top):
+        weight = (1 - doubt[i]) * softmax(drawn.log_weight[i, best])
+        mean, (centre, wide, dof) = drawn.mean[i, best], aside[i]
+        variance = (drawn.squares[i, best] + drawn.scale[i]) / drawn.dof[i]
+        scale = np.sqrt(variance * (1 / drawn.runs[i] + one_run))[:, None]
+        table = stdtr(drawn.dof[i], _FAR)  # read between its places: many times faster than stdtr, to 1e-5
+        ends = (
+            np.minimum((mean - 60 * scale).min(axis=0), centre - 60 * wide),
+            np.maximum((mean + 60 * scale).max(axis=0), centre + 60 * wide),
+        )
+        for j, probability in enumerate(probabilities):
+            low, high = ends
+            for _ in range(BISECTIONS):
+                middle = 0.5 * (low + high)
+                below = weight @ np.interp((middle - mean) / scale, _FAR, table)
+                below = below + doubt[i] * stdtr(dof, (middle - centre) / wide)
+                low, high = np.where(below < probability, middle, low), np.where(below < probability, high, middle)
+            out[i, j] = 0.5 * (low + high)
+    return out
+
+
+BISECTIONS = 22
+_FAR = np.sinh(np.linspace(-5, 5, 801))

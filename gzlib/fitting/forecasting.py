@@ -7,6 +7,10 @@ how wrong the result is; where there are few, a prior takes their place that was
 what is known beforehand: noise, the spread of the parameters, the disagreement of shapes and members, and a drift that
 grows with the distance and with the slope. Its scale is updated by the origins; quantiles are Student's, with few
 degrees of freedom for few points. Nothing depends on which other sizes are asked for.
+
+Where curves have replicates, or few sizes, laws speak as well: beyond the last size the band is then that of a mixture
+of posterior draws of six kinds of law, at the noise that replicates show, and of the ensemble's band, which has the
+probability that no law holds (more of it where the laws miss the means by more than the noise).
 """
 
 import json
@@ -17,11 +21,26 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import softmax
+from scipy.stats import f as f_distribution
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import summarise_replicates
-from gzlib.fitting.ensemble import MEMBERS, Ahead, Pilot, look_ahead
+from gzlib.fitting.ensemble import (
+    MAX_POINTS,
+    MEMBERS,
+    SIGMA,
+    Ahead,
+    Pilot,
+    draw_laws,
+    likeness_of_noise,
+    look_ahead,
+    mixture_quantiles,
+    noise_evidence,
+    noise_prior,
+)
 from gzlib.fitting.laws import get_law
 
 MIN_POINTS = 3
@@ -42,6 +61,10 @@ LITTLE = 0.02  # likeness times importance below which another curve's origin is
 BLOCK = 500  # curves that are forecast together
 LIKENESS = 2.0  # difference of the logarithms of two curves' noise that makes one count 0.6 times for the other
 BEST = 0.1  # quantile of the members' errors that relative ones refer to: the best of many is luck
+FEW = 8  # sizes of a curve without replicates up to which laws have a say in its band
+MISTRUST = (0.35, 0.05)  # probability that no law holds: without and with replicates, whose noise a law has to meet
+UNLIKELY = 0.05  # chance of a misfit below which laws are mistrusted more
+TOGETHER = 50  # curves whose laws are drawn together
 FLOOR = 1e-12
 DRIFTING = slice(4, 7)  # of what the variance is a sum of
 OUTLIER = 25.0  # squared standardised error beyond which an origin says no more
@@ -49,16 +72,17 @@ OUTLIER = 25.0  # squared standardised error beyond which an origin says no more
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """Forecast of one curve: ``log_median`` and ``log_sd`` (sizes,), ``half_width`` (levels, sizes) of ln(loss).
-
-    ``half_width`` is of the band that holds one new measurement; ``mean_half_width`` of that of the mean of many.
-    """
+    """Forecast of one curve: ``log_median``, ``log_sd`` (sizes,) and ``band`` (levels, 2, sizes) of ln(loss)."""
 
     log_median: np.ndarray
     log_sd: np.ndarray
-    half_width: np.ndarray
-    mean_half_width: np.ndarray
+    band: np.ndarray
     n_origins: int
+
+    @property
+    def half_width(self):
+        """Half the width of the band, (levels, sizes)."""
+        return 0.5 * (self.band[:, 1] - self.band[:, 0])
 
 
 @dataclass(frozen=True)
@@ -251,13 +275,17 @@ def _reference(pilots, chosen, known):
     )
 
 
-def _extrapolate(pilots, log_new, levels, prior):
-    """List of Extrapolation of every curve, mean weights of the members, and the number of origins."""
+def _extrapolate(pilots, log_new, levels, prior, *, one_run):
+    """List of Extrapolation of every curve, mean weights of the members, and the number of origins.
+
+    The bands hold ``one_run``, or the mean of many.
+    """
     levels = np.asarray(levels, float)
     chosen = np.unique(np.linspace(0, len(pilots) - 1, min(len(pilots), REFERENCE)).round().astype(int))
     known = judge_origins([pilots[i] for i in chosen])
     shared = _reference([pilots[i] for i in chosen], chosen, known)
     known = dict(zip(chosen, known, strict=True))
+    few = _share_noise(pilots)
     out, total = [], 0.0
     for first in range(0, len(pilots), BLOCK):
         part = range(first, min(first + BLOCK, len(pilots)))
@@ -270,13 +298,14 @@ def _extrapolate(pilots, log_new, levels, prior):
         ]
         ahead = look_ahead([pilots[i] for i in part], asked)
         for i, said, back in zip(part, ahead, inside, strict=True):
-            forecast, weights = _combine(said, pilots[i], here[i], i, shared, levels, prior)
+            forecast, weights = _combine(said, pilots[i], here[i], i, shared, levels, prior, one_run)
             out.append(_follow_data(forecast, pilots[i], log_new[i]) if back else forecast)
             total = total + weights
+        _let_laws_speak(out, [i for i in part if i in few], few, pilots, log_new, levels, prior, one_run)
     return out, total / len(pilots), len(shared.origins)
 
 
-def _combine(said, pilot, own, place, shared, levels, prior):
+def _combine(said, pilot, own, place, shared, levels, prior, one_run):
     """Forecast of one curve from what the members say of it and the origins, its own and the others'."""
     alike = _likeness(np.nanmean(said.noise), shared.noise) * shared.importance * (shared.curve != place)
     importance = np.array([origin.importance for origin in own])
@@ -293,9 +322,109 @@ def _combine(said, pilot, own, place, shared, levels, prior):
     if pilot.floor is not None:  # a known floor does not drift: only what is above it does
         above = np.maximum(1 - pilot.floor[0] / np.exp(np.stack([mean, np.full_like(mean, pilot.log_y[-1])])), 1e-3)
         variance[:, DRIFTING] *= np.minimum(above[0] / above[1], 1.0)[:, None] ** 2
-    quantile = student.ppf(0.5 * (1 + levels), degrees_of_freedom(said.points + pilot.seed_dof, prior))[:, None]
+    dof = degrees_of_freedom(said.points + pilot.seed_dof, prior)
     sd, sd_mean = (np.sqrt(v.sum(axis=1) + FLOOR) for v in (variance, variance[:, 1:]))
-    return Extrapolation(mean, sd, quantile * sd, quantile * sd_mean, len(own)), weights[0]
+    half = student.ppf(0.5 * (1 + levels), dof)[:, None] * (sd if one_run else sd_mean)
+    return Extrapolation(mean, sd, np.stack([mean - half, mean + half], axis=1), len(own)), weights[0]
+
+
+def _share_noise(pilots):
+    """Curves whose few points a law may explain: dict of index to the prior of their noise, from curves like them.
+
+    Only curves with replicates tell others: what the rest would say of noise holds only where their law does.
+    """
+    found = [i for i, pilot in enumerate(pilots) if _is_few(pilot)]
+    telling = [i for i in found if _replicated(pilots[i])]
+    telling = telling[:: max(-(-len(telling) // REFERENCE), 1)]
+    evidence = _by_length(pilots, telling, noise_evidence)
+    known = np.stack([evidence[i] for i in telling]) if telling else np.zeros((1, len(SIGMA)))
+    out = {}
+    for first in range(0, len(found), BLOCK):
+        part = found[first : first + BLOCK]
+        like = np.zeros((len(part), len(known)))
+        if len(telling) > 1:
+            here = evidence | _by_length(pilots, [i for i in part if i not in evidence], noise_evidence)
+            own = np.stack([here[i] for i in part])
+            like = likeness_of_noise(own, known, same=np.array(part)[:, None] == np.array(telling))
+        priors = noise_prior([pilots[i] for i in part], known, like)
+        out |= dict(zip(part, zip(*priors, strict=True), strict=True))
+    return out
+
+
+def _by_length(pilots, chosen, function):
+    """``function`` of the pilots at ``chosen``, those with equally many points together: dict of index to result."""
+    out = {}
+    for length in {min(len(pilots[i].log_x), MAX_POINTS) for i in chosen}:
+        alike = [i for i in chosen if min(len(pilots[i].log_x), MAX_POINTS) == length]
+        for first in range(0, len(alike), TOGETHER):
+            part = alike[first : first + TOGETHER]
+            out |= dict(zip(part, function([pilots[i] for i in part]), strict=True))
+    return out
+
+
+def _replicated(pilot):
+    return pilot.seed_dof >= len(pilot.log_x) and pilot.seed_variance > 0
+
+
+def _is_few(pilot):
+    """Whether laws are asked: replicates tell noise from misfit, and without them few sizes tell little else."""
+    return pilot.law is None and (_replicated(pilot) or len(pilot.log_x) <= FEW)
+
+
+def _let_laws_speak(out, chosen, noise, pilots, log_new, levels, prior, one_run):
+    """Replace the bands beyond the last size of the ``chosen`` curves by mixtures of laws and of the ensemble's band.
+
+    Without replicates the forecast itself stays the ensemble's, which errs least on public curves.
+    """
+    ahead = {i: log_new[i] >= pilots[i].log_x[-1] for i in chosen}
+    alike: dict[tuple, list[int]] = {}
+    for i in chosen:
+        if ahead[i].any():
+            alike.setdefault((min(len(pilots[i].log_x), MAX_POINTS), int(ahead[i].sum())), []).append(i)
+    ends = 0.5 * (1 + np.array([[-1], [1]]) * levels).T.reshape(-1)
+    places = np.concatenate([norm.cdf([-1, 1]), ends])
+    for own in alike.values():
+        step = max(TOGETHER // max(int(ahead[own[0]].sum()) // 20, 1), 1)
+        for first in range(0, len(own), step):
+            part = own[first : first + step]
+            leads = np.stack([log_new[i][ahead[i]] - pilots[i].log_x[-1] for i in part])
+            drawn = draw_laws([pilots[i] for i in part], leads, tuple(np.array([noise[i] for i in part]).T))
+            dofs = [degrees_of_freedom(len(pilots[i].log_x) + pilots[i].seed_dof, prior) for i in part]
+            aside = [
+                (out[i].log_median[ahead[i]], out[i].half_width[-1, ahead[i]] / student.ppf(ends[-1], dof), dof)
+                for i, dof in zip(part, dofs, strict=True)
+            ]
+            doubt = _mistrust([pilots[i] for i in part], drawn)
+            centre = [
+                (out[i].log_median[ahead[i]], out[i].log_sd[ahead[i]], dof) for i, dof in zip(part, dofs, strict=True)
+            ]
+            middle = mixture_quantiles(drawn, [0.5], False, doubt, centre)
+            found = mixture_quantiles(drawn, places, one_run, doubt, aside)
+            for k, i in enumerate(part):
+                median = middle[k, 0] if _replicated(pilots[i]) else out[i].log_median[ahead[i]]
+                out[i] = _replace_band(out[i], median, found[k], ahead[i])
+
+
+def _mistrust(pilots, drawn):
+    """Probability that none of the laws holds, more where they miss the means by more than the replicates' noise."""
+    missed = np.sum(softmax(drawn.log_weight, axis=1) * drawn.squares, axis=1)
+    out = []
+    for pilot, squares in zip(pilots, missed, strict=True):
+        share, free = MISTRUST[int(_replicated(pilot))], len(pilot.log_x) - 1
+        if pilot.seed_dof and pilot.seed_variance > 0:
+            chance = f_distribution.sf(squares / free / pilot.seed_variance, free, pilot.seed_dof)
+            share = share / (share + (1 - share) * min(chance / UNLIKELY, 1.0))
+        out.append(share)
+    return np.array(out)
+
+
+def _replace_band(said, log_median, found, ahead):
+    median, sd, band = said.log_median.copy(), said.log_sd.copy(), said.band.copy()
+    median[ahead] = log_median
+    sd[ahead] = 0.5 * (found[1] - found[0])
+    band[..., ahead] = found[2:].reshape(len(band), 2, -1)
+    band[:, 0], band[:, 1] = np.minimum(band[:, 0], median), np.maximum(band[:, 1], median)
+    return Extrapolation(median, sd, band, said.n_origins)
 
 
 def _follow_data(forecast, pilot, log_new):
@@ -309,8 +438,8 @@ def _follow_data(forecast, pilot, log_new):
     noise = pilot.seed_variance / pilot.runs if pilot.seed_dof else np.median(np.diff(missed, 2) ** 2) / 6
     missed = missed * missed**2 / (missed**2 + 2 * noise + FLOOR)
     correction = np.where(log_new < pilot.log_x[-1], np.interp(log_new, pilot.log_x, missed), 0.0)
-    kept = {name: getattr(forecast, name)[..., :count] for name in ("log_sd", "half_width", "mean_half_width")}
-    return Extrapolation(forecast.log_median[:count] + correction, n_origins=forecast.n_origins, **kept)
+    band = forecast.band[..., :count] + correction
+    return Extrapolation(forecast.log_median[:count] + correction, forecast.log_sd[:count], band, forecast.n_origins)
 
 
 def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
@@ -332,7 +461,7 @@ def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
     """
     pilots = [Pilot(np.log(x), np.log(y), np.ones(len(x)), law=law) for x, y in curves]
     new = [np.log(np.asarray(sizes, float)) for sizes in x_new]
-    out, weights, count = _extrapolate(pilots, new, levels, read_prior())
+    out, weights, count = _extrapolate(pilots, new, levels, read_prior(), one_run=True)
     return out, {"weights": weights, "n_origins": count, "members": MEMBERS}
 
 
@@ -386,7 +515,8 @@ def forecast(
 
     Curves learn from each other's rolling origins as far as they are alike, so give curves of one study. The band
     holds parameter noise, run noise and the errors that the same procedure made at rolling origins in the data; where
-    there are few, those that it made on public curves. It does not depend on which other sizes are asked for.
+    there are few, those that it made on public curves. With replicates, or at most 8 sizes, it is mixed with the
+    posterior of six kinds of law. It does not depend on which other sizes are asked for.
 
     Parameters
     ----------
@@ -459,12 +589,13 @@ def forecast(
                 law,
             )
         )
-    results, _, n_origins = _extrapolate(pilots, [np.log(x_new)] * len(pilots), (level,), read_prior())
+    new = [np.log(x_new)] * len(pilots)
+    results, _, n_origins = _extrapolate(pilots, new, (level,), read_prior(), one_run=kind == "new_run")
     columns = {key: np.full((len(flat), len(x_new)), np.nan) for key in ("loss", "lower", "upper", "log_sd", "lead")}
     origins, spotted = np.zeros(len(flat), int), np.zeros(len(flat), bool)
     status = np.full(len(flat), f"not forecast: fewer than {MIN_POINTS} sizes", object)
     for i, pilot, result in zip(usable, pilots, results, strict=True):
-        half = (result.mean_half_width if kind == "mean" else result.half_width)[0]
+        lower, upper = result.band[0]
         spotted[i] = (
             spot_checkpoints(np.exp(pilot.log_x), np.exp(pilot.log_y), pilot.runs)
             if checkpoints is None
@@ -475,8 +606,8 @@ def forecast(
         least = -np.inf if floors[i] is None else np.log(max(floors[i][0], 1e-300))
         values = (
             np.exp(np.maximum(result.log_median, least)),
-            np.exp(np.maximum(result.log_median - half, least)),
-            np.exp(result.log_median + half),
+            np.exp(np.maximum(lower, least)),
+            np.exp(upper),
             result.log_sd,
             x_new / np.exp(pilot.log_x[-1]),
         )
@@ -497,6 +628,11 @@ def _status(result, pilot, kind, spotted):
         if result.n_origins
         else "too few sizes for rolling origins: band from public curves alone"
     ]
+    if _is_few(pilot):
+        share = MISTRUST[int(_replicated(pilot))]
+        notes.append(
+            f"mixed with the posterior of six kinds of law, none of which may hold ({100 * share:g} % or more)"
+        )
     if kind == "new_run" and not pilot.seed_dof:
         notes.append("no replicates: the noise of a run is estimated from the scatter about the curve")
     if spotted:

@@ -10,6 +10,7 @@ from . import sheets as sheets  # figures made of galaxy images, and how real th
 from . import tables as tables  # tables as Markdown, and what the benchmarks measured
 from .figures import label_words as label_words  # strangers' words for a figure
 from .forecasts import judge_registered as judge_registered  # a stored forecast beside its outcome
+from .forecasts import own_curve_panel as own_curve_panel  # a reader's own pasted curve, fitted on the page
 from .forecasts import pilot_losses as pilot_losses  # the losses that a stored forecast was made from
 from .forecasts import planner_panel as planner_panel  # the label planner as HTML
 from .forecasts import register_forecast as register_forecast  # store a forecast before its runs

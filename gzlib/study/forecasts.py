@@ -15,7 +15,9 @@ from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import checked_name, misfit
 from gzlib.fitting import forecast, judge_forecast, load_forecast, store_forecast
+from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
 from gzlib.fitting.forecasting import MIN_POINTS
+from gzlib.fitting.laws import LAWS
 from gzlib.fitting.planner import compare_options, labels_needed, planning_grid
 from gzlib.identity import canonical_json
 from gzlib.study.presets import BOOK, pretraining_study
@@ -381,6 +383,43 @@ def planner_panel(
     for name, text in parts.items():
         page = page.replace(f"@{name}@", text)
     return Panel("\n".join(line for line in page.splitlines() if line.strip()))
+
+
+EXAMPLE = "n_train  loss\n250  1.62\n500  1.47\n1000  1.38\n2000  1.29\n4000  1.24\n8000  1.19"
+
+
+def own_curve_panel(example: str = EXAMPLE, *, ident: str = "own-curve") -> Panel:
+    """HTML of a panel that fits the law E + A x^-alpha to a curve that the reader pastes.
+
+    The page computes what :func:`gzlib.fitting.fit_curves` computes with its defaults, and the band of the delta
+    method.
+
+    Parameters
+    ----------
+    example : str
+        The curve to start with: a size and a loss in each line.
+    ident : str
+        The panel's id, unique on its page.
+
+    Returns
+    -------
+    Panel
+        HTML without blank lines.
+    """
+    page = _source("pasted.html")
+    script = f"{own_curve_script()}\npage(document.getElementById({json.dumps(ident)}));"
+    for name, text in {"ID": ident, "EXAMPLE": escape(example.strip()), "SCRIPT": script}.items():
+        page = page.replace(f"@{name}@", text)
+    return Panel("\n".join(line for line in page.splitlines() if line.strip()))
+
+
+def own_curve_script() -> str:
+    """The JavaScript of :func:`own_curve_panel`, without what starts it."""
+    limits = {"MOST": LAWS["power-offset"].parameters["alpha"].maximum, "LACK": LACK_OF_FIT_LEVEL}
+    script = _source("pasted.js")
+    for name, value in limits.items():
+        script = script.replace(f"@{name}@", f"{value:g}")
+    return script
 
 
 def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_train"):

@@ -284,10 +284,10 @@ def test_a_known_floor_and_a_chosen_law_enter_the_forecast():
     mean, loss = study(n=1, sd=0.01, seed=5)
     E = value(mean(1e30)[0, 0])
     free, floored = forecast(loss, 1e7), forecast(loss, 1e7, floor=E, floor_sd=0.002)
-    assert value(floored.lower) >= E * (1 - 1e-9) and abs(np.log(value(floored["loss"]) / E)) < abs(
-        np.log(value(free["loss"]) / E)
-    )
     truth = value(mean(1e7)[0, 0])
+    assert value(floored.lower) >= E * (1 - 1e-9) and abs(np.log(value(floored["loss"]) / truth)) < abs(
+        np.log(value(free["loss"]) / truth)
+    )
     assert value(floored.upper - floored.lower) < value(free.upper - free.lower)
     assert value(floored.lower) < truth < value(floored.upper)
     for law, bends in (("power", False), ("power-offset", True), ("shifted-power", True)):
@@ -339,3 +339,25 @@ def test_a_single_short_curve_says_that_its_band_is_the_priors():
     ahead = forecast(loss, 1e5)
     assert not ahead.attrs["calibrated"] and bool((ahead.upper > ahead.lower).all())
     assert "public curves alone" in ahead.status.item()
+
+
+def test_bands_of_few_sizes_hold_their_share_and_stay_narrow():
+    mean, loss = study(n=40, sd=0.02, seed=7)
+    ahead, truth = forecast(loss, [2e5, 8e5]), mean([2e5, 8e5])
+    inside = (ahead.lower.values <= truth) & (truth <= ahead.upper.values)
+    assert 0.88 <= inside.mean() <= 1.0
+    assert float(np.log(ahead.upper / ahead.lower).median()) < 0.12
+
+
+def test_nearly_exact_curves_with_replicates_are_continued_exactly():
+    mean, loss = study(n=4, sd=0.0005, seed=2)
+    ahead = forecast(loss, 4e5)
+    np.testing.assert_allclose(ahead["loss"].values, mean(4e5), rtol=3e-3)
+    assert float(np.log(ahead.upper / ahead.lower).max()) < 0.05
+
+
+def test_a_law_that_misses_the_means_is_mistrusted():
+    mean, loss = study(n=3, sd=0.003)
+    bent = loss * np.exp(0.05 * np.array([1, -1, 1, -1, 1, -1.0]))[:, None]
+    widths = [float(np.log(band.upper / band.lower).median()) for band in (forecast(loss, 2e5), forecast(bent, 2e5))]
+    assert widths[1] > 4 * widths[0]

@@ -10,6 +10,10 @@ import pytest
 import xarray as xr
 
 from gzlib.errors import UserError
+from gzlib.fitting import fit_curves
+from gzlib.fitting.intervals import student_quantile
+from gzlib.fitting.laws import LAWS
+from gzlib.fitting.optimise import log_gradient
 from gzlib.fitting.planner import compare_options, labels_needed
 from gzlib.study import forecasts as panel
 
@@ -139,6 +143,83 @@ console.log(JSON.stringify(plans, (key, value) => (value === Infinity ? 1e300 : 
         costs = [found["cost"] for found in plan]
         assert costs == sorted(costs)
     assert statuses == {"already reached", "forecast", "out of reach"}
+
+
+def pasted_curves(count=50):
+    """Curves as a reader may have them: arrays (sizes,) and (sizes, runs), with a floor and without."""
+    rng = np.random.default_rng(4)
+    for k in range(count):
+        x = np.round(np.geomspace(100, 100 * rng.uniform(20, 500), rng.integers(4, 13)))
+        floor, alpha = rng.choice([0.0, 0.1, 0.3]), rng.uniform(0.15, 0.9)
+        noise = rng.choice([0.003, 0.01, 0.03])
+        mean = floor + (x / x[0]) ** -alpha
+        yield x, mean[:, None] * np.exp(noise * rng.standard_normal((len(x), 1 + 2 * (k % 2))))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's fit was not run")
+def test_a_pasted_curve_is_fitted_as_python_fits_it(tmp_path):
+    curves = list(pasted_curves())
+    texts = ["\n".join(f"{n:.0f}\t{v:.10g}" for n, row in zip(x, loss, strict=True) for v in row) for x, loss in curves]
+    script = panel.own_curve_script()
+    script += """
+const texts = JSON.parse(require("fs").readFileSync(process.argv[2], "utf-8"));
+const found = texts.map((text) => {
+  const points = readCurve(text), fit = fitCurve(points), last = points.at(-1).size;
+  return { ...fit, rows: [1, 2, 4, 8].map((k) => [fit.at(k * last), ...fit.band(k * last, 0.95)]) };
+});
+console.log(JSON.stringify(found));
+"""
+    (tmp_path / "fit.js").write_text(script, encoding="utf-8")
+    (tmp_path / "curves.json").write_text(json.dumps(texts), encoding="utf-8")
+    command = ["node", tmp_path / "fit.js", tmp_path / "curves.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for (x, loss), found in zip(curves, json.loads(done.stdout), strict=True):
+        array = xr.DataArray(loss, dims=("n_train", "seed"), coords={"n_train": x})
+        fit = fit_curves(array, draws=0)
+        new = x[-1] * np.array([1, 2, 4, 8.0])
+        law, scaled = LAWS["power-offset"], new / fit.attrs["x_ref"]
+        values = [float(fit[name]) for name in law.names]
+        wanted = law.function(scaled, *values)
+        np.testing.assert_allclose([row[0] for row in found["rows"]], wanted, rtol=0.01)
+        matrix = fit["covariance"].values
+        free = np.isfinite(np.diag(matrix))
+        slopes = log_gradient(law, [scaled], np.array([values]))[0][:, free]
+        spread = np.sqrt(np.einsum("np,pq,nq->n", slopes, matrix[np.ix_(free, free)], slopes))
+        half = student_quantile(0.975, float(fit["dof"])) * spread
+        np.testing.assert_allclose([row[2] for row in found["rows"]], wanted * np.exp(half), rtol=0.01)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's reading was not run")
+def test_a_pasted_curve_is_read_as_people_write_it(tmp_path):
+    texts = [
+        "n;loss\n100;0,5\n200;0,4",
+        "100,0.5\n200,0.4\n",
+        "size loss\n100  0.5\n200 0.4",
+        "100\t0.5\n100\t0.5\n200\t0.4",
+    ]
+    texts += ["100, 0.5\n200, 0.4", "100 0.5\n200 no", "100 0.5 3", "100 -1"]
+    script = (
+        panel.own_curve_script()
+        + """
+const read = (text) => {
+  try { return readCurve(text).map((p) => [p.size, Math.exp(p.log)]); } catch (error) { return error.message; }
+};
+console.log(JSON.stringify(JSON.parse(process.argv[2]).map(read)));
+"""
+    )
+    (tmp_path / "read.js").write_text(script, encoding="utf-8")
+    command = ["node", tmp_path / "read.js", json.dumps(texts)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for points in found[:5]:
+        np.testing.assert_allclose(points, [[100, 0.5], [200, 0.4]])
+    assert "Line 2" in found[5] and "3 values" in found[6] and "above zero" in found[7]
+
+
+def test_the_panel_of_an_own_curve_stands_alone():
+    page = panel.own_curve_panel("1 2 <b>\n")
+    assert not re.search(r"https?:|src=|href=|@import|url\(|fetch\(|import\s*\(", page)
+    assert "\n\n" not in page and not re.search(r"@[A-Z]+@", page) and "<b>" not in page
+    assert page.count('name="curve"') == 1 and 'aria-live="polite"' in page
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the panel was not opened")
