@@ -4,6 +4,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -331,17 +332,26 @@ def in_words(value: float) -> str:
 
 
 def speed_table(records: dict[str, dict]) -> pd.DataFrame:
-    """The speed benchmarks beside their goals; names are code."""
-    rows = [row for name in ("loader", "loss", "step") if name in records for row in records[name]["rows"]]
-    return pd.DataFrame(
-        {
-            "benchmark": f"`{row['name']}`",
-            "value": NOT_MEASURED if row["value"] is None else f"{number(row['value'], '.3g')} {row['unit']}".strip(),
-            "goal": row["goal"] or "",
-            "detail": row["detail"],
-        }
-        for row in rows
-    )
+    """The speed benchmarks beside their goals, and how each was measured; NaN where it was not."""
+    rows = []
+    for part in ("loader", "loss", "step"):
+        for row in records[part]["rows"] if part in records else ():
+            what = row["name"].removeprefix(f"{part}.").replace("_", " ").replace(".", ", ")
+            rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row["ok"]])
+            rows[-1].append(tidied(row["detail"]))
+    table = pd.DataFrame(rows, columns=["part", "measured", "value", "unit", "goal", "reached", "how"])
+    return table.assign(reached=table.reached.map({True: "yes", False: "no"}).fillna(""))
+
+
+_TIDY = {">=": "≥", "<=": "≤", "a picture": "an image", "picture": "image", " us,": " µs,", " us;": " µs;"}
+
+
+def tidied(text: str) -> str:
+    """A benchmark's own words as a page has them: true signs, powers of ten, images."""
+    text = re.sub(r"\b\d(?:\.\d+)?e[+-]\d+", lambda match: number(float(match[0]), ".3g"), text)
+    for plain, shown in _TIDY.items():
+        text = text.replace(plain, shown)
+    return re.sub(r"^x\b", "×", text)
 
 
 def galaxies_table(record: dict) -> pd.DataFrame:
@@ -478,7 +488,7 @@ def growth_figure(records: dict[str, dict]):
     records : dict
         Name of a device to its growth benchmark.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9))
+    figure, axes = plt.subplots(1, 3, figsize=(7.6, 3.1))
     for axis in axes:
         axis.set(xscale="log", yscale="log")
     for colour, (name, record) in zip(COLOURS, records.items(), strict=False):
@@ -491,15 +501,15 @@ def growth_figure(records: dict[str, dict]):
         axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
         galaxies = rows_along(record, "galaxies")
         axes[2].plot(galaxies["galaxies"], galaxies["value"], "o-", color=colour, label=name)
-        axes[1].set_xticks(sides["side"], sides["side"].astype(str), minor=False)
+        apart = sides["side"][::2] if len(sides) > 4 else sides["side"]
+        axes[1].set_xticks(apart, apart.astype(str), minor=False)
     axes[1].xaxis.set_minor_locator(NullLocator())
     labels = ("encoder parameters", "side of the images [px]", "galaxies in the survey")
     for axis, label in zip(axes, labels, strict=True):
         axis.set_xlabel(label)
-        axis.legend(fontsize=6)
-    axes[1].tick_params(axis="x", labelsize=7)
-    axes[0].set_ylabel("seconds a image")
-    axes[2].set_ylabel("loaded images a second")
+        axis.legend(handlelength=1.2)
+    axes[0].set_ylabel("seconds per image")
+    axes[2].set_ylabel("loaded images per second")
     axes[2].set_ylim(bottom=min(1000, axes[2].get_ylim()[0]))
     figure.tight_layout()
     return figure
