@@ -389,23 +389,33 @@ def in_words(value: float) -> str:
 
 
 def speed_table(records: dict[str, dict]) -> pd.DataFrame:
-    """The speed benchmarks beside their goals; names are code. What a GPU did says which one."""
-    gpu = on_gpu(records)
-    rows = [row for name in ("loader", "loss", "step") if name in records for row in records[name]["rows"]]
-    if gpu:
-        found = [row for row in gpu["rows"] if row.get("name", "").split(".")[0] in ("loader", "loss", "step")]
-        names = {row["name"] for row in found}
-        rows = [row for row in rows if row["value"] is not None or row["name"] not in names]
-        rows += [row | {"detail": f"on one {device_of(gpu)}: {row['detail']}"} for row in found]
-    return pd.DataFrame(
-        {
-            "benchmark": f"`{row['name']}`",
-            "value": NOT_MEASURED if row["value"] is None else f"{number(row['value'], '.3g')} {row['unit']}".strip(),
-            "goal": row["goal"] or "",
-            "detail": row["detail"],
-        }
-        for row in rows
-    )
+    """The speed benchmarks beside their goals, and how each was measured; NaN where it was not.
+
+    What a GPU did says which one.
+    """
+    rows, gpu = [], on_gpu(records)
+    found = [(row, f"on one {device_of(gpu)}: ") for row in gpu["rows"]] if gpu else []
+    there = {row.get("name") for row, _ in found}
+    for part in ("loader", "loss", "step"):
+        own = [(row, "") for row in (records[part]["rows"] if part in records else ())]
+        own = [(row, where) for row, where in own if row["value"] is not None or row["name"] not in there]
+        for row, where in own + [pair for pair in found if pair[0].get("name", "").split(".")[0] == part]:
+            what = row["name"].removeprefix(f"{part}.").replace("_", " ").replace(".", ", ")
+            rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row["ok"]])
+            rows[-1].append(where + tidied(row["detail"]))
+    table = pd.DataFrame(rows, columns=["part", "measured", "value", "unit", "goal", "reached", "how"])
+    return table.assign(reached=table.reached.map({True: "yes", False: "no"}).fillna(""))
+
+
+_TIDY = {">=": "≥", "<=": "≤", "a picture": "an image", "picture": "image", " us,": " µs,", " us;": " µs;"}
+
+
+def tidied(text: str) -> str:
+    """A benchmark's own words as a page has them: true signs, powers of ten, images."""
+    text = re.sub(r"\b\d(?:\.\d+)?e[+-]\d+", lambda match: number(float(match[0]), ".3g"), text)
+    for plain, shown in _TIDY.items():
+        text = text.replace(plain, shown)
+    return re.sub(r"^x\b", "×", text)
 
 
 def galaxies_table(record: dict) -> pd.DataFrame:
@@ -559,7 +569,7 @@ def growth_figure(records: dict[str, dict]):
     records : dict
         Name of a device to its growth benchmark.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9))
+    figure, axes = plt.subplots(1, 3, figsize=(7.6, 3.1))
     for axis in axes:
         axis.set(xscale="log", yscale="log")
     for colour, (name, record) in zip(COLOURS, records.items(), strict=False):
@@ -570,17 +580,17 @@ def growth_figure(records: dict[str, dict]):
         if len(sides := rows_along(record, "side")):
             axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
             axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
-            axes[1].set_xticks(sides["side"], sides["side"].astype(str), minor=False)
+            apart = sides["side"][::2] if len(sides) > 4 else sides["side"]
+            axes[1].set_xticks(apart, apart.astype(str), minor=False)
         if len(galaxies := rows_along(record, "galaxies")):
             axes[2].plot(galaxies["galaxies"], galaxies["value"], "o-", color=colour, label=name)
     axes[1].xaxis.set_minor_locator(NullLocator())
     labels = ("encoder parameters", "side of the images [px]", "galaxies in the survey")
     for axis, label in zip(axes, labels, strict=True):
         axis.set_xlabel(label)
-        axis.legend(fontsize=6)
-    axes[1].tick_params(axis="x", labelsize=7)
-    axes[0].set_ylabel("seconds a image")
-    axes[2].set_ylabel("loaded images a second")
+        axis.legend(handlelength=1.2)
+    axes[0].set_ylabel("seconds per image")
+    axes[2].set_ylabel("loaded images per second")
     axes[2].set_ylim(bottom=min(1000, axes[2].get_ylim()[0]))
     figure.tight_layout()
     return figure

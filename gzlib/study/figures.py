@@ -1,6 +1,7 @@
 """The book's figures: one function each, labelled arrays in, a matplotlib figure out."""
 
 import io
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -605,6 +606,13 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     return figure
 
 
+def _formula(law: str) -> str:
+    """A law in plain text, such as ``E + A n^-b``, as a formula; other words as they are."""
+    if "^" not in law:
+        return label_words(law)
+    return "$" + re.sub(r"\^(-?\w+)", r"^{\1}", law).replace("α", r"\alpha").replace(" ", r"\,") + "$"
+
+
 def specification_curve(fits: pd.DataFrame, choices: tuple[str, ...], columns: dict[str, str]):
     """All fits of a sensitivity atlas, sorted by the first of ``columns``; below, which choices each fit made.
 
@@ -629,14 +637,14 @@ def specification_curve(fits: pd.DataFrame, choices: tuple[str, ...], columns: d
     for axis, (column, label) in zip(axes, columns.items(), strict=False):
         for i, law in enumerate(laws):
             at = (ordered[choices[0]] == law).to_numpy()
-            axis.plot(place[at], ordered[column][at], ".", ms=3.5, color=COLOURS[i], label=law)
+            axis.plot(place[at], ordered[column][at], ".", ms=3.5, color=COLOURS[i], label=_formula(law))
         axis.set_ylabel(label)
     axes[0].legend(ncols=len(laws), loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
     board = axes[-1]
     for height, (choice, value) in enumerate(values):
         at = (ordered[choice] == value).to_numpy()
         board.plot(place[at], np.full(at.sum(), height), "|", ms=4, color=COLOURS[choices.index(choice) % 2 * 6])
-    board.set_yticks(range(len(values)), [f"{choice}: {value}" for choice, value in values])
+    board.set_yticks(range(len(values)), [f"{choice}: {_formula(str(value))}" for choice, value in values])
     board.set_ylim(len(values) - 0.5, -0.5)
     board.grid(visible=False)
     board.set_xlabel(f"fits, sorted by {next(iter(columns.values()))}")

@@ -235,10 +235,8 @@ def sizes(loss: xr.DataArray, n_params: dict[str, int]) -> str:
         row = means.sel(n_train=n).dropna("encoder")
         small, large = (f(row.encoder.values, key=lambda name: n_params[str(name)]) for f in (min, max))
         change = float(row.sel(encoder=large) / row.sel(encoder=small) - 1)
-        said.append(
-            f"with {n:,} galaxies the loss of {words(large)} is {number(100 * change, '+.1f')} % from that of"
-            f" {words(small)}"
-        )
+        side = "below" if change < 0 else "above"
+        said.append(f"with {n:,} galaxies {words(large)} lies {100 * abs(change):.1f} % {side} {words(small)}")
     return f"{said[0][0].upper()}{said[0][1:]}, {said[1]}."
 
 

@@ -447,18 +447,15 @@ def planning_table() -> pd.DataFrame:
 
 
 def recipe_table(name: str) -> pd.DataFrame:
-    """Runs of one comparison of recipes (``data/benchmarks/recipe-NAME.json``); a run that failed has no loss."""
+    """Runs of one comparison of recipes (``data/benchmarks/recipe-NAME.json``), a column for each setting that they
+    differ in; a run that failed has no loss."""
     files = input_files(f"data/benchmarks/recipe-{name}.json")
     cells = json.loads(files[0].read_text(encoding="utf-8"))["cells"] if files else []
     rows = [
-        {
-            "encoder": cell["encoder"],
-            "galaxies": cell["n_train"],
-            "recipe": cell["candidate"],
-            "test loss": cell["loss"],
-            "best after": cell.get("best_epoch"),
-            "ended": cell["why"].split(" (")[0] if cell["loss"] else "not a number",
-        }
+        {"encoder": cell["encoder"], "galaxies": cell["n_train"]}
+        | {setting: float(value) for setting, value in (s.rsplit(" ", 1) for s in cell["candidate"].split(", "))}
+        | {"test loss": cell["loss"], "best after": cell.get("best_epoch")}
+        | {"ended": cell["why"].split(" (")[0] if cell["loss"] else "not a number"}
         for cell in cells
     ]
     return (

@@ -114,12 +114,14 @@ def test_tables_of_cost_hold_numbers_and_say_what_was_not_measured(growth):
 
 
 def test_speed_and_loading_are_shown_as_they_were_stored():
-    row = {"name": "loss.ratio", "value": 2.5, "unit": "x", "goal": ">= 2", "detail": "on a CPU"}
-    table = cost.speed_table({"loss": {"rows": [row, row | {"value": None, "goal": None}]}})
-    assert table.values.tolist() == [
-        ["`loss.ratio`", "2.5 x", ">= 2", "on a CPU"],
-        ["`loss.ratio`", "not measured", "", "on a CPU"],
+    row = {"name": "loss.ratio", "value": 2.5, "unit": "x", "goal": ">= 2", "ok": True, "detail": "on a CPU"}
+    table = cost.speed_table({"loss": {"rows": [row, row | {"value": None, "goal": None, "ok": None}]}})
+    assert table.fillna(-1).values.tolist() == [
+        ["loss", "ratio", 2.5, "×", "≥ 2", "yes", "on a CPU"],
+        ["loss", "ratio", -1, "×", "", "", "on a CPU"],
     ]
+    said = "a picture of 64 px: 6.14e+04 bytes = 0.775 us, 20 pictures/s"
+    assert cost.tidied(said) == "an image of 64 px: 6.14\u00a0×\u00a010⁴ bytes = 0.775 µs, 20 images/s"
     loaded = {
         "axis": "galaxies",
         "galaxies": 1000,

@@ -28,8 +28,8 @@ def test_curves_are_told_by_the_one_that_ends_lowest():
 def test_size_is_told_with_few_and_with_many_galaxies():
     said = seen.sizes(LOSS, {"resnet_w8": 10, "resnet_w16": 40})
     assert said == (
-        "With 100 galaxies the loss of resnet_w16 is +5.0 % from that of resnet_w8, with 400 galaxies the loss of"
-        " resnet_w16 is −16.0 % from that of resnet_w8."
+        "With 100 galaxies resnet_w16 lies 5.0 % above resnet_w8, with 400 galaxies resnet_w16 lies 16.0 % below"
+        " resnet_w8."
     )
 
 

@@ -196,7 +196,7 @@ def test_what_recipes_devices_and_encoders_were_measured_to_do(tmp_path, monkeyp
     ]
     (folder / "recipe-families.json").write_text(json.dumps({"cells": cells}))
     shown = tables.recipe_table("families")
-    assert shown["recipe"].tolist() == ["rate 0.001", "rate 0.01"] and shown["ended"].tolist()[1] == "not a number"
+    assert shown["rate"].tolist() == [0.001, 0.01] and shown["ended"].tolist()[1] == "not a number"
     run = {"encoder": "resnet_w8", "n_train": 500, "device": "H200", "loss": 26.5, "loss_here": 26.75}
     (folder / "devices.json").write_text(json.dumps({"runs": [run]}))
     assert tables.devices_table()["difference"].tolist() == [0.25]
