@@ -567,7 +567,7 @@ def registered_words(rows: pd.DataFrame) -> str:
     measured = rows[rows["outcome"].notna()] if len(rows) else rows
     if not len(measured):
         return "No outcome has been measured yet."
-    of_questions = measured["quantity"] != TOTAL
+    of_questions = measured["quantity"] != TOTAL if "quantity" in measured else pd.Series(False, measured.index)
     told = []
     if n := int((~of_questions).sum()):
         held = int(measured.loc[~of_questions, "inside"].sum())

@@ -65,7 +65,7 @@ class Outcome:
         return f"{self.word}: {self.text}"
 
 
-MANY_RUNS = 11  # of one encoder, from which the test of a single curve is told apart: no part of a rule
+MANY_RUNS = 11  # of one encoder, from which a single curve has many runs, in words alone: no part of a rule
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def number(value, form: str = "g") -> str:
     mantissa, power, exponent = format(value, form).partition("e")
     if not re.search("[1-9n]", mantissa):  # zero has no sign; "inf" has
         mantissa = mantissa.lstrip("-")
-    text = mantissa.replace("-", "-").replace("inf", "∞")
+    text = mantissa.replace("-", "−").replace("inf", "∞")
     return f"{text}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}" if power else text
 
 
@@ -91,7 +91,7 @@ def span(values, form: str) -> str:
     return f"{number(np.nanmin(values), form)} to {number(np.nanmax(values), form)}"
 
 
-_NUMERIC = re.compile(r"(?:[<>] )?[-+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+_NUMERIC = re.compile(r"(?:[<>] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
 
 
 def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", intfmt="", markup=(), units=None) -> str:

@@ -88,4 +88,4 @@ def test_forecast_and_outcome_shows_outcomes_only_where_they_are():
     ).assign(outcome=[0.2, np.nan])
     pilot = curves(["a"]).sel(encoder="a").mean("seed")
     labels = fit_figures.forecast_and_outcome({"a": pilot}, rows).axes[0].get_legend_handles_labels()[1]
-    assert labels.count("outcome") == 1 and labels.count("forecast") == 2 and "a, pilot" in labels
+    assert labels.count("outcome") == 1 and labels.count("forecast") == 1 and "a, pilot" in labels
