@@ -357,7 +357,7 @@ def test_nearly_exact_curves_with_replicates_are_continued_exactly():
 
 
 def test_a_law_that_misses_the_means_is_mistrusted():
-    mean, loss = study(n=3, sd=0.003)
+    _, loss = study(n=3, sd=0.003)
     bent = loss * np.exp(0.05 * np.array([1, -1, 1, -1, 1, -1.0]))[:, None]
     widths = [float(np.log(band.upper / band.lower).median()) for band in (forecast(loss, 2e5), forecast(bent, 2e5))]
     assert widths[1] > 4 * widths[0]
