@@ -358,11 +358,12 @@ def test_what_a_gpu_did_takes_the_place_of_what_the_processor_could_not():
         "value": None,
         "unit": "of the matrix rate",
         "goal": None,
+        "ok": None,
         "detail": "needs a CUDA GPU",
     }
     slow = on_cpu | {"name": "step.bf16", "value": 0.5, "detail": "slow"}
     table = cost.speed_table({"step": {"rows": [on_cpu, slow]}} | measured())
-    assert table[["benchmark", "value", "detail"]].values.tolist() == [
-        ["`step.bf16`", "0.5 of the matrix rate", "slow"],
-        ["`step.mfu`", "0.31 of the matrix rate", "on one NVIDIA H200: convnext_nano"],
+    assert table[["measured", "value", "unit", "how"]].values.tolist() == [
+        ["bf16", 0.5, "of the matrix rate", "slow"],
+        ["mfu", 0.31, "of the matrix rate", "on one NVIDIA H200: convnext_nano"],
     ]
