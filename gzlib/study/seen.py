@@ -170,7 +170,7 @@ def ladders(rows: dict[str, tuple]) -> str:
 def bars(values: pd.Series, what: str) -> str:
     """For a bar chart: its longest and its shortest bar."""
     most, least = values.idxmax(), values.idxmin()
-    high, low = (number(values[name], ",.3g" if values[name] < 1000 else ",.0f") for name in (most, least))
+    high, low = (number(value, ",.3g" if value < 1000 else ",.0f") for value in (values.max(), values.min()))
     return f"{words(most)} has the most {what}, {high}; {words(least)} the fewest, {low}."
 
 
@@ -216,7 +216,8 @@ def panels(loss: xr.DataArray, *, panel: str) -> str:
 def starts(errors: xr.DataArray, *, of: str = "ImageNet + galaxies", other: str = "ImageNet") -> str:
     """For errors by starting weights: on how many tasks, and at how many label counts, one is ahead of another."""
     means = errors.mean("seed")
-    ahead = (means.sel(start=of) / means.sel(start=other)).transpose("task", "n_train").to_pandas()
+    ratio = (means.sel(start=of) / means.sel(start=other)).transpose("task", "n_train")
+    ahead = pd.DataFrame(ratio.values)
     ends = ahead.apply(lambda row: row.dropna().iloc[-1], axis=1)
     counts = ahead.stack().dropna()
     return (
