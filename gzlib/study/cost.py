@@ -401,7 +401,7 @@ def speed_table(records: dict[str, dict]) -> pd.DataFrame:
         own = [(row, where) for row, where in own if row["value"] is not None or row["name"] not in there]
         for row, where in own + [pair for pair in found if pair[0].get("name", "").split(".")[0] == part]:
             what = row["name"].removeprefix(f"{part}.").replace("_", " ").replace(".", ", ")
-            rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row["ok"]])
+            rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row.get("ok")])
             rows[-1].append(where + tidied(row["detail"]))
     table = pd.DataFrame(rows, columns=["part", "measured", "value", "unit", "goal", "reached", "how"])
     return table.assign(reached=table.reached.map({True: "yes", False: "no"}).fillna(""))
