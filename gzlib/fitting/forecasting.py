@@ -338,7 +338,7 @@ def _share_noise(pilots):
     telling = telling[:: max(-(-len(telling) // REFERENCE), 1)]
     evidence = _by_length(pilots, telling, noise_evidence)
     known = np.stack([evidence[i] for i in telling]) if telling else np.zeros((1, len(SIGMA)))
-    out = {}
+    out: dict[int, Any] = {}
     for first in range(0, len(found), BLOCK):
         part = found[first : first + BLOCK]
         like = np.zeros((len(part), len(known)))
@@ -353,7 +353,7 @@ def _share_noise(pilots):
 
 def _by_length(pilots, chosen, function):
     """``function`` of the pilots at ``chosen``, those with equally many points together: dict of index to result."""
-    out = {}
+    out: dict[int, Any] = {}
     for length in {min(len(pilots[i].log_x), MAX_POINTS) for i in chosen}:
         alike = [i for i in chosen if min(len(pilots[i].log_x), MAX_POINTS) == length]
         for first in range(0, len(alike), TOGETHER):
