@@ -448,12 +448,12 @@ def planning_table() -> pd.DataFrame:
 
 def recipe_table(name: str) -> pd.DataFrame:
     """Runs of one comparison of recipes (``data/benchmarks/recipe-NAME.json``), a column for each setting that they
-    differ in; a run that failed has no loss."""
+    differ in, or one with the recipe's name; a run that failed has no loss."""
     files = input_files(f"data/benchmarks/recipe-{name}.json")
     cells = json.loads(files[0].read_text(encoding="utf-8"))["cells"] if files else []
     rows = [
         {"encoder": cell["encoder"], "galaxies": cell["n_train"]}
-        | {setting: float(value) for setting, value in (s.rsplit(" ", 1) for s in cell["candidate"].split(", "))}
+        | _settings(cell["candidate"])
         | {"test loss": cell["loss"], "best after": cell.get("best_epoch")}
         | {"ended": cell["why"].split(" (")[0] if cell["loss"] else "not a number"}
         for cell in cells
@@ -461,6 +461,14 @@ def recipe_table(name: str) -> pd.DataFrame:
     return (
         pd.DataFrame(rows).sort_values(["galaxies", "encoder", "test loss"], kind="stable") if rows else pd.DataFrame()
     )
+
+
+def _settings(recipe: str) -> dict[str, float | str]:
+    """``dropout 0.5, rate 0.01`` as numbers by their names; a recipe of another name as it is."""
+    try:
+        return {name: float(value) for name, value in (part.rsplit(" ", 1) for part in recipe.split(", "))}
+    except ValueError:
+        return {"recipe": recipe}
 
 
 def convergence_words() -> str:

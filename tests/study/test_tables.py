@@ -207,3 +207,21 @@ def test_what_recipes_devices_and_encoders_were_measured_to_do(tmp_path, monkeyp
     (folder / "timm_families.json").write_text(json.dumps({"rows": rows}))
     counts, refused = tables.encoders_table()
     assert counts.iloc[0].tolist() == [64, 1, 1, 1, 1, 0, 0] and refused["takes"].tolist() == ["80, 96"]
+
+
+def test_convergence_is_told_as_a_share_of_a_doubling(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert tables.convergence_words() == "It was not measured."
+    file = tmp_path / "data" / "benchmarks" / "recipe-convergence.json"
+    file.parent.mkdir(parents=True)
+    losses = {"study": 25.0, "twice the budget": 24.9, "half the rate": 25.1, "twice the rate": 25.3}
+    cells = [
+        {"encoder": "resnet_w4", "n_train": 500, "candidate": name, "loss": loss, "best_epoch": 9.0, "why": "patience"}
+        for name, loss in losses.items()
+    ]
+    doublings = [{"encoder": "resnet_w4", "n_train": 500, "gain": 1.0}]
+    file.write_text(json.dumps({"cells": cells, "doublings": doublings}))
+    told = tables.convergence_words()
+    assert told.startswith("Over 3 cells the loss moves by 10 % of what a doubling")
+    assert "the most in one cell is 30 % (resnet_w4, 500 galaxies, twice the rate)" in told
+    assert tables.recipe_table("convergence").recipe.tolist()[0] == "twice the budget"
