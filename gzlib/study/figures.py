@@ -659,7 +659,7 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
     pilots : dict of curve name to mean losses of the pilot (n_train)
     rows : DataFrame with ``name``, ``n_train``, ``forecast``, ``lower``, ``upper`` and ``outcome`` (NaN: not yet)
     """
-    figure, axis = plt.subplots(figsize=(6.4, 3.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     for i, (name, part) in enumerate(rows.groupby("name", sort=False)):
         colour, place = COLOURS[i % len(COLOURS)], part.n_train * 1.05**i  # side by side, not one over the other
         if name in pilots:
@@ -675,5 +675,5 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
     axis.plot([], [], "*", ms=9, mec="black", mfc="0.7", label="outcome")
     sizes = {float(n) for curve in pilots.values() for n in curve.n_train.values} | set(rows.n_train)
     log_axes(axis, ticks=sorted(sizes), x="training galaxies", y="test loss per galaxy [nats]")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
     return figure

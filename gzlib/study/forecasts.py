@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gzlib import paths
 from gzlib.errors import UserError
@@ -27,6 +27,9 @@ from gzlib.trace import input_files, note
 from gzlib.training import key_of, load_runs, read_run, sweep
 
 PATTERN = "data/forecasts/*.json"  # below the project's root
+
+
+MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"  # as runs have their start, so that the two compare as text
 
 
 class _Planned(BaseModel):
@@ -54,10 +57,17 @@ class _Expected(BaseModel):
 
 
 class _Registered(BaseModel):
-    """What a registered forecast holds besides."""
+    """What a registered forecast holds besides; that of a plan, the moment (UTC) from which its runs may begin."""
 
     study: _Study | _Planned
     expected: Annotated[list[_Expected], Field(min_length=1)]
+    created: Annotated[str, Field(pattern=MOMENT)] | None = None
+
+    @model_validator(mode="after")
+    def _dated(self):
+        if isinstance(self.study, _Planned) and self.created is None:
+            raise ValueError("'created' is missing")
+        return self
 
 
 def _registered(path) -> dict:
@@ -140,7 +150,7 @@ def register_plan(name, *, plan="study", seed=0, level=0.95):
     path = _path(name)
     if path.exists():
         raise UserError(f"data/forecasts/{name}.json exists: a stored forecast is not replaced, choose another name.")
-    study = pretraining_study("study" if plan == "study" else BOOK, plan=plan)
+    study = pretraining_study(BOOK, plan=plan)
     records = study.records()
     curves = _quantities(records)
     known = curves.sel(quantity=TOTAL).notnull()
@@ -190,19 +200,16 @@ def _quantities(records) -> xr.DataArray:
 def run_outcome(name):
     """Train the runs that a stored forecast is about; returns their records."""
     content = _registered(_path(name))
-    if "plan" in content["study"]:
-        keys = {run["key"] for run in content["expected"]}
-        return sweep(
-            [job for job in pretraining_study(BOOK, plan=content["study"]["plan"]).jobs() if key_of(*job) in keys]
-        )
-    choice, targets = content["study"], content["study"]["targets"]
-    keys = {run["key"] for run in content["expected"]}
-    if keys != {run["key"] for run in _expected(choice, targets)}:
+    choice = content["study"]
+    jobs = pretraining_study(BOOK, plan=choice["plan"]).jobs() if "plan" in choice else _jobs(choice, choice["targets"])
+    keyed = {key_of(*job): job for job in jobs}
+    keys = [run["key"] for run in content["expected"]]
+    if not set(keys) <= set(keyed) or ("plan" not in choice and len(keyed) != len(keys)):
         raise UserError(
             f"The runs that data/forecasts/{name}.json announces can't be made any longer: "
             "the survey or the meaning of training has changed since."
         )
-    return sweep(_jobs(choice, targets))
+    return sweep([keyed[key] for key in keys])
 
 
 def judge_registered(path):
@@ -234,7 +241,7 @@ def _planned_outcome(content) -> xr.DataArray:
     for run in content["expected"]:
         note("run", key=run["key"])  # also while it is missing
         record = read_run(run["key"])
-        if record is not None and record["provenance"]["started"] > content["created"]:  # else it could be known
+        if record is not None and (record["provenance"]["started"] or "") > content["created"]:  # else it was known
             records.append(record)
     return _quantities(records).mean("seed") if records else xr.DataArray(np.zeros(0), {"n_train": []}, ["n_train"])
 
@@ -362,7 +369,7 @@ def planner_panel(
     data = panel_data(loss, hours_per_label, level=level, option=option, x=x)
     data |= {
         "unit": unit,
-        "choice": {name: _rounded(value) for name, value in choice.items()},
+        "choice": {name: rounded(value) for name, value in choice.items()},
         "shown": str(rows[0][option]),
     }
     parts = {
@@ -377,9 +384,9 @@ def planner_panel(
         ),
         # In a script element, '</' would end it and '<!--' would hide what follows.
         "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        "SCRIPT": _page(ident, _source("panel.js")),
+        "SCRIPT": _page(ident, page_source("panel.js")),
     }
-    page = _source("panel.html")
+    page = page_source("panel.html")
     for name, text in parts.items():
         page = page.replace(f"@{name}@", text)
     return Panel("\n".join(line for line in page.splitlines() if line.strip()))
@@ -406,7 +413,7 @@ def own_curve_panel(example: str = EXAMPLE, *, ident: str = "own-curve") -> Pane
     Panel
         HTML without blank lines.
     """
-    page = _source("pasted.html")
+    page = page_source("pasted.html")
     script = f"{own_curve_script()}\npage(document.getElementById({json.dumps(ident)}));"
     for name, text in {"ID": ident, "EXAMPLE": escape(example.strip()), "SCRIPT": script}.items():
         page = page.replace(f"@{name}@", text)
@@ -416,7 +423,7 @@ def own_curve_panel(example: str = EXAMPLE, *, ident: str = "own-curve") -> Pane
 def own_curve_script() -> str:
     """The JavaScript of :func:`own_curve_panel`, without what starts it."""
     limits = {"MOST": LAWS["power-offset"].parameters["alpha"].maximum, "LACK": LACK_OF_FIT_LEVEL}
-    script = _source("pasted.js")
+    script = page_source("pasted.js")
     for name, value in limits.items():
         script = script.replace(f"@{name}@", f"{value:g}")
     return script
@@ -432,25 +439,27 @@ def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_trai
     for name in loss[option].values:
         one = ahead.sel({option: name})
         measured = mean.sel({option: name}).values
-        points = [[n, _rounded(v)] for n, v in zip(sizes, measured, strict=True) if np.isfinite(v)]
+        points = [[n, rounded(v)] for n, v in zip(sizes, measured, strict=True) if np.isfinite(v)]
         curves = {"median": "loss", "lower": "lower", "upper": "upper"}
-        curves = {key: [_rounded(v) for v in one[name].values] for key, name in curves.items()}
+        curves = {key: [rounded(v) for v in one[name].values] for key, name in curves.items()}
         options.append(
-            {"name": str(name), "hours_per_label": _rounded(hours_per_label[str(name)])}
+            {"name": str(name), "hours_per_label": rounded(hours_per_label[str(name)])}
             | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}
             | curves
         )
-    return {"sizes": [_rounded(n) for n in grid], "level": f"{100 * level:g} %", "options": options}
+    return {"sizes": [rounded(n) for n in grid], "level": f"{100 * level:g} %", "options": options}
 
 
-def _rounded(value):
-    return float(f"{value:.{FIGURES}g}") if np.isfinite(value) else None
+def rounded(value, digits=FIGURES):
+    """A number for a page's script, null where there is none."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
-def _source(name):
-    """A file beside this one; noted, so that changing it makes the chapter stale."""
+def page_source(name):
+    """A file beside this one; noted, so that changing it makes the chapter stale. A panel has the panels' own style."""
     input_files(f"gzlib/study/{name}")
-    return Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
+    return text.replace("@STYLE@", page_source("panel.css")) if "@STYLE@" in text else text
 
 
 def _page(ident, script):

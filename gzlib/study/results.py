@@ -1,7 +1,6 @@
 """What the runs of a study say: its losses as labelled arrays, and the tables of the chapters that read them."""
 
 import itertools
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,8 +20,7 @@ from gzlib.fitting import (
 )
 from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
-from gzlib.study.tables import NONE, in_words, intervals, number, share, span, words
-from gzlib.trace import input_files
+from gzlib.study.tables import NONE, in_words, intervals, number, share, span, stored_rows, words
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
@@ -164,7 +162,7 @@ class StudyRuns:
         return found.sel(encoder=list(self.n_params))
 
 
-def real_points(name: str = "real_points") -> xr.DataArray | None:
+def real_points() -> xr.DataArray | None:
     """Test losses of the ladder from random weights on real and on simulated galaxies, cross-entropy in nats.
 
     Returns
@@ -172,8 +170,7 @@ def real_points(name: str = "real_points") -> xr.DataArray | None:
     DataArray (galaxies, n_train, seed), with ``error`` and ``baseline_error`` over the same dimensions and ``classes``
     (galaxies) as coordinates; None if ``benchmarks/real_points.py`` has measured nothing.
     """
-    files = input_files(f"data/benchmarks/{name}.json")
-    runs = json.loads(files[0].read_text(encoding="utf-8"))["runs"] if files else []
+    runs = stored_rows("real_points", "runs")
     if not runs:
         return None
     table = pd.DataFrame(runs).set_index(["galaxies", "n_train", "seed"]).sort_index().to_xarray()

@@ -1,8 +1,8 @@
 """What there is to see: a sentence for each figure, from its numbers, and the interactive chart of the front page."""
 
 import json
+from functools import partial
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,11 @@ from scipy import stats
 
 from gzlib.data.survey import label_values
 from gzlib.study.figures import COLOURS, encoder_style, family_of
-from gzlib.study.forecasts import Panel
+from gzlib.study.forecasts import Panel, page_source, rounded
 from gzlib.study.sheets import REAL_TASKS, transfer_curves
 from gzlib.study.tables import number, share, words
-from gzlib.trace import input_files
 
-_DIGITS = 5  # of embedded numbers, so that the same runs give the same bytes
+_figure = partial(rounded, digits=5)
 
 
 def headline_panel(transfer: dict, loss: xr.DataArray, band: xr.Dataset, *, kind: str, level: float) -> Panel:
@@ -58,11 +57,11 @@ def headline_panel(transfer: dict, loss: xr.DataArray, band: xr.Dataset, *, kind
         "NOTE": escape(first["note"]),
         # In a script element, '</' would end it and '<!--' would hide what follows.
         "DATA": json.dumps({"views": views}, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        "SCRIPT": _source("headline.js")
+        "SCRIPT": page_source("headline.js")
         + '\nconst root = document.getElementById("headline");'
         + '\npage(root, JSON.parse(root.querySelector(".data").textContent));',
     }
-    page = _source("headline.html")
+    page = page_source("headline.html")
     for name, text in parts.items():
         page = page.replace(f"@{name}@", text)
     return Panel("\n".join(line for line in page.splitlines() if line.strip()))
@@ -81,7 +80,7 @@ def _real_views(transfer: dict) -> list[dict]:
         for colour, start in zip(COLOURS, one["start"].values, strict=False):
             runs = one.sel(start=start).transpose("n_train", "seed")
             ends = np.stack([runs.mean("seed"), runs.min("seed"), runs.max("seed")], axis=1)
-            line = [[int(n), *map(_rounded, row)] for n, row in zip(runs.n_train.values, ends, strict=True)]
+            line = [[int(n), *map(_figure, row)] for n, row in zip(runs.n_train.values, ends, strict=True)]
             lines.append({"name": str(start), "colour": colour, "line": line, "points": _points(runs)})
         n = [int(v) for v in one.n_train.values]
         views.append(
@@ -106,7 +105,7 @@ def _law_view(loss: xr.DataArray, band: xr.Dataset, kind: str, level: float) -> 
     for encoder in band.encoder.values:
         fitted = band.sel(encoder=encoder)
         ends = np.stack([fitted[name] for name in ("loss", "lower", "upper")], axis=1)
-        line = [[_rounded(n), *map(_rounded, row)] for n, row in zip(fitted.n_train.values, ends, strict=True)]
+        line = [[_figure(n), *map(_figure, row)] for n, row in zip(fitted.n_train.values, ends, strict=True)]
         runs = loss.sel(encoder=encoder).transpose("n_train", "seed")
         runs = runs.where(runs.n_train >= line[0][0] * 0.999).dropna("n_train", how="all")
         style = encoder_style(str(encoder))
@@ -128,7 +127,7 @@ def _law_view(loss: xr.DataArray, band: xr.Dataset, kind: str, level: float) -> 
 
 def _points(runs: xr.DataArray) -> list[list[float]]:
     sizes = np.repeat(runs.n_train.values, runs.sizes["seed"])
-    return [[int(n), _rounded(v)] for n, v in zip(sizes, runs.values.ravel(), strict=True) if np.isfinite(v)]
+    return [[int(n), _figure(v)] for n, v in zip(sizes, runs.values.ravel(), strict=True) if np.isfinite(v)]
 
 
 def _at(line: list[list[float]], n: float) -> tuple[float, float, float]:
@@ -137,16 +136,6 @@ def _at(line: list[list[float]], n: float) -> tuple[float, float, float]:
         float(np.exp(np.interp(np.log(n), np.log(table[:, 0]), np.log(table[:, i])))) for i in (1, 2, 3)
     )
     return value, low, high
-
-
-def _rounded(value) -> float:
-    return float(f"{value:.{_DIGITS}g}")
-
-
-def _source(name: str) -> str:
-    """A file beside this one; noted, so that changing it makes the chapter stale."""
-    input_files(f"gzlib/study/{name}")
-    return Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
 
 
 def shares(titles: list[str]) -> str:

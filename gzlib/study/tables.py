@@ -446,11 +446,33 @@ def planning_table() -> pd.DataFrame:
     )
 
 
+def stored_rows(name: str, part: str) -> list[dict]:
+    """The list ``part`` of ``data/benchmarks/NAME.json``; empty where nothing was measured.
+
+    Raises
+    ------
+    UserError
+        If the file holds no such list.
+    """
+    files = input_files(f"data/benchmarks/{name}.json")
+    if not files:
+        return []
+    try:
+        rows = json.loads(files[0].read_text(encoding="utf-8"))[part]
+        if not all(isinstance(row, dict) for row in rows):
+            raise TypeError(f"'{part}' holds something else than rows")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"data/benchmarks/{name}.json does not hold the list '{part}' ({type(error).__name__}); restore it from"
+            " git, or make it again with its benchmark."
+        ) from None
+    return rows
+
+
 def recipe_table(name: str) -> pd.DataFrame:
     """Runs of one comparison of recipes (``data/benchmarks/recipe-NAME.json``), a column for each setting that they
     differ in, or one with the recipe's name; a run that failed has no loss."""
-    files = input_files(f"data/benchmarks/recipe-{name}.json")
-    cells = json.loads(files[0].read_text(encoding="utf-8"))["cells"] if files else []
+    cells = stored_rows(f"recipe-{name}", "cells")
     rows = [
         {"encoder": cell["encoder"], "galaxies": cell["n_train"]}
         | _settings(cell["candidate"])
@@ -473,18 +495,18 @@ def _settings(recipe: str) -> dict[str, float | str]:
 
 def convergence_words() -> str:
     """How far other budgets and rates move the test loss, as a share of what twice the galaxies bring, in sentences."""
-    files = input_files("data/benchmarks/recipe-convergence.json")
-    content = json.loads(files[0].read_text(encoding="utf-8")) if files else {"cells": []}
-    table = pd.DataFrame(content["cells"])
-    if not len(table):
+    cells = stored_rows("recipe-convergence", "cells")
+    if not cells:
         return "It was not measured."
-    by = table.set_index(["encoder", "n_train", "candidate"])["loss"]
-    doubling = {(row["encoder"], row["n_train"]): row["gain"] for row in content["doublings"]}
+    by = pd.DataFrame(cells).set_index(["encoder", "n_train", "candidate"])["loss"]
+    gains = {(row["encoder"], row["n_train"]): row["gain"] for row in stored_rows("recipe-convergence", "doublings")}
     shifts = {
-        place: (loss - by[(*place[:2], "study")]) / doubling[place[:2]]
+        place: (loss - by[(*place[:2], "study")]) / gains[place[:2]]
         for place, loss in by.items()
-        if place[2] != "study"
+        if place[2] != "study" and place[:2] in gains and (*place[:2], "study") in by.index
     }
+    if len(shifts) < 2:
+        return "Too few runs were made to say."
     values = np.array(list(shifts.values()))
     worst = max(shifts, key=lambda place: abs(shifts[place]))
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
@@ -498,8 +520,7 @@ def convergence_words() -> str:
 
 def devices_table() -> pd.DataFrame:
     """The same runs on two devices (``benchmarks/devices.py``): test losses and galaxies shown; or empty."""
-    files = input_files("data/benchmarks/devices.json")
-    rows = json.loads(files[0].read_text(encoding="utf-8"))["runs"] if files else []
+    rows = stored_rows("devices", "runs")
     names = {"encoder": "encoder", "n_train": "galaxies", "device": "device", "loss": "there", "loss_here": "here"}
     table = pd.DataFrame([{new: row[old] for old, new in names.items()} for row in rows], columns=[*names.values()])
     return table.assign(difference=table["here"] - table["there"])

@@ -251,6 +251,30 @@ def test_outcomes_are_told_in_sentences(planned, tmp_path, monkeypatch):
     assert not forecasts.stored_forecasts(preset="laptop") and not forecasts.stored_forecasts(source="sim:24000")
 
 
+@pytest.mark.parametrize("value", [..., None, 5, "soon", "2026-11-26"])
+def test_a_plan_s_forecast_without_its_moment_is_one_sentence(planned, tmp_path, value):
+    file = _made_plan(planned, tmp_path)
+    rewritten(file, "created", value)
+    with pytest.raises(UserError, match=r"created.*restore it from git\.") as told:
+        forecasts.judge_registered(file)
+    assert "\n" not in str(told.value)
+
+
+def test_a_run_without_a_start_is_no_outcome(planned, tmp_path):
+    file = _made_plan(planned, tmp_path)
+    planned("resnet_w28", 64000, started=None)
+    assert all(row["outcome"] is None for row in forecasts.judge_registered(file)[1])
+
+
+def test_the_outcome_of_a_plan_is_made_from_the_plan_or_not_at_all(planned, tmp_path, monkeypatch):
+    _made_plan(planned, tmp_path)
+    monkeypatch.setattr(forecasts, "sweep", lambda jobs: [(config.encoder, config.n_train) for config, _ in jobs])
+    assert forecasts.run_outcome("ahead") == [("resnet_w28", 32000), ("resnet_w28", 64000)]
+    monkeypatch.setattr(forecasts, "key_of", lambda config, survey: f"other{config.seed}")
+    with pytest.raises(UserError, match="can't be made any longer"):
+        forecasts.run_outcome("ahead")
+
+
 def test_a_plan_with_nothing_to_come_is_one_sentence(planned):
     for n in (500, 1000):
         planned("resnet_w28", n)

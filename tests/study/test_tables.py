@@ -225,3 +225,14 @@ def test_convergence_is_told_as_a_share_of_a_doubling(tmp_path, monkeypatch):
     assert told.startswith("Over 3 cells the loss moves by 10 % of what a doubling")
     assert "the most in one cell is 30 % (resnet_w4, 500 galaxies, twice the rate)" in told
     assert tables.recipe_table("convergence").recipe.tolist()[0] == "twice the budget"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "5", "[5]", '{"cells": 5}', '{"cells": [5]}', "[" * 100_000])
+def test_a_list_of_another_shape_is_one_sentence(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    file = tmp_path / "data" / "benchmarks" / "recipe-convergence.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"recipe-convergence\.json does not hold the list 'cells'") as told:
+        tables.convergence_words()
+    assert "\n" not in str(told.value)
