@@ -319,7 +319,8 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
 
     The measured time of that encoder at the nearest size, scaled with the images' area; of an encoder that was not
     measured, the time of the one with the most similar number of operations a pixel, scaled with the operations: of
-    its own family if there is one, and none where that number is ten times as large or small.
+    its own family if there is one, and none where that number is ten times as large or small. A GPU's time is not
+    scaled to less than half the side it was measured at: images so small leave it waiting for the processor.
 
     Parameters
     ----------
@@ -330,6 +331,8 @@ def seconds_a_picture(record: dict | None, encoder: str, side: int) -> float:
         Of the images [px].
     """
     rows = measured_rows(record, "encoder", "paper")
+    if record and record.get("machine", {}).get("gpu"):
+        rows = [row for row in rows if side >= row["side"] / 2]
     if not rows:
         return float("nan")
     if known := [row for row in rows if row["encoder"] == encoder]:

@@ -493,6 +493,21 @@ def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -
     return pd.DataFrame(rows)
 
 
+def held_words(table: pd.DataFrame, *, level: float) -> str:
+    """For how many curves the band held, over all distances of :func:`held_out_table`, the worst one named."""
+    held = [tuple(int(n) for n in text.split(" of ")) for text in table["within the band"]]
+    shares = np.array([inside / n for inside, n in held])
+    worst = int(shares.argmin())
+    side = "short of" if shares[worst] < level - 0.02 else "at or above"
+    told = ", ".join(
+        f"{text} by {far}" for far, text in zip(table["extrapolated by"], table["within the band"], strict=True)
+    )
+    return (
+        f"Outcomes within the {100 * level:g} % band, by how far was extrapolated: {told}. The fewest,"
+        f" {100 * shares[worst]:.0f} %, by {table['extrapolated by'].iloc[worst]}, are {side} what the band promises."
+    )
+
+
 def reduction_table(errors: xr.DataArray) -> pd.DataFrame:
     """Errors from ImageNet and from ImageNet + galaxies at the largest number of labels of each task and mode.
 

@@ -315,7 +315,7 @@ def test_hours_of_a_gpu_are_those_that_were_measured_on_it(growth):
     words = cost.gpu_words(records, jobs)
     assert words == "from the time of encoders measured on one NVIDIA H200"
     few = {"growth": growth} | measured()
-    others = [(PretrainConfig(e, 100), SurveySpec("sim:gz2:1000", size=64)) for e in ("convnext_pico", "resnet_w4")]
+    others = [(PretrainConfig(e, 100), SurveySpec("sim:gz2:1000", size=224)) for e in ("convnext_pico", "resnet_w4")]
     assert cost.gpu_words(few, others) == (
         f"{words}; of convnext_pico from the one most like it, by operations; of resnet_w4 operations over 50 T"
         " operations/s, a rate that is stated and not measured"
@@ -350,6 +350,14 @@ def test_an_encoder_that_was_not_measured_is_taken_like_the_nearest_of_its_famil
     wanted = TRAINING_FACTOR * cost.encoder_needs("convnext_pico", 224).flops
     assert cost.seconds_a_picture({"rows": rows}, "convnext_pico", 224) == pytest.approx(3 * wanted / 1.5e10)
     assert np.isnan(cost.seconds_a_picture({"rows": rows}, "resnet_w4", 224))  # nothing like it
+
+
+def test_a_gpu_s_time_is_not_scaled_to_images_that_leave_it_idle():
+    record = measured()["paper-h200"]
+    at = {side: cost.seconds_a_picture(record, "convnext_nano", side) for side in (64, 112, 224, 448)}
+    assert np.isnan(at[64]) and at[112] == pytest.approx(at[224] / 4) and at[448] == pytest.approx(4 * at[224])
+    alone = record | {"machine": record["machine"] | {"gpu": None}}
+    assert cost.seconds_a_picture(alone, "convnext_nano", 64) == pytest.approx(at[224] * (64 / 224) ** 2)
 
 
 def test_what_a_gpu_did_takes_the_place_of_what_the_processor_could_not():

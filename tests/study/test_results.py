@@ -270,3 +270,12 @@ def test_a_ladder_on_real_galaxies_is_told_with_its_law(tmp_path, monkeypatch):
     assert "on 6 classes: loss 0.88 to 0.40 nats from 75 to 2,400 galaxies" in results.real_short(loss)
     file.unlink()
     assert results.real_points() is None and results.real_short(None) == "not measured"
+
+
+def test_the_worst_distance_of_a_forecast_is_named():
+    held = ["97 of 100", "80 of 100", "95 of 100"]
+    table = pd.DataFrame({"extrapolated by": ["2 ×", "4 ×", "8 ×"], "within the band": held})
+    told = results.held_words(table, level=0.95)
+    assert "97 of 100 by 2 ×, 80 of 100 by 4 ×, 95 of 100 by 8 ×" in told
+    assert told.endswith("The fewest, 80 %, by 4 ×, are short of what the band promises.")
+    assert results.held_words(table[::2], level=0.95).endswith("95 %, by 8 ×, are at or above what the band promises.")
