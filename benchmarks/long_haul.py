@@ -19,7 +19,7 @@ import torch
 from harness import need, row
 
 from gzlib import paths
-from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, PretrainConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.identity import content_hash
 from gzlib.training.sweeps import sweep
@@ -55,7 +55,7 @@ def haul(runs: int = RUNS) -> list[dict]:
             found, began = [], time.perf_counter()
             for part in np.array_split(np.arange(runs), 10):
                 jobs = [(PretrainConfig("resnet_w4", 64, seed=int(seed), recipe=RECIPE), SURVEY) for seed in part]
-                made = sweep(jobs, workers=1, report=lambda line: None)
+                made = sweep(jobs, workers=1, conduct=Conduct(report=lambda line: None))
                 found.append(state(aside) | {"runs": int(part[-1]) + 1, "complete": len(made)})
             seconds = time.perf_counter() - began
         finally:

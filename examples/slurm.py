@@ -13,6 +13,7 @@ import sys
 from dask_jobqueue import SLURMCluster
 
 from gzlib import paths
+from gzlib.config import Conduct
 from gzlib.study import preset_jobs
 from gzlib.training import read_plan, sweep_on
 
@@ -44,7 +45,11 @@ def main():
     )
     with cluster:
         cluster.scale(jobs=WORKERS)
-        sweep_on(cluster.scheduler_address, read_plan(sys.argv[1], preset=preset_jobs), checkpoint_seconds=300)
+        sweep_on(
+            cluster.scheduler_address,
+            read_plan(sys.argv[1], preset=preset_jobs),
+            conduct=Conduct(checkpoint_seconds=300),
+        )
 
 
 if __name__ == "__main__":

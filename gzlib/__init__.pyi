@@ -7,6 +7,7 @@ from . import sky as sky  # the simulated sky
 from . import training as training  # runs, store, sweeps
 from .config import FINETUNING as FINETUNING  # recipe of full finetuning
 from .config import Augment as Augment  # what a training view may do to an image
+from .config import Conduct as Conduct  # how runs are carried out: device, checkpoints, reports
 from .config import FinetuneConfig as FinetuneConfig  # one downstream run
 from .config import Objective as Objective  # what pretraining minimises
 from .config import PretrainConfig as PretrainConfig  # one pretraining run

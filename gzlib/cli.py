@@ -7,14 +7,16 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from gzlib.config import PRESETS, SPLIT_MODES
+from gzlib.config import PRESETS, SPLIT_MODES, Conduct
 from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, stop_at_once
 
 # Which modules, one of which a command may miss, each extra of the package brings.
 EXTRAS = {
-    "train": "torch torchvision timm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py pydantic",
+    "train": "torch torchvision timm tqdm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py"
+    " pydantic",
     "fits": "astropy",
     "book": "papermill nbformat nbclient nbconvert jupyter_client ipykernel pypandoc yaml IPython",
     "plot": "matplotlib",
@@ -318,13 +320,13 @@ def _use_store(folder: Path | None):
         raise UserError(f"'{paths.STORE}' is a file; runs are kept in a folder: name another with --store.")
 
 
-def _conduct(args) -> dict:
+def _conduct(args) -> Conduct:
     from gzlib.progress import logger_name
 
     _use_store(args.store)
     logger_name(args.log)  # a bad name is told before anything is made
     names = ("device", "compile", "log", "checkpoint_seconds")
-    return {name: getattr(args, name) for name in names}
+    return Conduct(**{name: getattr(args, name) for name in names})
 
 
 def _build(args):
@@ -414,7 +416,7 @@ def _pretrain(args):
     with joined():
         survey, n_train = _survey(args)
         config = PretrainConfig(_encoder(args), n_train, seed=args.seed, weights=args.weights)
-        made = _made(_configured(args, config), survey, args, need_weights=True, **conduct)
+        made = _made(_configured(args, config), survey, args, conduct, need_weights=True)
     _save(made, args)
 
 
@@ -427,11 +429,11 @@ def _finetune(args):
         survey, n_train = _survey(args, args.label)
         start = {"label": args.label, "seed": args.seed, "weights": args.weights, "mode": args.mode}
         config = FinetuneConfig(args.task, _encoder(args), n_train, **start)
-        made = _made(_configured(args, config), survey, args, need_weights=args.mode == "full", **conduct)
+        made = _made(_configured(args, config), survey, args, conduct, need_weights=args.mode == "full")
     _save(made, args)
 
 
-def _made(config, survey, args, **conduct) -> tuple | None:
+def _made(config, survey, args, conduct: Conduct, *, need_weights: bool) -> tuple | None:
     """Make the run and tell what came of it; configuration, survey and record, in the first process alone."""
     from gzlib.training import run
     from gzlib.training.distributed import is_main
@@ -440,7 +442,7 @@ def _made(config, survey, args, **conduct) -> tuple | None:
         from gzlib.training.publish import check_out
 
         check_out(args.out)
-    record = run(config, survey, **conduct)
+    record = run(config, survey, conduct=conduct, need_weights=need_weights)
     _tell_run(record)
     return (config, survey, record) if is_main() else None
 
@@ -507,7 +509,7 @@ def _rerun(args):
 
     conduct = _conduct(args)
     with joined():
-        _tell_run(rerun(args.key, weights=args.weights, **conduct))
+        _tell_run(rerun(args.key, weights=args.weights, conduct=conduct))
 
 
 def _tell_run(record: dict):
@@ -611,14 +613,14 @@ def _sweep(args):
     from gzlib.study import preset_jobs, recipe_rule
     from gzlib.training import plan_notes, read_plan, sweep, sweep_on
 
-    conduct = _conduct(args) | {"noted": plan_notes(args.plan)}
+    conduct = replace(_conduct(args), noted=plan_notes(args.plan))
     if args.dry_run:
         return _tell_plan(args.plan)
     jobs = read_plan(args.plan, preset=preset_jobs, rule=recipe_rule)
     if args.scheduler:
-        records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, **conduct)
+        records = sweep_on(args.scheduler, jobs, bring_weights=args.bring_weights, conduct=conduct)
     else:
-        records = sweep(jobs, workers=args.workers, **conduct)
+        records = sweep(jobs, workers=args.workers, conduct=conduct)
     print(f"{len(records)} of {len(jobs)} runs complete")
     return 0 if len(records) == len(jobs) else 1
 

@@ -9,6 +9,7 @@ import difflib
 import numbers
 import tomllib
 import types
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -371,6 +372,45 @@ class FinetuneConfig:
             raise UserError(f"Finetuning mode '{self.mode}' is unknown; use 'linear' or 'full'.")
         if self.mode == "linear" and (extras := [name for name in EXTRAS if getattr(self.recipe, name)]):
             raise UserError(f"Recipe: '{extras[0]}' is for mode 'full'; a linear probe is not trained by steps.")
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How runs are carried out: it changes nothing of what they find, but for rounding errors, and enters no key.
+
+    Attributes
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``, see :func:`gzlib.training.choose_device`.
+    compile : bool
+        Train through ``torch.compile``: worth its minutes on GPUs, for long runs.
+    log : str, optional
+        ``tensorboard`` writes training curves into the runs' folders.
+    checkpoint_seconds : float
+        Between checkpoints [s].
+    report : callable, optional
+        Takes one line at a time, which is to stay; standard error if left out.
+    live : callable, optional
+        Takes how things stand, as one line that replaces the one before.
+    noted : dict of str to str
+        What else the provenance of a run's record is to say, such as which rules its plan has.
+    """
+
+    device: str = "auto"
+    compile: bool = False
+    log: str | None = None
+    checkpoint_seconds: float = 120.0
+    report: Callable[[str], None] | None = None
+    live: Callable[[str], None] | None = None
+    noted: Mapping[str, str] = field(default_factory=dict)
+
+    def abroad(self) -> dict:
+        """What of it travels to another process, as keyword arguments: all but the two functions."""
+        travels = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("report", "live")}
+        return travels | {"noted": dict(self.noted)}
+
+
+USUAL = Conduct()  # whatever device there is, lines on standard error
 
 
 def check_run(config: "RunConfig"):

@@ -1,4 +1,4 @@
-"""How far long work has come: a line that rewrites itself on a terminal, plain lines elsewhere, none in notebooks.
+"""How far long work has come: tqdm's bars on a terminal and in notebooks, plain lines in files.
 
 A training run also writes ``progress.jsonl`` for programs, and a log for TensorBoard where asked for. The logger is off
 unless asked for, and nothing is imported before.
@@ -6,20 +6,23 @@ unless asked for, and nothing is imported before.
 
 import json
 import os
-import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import TqdmWarning, tqdm
+from tqdm.auto import tqdm as auto_tqdm
 
 from gzlib import trace
 from gzlib.errors import UserError
 
 REDRAW_EVERY = 0.2  # seconds, on a terminal
 LINE_EVERY = 15.0  # seconds, elsewhere
-BAR = 20  # characters
 
 
 def in_notebook() -> bool:
@@ -27,8 +30,15 @@ def in_notebook() -> bool:
     return "ipykernel" in sys.modules and trace.VARIABLE not in os.environ
 
 
+def _bar(stream: TextIO, **options: Any) -> tqdm:
+    """A bar of tqdm's: the notebook's own kind where that can be drawn, else text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # without ipywidgets a notebook shows text
+        return (auto_tqdm if in_notebook() else tqdm)(file=stream, leave=False, dynamic_ncols=True, **options)
+
+
 class Live:
-    """One line that tells how things stand, and lasting lines above it.
+    """One line that tells how things stand, and lasting lines above it: none in a notebook, which keeps what it prints.
 
     Parameters
     ----------
@@ -36,39 +46,38 @@ class Live:
         Standard error if left out.
     """
 
-    def __init__(self, stream=None):
-        self.stream, self.shown, self.last = stream or sys.stderr, "", -float("inf")
-        self.on_terminal, self.quiet = self.stream.isatty(), in_notebook()
+    def __init__(self, stream: TextIO | None = None):
+        self.stream: TextIO = stream or sys.stderr
+        self.in_notebook = in_notebook()
+        self.on_terminal = self.stream.isatty() or self.in_notebook
+        self.last, self.bar = -float("inf"), None
 
     def show(self, text: str):
-        """Replace the line on a terminal; elsewhere print it now and then."""
-        pause = REDRAW_EVERY if self.on_terminal else LINE_EVERY
-        if self.quiet or time.monotonic() - self.last < pause:
+        """Replace the line on a terminal and in a notebook; elsewhere print it now and then."""
+        if time.monotonic() - self.last < (REDRAW_EVERY if self.on_terminal else LINE_EVERY):
             return
         self.last = time.monotonic()
-        if self.on_terminal:
-            self._rewrite(text)
-        else:
+        if not self.on_terminal:
             print(text, file=self.stream, flush=True)
+            return
+        if self.bar is None:
+            self.bar = _bar(self.stream, total=0, bar_format="{desc}")
+        self.bar.set_description_str(text)
 
     def line(self, text: str):
         """A line that stays; the live line moves below it."""
-        if self.quiet:
+        if self.in_notebook:
             return
-        shown = self.shown
-        self.close()
-        print(text, file=self.stream, flush=True)
-        if shown:
-            self._rewrite(shown)
+        if self.bar is None:
+            print(text, file=self.stream, flush=True)
+        else:
+            self.bar.write(text, file=self.stream)
 
     def close(self):
         """Take the live line away."""
-        if self.shown:
-            self._rewrite("")
-
-    def _rewrite(self, text: str):
-        self.shown = text[: shutil.get_terminal_size().columns - 1]  # a longer line would wrap and pile up
-        print(f"\r\x1b[K{self.shown}", end="", file=self.stream, flush=True)
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 class Progress:
@@ -78,21 +87,27 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, 0
         self.live = Live() if show else None
         self.start = time.monotonic()
-        if self.live and not self.live.on_terminal:
+        self.bar: tqdm | None = None
+        if self.live and self.live.on_terminal:
+            self.bar = _bar(self.live.stream, total=total, desc=what, unit=f" {unit}", mininterval=REDRAW_EVERY)
+        elif self.live:
             self.live.last = self.start  # what is done within seconds needs no line before its last
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self.live:
-            self.live.close()
-            if exception[0] is None:
-                self.live.line(self._text())
+        if self.bar is not None:
+            self.bar.close()
+        if self.live and exception[0] is None:
+            self.live.line(self._text())
 
     def update(self, n: int):
+        """So many more are done."""
         self.done += n
-        if self.live:
+        if self.bar is not None:
+            self.bar.update(n)
+        elif self.live:
             self.live.show(self._text())
 
     def _text(self) -> str:
@@ -100,9 +115,6 @@ class Progress:
         text = f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s"
         if self.done < self.total:
             text += f", {duration((self.total - self.done) / rate) if rate else '?'} left"
-        if self.live and self.live.on_terminal:
-            full = BAR * self.done // max(self.total, 1)
-            text = f"[{'#' * full}{'.' * (BAR - full)}] {text}"
         return text
 
 

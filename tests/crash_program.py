@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gzlib import files, paths
 from gzlib import files as lock
-from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, PretrainConfig, Recipe, SurveySpec
 from gzlib.training import runs
 from gzlib.training.sweeps import sweep
 
@@ -75,7 +75,7 @@ def sweep_in(folder: Path, n: int, **kwargs):
 
     def work():
         paths.STORE = paths.BOOK_RUNS = folder
-        records = sweep(jobs(n, **kwargs), report=lambda line: None, checkpoint_seconds=0)
+        records = sweep(jobs(n, **kwargs), conduct=Conduct(report=lambda line: None, checkpoint_seconds=0))
         assert len(records) == n
 
     return work

@@ -10,18 +10,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from gzlib import paths
-from gzlib.config import SurveySpec, config_dict, config_from_dict, kind_of
+from gzlib.config import USUAL, Conduct, SurveySpec, config_dict, config_from_dict, kind_of
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import write_whole
-from gzlib.progress import Live
+from gzlib.progress import Live, silent
 from gzlib.training.distributed import cores
 from gzlib.training.runs import key_of, run
 from gzlib.training.store import read_record, write_run
@@ -37,10 +37,8 @@ def sweep_on(
     scheduler: str,
     jobs: list[Job],
     *,
-    device: str = "auto",
     bring_weights: bool = False,
-    report: Callable[[str], None] | None = None,
-    **conduct,
+    conduct: Conduct = USUAL,
 ) -> list[dict]:
     """As :func:`gzlib.training.sweeps.sweep`, on Dask's workers.
 
@@ -53,8 +51,8 @@ def sweep_on(
         ``tcp://host:8786``, whose workers use the stores that their environment names.
     bring_weights : bool
         Fetch the weights, too, from workers that do not store to this file system.
-    **conduct
-        ``compile``, ``log`` and ``checkpoint_seconds`` of :func:`gzlib.training.runs.run`.
+    conduct : Conduct
+        How they are carried out; workers say nothing themselves, ``report`` takes a line at the end of each run.
 
     Raises
     ------
@@ -68,21 +66,13 @@ def sweep_on(
     job_of = dict(zip(keys, jobs, strict=True))
     left = jobs_left(job_of)
     tally, screen = Tally(left, total=len(job_of)), Live()
-    live = screen.show if report is None and screen.on_terminal else lambda line: None
-    report = report or screen.line
+    live = screen.show if conduct.report is None and screen.on_terminal else silent
+    report = conduct.report or screen.line
     if left:
         report(tally.line())
-        with _connected(scheduler, device) as client:
-            _drive(
-                client,
-                left,
-                tally,
-                device=device,
-                bring_weights=bring_weights,
-                conduct=conduct,
-                report=report,
-                live=live,
-            )
+        with _connected(scheduler, conduct.device) as client:
+            own = replace(conduct, report=report, live=live)
+            _drive(client, left, tally, bring_weights=bring_weights, conduct=own)
     screen.close()
     records: dict[str, dict] = {}
     for key in filter(is_stored, job_of):
@@ -96,10 +86,11 @@ def sweep_on(
     return [records[key] for key in keys if key in records]
 
 
-def _drive(client, left: dict[str, Job], tally: Tally, *, device: str, bring_weights: bool, conduct, report, live):
+def _drive(client, left: dict[str, Job], tally: Tally, *, bring_weights: bool, conduct: Conduct):
     """Hand out runs until none is left; each after the one whose weights it starts from."""
     from distributed import wait
 
+    report, live = conduct.report or silent, conduct.live or silent
     later = dict.fromkeys(left, 0.0)  # key -> when to hand it out
     running: dict[Any, str] = {}  # future -> key
     while later or running:
@@ -108,7 +99,7 @@ def _drive(client, left: dict[str, Job], tally: Tally, *, device: str, bring_wei
             config, survey = left[key]
             if getattr(config, "weights", "") not in unfinished:
                 del later[key]
-                arguments = (kind_of(config), config_dict(config), asdict(survey), key, device, conduct)
+                arguments = (kind_of(config), config_dict(config), asdict(survey), key, conduct.abroad())
                 running[client.submit(work, *arguments, pure=False, priority=-list(left).index(key))] = key
         workers = len(client.nthreads())
         tally.running = min(len(running), workers)
@@ -136,7 +127,7 @@ def _drive(client, left: dict[str, Job], tally: Tally, *, device: str, bring_wei
             report(f"{title(left[key][0])} {key} {end} ({tally.line()})")
 
 
-def work(kind: str, config: dict, survey: dict, key: str, device: str, conduct: dict) -> dict:
+def work(kind: str, config: dict, survey: dict, key: str, conduct: dict) -> dict:
     """One run, on a worker: ``record`` and ``worker`` (its address), or ``busy``, or ``error`` and ``stop``."""
     from distributed import get_worker
 
@@ -145,7 +136,7 @@ def work(kind: str, config: dict, survey: dict, key: str, device: str, conduct: 
         try:
             if (own := key_of(*job)) != key:
                 raise UserError(f"This worker would make run {own}: its gzlib is of another version than the sweep's.")
-            record = run(*job, device=device, wait=False, report=lambda line: None, **conduct)
+            record = run(*job, conduct=Conduct(**conduct, report=silent), wait=False)
             return {"record": record, "worker": get_worker().address}
         except Busy:
             return {"busy": True}

@@ -31,8 +31,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gzlib import paths, trace
-from gzlib.config import RunConfig, SurveySpec, config_dict, config_from_dict, kind_of
+from gzlib.config import Conduct, RunConfig, SurveySpec, config_dict, config_from_dict, kind_of
 from gzlib.errors import UserError
+from gzlib.progress import silent
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -270,7 +271,7 @@ class Pace:
 
 
 @contextmanager
-def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: str, **conduct) -> Iterator[None]:
+def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, conduct: Conduct) -> Iterator[None]:
     """Have ``helpers`` further processes work at the jobs while the block runs, this one with a single thread.
 
     When the block ends early, as after SIGTERM, they write their checkpoints; when this process is killed, too.
@@ -280,7 +281,7 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, *, device: st
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    order = {"jobs": [[kind_of(c), config_dict(c), asdict(s)] for c, s in jobs], "device": device, "conduct": conduct}
+    order = {"jobs": [[kind_of(c), config_dict(c), asdict(s)] for c, s in jobs], "conduct": conduct.abroad()}
     stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_STORE": paths.STORE, "GZLIB_SURVEYS": paths.SURVEYS}
     environment = {name: value for name, value in os.environ.items() if name != trace.VARIABLE}
     environment |= {name: str(path) for name, path in stores.items() if path is not None}
@@ -331,7 +332,7 @@ def help_out():
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
     jobs = [(config_from_dict(kind, config), SurveySpec(**survey)) for kind, config, survey in order["jobs"]]
-    sweep(jobs, device=order["device"], workers=1, report=lambda line: None, **order["conduct"])
+    sweep(jobs, workers=1, conduct=Conduct(**order["conduct"], report=silent))
 
 
 if __name__ == "__main__":

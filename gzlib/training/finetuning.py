@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gzlib.config import FinetuneConfig, Recipe, SurveySpec
+from gzlib.config import USUAL, Conduct, FinetuneConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.loader import mix, open_loader
 from gzlib.data.schema import Schema, is_tree_file, load_schema
@@ -35,11 +35,20 @@ HELD_OUT = 0.2
 VOTES = "votes"  # as a label: all votes of the survey's decision tree
 
 
-def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device, **conduct):
+def finetune(
+    config: FinetuneConfig,
+    survey: SurveySpec,
+    *,
+    device: torch.device,
+    conduct: Conduct = USUAL,
+    checkpoint: Path | None = None,
+    key: str = "",
+):
     """Learn from ``config.n_train`` labels and measure the error on the test split.
 
     All choices (penalty of the probe, best epoch) are made within those labels; the survey's validation split is not
-    touched, so that ``n_train`` is the whole label budget.
+    touched, so that ``n_train`` is the whole label budget. ``conduct``, ``checkpoint`` and ``key`` are those of
+    :func:`gzlib.training.loop.fit`.
 
     Returns
     -------
@@ -55,10 +64,12 @@ def finetune(config: FinetuneConfig, survey: SurveySpec, *, device: torch.device
         None for a linear probe, which :func:`probe_model` makes again.
     """
     task = prepare_task(config, survey)
-    if "report" in conduct:
-        conduct["report"](f"{config.label}: {task.target.words}")
-    solve = _probe if config.mode == "linear" else _train_all
-    prediction, chosen, model = solve(config, task, device=device, **conduct)
+    if conduct.report:
+        conduct.report(f"{config.label}: {task.target.words}")
+    if config.mode == "linear":
+        prediction, chosen, model = _probe(config, task, device=device, conduct=conduct)
+    else:
+        prediction, chosen, model = _train_all(config, task, device, conduct, checkpoint, key)
     if task.target.classes:
         chosen["classes"] = list(task.target.classes)
     metrics, per_galaxy = measure(prediction, task)
@@ -275,12 +286,12 @@ def _refuse_placeholders(numbers: np.ndarray, column: str):
         )
 
 
-def _probe(config, task: Task, *, device, **conduct):
+def _probe(config, task: Task, *, device, conduct: Conduct):
     target = task.target
     features = task_features(config, task, device)
     predict, penalty = _fit_task(config, task, features, task.subset)
     outside = weights_kind(config.weights) in ("file", "hub", "timm", "sky")  # what was loaded is said
-    about: Any = {"size": task.data.sizes["y"], "report": conduct.get("report")}
+    about: Any = {"size": task.data.sizes["y"], "report": conduct.report}
     encoder = load_encoder(config.encoder, config.weights if outside else "random", **about)
     chosen = {"penalty": penalty, "n_params": count_parameters(encoder)}
     prediction = predict(features[task.test])
@@ -351,7 +362,7 @@ def _scale(labels: np.ndarray) -> tuple[float, float]:
     return float(labels.mean(dtype=float)), float(labels.std(dtype=float))
 
 
-def _train_all(config, task: Task, *, device, **conduct):
+def _train_all(config, task: Task, device: torch.device, conduct: Conduct, checkpoint: Path | None, key: str):
     data, target, recipe = task.data, task.target, config.recipe
     images, labels, subset, held = data.images.values, target.values, task.subset, task.held
     common = {"batch_size": recipe.batch_size, "device": device}
@@ -359,7 +370,7 @@ def _train_all(config, task: Task, *, device, **conduct):
     val = open_loader(images, labels, held, **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.report}
     encoder = load_encoder(config.encoder, config.weights, **about)
     scale = _scale(labels[subset]) if target.kind == "number" else (0.0, 1.0)
     head = _bare_head(target, encoder.num_features, *scale, dropout=recipe.dropout)
@@ -387,7 +398,9 @@ def _train_all(config, task: Task, *, device, **conduct):
         seed=config.seed,
         device=device,
         ids=data.id_str.values,
-        **conduct,
+        checkpoint=checkpoint,
+        key=key,
+        conduct=conduct,
     )
     model.eval()
     with torch.no_grad():

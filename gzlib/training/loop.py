@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from gzlib.config import Recipe
+from gzlib.config import USUAL, Conduct, Recipe
 from gzlib.data.loader import Loader, mix, open_loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.progress import silent, telling
@@ -167,12 +167,8 @@ def fit(
     device: torch.device,
     ids: np.ndarray | None = None,
     checkpoint: Path | None = None,
-    checkpoint_seconds: float = 120.0,
     key: str = "",
-    report: Callable[[str], None] = silent,
-    live: Callable[[str], None] | None = None,
-    compile: bool = False,
-    log: str | None = None,
+    conduct: Conduct = USUAL,
 ) -> History:
     """Train a model in place and leave it with the weights of its best validation loss.
 
@@ -196,18 +192,13 @@ def fit(
     ids : (survey,) array, optional
         Name of each row of the survey, for messages; row numbers if left out.
     checkpoint : Path, optional
-        Where the state is kept; read first if it is there, written every ``checkpoint_seconds`` and when the program
-        is told to stop. ``progress.jsonl`` lies beside it.
+        Where the state is kept; read first if it is there, written at the times that ``conduct`` says and when the
+        program is told to stop. ``progress.jsonl`` lies beside it.
     key : str
         Of the run; a checkpoint of another one is refused.
-    report : callable
-        Takes one line at each validation.
-    live : callable, optional
-        Takes the present state as one line at each step.
-    compile : bool
-        Train through ``torch.compile``: the same run to rounding errors, worth its minutes on GPUs.
-    log : str, optional
-        See :mod:`gzlib.progress`.
+    conduct : Conduct
+        How it is carried out: its ``report``, if any, takes a line at each validation, ``live`` one at each step.
+        ``device`` stands in the place of its device.
 
     Raises
     ------
@@ -219,11 +210,12 @@ def fit(
         If the checkpoint is another run's.
     """
     if not distributed.is_main():
-        report, live, log = silent, None, None
+        conduct = replace(conduct, report=None, live=None, log=None)
+    report = conduct.report or silent
     if recipe.gradient_checkpointing:
         _checkpoint_gradients(model)
     network = distributed.replicated(model, device)
-    if compile:
+    if conduct.compile:
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
     optimiser = adamw(model, recipe, device=device)
     if recipe.optimizer == "schedule-free":
@@ -244,7 +236,7 @@ def fit(
     saved, loss_sum = time.monotonic(), torch.tensor(history.loss_sum, device=device)
     rate_at = partial(learning_rate, recipe, last=last)
     model.train()
-    captured, capturable = None, _capturable(recipe, device) and not compile
+    captured, capturable = None, _capturable(recipe, device) and not conduct.compile
     unread = deque()  # steps and their results that the device may still be computing
 
     def read(keep: int):
@@ -269,7 +261,7 @@ def fit(
     folder = checkpoint.parent if checkpoint and distributed.is_main() else None
     with (
         stop_requests() if checkpoint else nullcontext([]) as stops,
-        telling(last, train.batch_size, folder=folder, report=report, live=live, log=log) as tell,
+        telling(last, train.batch_size, folder=folder, report=report, live=conduct.live, log=conduct.log) as tell,
         closing(Pace(device, report)) as pace,
     ):
         for step in range(first, last + 1):
@@ -294,7 +286,7 @@ def fit(
                     best = {k: v.detach().clone() for k, v in watched.module.state_dict().items()}
                 tell.validation(step, history.train_loss[-1], val_loss, rate_at(step - 1))
             finished = step == last or history.spent(recipe.patience, recipe.warmup_examples)
-            due = checkpoint is not None and time.monotonic() - saved > checkpoint_seconds
+            due = checkpoint is not None and time.monotonic() - saved > conduct.checkpoint_seconds
             due, stop = distributed.anywhere(due, bool(stops))
             if finished:  # the test that follows may be interrupted, too
                 due = checkpoint is not None and time.monotonic() - saved > WORTH_A_CHECKPOINT

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gzlib.config import Objective, PretrainConfig, SurveySpec
+from gzlib.config import USUAL, Conduct, Objective, PretrainConfig, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.floor import survey_floor
 from gzlib.data.loader import Loader, mix, open_loader
@@ -27,7 +27,15 @@ from gzlib.training.store import pack_per_galaxy
 START_CONCENTRATION = 8.0
 
 
-def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device, **conduct):
+def pretrain(
+    config: PretrainConfig,
+    survey: SurveySpec,
+    *,
+    device: torch.device,
+    conduct: Conduct = USUAL,
+    checkpoint: Path | None = None,
+    key: str = "",
+):
     """Train on ``config.n_train`` galaxies and measure the loss on the test split.
 
     Parameters
@@ -35,9 +43,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     config : PretrainConfig
     survey : SurveySpec
     device : torch.device
-    **conduct
-        How the training is carried out, which changes nothing of its result: ``checkpoint``, ``key``, ``report``,
-        ``live``, ``compile``, ``log`` of :func:`gzlib.training.loop.fit`.
+    conduct, checkpoint, key
+        See :func:`gzlib.training.loop.fit`.
 
     Returns
     -------
@@ -67,7 +74,7 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     test = open_loader(images, votes, splits["test"], **common)
 
     torch.manual_seed(mix(config.seed, "weights"))
-    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.get("report")}
+    about = {"size": images.shape[1], "drop_path": recipe.drop_path, "report": conduct.report}
     encoder = load_encoder(config.encoder, config.weights, **about)
     head = DirichletHead(encoder.num_features, len(schema.label_cols), dropout=recipe.dropout)
     constant = mean_concentrations(votes[subset], schema)
@@ -76,8 +83,8 @@ def pretrain(config: PretrainConfig, survey: SurveySpec, *, device: torch.device
     model = placed(GalaxyModel(encoder, joint or head), device)
     loss = VoteLoss(schema, device=device)
     minimised = _weighted(loss, objective, votes.shape[1]) if structure.size or objective.votes != 1 else loss
-    ids = data.id_str.values
-    history = fit(model, minimised, train, val, recipe=recipe, seed=config.seed, device=device, ids=ids, **conduct)
+    own = {"checkpoint": checkpoint, "key": key, "conduct": conduct, "ids": data.id_str.values}
+    history = fit(model, minimised, train, val, recipe=recipe, seed=config.seed, device=device, **own)
 
     if joint:
         model.head = joint.votes  # what was learned beside the votes is in the encoder

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from gzlib import paths
 from gzlib.config import (
+    USUAL,
+    Conduct,
     FinetuneConfig,
     PretrainConfig,
     RunConfig,
@@ -25,7 +27,7 @@ from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, replace_file
 from gzlib.identity import file_hash
 from gzlib.models.weights import read_weights, recorded_weights, run_weights, weights_identity, write_weights
-from gzlib.progress import Live
+from gzlib.progress import Live, silent
 from gzlib.training.checkpoint import previous_of
 from gzlib.training.distributed import choose_device, is_main, share, world
 from gzlib.training.finetuning import finetune
@@ -49,15 +51,9 @@ def run(
     config: RunConfig,
     survey: SurveySpec,
     *,
-    device: str = "auto",
+    conduct: Conduct = USUAL,
     need_weights: bool = False,
     wait: bool = True,
-    report: Callable[[str], None] | None = None,
-    live: Callable[[str], None] | None = None,
-    compile: bool = False,
-    log: str | None = None,
-    checkpoint_seconds: float = 120.0,
-    noted: dict[str, str] | None = None,
 ) -> dict:
     """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
 
@@ -65,16 +61,12 @@ def run(
 
     Parameters
     ----------
+    conduct : Conduct
+        How it is carried out; without its ``report`` all that is told goes to standard error.
     need_weights : bool
         Train again if the record is there but its weights are not on this machine.
     wait : bool
         Whether to wait where another process is making this very run.
-    report, live : callable, optional
-        Take lines that stay, and how things stand; without ``report`` both go to standard error.
-    compile, log, checkpoint_seconds
-        See :func:`gzlib.training.loop.fit`.
-    noted : dict, optional
-        What else the record's provenance is to say, such as which rules its plan has.
 
     Returns
     -------
@@ -89,9 +81,10 @@ def run(
     Exception
         Whatever training raises; ``failed.json`` in the run's folder then holds the error until the run succeeds.
     """
-    if report is None:
+    if conduct.report is None:
         screen = Live()
-        report, live = screen.line, screen.show if screen.on_terminal else None
+        conduct = replace(conduct, report=screen.line, live=screen.show if screen.on_terminal else None)
+    report = conduct.report or silent
     with ExitStack() as locks:
 
         def look() -> tuple[str, dict | None]:
@@ -107,8 +100,7 @@ def run(
 
         key, record = _by_first(look)
         if record is None:
-            conduct = {"compile": compile, "log": log, "checkpoint_seconds": checkpoint_seconds}
-            record = _train(key, config, survey, device=device, report=report, live=live, noted=noted or {}, **conduct)
+            record = _train(key, config, survey, conduct)
             _by_first(lambda: _tidy(paths.STORE / key))
         return record
 
@@ -137,18 +129,17 @@ def _stored(key: str, need_weights: bool, report: Callable[[str], None]) -> dict
     return read_run(key)
 
 
-def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callable, noted: dict, **conduct) -> dict:
+def _train(key: str, config: RunConfig, survey: SurveySpec, conduct: Conduct) -> dict:
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.STORE / key
     try:
-        _by_first(lambda: _make_survey(config, survey, report))
+        _by_first(lambda: _make_survey(config, survey, conduct.report or silent))
         # The survey serves many runs: making it is not part of a run's cost.
         began, started = time.monotonic(), datetime.now(UTC)
-        chosen = choose_device(device)
-        checkpoint = folder / "checkpoint.pt"
-        train = TRAIN[type(config)]
-        outcome = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
-        where = provenance(chosen, started, time.monotonic() - began, processes=world()) | noted
+        chosen = choose_device(conduct.device)
+        train, own = TRAIN[type(config)], {"checkpoint": folder / "checkpoint.pt", "key": key}
+        outcome = train(config, survey, device=chosen, conduct=conduct, **own)
+        where = provenance(chosen, started, time.monotonic() - began, processes=world()) | dict(conduct.noted)
         return _by_first(lambda: _store(key, config, survey, outcome, where))
     except NotWritten:
         raise
@@ -208,13 +199,15 @@ def _tidy(folder: Path):
             file.unlink(missing_ok=True)
 
 
-def rerun(key: str, *, weights: str | None = None, device: str = "auto", **conduct) -> dict:
+def rerun(key: str, *, weights: str | None = None, conduct: Conduct = USUAL) -> dict:
     """Make the weights of a recorded run again from its configuration; its record stays as it is.
 
     Parameters
     ----------
     weights : str, optional
         Where the file is that the run started from, if it was a local one.
+    conduct : Conduct
+        How it is carried out.
 
     Raises
     ------
@@ -233,7 +226,7 @@ def rerun(key: str, *, weights: str | None = None, device: str = "auto", **condu
         raise UserError(f"Run '{key}' was started from another file of weights '{config.weights}' than there is here.")
     if key_of(config, survey) != key:
         raise UserError(f"Run '{key}' was made by a version of the training code with another meaning; train again.")
-    return run(config, survey, device=device, need_weights=True, **conduct)
+    return run(config, survey, conduct=conduct, need_weights=True)
 
 
 def release(keys: list[str], folder: Path) -> list[Path]:

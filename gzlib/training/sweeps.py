@@ -45,6 +45,8 @@ from pydantic import BaseModel, ConfigDict
 from gzlib import paths
 from gzlib.config import (
     FINETUNING,
+    USUAL,
+    Conduct,
     FinetuneConfig,
     PretrainConfig,
     Recipe,
@@ -126,10 +128,8 @@ def missing(jobs: Iterable[Job]) -> list[Job]:
 def sweep(
     jobs: Iterable[Job],
     *,
-    device: str = "auto",
     workers: int | None = None,
-    report: Callable[[str], None] | None = None,
-    **conduct,
+    conduct: Conduct = USUAL,
 ) -> list[dict]:
     """Every job's record, in order, without those that failed.
 
@@ -142,10 +142,9 @@ def sweep(
     workers : int, optional
         Processes on this machine that share the runs, with one thread each where there are several; by default as many
         as cores, see :func:`gzlib.training.workers.worker_count`.
-    report : callable, optional
-        Takes one line at a time; by default standard error, with a live line below where that is a terminal.
-    **conduct
-        ``compile``, ``log``, ``checkpoint_seconds`` and ``noted`` of :func:`gzlib.training.runs.run`.
+    conduct : Conduct
+        How they are carried out. Without its ``report`` lines go to standard error, with a live line below where that
+        is a terminal.
 
     Raises
     ------
@@ -154,10 +153,11 @@ def sweep(
     """
     jobs, screen = list(jobs), Live()
     tally: Tally
-    if report is None:
-        report = screen.line
-        if screen.on_terminal:
-            conduct["live"] = lambda text: screen.show(f"{tally.line()} | {text.strip()}")
+    report, live = conduct.report or screen.line, conduct.live
+    if conduct.report is None and screen.on_terminal:
+
+        def live(text: str):
+            screen.show(f"{tally.line()} | {text.strip()}")
 
     def indented(line: str):
         report("    " + line)
@@ -167,11 +167,10 @@ def sweep(
     left = jobs_left(job_of)
     tally, records, todo = Tally(left, total=len(job_of)), {}, list(job_of)
     if workers is None:
-        workers = worker_count(len(left), device=device)
+        workers = worker_count(len(left), device=conduct.device)
 
-    # What a user's own terminal or logger shows is shown of this process's share.
-    passed_on = {name: value for name, value in conduct.items() if name != "live"}
-    with closing(screen), helped(list(left.values()), workers - 1, device=device, **passed_on):
+    own = replace(conduct, report=indented, live=live)
+    with closing(screen), helped(list(left.values()), workers - 1, conduct):
         for wait in (False, True):
             busy = []
             for key in todo:
@@ -182,7 +181,7 @@ def sweep(
                         raise Busy("Its weights are still being made.")
                     if not is_stored(key):
                         report(name + tally.time_left())
-                    records[key] = run(config, survey, device=device, wait=wait, report=indented, **conduct)
+                    records[key] = run(config, survey, conduct=own, wait=wait)
                     tally.end(key)
                 except Busy as error:
                     report(f"    {error} It is left for the end.")

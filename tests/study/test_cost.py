@@ -9,7 +9,7 @@ import torch
 
 from gzlib import paths
 from gzlib.cli import main
-from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import UserError
 from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters, forward_flops
 from gzlib.study import cost
@@ -172,7 +172,9 @@ def test_stored_needs_are_what_is_counted(encoder):
 def test_each_encoder_of_the_paper_learns_at_its_own_size(store, encoder):
     """A few steps of the study's own recipe on a few images, from random weights."""
     recipe = replace(paper_recipe(encoder, 8), batch_size=2, accumulate=1, epochs=1.0, evaluations=1)
-    record = run(PretrainConfig(encoder, 8, recipe=recipe), SurveySpec("sim:gz2:24", size=224), device="cpu")
+    record = run(
+        PretrainConfig(encoder, 8, recipe=recipe), SurveySpec("sim:gz2:24", size=224), conduct=Conduct(device="cpu")
+    )
     assert np.isfinite(record["metrics"]["loss"])
     assert record["metrics"]["n_params"] == cost.encoder_needs(encoder, 224).n_params
 

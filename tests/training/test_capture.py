@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gzlib.config import Recipe
+from gzlib.config import Conduct, Recipe
 from gzlib.data.loader import Loader
 from gzlib.data.schema import load_schema
 from gzlib.models.encoders import build_encoder
@@ -53,7 +53,9 @@ def test_a_captured_run_is_the_run_step_by_step(encoder, monkeypatch):
         val = Loader(pictures, counts, np.arange(64, 96), batch_size=16, device=device)
         said = []
         loss = VoteLoss(SCHEMA, device=device)
-        history = loop.fit(model, loss, train, val, recipe=RECIPE, seed=0, device=device, report=said.append)
+        history = loop.fit(
+            model, loss, train, val, recipe=RECIPE, seed=0, device=device, conduct=Conduct(report=said.append)
+        )
         assert not any("not captured" in line for line in said)
         return history.train_loss + history.val_loss
 

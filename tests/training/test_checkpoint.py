@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gzlib.config import Recipe
+from gzlib.config import Conduct, Recipe
 from gzlib.data.loader import Loader
 from gzlib.errors import NotWritten, UserError
 from gzlib.training import checkpoint as checkpoint_module
@@ -82,7 +82,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, number, exception, status):
     expected = train(undisturbed)
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     with pytest.raises(exception) as stop:
-        train(model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), number), report=lines.append)
+        train(
+            model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), number), conduct=Conduct(report=lines.append)
+        )
     assert lines[-1] == "Stopped after 7 of 10 steps; started again, the run continues from here."
     assert getattr(stop.value, "code", None) == status
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
@@ -151,7 +153,7 @@ def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path, content):
     path, lines, expected, again = tmp_path / "checkpoint.pt", [], model_of(), model_of()
     train(expected)
     path.write_bytes(content)
-    train(again, path, report=lines.append)
+    train(again, path, conduct=Conduct(report=lines.append))
     assert lines[0] == f"The checkpoint '{path}' is damaged or truncated; restarting from scratch."
     assert same(again, expected)
 
@@ -201,10 +203,16 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
     path, undisturbed, lines = tmp_path / "checkpoint.pt", model_of(), []
     expected = train(undisturbed)
     with pytest.raises(Stopped):
-        train(model_of(), path, at_step=6, do=lambda: os.kill(os.getpid(), signal.SIGTERM), checkpoint_seconds=-1)
+        train(
+            model_of(),
+            path,
+            at_step=6,
+            do=lambda: os.kill(os.getpid(), signal.SIGTERM),
+            conduct=Conduct(checkpoint_seconds=-1),
+        )
     path.write_bytes(path.read_bytes()[:-1])
     resumed = model_of()
-    history = train(resumed, path, report=lines.append)
+    history = train(resumed, path, conduct=Conduct(report=lines.append))
     assert "going on from the one before it" in lines[0]
     assert history.val_loss == expected.val_loss and same(resumed, undisturbed)
     previous_of(path).write_bytes(b"")
@@ -289,7 +297,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on(tmp_path,
         saved(path, key="k")
     assert path.read_bytes() == earlier and not previous_of(path).exists()
     path.unlink()
-    train(model, path, checkpoint_seconds=-1, report=lines.append)
+    train(model, path, conduct=Conduct(checkpoint_seconds=-1, report=lines.append))
     assert any("No space left on device" in line and "continues from an earlier checkpoint" in line for line in lines)
     assert not path.exists() and not list(tmp_path.glob(".*"))
     train(undisturbed)

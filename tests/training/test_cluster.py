@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from gzlib import paths
-from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec, config_dict
+from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec, config_dict
 from gzlib.errors import UserError
 from gzlib.files import held
 from gzlib.training import cluster
@@ -61,14 +61,14 @@ def test_a_worker_killed_in_mid_run_costs_nothing(store, monkeypatch):
     killed, lines = [], []
     killer = threading.Thread(target=lambda: killed.append(kill_a_worker_at_work()), daemon=True)
     killer.start()
-    records = sweep_on("local:2", listed, report=lines.append, checkpoint_seconds=0)
+    records = sweep_on("local:2", listed, conduct=Conduct(report=lines.append, checkpoint_seconds=0))
     killer.join()
     assert killed != [os.getpid()]
     assert [record["key"] for record in records] == [key_of(*job) for job in listed]
     assert lines[-1].endswith("(5 of 5 runs done)")
     assert not list(paths.STORE.rglob("checkpoint.pt")) + list(paths.STORE.rglob(".lock"))
     monkeypatch.setattr(paths, "STORE", store / "undisturbed")
-    assert results(sweep(listed, report=quiet)) == results(records)
+    assert results(sweep(listed, conduct=Conduct(report=quiet))) == results(records)
 
 
 def test_by_address_with_a_store_of_its_own(store, monkeypatch):
@@ -88,7 +88,7 @@ def test_by_address_with_a_store_of_its_own(store, monkeypatch):
             lock.__exit__(None, None, None)
 
     with distributed.LocalCluster(**options, env=environment, silence_logs=logging.ERROR) as running:
-        records = sweep_on(running.scheduler_address, listed, bring_weights=True, report=report)
+        records = sweep_on(running.scheduler_address, listed, bring_weights=True, conduct=Conduct(report=report))
     assert [record["key"] for record in records] == [keys[0], keys[2]]
     assert any(f"{keys[1]} failed: " in line and "500" in line for line in lines)
     assert "1 of 3 runs failed" in lines[-1]
@@ -117,11 +117,11 @@ def test_each_of_two_workers_has_its_gpu_and_their_runs_are_those_of_one_process
     with monkeypatch.context() as two:
         two.setattr(cluster, "_connected", asking)
         two.setattr("torch.cuda.device_count", lambda: 2)
-        records = sweep_on("local:2", listed, report=quiet)
+        records = sweep_on("local:2", listed, conduct=Conduct(report=quiet))
     assert sorted(told[0].values()) == ["0", "1"]
     shared = paths.STORE
     monkeypatch.setattr(paths, "STORE", store / "undisturbed")
-    assert results(sweep(listed, report=quiet, workers=1)) == results(records)
+    assert results(sweep(listed, workers=1, conduct=Conduct(report=quiet))) == results(records)
     for key in (key_of(*job) for job in listed):
         one, other = (folder / key / "weights.safetensors" for folder in (shared, paths.STORE))
         assert one.read_bytes() == other.read_bytes()
@@ -139,7 +139,7 @@ def test_gpus_are_those_that_are_visible_and_none_where_one_was_named(monkeypatc
 def test_a_worker_of_another_version_is_told(store, monkeypatch):
     pytest.importorskip("distributed")
     config, survey = jobs([0])[0]
-    answer = work("pretrain", config_dict(config), asdict(survey), "0" * 16, "cpu", {})
+    answer = work("pretrain", config_dict(config), asdict(survey), "0" * 16, {"device": "cpu"})
     assert "another version" in answer["error"]
     assert not answer["stop"]
 
@@ -152,10 +152,10 @@ def test_schedulers_that_are_not_there_and_dask_that_is_not_installed(store, mon
     if importlib.util.find_spec("distributed"):
         for address in (closed, "nonsense"):
             with pytest.raises(UserError, match=f"No Dask scheduler answers at '{address}'"):
-                sweep_on(address, jobs([0]), report=quiet)
+                sweep_on(address, jobs([0]), conduct=Conduct(report=quiet))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"pip install 'gzlib\[cluster\]'"):
-        sweep_on("local:2", jobs([0]), report=quiet)
+        sweep_on("local:2", jobs([0]), conduct=Conduct(report=quiet))
     with pytest.raises(UserError, match="such as local:4"):
         local_workers("local:many")
     assert local_workers("local:3") == 3
@@ -164,10 +164,10 @@ def test_schedulers_that_are_not_there_and_dask_that_is_not_installed(store, mon
 
 
 def test_nothing_is_started_where_all_runs_are_there(store, monkeypatch):
-    records = sweep(jobs([0]), report=quiet)
+    records = sweep(jobs([0]), conduct=Conduct(report=quiet))
     monkeypatch.setattr(cluster, "_connected", None)
-    assert sweep_on("local:2", jobs([0]), report=quiet) == records
+    assert sweep_on("local:2", jobs([0]), conduct=Conduct(report=quiet)) == records
     (paths.STORE / records[0]["key"] / "run.json").write_text("{")
     lines = []
-    assert sweep_on("local:2", jobs([0]), report=lines.append) == []
+    assert sweep_on("local:2", jobs([0]), conduct=Conduct(report=lines.append)) == []
     assert "is damaged" in lines[0]

@@ -10,7 +10,7 @@ from survey_inputs import gz2_votes, jpeg
 
 from gzlib import paths
 from gzlib.cli import main
-from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data.curation import curate, make_survey, training_galaxies
 from gzlib.data.schema import load_schema
 from gzlib.data.survey import open_survey
@@ -68,7 +68,7 @@ def telling_features(monkeypatch):
 
 def tuned(source, label, mode="linear", **changes):
     config = FinetuneConfig("t", "resnet_w4", 40, label=label, mode=mode, recipe=SHORT)
-    return run(replace(config, **changes), SurveySpec(str(source), size=32), report=quiet)
+    return run(replace(config, **changes), SurveySpec(str(source), size=32), conduct=Conduct(report=quiet))
 
 
 @pytest.mark.parametrize("mode", ["linear", "full"])
@@ -172,7 +172,7 @@ def test_without_test_galaxies_nothing_is_trained(store, tmp_path, kind):
     else:
         config = PretrainConfig("resnet_w4", 4, recipe=SHORT)
     with pytest.raises(UserError, match="has no.* test galaxies"):
-        run(config, survey, report=quiet)
+        run(config, survey, conduct=Conduct(report=quiet))
     assert not list(paths.STORE.glob("*/run.json"))
 
 
@@ -181,7 +181,7 @@ def test_without_labelled_test_galaxies_nothing_is_trained(store, tmp_path):
     columns = rows(label=[0, 1] * 4 + [None] * 4, split=split)
     survey = SurveySpec(str(write_table(tmp_path / "in", "csv", columns)), size=16, split="source")
     with pytest.raises(UserError, match="no test galaxies with a label 'label'"):
-        run(FinetuneConfig("t", "resnet_w4", 4, recipe=SHORT), survey, report=quiet)
+        run(FinetuneConfig("t", "resnet_w4", 4, recipe=SHORT), survey, conduct=Conduct(report=quiet))
 
 
 def test_a_changed_survey_is_not_trained_on(store, source):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gzlib.config import Augment, Recipe
+from gzlib.config import Augment, Conduct, Recipe
 from gzlib.data.loader import Loader
 from gzlib.errors import UserError
 from gzlib.models.encoders import build_encoder
@@ -85,11 +85,11 @@ def test_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
     save = loop.save_checkpoint
     monkeypatch.setattr(loop, "save_checkpoint", cut_off)
     with pytest.raises(Cut):
-        train(new_model(), recipe, checkpoint=file, checkpoint_seconds=-1)
+        train(new_model(), recipe, checkpoint=file, conduct=Conduct(checkpoint_seconds=-1))
     monkeypatch.setattr(loop, "save_checkpoint", save)
     resumed = new_model()
     nn.init.zeros_(resumed.head.linear.weight)  # whatever was in the model is replaced
-    history = train(resumed, recipe, checkpoint=file, checkpoint_seconds=1e9)
+    history = train(resumed, recipe, checkpoint=file, conduct=Conduct(checkpoint_seconds=1e9))
     assert history.val_loss == expected.val_loss
     assert history.as_metrics()["end"] == expected.as_metrics()["end"]
     assert history.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
@@ -221,7 +221,7 @@ def test_non_finite_loss_names_step_rate_and_galaxies(tmp_path, bad_step, rate):
             device=CPU,
             ids=ids,
             checkpoint=tmp_path / "checkpoint.pt",
-            checkpoint_seconds=-1,
+            conduct=Conduct(checkpoint_seconds=-1),
         )
     details = error.value.details
     assert details["ids"] == ids[train_on.index[train_on.rows(bad_step)]].tolist()
@@ -271,7 +271,7 @@ def test_compiled_training_goes_through_the_compiled_model(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     model, plain = new_model(), new_model()
-    train(model, compile=True)
+    train(model, conduct=Conduct(compile=True))
     assert seen == [16] * 20
     train(plain)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))

@@ -13,6 +13,7 @@ from gzlib import paths
 from gzlib.config import (
     FINETUNING,
     Augment,
+    Conduct,
     FinetuneConfig,
     Objective,
     PretrainConfig,
@@ -363,7 +364,7 @@ def test_runs_keep_the_hash_of_the_rules_that_their_plan_names(tmp_path, store):
         "n_train = 40\nrecipe = { examples = 80, batch_size = 20 }\n"
     )
     noted = plan_notes(plan)
-    (record,) = sweep(read_plan(plan), workers=1, report=lambda line: None, noted=noted)
+    (record,) = sweep(read_plan(plan), workers=1, conduct=Conduct(report=lambda line: None, noted=noted))
     assert len(noted["rules"]) == 16 and record["provenance"]["rules"] == noted["rules"]
     (tmp_path / "rules.toml").write_text("size = 'seeds are the units'\n")
     assert plan_notes(plan) != noted

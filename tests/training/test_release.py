@@ -10,7 +10,7 @@ from test_training import SHORT, pretraining, quiet, survey, task  # noqa: F401,
 
 from gzlib import paths
 from gzlib.cli import main
-from gzlib.config import FinetuneConfig
+from gzlib.config import Conduct, FinetuneConfig
 from gzlib.errors import UserError
 from gzlib.identity import file_hash
 from gzlib.models import count_parameters, load_encoder, weights_identity
@@ -19,7 +19,7 @@ from gzlib.training.runs import release, rerun, run
 
 
 def test_a_released_encoder_says_what_it_was_trained_on_and_starts_other_runs(store, survey, task, tmp_path, capsys):  # noqa: F811
-    record = run(pretraining(), survey, report=quiet)
+    record = run(pretraining(), survey, conduct=Conduct(report=quiet))
     out = tmp_path / "assets"
     assert main(["runs", "release", str(out), record["key"][:9]]) == 0
     file, card, sums = out / f"convnext_w4-{record['key'][:8]}.safetensors", None, out / "SHA256SUMS"
@@ -41,26 +41,26 @@ def test_a_released_encoder_says_what_it_was_trained_on_and_starts_other_runs(st
 
     config = FinetuneConfig("galaxy10", "convnext_w4", 80, weights=str(file), mode="full", recipe=SHORT)
     said = []
-    started = run(config, task, report=said.append)
+    started = run(config, task, conduct=Conduct(report=said.append))
     assert any(re.search(r"Weights: '.*': \d+ tensors loaded", line) for line in said)
     assert started["config"]["weights"] == f"file:{file_hash(file)[:16]}"
     assert started["weights"] == {"tag": "file", "sha256": file_hash(file)}
     assert str(tmp_path) not in json.dumps(started)
     # From the run itself the same starting weights give the same result.
-    same = run(replace(config, weights=record["key"]), task, report=quiet)
+    same = run(replace(config, weights=record["key"]), task, conduct=Conduct(report=quiet))
     assert same["metrics"]["error"] == started["metrics"]["error"] and same["test"] == started["test"]
 
     with pytest.raises(UserError, match="started from a local file of weights"):
-        rerun(started["key"], report=quiet)
-    assert rerun(started["key"], weights=str(file), report=quiet)["key"] == started["key"]
+        rerun(started["key"], conduct=Conduct(report=quiet))
+    assert rerun(started["key"], weights=str(file), conduct=Conduct(report=quiet))["key"] == started["key"]
     (store / "other").mkdir()
     with pytest.raises(UserError, match="another file of weights"):
-        rerun(started["key"], weights=str(SKY), report=quiet)
+        rerun(started["key"], weights=str(SKY), conduct=Conduct(report=quiet))
 
 
 def test_only_pretrained_encoders_whose_weights_are_here_are_released(store, survey, task, tmp_path):  # noqa: F811
-    probe = run(FinetuneConfig("galaxy10", "convnext_w4", 80), task, report=quiet)
-    key = run(pretraining(), survey, report=quiet)["key"]
+    probe = run(FinetuneConfig("galaxy10", "convnext_w4", 80), task, conduct=Conduct(report=quiet))
+    key = run(pretraining(), survey, conduct=Conduct(report=quiet))["key"]
     with pytest.raises(UserError, match="is not a pretraining run"):
         release([key, probe["key"]], tmp_path / "assets")
     (paths.STORE / key / "weights.safetensors").unlink()

@@ -17,7 +17,7 @@ from survey_inputs import gz2_votes
 
 from gzlib import paths
 from gzlib.cli import main
-from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
 from gzlib.data.schema import load_schema
 from gzlib.data.survey import open_survey
@@ -102,7 +102,7 @@ def saved_model(place, kind):
     out = place / kind
     if not out.exists():
         config, survey = configured(place, kind)
-        record = run(config, survey, report=quiet, need_weights=config.mode == "full")
+        record = run(config, survey, need_weights=config.mode == "full", conduct=Conduct(report=quiet))
         save_run(config, survey, record, out, unit="mag" if config.label == "mag" else "", device="cpu")
     return load_model(out, device="cpu")
 
@@ -116,10 +116,10 @@ def test_a_saved_model_predicts_what_the_run_predicted(place, kind, monkeypatch)
         "gzlib.training.finetuning.measure", lambda prediction, task: kept.update(p=prediction, task=task) or ({}, {})
     )
     if config.mode == "linear":
-        finetune(config, survey, device=choose_device("cpu"), report=quiet)
+        finetune(config, survey, device=choose_device("cpu"), conduct=Conduct(report=quiet))
     else:
         task = prepare_task(config, survey)
-        state = run(config, survey, report=quiet, need_weights=True)
+        state = run(config, survey, need_weights=True, conduct=Conduct(report=quiet))
         from gzlib.models.weights import read_weights, run_weights
 
         network = finetuned_model(config, task, read_weights(run_weights(state["key"])))
@@ -134,7 +134,7 @@ def test_a_saved_model_predicts_what_the_run_predicted(place, kind, monkeypatch)
 def test_a_models_folder_says_what_it_is(place, kind):
     model = saved_model(place, kind)
     label = KINDS[kind][0]
-    record = run(*configured(place, kind), report=quiet)["metrics"]
+    record = run(*configured(place, kind), conduct=Conduct(report=quiet))["metrics"]
     assert model.config.metrics["error"] == pytest.approx(record["error"], rel=1e-4)
     assert model.config.metrics["baseline_error"] == pytest.approx(record["baseline_error"], rel=1e-4)
     assert model.config.head.label == label and model.config.image.size == SIZE
@@ -309,7 +309,7 @@ def test_evaluate_finds_the_test_error_of_the_run(place, kind, tmp_path, capsys)
     if kind == "classes-linear":
         assert np.sum(found["confusion"]) == found["n"] and 0 <= found["calibration_error"] <= 1
         assert 0 <= found["auc"] <= 1 and found["balanced_accuracy"] == pytest.approx(
-            run(config, survey, report=quiet)["metrics"]["balanced_accuracy"], rel=1e-5
+            run(config, survey, conduct=Conduct(report=quiet))["metrics"]["balanced_accuracy"], rel=1e-5
         )
         assert model.evaluate(open_survey(make_survey(survey)), part="all")["n"] == N
         with pytest.raises(UserError, match="not a class of the model"):
@@ -319,7 +319,7 @@ def test_evaluate_finds_the_test_error_of_the_run(place, kind, tmp_path, capsys)
 def test_pretraining_is_saved_as_a_model_of_votes(place, tmp_path):
     survey = SurveySpec(str(place / "in"), size=SIZE, split="published", schema="gz2")
     config = PretrainConfig("convnext_w4", 36, recipe=SHORT)
-    record = run(config, survey, report=quiet, need_weights=True)
+    record = run(config, survey, need_weights=True, conduct=Conduct(report=quiet))
     model = save_run(config, survey, record, tmp_path / "out", device="cpu")
     assert model.config.head.kind == "votes" and model.config.training["kind"] == "pretrain"
     found = load_model(tmp_path / "out", device="cpu").predict(str(place / "in" / "images"))
@@ -421,7 +421,7 @@ def test_a_folder_with_somebodys_file_is_refused_before_training(place, tmp_path
 def test_timm_loads_an_export_bit_for_bit(place, tmp_path, label, mode):
     config = FinetuneConfig("t", "resnet10t", 36, label=label, mode=mode, recipe=SHORT)
     survey = SurveySpec(str(place / "in"), size=SIZE, split="published", schema="gz2")
-    record = run(config, survey, report=quiet, need_weights=mode == "full")
+    record = run(config, survey, need_weights=mode == "full", conduct=Conduct(report=quiet))
     model = save_run(config, survey, record, tmp_path / "model", device="cpu")
     export(model, tmp_path / "out")
     network = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()

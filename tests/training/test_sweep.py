@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gzlib import paths
-from gzlib.config import FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, is_held, replace_file
 from gzlib.training import runs
@@ -93,16 +93,16 @@ def refuse(monkeypatch, number: int, *, only: str = ""):
 
 
 def test_a_full_disk_stops_a_sweep_with_one_sentence_and_costs_nothing(jobs, monkeypatch):
-    first = run(*jobs[0], report=quiet)
+    first = run(*jobs[0], conduct=Conduct(report=quiet))
     lines = []
     with monkeypatch.context() as full:
         refuse(full, errno.ENOSPC, only=".weights.safetensors.tmp")
         with pytest.raises(NotWritten, match=r"weights.safetensors' could not be written \(No space left") as caught:
-            sweep(jobs, report=lines.append)
+            sweep(jobs, conduct=Conduct(report=lines.append))
     assert "\n" not in str(caught.value)
     assert stored_records() == [first]
     assert not any("[3/3]" in line for line in lines)  # the next run would have met the same
-    assert len(sweep(jobs, report=quiet)) == 3
+    assert len(sweep(jobs, conduct=Conduct(report=quiet))) == 3
     assert set(results(paths.STORE)) == {key_of(*job) for job in jobs}
 
 
@@ -116,7 +116,7 @@ def test_a_read_only_store_is_told_before_anything_is_trained(jobs, monkeypatch)
         locked.setattr(os, "mkdir", read_only)
         locked.setattr(Path, "mkdir", read_only)
         with pytest.raises(NotWritten, match="Read-only file system"):
-            sweep(jobs, report=quiet)
+            sweep(jobs, conduct=Conduct(report=quiet))
     assert not paths.STORE.exists()
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_or_foreign_record_costs_only_itself(jobs, content, sentence):
     file = paths.STORE / key / "run.json"
     file.parent.mkdir(parents=True)
     file.write_text(content)
-    records = sweep(jobs, report=lines.append)
+    records = sweep(jobs, conduct=Conduct(report=lines.append))
     assert [record["config"]["seed"] for record in records] == [0, 2]
     assert any(sentence in line and "delete it" in line for line in lines)
     assert file.read_text() == content  # it is the user's to judge
@@ -168,7 +168,7 @@ def test_a_run_that_another_process_makes_is_left_for_last_and_waited_for(jobs, 
             lock.__exit__(None, None, None)
 
     probe = FinetuneConfig("galaxy10", "convnext_w4", 60, weights=key)  # has to wait with it
-    records = sweep([*jobs, (probe, SurveySpec("sim:galaxy10:160", size=32))], report=report)
+    records = sweep([*jobs, (probe, SurveySpec("sim:galaxy10:160", size=32))], conduct=Conduct(report=report))
     assert [record["kind"] for record in records] == ["pretrain"] * 3 + ["finetune"]
     assert sum("left for the end" in line for line in lines) == 2
     assert not list(paths.STORE.glob("*/.lock"))
@@ -179,18 +179,18 @@ def test_what_a_killed_process_left_locks_nothing_and_goes(jobs):
     folder.mkdir(parents=True)
     (folder / ".lock").write_text("process 1 on another machine, long dead")
     assert not is_held(folder / ".lock")
-    run(*jobs[0], report=quiet)
+    run(*jobs[0], conduct=Conduct(report=quiet))
     for name in (".lock", "checkpoint.pt", "failed.json", ".run.json.tmp-77"):
         (folder / name).write_text("left over")
-    run(*jobs[0], report=quiet)
+    run(*jobs[0], conduct=Conduct(report=quiet))
     assert set(results(paths.STORE)) == {folder.name}
 
 
 def test_a_checkpoint_of_weights_that_are_made_again_stays(jobs):
-    folder = paths.STORE / run(*jobs[0], report=quiet)["key"]
+    folder = paths.STORE / run(*jobs[0], conduct=Conduct(report=quiet))["key"]
     (folder / "weights.safetensors").unlink()
     (folder / "checkpoint.pt").write_text("half way")
-    run(*jobs[0], report=quiet)
+    run(*jobs[0], conduct=Conduct(report=quiet))
     assert (folder / "checkpoint.pt").exists()
 
 

@@ -10,7 +10,16 @@ from safetensors.torch import load_file
 from survey_inputs import gz2_table, write_evo
 
 from gzlib import paths
-from gzlib.config import FinetuneConfig, Objective, PretrainConfig, Recipe, SurveySpec, config_dict, config_from_dict
+from gzlib.config import (
+    Conduct,
+    FinetuneConfig,
+    Objective,
+    PretrainConfig,
+    Recipe,
+    SurveySpec,
+    config_dict,
+    config_from_dict,
+)
 from gzlib.data.curation import make_survey
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
@@ -39,7 +48,7 @@ def pretraining(**changes):
 
 
 def test_pretraining_records_what_the_book_needs(store, survey):
-    record = run(pretraining(), survey, report=quiet)
+    record = run(pretraining(), survey, conduct=Conduct(report=quiet))
     metrics = record["metrics"]
     assert metrics["loss"] < 1.05 * metrics["baseline"]
     assert 0 < metrics["floor"]["loss"] < metrics["loss"]
@@ -56,15 +65,15 @@ def test_pretraining_records_what_the_book_needs(store, survey):
 
 
 def test_a_finished_run_is_read_not_made(store, survey, monkeypatch):
-    first = run(pretraining(), survey, report=quiet)
+    first = run(pretraining(), survey, conduct=Conduct(report=quiet))
     monkeypatch.setattr(pretrain_module, "fit", None)
-    assert run(pretraining(), survey, report=quiet) == first
+    assert run(pretraining(), survey, conduct=Conduct(report=quiet)) == first
     assert [r["key"] for r in stored_records("pretrain")] == [first["key"]]
     assert stored_records("finetune") == []
 
 
 def test_lost_weights_are_made_again_and_the_record_stays(store, survey):
-    record = run(pretraining(), survey, report=quiet)
+    record = run(pretraining(), survey, conduct=Conduct(report=quiet))
     file = paths.STORE / record["key"] / "run.json"
     weights = file.parent / "weights.safetensors"
     before, trained = file.read_bytes(), weights.read_bytes()
@@ -74,7 +83,7 @@ def test_lost_weights_are_made_again_and_the_record_stays(store, survey):
     assert weights.read_bytes() == trained  # bit for bit
     lines = []
     weights.write_bytes(trained[:-1])
-    assert rerun(record["key"], report=lines.append) == record
+    assert rerun(record["key"], conduct=Conduct(report=lines.append)) == record
     assert lines[0] == f"The weights '{weights}' are damaged; they are made again."
     assert weights.read_bytes() == trained
     with pytest.raises(UserError, match="no run 'abc'"):
@@ -99,9 +108,9 @@ def test_key_stands_for_the_whole_configuration(survey):
 
 def test_known_structure_is_learnt_beside_the_votes(store, survey):
     """The objective's second part: another run, whose model is an encoder with a vote head like any other's."""
-    plain = run(pretraining(), survey, report=quiet)
+    plain = run(pretraining(), survey, conduct=Conduct(report=quiet))
     config = replace(pretraining(), objective=Objective(votes=0.5, structure=1.0))
-    both = run(config, survey, report=quiet)
+    both = run(config, survey, conduct=Conduct(report=quiet))
     assert both["key"] != plain["key"] and both["config"]["objective"] == {"votes": 0.5, "structure": 1.0}
     assert both["metrics"]["loss"] != plain["metrics"]["loss"] and np.isfinite(both["metrics"]["loss"])
     states = [load_file(paths.STORE / record["key"] / "weights.safetensors") for record in (plain, both)]
@@ -115,7 +124,7 @@ def test_real_galaxies_have_no_known_structure(store, tmp_path):
     real = write_evo(tmp_path / "real", gz2_table(60))
     config = replace(pretraining(n_train=20), objective=Objective(structure=1.0))
     with pytest.raises(UserError, match="real galaxies, whose true properties are unknown"):
-        run(config, SurveySpec(str(real), size=32), report=quiet)
+        run(config, SurveySpec(str(real), size=32), conduct=Conduct(report=quiet))
 
 
 def test_nested_training_sets(store, survey):
@@ -123,21 +132,21 @@ def test_nested_training_sets(store, survey):
     small, large = training_subset(data, 20, seed=3), training_subset(data, 60, seed=3)
     np.testing.assert_array_equal(small, large[:20])
     with pytest.raises(UserError, match="500"):
-        run(pretraining(n_train=500), survey, report=quiet)
+        run(pretraining(n_train=500), survey, conduct=Conduct(report=quiet))
 
 
 def test_votes_are_needed_to_pretrain_and_large_pictures_by_large_strides(store, survey, task):
     with pytest.raises(UserError, match="no votes"):
-        run(pretraining(), task, report=quiet)
+        run(pretraining(), task, conduct=Conduct(report=quiet))
     with pytest.raises(UserError, match="cannot take images of 16 px; it takes 32 px and more"):
-        run(pretraining(n_train=20), replace(survey, source="sim:gz2:40", size=16), report=quiet)
+        run(pretraining(n_train=20), replace(survey, source="sim:gz2:40", size=16), conduct=Conduct(report=quiet))
 
 
 @pytest.mark.parametrize("mode", ["linear", "full"])
 def test_finetuning_from_a_pretrained_run(store, survey, task, mode):
-    key = run(pretraining(), survey, report=quiet)["key"]
+    key = run(pretraining(), survey, conduct=Conduct(report=quiet))["key"]
     config = FinetuneConfig("galaxy10", "convnext_w4", 80, weights=key, mode=mode, recipe=SHORT)
-    metrics = run(config, task, report=quiet)["metrics"]
+    metrics = run(config, task, conduct=Conduct(report=quiet))["metrics"]
     assert 0 < metrics["error"] <= 1
     assert metrics["n_classes"] == 10
     assert metrics["n_test"] == int((open_survey(make_survey(task)).split == "test").sum())
@@ -147,7 +156,7 @@ def test_finetuning_from_a_pretrained_run(store, survey, task, mode):
 def test_finetuning_a_fraction(store, mode):
     rings = SurveySpec("sim:rings:120", size=32)
     config = FinetuneConfig("rings", "convnext_w4", 60, label="ring_fraction", mode=mode, recipe=SHORT)
-    metrics = run(config, rings, report=quiet)["metrics"]
+    metrics = run(config, rings, conduct=Conduct(report=quiet))["metrics"]
     labels = open_survey(make_survey(rings)).ring_fraction.values
     assert metrics["error"] < 2 * labels.std()
     assert metrics["n_classes"] == 0
@@ -155,9 +164,9 @@ def test_finetuning_a_fraction(store, mode):
 
 def test_unknown_label_and_too_few_classes(store, task):
     with pytest.raises(UserError, match="no label column 'colour'; it has"):
-        run(FinetuneConfig("t", "convnext_w4", 20, label="colour"), task, report=quiet)
+        run(FinetuneConfig("t", "convnext_w4", 20, label="colour"), task, conduct=Conduct(report=quiet))
     with pytest.raises(UserError, match="one class only"):
-        run(FinetuneConfig("t", "convnext_w4", 1), task, report=quiet)
+        run(FinetuneConfig("t", "convnext_w4", 1), task, conduct=Conduct(report=quiet))
     with pytest.raises(UserError, match="mode 'half'"):
         FinetuneConfig("t", "convnext_w4", 20, mode="half")
 
@@ -197,19 +206,19 @@ def test_a_failed_run_costs_only_itself_and_is_tried_again(store, survey, monkey
         return load(name, *args, **kwargs)
 
     monkeypatch.setattr(pretrain_module, "load_encoder", broken)
-    records = sweep(jobs, report=lines.append)
+    records = sweep(jobs, conduct=Conduct(report=lines.append))
     assert [r["config"]["seed"] for r in records] == [0, 1]
     assert any("disk on fire" in line for line in lines)
     failed = paths.STORE / key_of(*jobs[1]) / "failed.json"
     assert json.loads(failed.read_text())["error"] == "disk on fire"
     monkeypatch.setattr(pretrain_module, "load_encoder", load)
-    assert len(sweep(jobs, report=lines.append)) == 3
+    assert len(sweep(jobs, conduct=Conduct(report=lines.append))) == 3
     assert not failed.exists()
 
 
 def test_runs_as_labelled_arrays(store, survey):
     jobs = [(pretraining(seed=s, n_train=n), survey) for s, n in ((0, 60), (1, 60), (0, 30))]
-    records = sweep(jobs, report=quiet)
+    records = sweep(jobs, conduct=Conduct(report=quiet))
     runs = load_runs(records, dims=["n_train", "seed"], values={"loss": "loss", "bar": "questions.bar-gz2"})
     assert runs.n_train.values.tolist() == [30, 60]
     assert np.isnan(runs.loss.sel(n_train=30, seed=1))  # a missing run is a gap, not a dropped row

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gzlib import paths
-from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.config import Conduct, PretrainConfig, Recipe, SurveySpec
 from gzlib.errors import UserError
 from gzlib.training import distributed as workers
 from gzlib.training import sweeps
@@ -41,7 +41,7 @@ def until(condition, *, seconds=60):
 
 def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store, monkeypatch):
     listed, seen = jobs(3, examples=32 * 600), []
-    assert len(sweep(jobs(1, examples=32), report=quiet)) == 1  # the survey is there
+    assert len(sweep(jobs(1, examples=32), conduct=Conduct(report=quiet))) == 1  # the survey is there
     threads = torch.get_num_threads()
     started = []
 
@@ -53,14 +53,14 @@ def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store
         return run(config, survey, **conduct)
 
     monkeypatch.setattr(sweeps, "run", patient)
-    records = sweep(listed, workers=2, report=seen.append)
+    records = sweep(listed, workers=2, conduct=Conduct(report=seen.append))
     assert torch.get_num_threads() == threads and not helpers_of(os.getpid())
     trained = sum("galaxies seen" in line for line in seen)  # each of this process's runs is validated once
     assert 1 <= trained < len(listed)
     monkeypatch.setattr(paths, "STORE", store / "one")
     torch.set_num_threads(1)  # as in a shared sweep: more threads add up in another order
     try:
-        alone = sweep(listed, workers=1, report=quiet)
+        alone = sweep(listed, workers=1, conduct=Conduct(report=quiet))
     finally:
         torch.set_num_threads(threads)
     assert [r["metrics"] for r in records] == [r["metrics"] for r in alone]
@@ -68,7 +68,7 @@ def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_helpers_end_with_the_sweep_that_asked_for_them(store, how):
-    sweep(jobs(1, examples=32), report=quiet)
+    sweep(jobs(1, examples=32), conduct=Conduct(report=quiet))
     code = f"""
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
 from gzlib.training import sweep
