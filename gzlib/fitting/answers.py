@@ -60,7 +60,7 @@ from gzlib.fitting.forecasting import forecast as forecast_array
 from gzlib.fitting.intervals import predict
 from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.planner import Cost, labels_needed, next_run
-from gzlib.fitting.reading import Curves, as_array
+from gzlib.fitting.reading import AnyCurves, as_array
 from gzlib.identity import content_hash
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Fit:
 
 
 def fit(
-    data: Curves,
+    data: AnyCurves,
     losses: npt.ArrayLike | None = None,
     *,
     law: LawLike = "power-offset",
@@ -244,7 +244,7 @@ def _fitted(loss: xr.DataArray, options: dict[str, Any]) -> xr.Dataset:
 
 
 def forecast(
-    data: Curves,
+    data: AnyCurves,
     at: npt.ArrayLike,
     losses: npt.ArrayLike | None = None,
     *,
@@ -282,7 +282,7 @@ def forecast(
 
 
 def plan(
-    data: Curves,
+    data: AnyCurves,
     target: float,
     losses: npt.ArrayLike | None = None,
     *,
@@ -363,7 +363,7 @@ def _check_target(array: xr.DataArray, target: float, x: str, replicate: str) ->
 
 
 def compare(
-    data: Curves,
+    data: AnyCurves,
     losses: npt.ArrayLike | None = None,
     *,
     laws: Iterable[LawLike] = ("power", "power-offset", "shifted-power"),

@@ -24,9 +24,9 @@ from gzlib.files import FilePath
 from gzlib.fitting.curves import to_array
 from gzlib.fitting.headings import Table, as_runs, is_number, kind_of
 
-Source = FilePath | pd.DataFrame | pd.Series  # what a table of runs is read from
+TableSource = FilePath | pd.DataFrame | pd.Series  # what a table of runs is read from
 # what learning curves may be given as: also a dict of columns, or sizes
-Curves = Source | xr.DataArray | xr.Dataset | Mapping[str, Any] | list[Any] | tuple[Any, ...] | np.ndarray
+AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | list[Any] | tuple[Any, ...] | np.ndarray
 Line = tuple[int, str]  # its number and its text
 Row = tuple[int, list[str]]  # the number of the line in which it ends, and its cells
 
@@ -37,7 +37,7 @@ NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b
 
 
 def read_curves(
-    source: Source,
+    source: TableSource,
     *,
     size: str | None = None,
     loss: str | None = None,
@@ -89,12 +89,12 @@ def _listed(names: str | Iterable[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
 
 
-def read_table(source: Source) -> Table:
+def read_table(source: TableSource) -> Table:
     """Cells as they are, from a file, DataFrame or Series: a Table."""
     if isinstance(source, pd.DataFrame | pd.Series):
         return _from_frame(source)
     if not isinstance(source, str | os.PathLike):
-        raise UserError(f"Learning curves cannot be read from a {type(source).__name__}: give a file or a DataFrame.")
+        raise UserError(f"Learning curves cannot be read from {source!r:.40}: give a file or a DataFrame.")
     return _from_file(source)
 
 
@@ -293,7 +293,7 @@ def _header(
 
 
 def as_array(
-    data: Curves, losses: npt.ArrayLike | None = None, *, x: str = "n_train", replicate: str = "seed", **columns: Any
+    data: AnyCurves, losses: npt.ArrayLike | None = None, *, x: str = "n_train", replicate: str = "seed", **columns: Any
 ) -> xr.DataArray:
     """Learning curves of any kind as a labelled array.
 

@@ -16,7 +16,7 @@ from gzlib.fitting.headings import numbers
 from gzlib.fitting.intervals import LARGEST_LOG, MOST_LEVERAGE, WEBB, leverages
 from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.optimise import Sizes, batch_fit, log_loss
-from gzlib.fitting.reading import Source, read_table
+from gzlib.fitting.reading import TableSource, read_table
 
 Flops = Callable[[np.ndarray, np.ndarray], np.ndarray]  # what training a model of N parameters on D galaxies costs
 
@@ -298,7 +298,7 @@ USUAL = {
 
 
 def surface(
-    data: Source | xr.DataArray | npt.ArrayLike,
+    data: TableSource | xr.DataArray | npt.ArrayLike,
     sizes: Mapping[str, npt.ArrayLike] | None = None,
     *,
     law: LawLike = "chinchilla",
