@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from gzlib.fitting.headings import Table, as_runs, is_number, kind_of
 
 TableSource = FilePath | pd.DataFrame | pd.Series  # what a table of runs is read from
 # what learning curves may be given as: also a dict of columns, or sizes
-AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | list[Any] | tuple[Any, ...] | np.ndarray
+AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | Sequence[Any] | np.ndarray
 Line = tuple[int, str]  # its number and its text
 Row = tuple[int, list[str]]  # the number of the line in which it ends, and its cells
 
@@ -336,7 +336,7 @@ def as_array(
     if isinstance(data, tuple | list) and len(data) == 2:
         sizes, losses = data
         return _of_arrays(sizes, losses, x, replicate)
-    if isinstance(data, np.ndarray | tuple | list):
+    if isinstance(data, np.ndarray | Sequence) and not isinstance(data, str):
         raise UserError("An array alone has no sizes: give sizes and losses, as in fit(sizes, losses).")
     runs = read_curves(pd.DataFrame(dict(data)) if isinstance(data, Mapping) else data, **columns)
     loss = to_array(runs).rename({"n_train": x, "seed": replicate})

@@ -58,6 +58,7 @@ def test_the_same_curve_in_any_form_is_the_same_fit(tmp_path):
     for wrong, message in (
         ((np.ones(3),), "has no sizes"),
         (([100, 200, 400],), "has no sizes"),
+        ((range(100, 400, 100),), "has no sizes"),
         ((4,), "cannot be read from 4"),
         (("curves.csv", np.ones(3)), "must be arrays of numbers"),
         ((SIZES, np.ones(3)), "one size for each loss"),
