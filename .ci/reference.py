@@ -72,12 +72,34 @@ class Reference:
         module = self.package if package == "gzlib" else self.package[package]
         about = module.docstring.value.split("\n\n")[0] if module.docstring else ""
         parts = [f"# {title}", MADE, self.prose(about), self._table(package)]
+        shown = []
         for name, (path, said) in self.names[package].items():
             if self.page_of[path][0] == package:
-                parts.append(self._object(package, name, self.find(path), said))
+                shown.append(self.find(path))
+                parts.append(self._object(package, name, shown[-1], said))
+        parts.append(self._types(shown))
         text = "\n\n".join(part for part in parts if part) + "\n"
         # Shortcodes that a docstring speaks of are shown, not carried out.
         return text.replace("{{<", "{{{<").replace(">}}", ">}}}")
+
+    def _types(self, shown: list) -> str:
+        """What the names of types stand for that the signatures of some objects use, those in other ones included."""
+        found: dict[str, str] = {}
+        whole = [
+            *shown,
+            *(member for each in shown if each.is_class for member in each.members.values() if is_shown(member)),
+        ]
+        todo = [one.annotation for each in whole for one in getattr(each, "parameters", ())]
+        todo += [each.returns for each in whole if each.is_function]
+        while todo:
+            annotation = todo.pop()
+            for part in annotation.iterate(flat=True) if isinstance(annotation, griffe.Expr) else ():
+                path = part.canonical_path if isinstance(part, griffe.ExprName) else ""
+                if path.startswith("gzlib.") and (one := self.find(path)).is_attribute and one.name not in found:
+                    found[one.name] = str(one.value)
+                    todo.append(one.value)
+        lines = [f"- `{name}`: `{value}`" for name, value in sorted(found.items())]
+        return "\n\n".join(["## Names of types {.unlisted}", "\n".join(lines)]) if lines else ""
 
     def _table(self, package: str) -> str:
         rows = []
@@ -123,13 +145,16 @@ class Reference:
                     parts += [f"**{section.title}**", self.prose(section.value.contents)]
                 case _:
                     title = section.title or section.kind.value.capitalize()
-                    parts += [f"**{title}**", "\n\n".join(map(self._item, section.value))]
+                    parts += [f"**{title}**", "\n\n".join(self._item(item, found) for item in section.value)]
         return "\n\n".join(parts)
 
-    def _item(self, item) -> str:
-        """One parameter, result or error as a definition."""
-        name = getattr(item, "name", "") or ""
-        kind = str(item.annotation) if item.annotation is not None else ""
+    def _item(self, item, found) -> str:
+        """One parameter, result or error of an object as a definition."""
+        name, annotation = getattr(item, "name", "") or "", item.annotation
+        own = {one.name: one.annotation for one in getattr(found, "parameters", ())}
+        if any(annotation is one for one in own.values()):  # of several names griffe takes the first one's
+            annotation = own.get(name)
+        kind = "" if annotation is None or str(annotation) == "Any" else str(annotation)
         head = " : ".join(part for part in (f"`{name}`" if name else "", f"*{escaped(kind)}*" if kind else "") if part)
         text = self.prose((item.description or "").strip())
         return f"{head}\n:   {indented(text)}" if text else head

@@ -5,8 +5,10 @@ And the one that a signal raises, which asks a program to stop.
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -35,12 +37,14 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP"
 class Stopped(SystemExit):
     """Raised after SIGTERM or SIGHUP; the program exits with status 75 unless the caller catches it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(EXIT_STATUS)
 
 
 @contextmanager
-def handling(handler, numbers=STOP_SIGNALS) -> Iterator[None]:
+def handling(
+    handler: Callable[[int, FrameType | None], object], numbers: Sequence[signal.Signals] = STOP_SIGNALS
+) -> Iterator[None]:
     """Have a function handle signals while the block runs, except those that are ignored already (``nohup``).
 
     Outside the main thread, where Python allows no handlers, nothing changes.
@@ -58,7 +62,7 @@ def handling(handler, numbers=STOP_SIGNALS) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def stop_at_once(number: int, frame):
+def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """A handler that ends what the program is doing; what it cleans up then is not disturbed by a second signal.
 
     Raises

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from gzlib.errors import Busy, NotWritten, UserError
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
     from pydantic import BaseModel
+
+FilePath = str | os.PathLike[str]  # whatever names a file or folder
+Own = Callable[[Path, str], bool]  # whether a command made a file: its folder, and its path below that with ``/``
 
 
 def not_written(path: Path, error: OSError) -> NotWritten:
@@ -26,7 +30,7 @@ def not_written(path: Path, error: OSError) -> NotWritten:
     return NotWritten(f"'{path}' could not be written ({reason}); free space, change rights or choose another folder.")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]):
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file in the same folder, then put it in the file's place in one step.
 
     Raises
@@ -49,7 +53,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]):
         raise
 
 
-def _remove(path: Path):
+def _remove(path: Path) -> None:
     with suppress(OSError):  # a read-only place: there is nothing to remove, and the first error is the one to tell
         path.unlink(missing_ok=True)
 
@@ -63,7 +67,7 @@ def replace_file(path: Path, text: str) -> bool:
     return True
 
 
-def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) -> dict:
+def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) -> dict[str, Any]:
     """The content of a JSON file that has a shape.
 
     Parameters
@@ -82,7 +86,7 @@ def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) 
     from pydantic_core import from_json  # slow to load, as below; twice as fast as the standard library's
 
     try:
-        content = from_json(file.read_bytes())
+        content: dict[str, Any] = from_json(file.read_bytes())
     except (OSError, ValueError) as error:
         why = "it is nested too deeply" if "recursion limit" in str(error) else error
         raise UserError(f"'{file}' is damaged ({why}); {cure}.") from None
@@ -91,7 +95,7 @@ def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) 
     return content
 
 
-def misfit(content, shape: "type[BaseModel]") -> str | None:
+def misfit(content: object, shape: "type[BaseModel]") -> str | None:
     """Where and how a value from outside differs from the shape that a pydantic model gives; None if it does not."""
     from pydantic import ValidationError  # slow to load, and few commands read such files
 
@@ -141,7 +145,7 @@ MARKER = ".gzlib.json"  # in a folder that a command made: what it is, and the S
 NOBODYS = {MARKER, ".DS_Store", "Thumbs.db", "desktop.ini"}  # made by no person
 
 
-def mark_folder(folder: Path, what: str):
+def mark_folder(folder: Path, what: str) -> None:
     """Say in a folder that a command made it, with which files, so that a later command may replace it.
 
     Parameters
@@ -154,7 +158,7 @@ def mark_folder(folder: Path, what: str):
     replace_file(folder / MARKER, json.dumps(content, indent=0, sort_keys=True) + "\n")
 
 
-def check_replaceable(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Callable | None = None):
+def check_replaceable(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Own | None = None) -> Path:
     """Refuse a folder that a command may not replace, because something in it may be a user's.
 
     It may be new, empty, or one that :func:`mark_folder` has marked as of this kind and nothing was added to or
@@ -232,7 +236,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _cannot_look(error: OSError):
+def _cannot_look(error: OSError) -> NoReturn:
     raise UserError(f"'{error.filename}' cannot be read ({error.strerror}); choose another folder.") from None
 
 
@@ -243,7 +247,7 @@ def _digest(file: Path) -> str | None:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def replace_folder(fresh: Path, folder: Path, what: str, *, keep: tuple[Path | None, ...] = ()):
+def replace_folder(fresh: Path, folder: Path, what: str, *, keep: tuple[Path | None, ...] = ()) -> None:
     """Put a folder that a command has just made in the place of an earlier one; see :func:`check_replaceable`.
 
     Raises
@@ -269,7 +273,7 @@ def replace_folder(fresh: Path, folder: Path, what: str, *, keep: tuple[Path | N
         raise not_written(folder, error) from None
 
 
-def remove_folder(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Callable | None = None):
+def remove_folder(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Own | None = None) -> None:
     """Delete a folder with what is in it, if :func:`check_replaceable` allows that."""
     folder = check_replaceable(folder, what, keep=keep, own=own)
     try:
@@ -279,7 +283,7 @@ def remove_folder(folder: Path, what: str, *, keep: tuple[Path | None, ...] = ()
         raise not_written(folder, error) from None
 
 
-def _take_away(folder: Path, what: str, own: Callable | None = None) -> Path | None:
+def _take_away(folder: Path, what: str, own: Own | None = None) -> Path | None:
     """Move a folder into a temporary one in one step, so that a crash leaves no half-emptied folder.
 
     Looked at again there, so that a file put into it at the last moment comes back with it.
@@ -344,7 +348,7 @@ def held(path: Path, what: str, *, wait: Callable[[str], None] | None = None) ->
         lock.release()
 
 
-def _acquire(lock, path: Path, what: str, wait: Callable[[str], None] | None):
+def _acquire(lock: "BaseFileLock", path: Path, what: str, wait: Callable[[str], None] | None) -> None:
     from filelock import Timeout
 
     told = False
@@ -362,7 +366,7 @@ def _acquire(lock, path: Path, what: str, wait: Callable[[str], None] | None):
         time.sleep(POLL_SECONDS)
 
 
-def _sign(path: Path):
+def _sign(path: Path) -> None:
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
     except PermissionError:  # Windows lets no process write to a locked file

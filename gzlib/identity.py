@@ -6,6 +6,7 @@ Versions raised by hand are few and stand here: they say what no hash can, that 
 import ast
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ _SKIPPED = {"type_params", "type_comment", "type_ignores", "kind", "ctx", "retur
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def canonical_json(value) -> str:
+def canonical_json(value: object) -> str:
     """One spelling for one content: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def content_hash(value) -> str:
+def content_hash(value: object) -> str:
     """SHA-256 (64 hexadecimal digits) of anything that JSON can hold."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
@@ -51,7 +52,7 @@ def _code_hash(source: bytes) -> str:
     return content_hash(canonical_tree(ast.parse(source)))
 
 
-def canonical_tree(node):
+def canonical_tree(node: object) -> list[Any]:
     """A syntax tree as nested lists of plain values, equal on every supported Python: ``ast.dump`` differs."""
     if isinstance(node, ast.AST):
         fields = [
@@ -67,7 +68,7 @@ def canonical_tree(node):
     return [type(node).__name__, repr(node)] if not isinstance(node, str) else ["str", node]
 
 
-def _fields(node):
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     for name, value in ast.iter_fields(node):
         if name == "annotation" and isinstance(node, ast.arg):
             continue
@@ -79,12 +80,12 @@ def _fields(node):
         yield name, value
 
 
-def _is_text(body) -> bool:
+def _is_text(body: list[ast.stmt]) -> bool:
     first = body[0] if body else None
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
-def _merge_texts(parts):
+def _merge_texts(parts: list[ast.expr]) -> list[ast.expr]:
     merged: list[Any] = []
     for part in parts:
         if isinstance(part, ast.Constant) and merged and isinstance(merged[-1], ast.Constant):

@@ -9,11 +9,11 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, Self, TextIO
 
 from tqdm import TqdmWarning, tqdm
 from tqdm.auto import tqdm as auto_tqdm
@@ -46,13 +46,13 @@ class Live:
         Standard error if left out.
     """
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.stream: TextIO = stream or sys.stderr
         self.in_notebook = in_notebook()
         self.on_terminal = self.stream.isatty() or self.in_notebook
         self.last, self.bar = -float("inf"), None
 
-    def show(self, text: str):
+    def show(self, text: str) -> None:
         """Replace the line on a terminal and in a notebook; elsewhere print it now and then."""
         if time.monotonic() - self.last < (REDRAW_EVERY if self.on_terminal else LINE_EVERY):
             return
@@ -64,7 +64,7 @@ class Live:
             self.bar = _bar(self.stream, total=0, bar_format="{desc}")
         self.bar.set_description_str(text)
 
-    def line(self, text: str):
+    def line(self, text: str) -> None:
         """A line that stays; the live line moves below it."""
         if self.in_notebook:
             return
@@ -73,7 +73,7 @@ class Live:
         else:
             self.bar.write(text, file=self.stream)
 
-    def close(self):
+    def close(self) -> None:
         """Take the live line away."""
         if self.bar is not None:
             self.bar.close()
@@ -83,7 +83,7 @@ class Live:
 class Progress:
     """``with Progress("curating", total, "galaxies") as p: p.update(256)``; silent if ``show`` is false."""
 
-    def __init__(self, what: str, total: int, unit: str, show: bool = True):
+    def __init__(self, what: str, total: int, unit: str, show: bool = True) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, 0
         self.live = Live() if show else None
         self.start = time.monotonic()
@@ -93,16 +93,16 @@ class Progress:
         elif self.live:
             self.live.last = self.start  # what is done within seconds needs no line before its last
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
-        if self.live and exception[0] is None:
+        if self.live and failure is None:
             self.live.line(self._text())
 
-    def update(self, n: int):
+    def update(self, n: int) -> None:
         """So many more are done."""
         self.done += n
         if self.bar is not None:
@@ -145,7 +145,11 @@ def logger_name(name: str | None) -> str | None:
     return name
 
 
-def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]:
+Log = Callable[[int, dict[str, float]], None]  # takes the galaxies seen, and values by name
+Say = Callable[[str], object]  # takes a line
+
+
+def open_logger(name: str, folder: Path) -> tuple[Log, Callable[[], None]]:
     """Start a logger that writes below a run's folder.
 
     Parameters
@@ -172,7 +176,7 @@ def open_logger(name: str, folder: Path) -> tuple[Callable[[int, dict[str, float
         raise UserError("The logger 'tensorboard' needs a package: pip install tensorboard.") from None
     writer = SummaryWriter(str(folder / name))
 
-    def log(examples: int, values: dict[str, float]):
+    def log(examples: int, values: dict[str, float]) -> None:
         for what, value in values.items():
             writer.add_scalar(what, value, examples)
 
@@ -205,7 +209,9 @@ class Telling:
         See :func:`gzlib.progress.open_logger`.
     """
 
-    def __init__(self, last: int, batch: int, *, folder: Path | None, report, live, log):
+    def __init__(
+        self, last: int, batch: int, *, folder: Path | None, report: Say, live: Say | None, log: Log | None
+    ) -> None:
         self.last, self.batch = last, batch
         self.file = folder / FILE if folder else None
         self.report, self.live, self.log = report, live, log
@@ -213,9 +219,9 @@ class Telling:
         self.first, self.written = 0, time.monotonic()
         self.loss_sum, self.losses = 0.0, 0
         self.val_loss: float | None = None
-        self.unwritten: dict | None = None
+        self.unwritten: dict[str, Any] | None = None
 
-    def step(self, step: int, loss: float, learning_rate: float):
+    def step(self, step: int, loss: float, learning_rate: float) -> None:
         """Training step ``step`` (from 0) had this loss."""
         if self.start is None:
             self.start, self.first = time.monotonic(), step + 1
@@ -227,7 +233,7 @@ class Telling:
         if time.monotonic() - self.written > ENTRY_EVERY:
             self.close()
 
-    def validation(self, step: int, train_loss: float, val_loss: float, learning_rate: float):
+    def validation(self, step: int, train_loss: float, val_loss: float, learning_rate: float) -> None:
         """After ``step`` steps the model was validated."""
         self.loss_sum, self.losses, self.val_loss = 0.0, 0, val_loss
         entry = self._entry(step, train_loss, learning_rate) | {"val_loss": val_loss}
@@ -237,12 +243,12 @@ class Telling:
             names = ("train_loss", "val_loss", "learning_rate", "galaxies_per_second")
             self.log(entry["examples"], {name: entry[name] for name in names})
 
-    def close(self):
+    def close(self) -> None:
         """Write down the latest step, if it does not exist yet."""
         if self.unwritten:
             self._write(self.unwritten)
 
-    def _entry(self, step: int, train_loss: float, learning_rate: float) -> dict:
+    def _entry(self, step: int, train_loss: float, learning_rate: float) -> dict[str, Any]:
         rate = 0.0
         if self.start is not None:
             rate = (step - self.first) * self.batch / max(time.monotonic() - self.start, 1e-9)
@@ -257,13 +263,13 @@ class Telling:
             "seconds_left": (self.last - step) * self.batch / rate if rate else None,
         }
 
-    def _sentence(self, entry: dict) -> str:
+    def _sentence(self, entry: dict[str, Any]) -> str:
         val = "" if entry["val_loss"] is None else f"  val {entry['val_loss']:.4f}"
         left = "?" if entry["seconds_left"] is None else duration(entry["seconds_left"])
         seen = f"{entry['examples']:>9,} galaxies seen  train {entry['train_loss']:.4f}"
         return f"{seen}{val}  {entry['galaxies_per_second']:,.0f}/s  {left} left"
 
-    def _write(self, entry: dict):
+    def _write(self, entry: dict[str, Any]) -> None:
         self.written, self.unwritten = time.monotonic(), None
         if self.file is None:
             return
@@ -279,7 +285,9 @@ class Telling:
 
 
 @contextmanager
-def telling(last: int, batch: int, *, folder: Path | None, report: Callable, live, log: str | None):
+def telling(
+    last: int, batch: int, *, folder: Path | None, report: Say, live: Say | None, log: str | None
+) -> Iterator[Telling]:
     """A :class:`Telling` with the logger ``log`` opened and closed."""
     write, close = None, _nothing
     if folder and (name := logger_name(log)):
@@ -296,10 +304,10 @@ def _nothing() -> None:
     pass
 
 
-def silent(*_):
+def silent(*_: object) -> None:
     """Takes a line and says nothing."""
 
 
-def _last_byte(file) -> bytes:
+def _last_byte(file: BinaryIO) -> bytes:
     file.seek(-1, 2)
     return file.read(1)

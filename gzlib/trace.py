@@ -8,6 +8,7 @@ import numbers
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from gzlib import paths
 from gzlib.errors import UserError
@@ -16,7 +17,7 @@ from gzlib.identity import text_hash
 VARIABLE = "GZLIB_TRACE"  # the environment variable that names the trace file
 
 
-def note(kind: str, **content):
+def note(kind: str, **content: Any) -> None:
     """Append one JSON line to the trace, if there is one.
 
     Parameters
@@ -36,7 +37,7 @@ def note(kind: str, **content):
             file.write(line.encode())
 
 
-def read_trace(path: Path) -> list[dict]:
+def read_trace(path: Path) -> list[dict[str, Any]]:
     """The entries of a trace file, in the order in which they were noted; none if the file is missing."""
     path = Path(path)
     if not path.exists():
@@ -44,7 +45,7 @@ def read_trace(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def publish(**values):
+def publish(**values: object) -> None:
     """Make values of this chapter available to the prose of every chapter.
 
     ``publish(alpha="0.21")`` in ``02-pretraining.ipynb`` is shown by Quarto's shortcode ``var`` with the name

@@ -5,7 +5,7 @@ import hashlib
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Self, TextIO, overload
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ class Rejects:
         self.path = path
         self.file: TextIO | None = None
         self.counts: Counter[str] = Counter()
-        self.examples: list[dict] = []
+        self.examples: list[dict[str, str]] = []
 
     def add(self, id_str: str, problem: Problem) -> None:
         reason, detail = problem
@@ -76,7 +76,7 @@ class Rejects:
         self.path.unlink(missing_ok=True)  # of a curation that was interrupted
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.file is not None:
             self.file.close()
 
@@ -123,7 +123,13 @@ def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Pr
 
 
 def _note(
-    problems: dict[int, Problem], reason: str, wrong: np.ndarray, votes: np.ndarray, schema: Schema, said="", and_so=""
+    problems: dict[int, Problem],
+    reason: str,
+    wrong: np.ndarray,
+    votes: np.ndarray,
+    schema: Schema,
+    said: str = "",
+    and_so: str = "",
 ) -> None:
     for row in np.flatnonzero(wrong.any(axis=1)):
         col = int(np.argmax(wrong[row]))
@@ -193,7 +199,9 @@ class Seen:
         """The positions of a batch, (galaxies,) in degrees, and who is near them within ``radius`` [arcsec]."""
         return Neighbours(self, ra, dec, radius)
 
-    def duplicate(self, id_str: str, image: bytes | None, dataset_name: str, near: list[tuple[int, float]]):
+    def duplicate(
+        self, id_str: str, image: bytes | None, dataset_name: str, near: list[tuple[int, float]]
+    ) -> Problem | None:
         """Why this galaxy is one that the survey already has, or None; ``near`` as :class:`Neighbours` gives it."""
         if _key(id_str.encode()) in self.ids:
             return "duplicate id", "an earlier galaxy has the same id"
@@ -302,14 +310,14 @@ class _Places:
 def has_position(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """(galaxies,) bool: which coordinates [deg] are a position, rather than missing or a placeholder for that."""
     known = np.isfinite(ra) & np.isfinite(dec) & ~((ra == 0) & (dec == 0))
-    return known & ~np.isin(ra, NO_POSITION) & ~np.isin(dec, NO_POSITION)
+    return np.asarray(known & ~np.isin(ra, NO_POSITION) & ~np.isin(dec, NO_POSITION))
 
 
 def own_radius(votes: np.ndarray, radii: np.ndarray, given: float | None) -> np.ndarray:
     """(galaxies,) arcsec within which each galaxy is the same as another one: the campaigns' that it has votes of."""
     if given is not None or not votes.shape[1]:
         return np.full(len(votes), radii[0] if given is None else given)
-    own = np.where(votes > 0, radii, np.inf).min(axis=1)
+    own: np.ndarray = np.where(votes > 0, radii, np.inf).min(axis=1)
     return np.where(np.isfinite(own), own, radii.min())
 
 
@@ -334,7 +342,7 @@ def crowded_radius(ra: np.ndarray, dec: np.ndarray) -> float:
     if len(vectors) <= FIFTH:
         return np.inf
     chord = cKDTree(vectors).query(vectors, k=FIFTH + 1)[0][:, FIFTH]
-    return _arcsec(float(np.median(chord))) * (CHANCE / MEDIAN_FIFTH) ** 0.5
+    return _arcsec(float(np.median(chord))) * float((CHANCE / MEDIAN_FIFTH) ** 0.5)
 
 
 def impossible_positions(ra: np.ndarray, dec: np.ndarray) -> dict[int, Problem]:
@@ -362,7 +370,11 @@ def _unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
-def _chord(arcsec):
+@overload
+def _chord(arcsec: float) -> float: ...
+@overload
+def _chord(arcsec: np.ndarray) -> np.ndarray: ...
+def _chord(arcsec: float | np.ndarray) -> float | np.ndarray:
     return 2 * np.sin(np.radians(arcsec / 3600) / 2)
 
 

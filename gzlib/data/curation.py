@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,7 @@ from gzlib.data.survey import (
     tree_hash,
 )
 from gzlib.errors import UserError
-from gzlib.files import replace_file
+from gzlib.files import FilePath, replace_file
 from gzlib.identity import CURATION_VERSION, canonical_json, content_hash, file_hash
 from gzlib.progress import Live, Progress
 from gzlib.trace import note
@@ -95,7 +96,8 @@ def survey_fingerprint(spec: SurveySpec) -> str:
     if _is_generated(spec):
         source = open_source(spec.source, schema=spec.schema, seed=spec.seed)
         return fingerprint_start(source, spec.size, spec.limit, spec.split).hexdigest()
-    return read_report(make_survey(spec, progress=False))["fingerprint"]
+    fingerprint: str = read_report(make_survey(spec, progress=False))["fingerprint"]
+    return fingerprint
 
 
 def _is_generated(spec: SurveySpec) -> bool:
@@ -119,21 +121,21 @@ def is_survey_source(text: str) -> bool:
 
 
 def curate(
-    source,
+    source: FilePath | Source,
     *,
-    out=None,
-    size=64,
-    limit=None,
-    split="hash",
-    schema=None,
-    seed=0,
-    aspect=None,
-    match_radius=None,
-    vote_slack=VOTE_SLACK,
-    keep_going=False,
-    force=False,
-    progress=True,
-    make=True,
+    out: FilePath | None = None,
+    size: int = 64,
+    limit: int | None = None,
+    split: str = "hash",
+    schema: str | None = None,
+    seed: int = 0,
+    aspect: str | None = None,
+    match_radius: float | None = None,
+    vote_slack: int = VOTE_SLACK,
+    keep_going: bool = False,
+    force: bool = False,
+    progress: bool = True,
+    make: bool = True,
 ) -> Path:
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
 
@@ -167,20 +169,20 @@ def curate(
         If the disk has too little space, or the folder cannot be written.
     """
     _refuse_parameters(size, limit, split, aspect, match_radius)
-    parameters = {"size": size, "limit": limit, "split": split, "schema": schema, "seed": seed}
+    parameters: dict[str, Any] = {"size": size, "limit": limit, "split": split, "schema": schema, "seed": seed}
     parameters |= {"vote_slack": vote_slack, "curation": CURATION_VERSION}
     chosen = {"aspect": aspect, "match_radius": match_radius}
     parameters |= {name: value for name, value in chosen.items() if value is not None}
-    given = isinstance(source, Source)
-    text = source.text if given else str(source)
+    given = source if isinstance(source, Source) else None
+    text = given.text if given else str(source)
     if given:
-        parameters["labels"] = source.labels  # anyone who opened the source may have chosen them
+        parameters["labels"] = given.labels  # anyone who opened the source may have chosen them
     if not given and is_survey_source(text):
         if out is not None:
             raise UserError(f"'{text}' is a curated survey already; open it, or name the source that it was made from.")
         return find_path(text)
     signature = None if given else input_signature(text, schema=schema)
-    if signature is not None and is_tree_file(schema):
+    if signature is not None and schema is not None and is_tree_file(schema):
         signature.append(["tree", tree_hash(schema)])
     folder = Path(out).expanduser() if out else _default_folder(text, parameters)
 
@@ -194,7 +196,7 @@ def curate(
     if not make:
         raise FileNotFoundError(folder)
     refuse_foreign(folder, text, parameters)
-    opened = source if given else open_source(text, schema=schema, seed=seed)
+    opened = given if given else open_source(text, schema=schema, seed=seed)
     if split != "hash":
         _refuse_split(opened, text)
     state = {"source": text, "parameters": parameters, "input": signature}
@@ -230,7 +232,7 @@ def _refuse_parameters(
         raise UserError(f"match_radius={match_radius!r} is not an angle in arcsec; give one from 0 to 3600.")
 
 
-def _default_folder(text: str, parameters: dict) -> Path:
+def _default_folder(text: str, parameters: dict[str, Any]) -> Path:
     """A folder of the survey's own, the same from whichever working directory its source is named."""
     parts = split_text(text)
     whole = [part if has_prefix(part) else str(find_path(part).resolve()) for part in parts]
@@ -239,7 +241,7 @@ def _default_folder(text: str, parameters: dict) -> Path:
     return paths.SURVEYS / f"{words[:60]}-{parameters['size']}px-{digest}"
 
 
-def fingerprint_start(source: Source, size: int, limit: int | None, split: str):
+def fingerprint_start(source: Source, size: int, limit: int | None, split: str) -> "hashlib._Hash":
     """Hash over a survey's parameters and its simulated galaxies' identity; real galaxies are added one by one.
 
     Simulated pixels may differ by 1/255 between machines, and decoders differ, so no decoded pixel is hashed. The
@@ -252,7 +254,9 @@ def fingerprint_start(source: Source, size: int, limit: int | None, split: str):
     return hashlib.sha256(canonical_json(start).encode())
 
 
-def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep_going: bool = False) -> dict:
+def assemble(
+    source: Source, place: Path, parameters: dict[str, Any], progress: bool, keep_going: bool = False
+) -> dict[str, Any]:
     """Write a survey's arrays and tables into the folder ``place``; return what its report says of them.
 
     A batch is in memory at a time, beside :class:`~gzlib.data.checks.Seen`.
@@ -287,7 +291,8 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
         Progress(f"curating {source.name}", total, "galaxies", progress) as bar,
     ):
         for batch in source.batches(size, limit):
-            simulated = isinstance(batch.pictures, np.ndarray)
+            pictures = batch.pictures if isinstance(batch.pictures, np.ndarray) else None
+            simulated = pictures is not None
             if schema and not simulated:
                 batch = replace(batch, votes=whole_votes(batch.votes, schema))
             problems = {}
@@ -309,7 +314,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
                 conversions.update(used)
             rows, sides = _admit(batch, digests, problems, radius, seen, rejects, mode)
             if ready is None:
-                ready = batch.pictures[rows] if simulated else np.array([decoded[row] for row in rows], np.uint8)
+                ready = np.array([decoded[row] for row in rows], np.uint8) if pictures is None else pictures[rows]
                 images.append(ready)
                 if not simulated:
                     found = {row: problem for row, problem in problems.items() if row not in faults}
@@ -330,7 +335,7 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
                 truth.append(pa.Table.from_pandas(known, truth.schema, preserve_index=False).replace_schema_metadata())
             if not simulated:
                 without_votes += int((batch.votes[rows].sum(axis=1) == 0).sum()) if schema else 0
-                hash_galaxies(fingerprint, table, [digests[row] for row in rows])
+                hash_galaxies(fingerprint, table, [digest for row in rows if (digest := digests[row]) is not None])
     if not images.n:
         raise UserError(rejects.why_none(source.text))
     if not keep_going and rejects.faulty > TOLERATED * read:
@@ -375,7 +380,9 @@ def assemble(source: Source, place: Path, parameters: dict, progress: bool, keep
     }
 
 
-def _decode(batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None):
+def _decode(
+    batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None
+) -> tuple[list[np.ndarray | None], list[bytes | None], set[str]]:
     """A batch's images by row, their hashes, and which conversions they needed; failures join ``problems``."""
     images: list[np.ndarray | None] = [None] * len(batch.catalog)
     digests: list[bytes | None] = [None] * len(batch.catalog)
@@ -390,7 +397,15 @@ def _decode(batch: Batch, size: int, problems: dict[int, Problem], pool: Executo
     return images, digests, conversions
 
 
-def _admit(batch: Batch, digests: list, problems: dict[int, Problem], radius, seen: Seen, rejects: Rejects, mode: str):
+def _admit(
+    batch: Batch,
+    digests: list[bytes | None],
+    problems: dict[int, Problem],
+    radius: np.ndarray,
+    seen: Seen,
+    rejects: Rejects,
+    mode: str,
+) -> tuple[list[int], list[str]]:
     """Rows that enter the survey and their splits, in order; of two galaxies that are one, the earlier enters.
 
     Simulated galaxies are what they were asked to be: nothing but their ids is checked.

@@ -1,9 +1,12 @@
 """The irreducible loss: what a predictor that knows the true answer probabilities still pays."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import gammaln, psi
 
 from gzlib.data.schema import Schema, load_schema
@@ -59,12 +62,14 @@ def attainable_loss(
     def best(p: np.ndarray, count: int) -> np.ndarray:
         scales = high / p.max(1, keepdims=True)
         tries = [np.clip(p * scales * share, low, high) for share in np.geomspace(0.02, 1.0, 12)]
-        return np.min([_dirichlet_loss(p, count, alpha) for alpha in tries], axis=0)
+        return np.asarray(np.min([_dirichlet_loss(p, count, alpha) for alpha in tries], axis=0))
 
     return _by_question(best, probabilities, totals, schema)
 
 
-def _by_question(loss, probabilities, totals, schema: Schema) -> dict[str, float]:
+def _by_question(
+    loss: Callable[[np.ndarray, int], np.ndarray], probabilities: np.ndarray, totals: np.ndarray, schema: Schema
+) -> dict[str, float]:
     """Mean over galaxies of ``loss(p, N)`` for each question, rows grouped by their number of votes."""
     probabilities, totals = np.asarray(probabilities, float), np.asarray(totals)
     if probabilities.shape != (len(totals), len(schema.label_cols)) or totals.shape[1:] != (len(schema.questions),):
@@ -88,13 +93,15 @@ def _binomial(p: np.ndarray, count: int) -> np.ndarray:
     k = np.arange(count + 1)
     log_choose = gammaln(count + 1) - gammaln(k + 1) - gammaln(count - k + 1)
     rest = np.log1p(-np.minimum(p, 1 - 1e-12))[..., None]
-    return np.exp(log_choose + k * np.log(p)[..., None] + (count - k) * rest)
+    chance: np.ndarray = np.exp(log_choose + k * np.log(p)[..., None] + (count - k) * rest)
+    return chance
 
 
 def _entropy(p: np.ndarray, count: int) -> np.ndarray:
     """(n,) entropy in nats of Multinomial(count, p)."""
     log_factorials = (_binomial(p, count) * gammaln(np.arange(count + 1) + 1)).sum((1, 2))
-    return -gammaln(count + 1) - count * (p * np.log(p)).sum(1) + log_factorials
+    entropy: np.ndarray = -gammaln(count + 1) - count * (p * np.log(p)).sum(1) + log_factorials
+    return entropy
 
 
 def _dirichlet_loss(p: np.ndarray, count: int, alpha: np.ndarray) -> np.ndarray:
@@ -102,11 +109,13 @@ def _dirichlet_loss(p: np.ndarray, count: int, alpha: np.ndarray) -> np.ndarray:
     k = np.arange(count + 1)
     total = alpha.sum(1)
     each = gammaln(k + 1) - gammaln(k + alpha[..., None]) + gammaln(alpha)[..., None]
-    return -gammaln(count + 1) - gammaln(total) + gammaln(total + count) + (_binomial(p, count) * each).sum((1, 2))
+    expected = (_binomial(p, count) * each).sum((1, 2))
+    loss: np.ndarray = -gammaln(count + 1) - gammaln(total) + gammaln(total + count) + expected
+    return loss
 
 
 @functools.lru_cache(maxsize=4)  # every run of a sweep asks for the same
-def survey_floor(folder: Path) -> dict:
+def survey_floor(folder: Path) -> dict[str, Any]:
     """Expected loss of a perfect predictor, from the known answer probabilities of a simulated survey's test galaxies.
 
     Returns
@@ -133,24 +142,24 @@ def survey_floor(folder: Path) -> dict:
 MAX_ROUNDS = 500
 
 
-def dirichlet_fit(counts, *, tolerance=1e-6):
+def dirichlet_fit(counts: np.ndarray, *, tolerance: float = 1e-6) -> np.ndarray:
     """Maximum-likelihood Dirichlet of the vote fractions behind counts (Minka 2000, fixed-point iteration).
 
     ``counts`` (galaxies, answers), galaxies without votes count nothing. Returns concentrations (answers,).
     """
     counts = counts[counts.sum(axis=1) > 0].astype(float)
     total = counts.sum(axis=1)
-    alpha = np.maximum(counts.sum(axis=0) / total.sum(), 1e-3) * counts.shape[1]
+    alpha: np.ndarray = np.maximum(counts.sum(axis=0) / total.sum(), 1e-3) * counts.shape[1]
     for _ in range(MAX_ROUNDS):
         rise = np.mean(psi(counts + alpha) - psi(alpha), axis=0) / np.mean(psi(total + alpha.sum()) - psi(alpha.sum()))
-        new = np.clip(alpha * rise, 1e-4, 1e4)
+        new: np.ndarray = np.clip(alpha * rise, 1e-4, 1e4)
         if np.max(np.abs(np.log(new / alpha))) < tolerance:
             return new
         alpha = new
     return alpha
 
 
-def vote_floor(counts, *, draws=16, seed=0):
+def vote_floor(counts: npt.ArrayLike, *, draws: int = 16, seed: int = 0) -> tuple[float, float]:
     """Expected multinomial loss of a predictor that knows each galaxy's true vote probabilities.
 
     The true probabilities are drawn from their posterior given the votes, with a Dirichlet prior fitted to all
@@ -175,18 +184,18 @@ def vote_floor(counts, *, draws=16, seed=0):
     UserError
         If counts are negative or not whole, or no galaxy has a vote.
     """
-    counts = np.asarray(counts)
-    if counts.ndim != 2 or np.any(counts < 0) or np.any(counts != np.round(counts)):
+    votes = np.asarray(counts)
+    if votes.ndim != 2 or np.any(votes < 0) or np.any(votes != np.round(votes)):
         raise UserError("counts must be whole, non-negative votes with the shape (galaxies, answers).")
-    counts = counts[counts.sum(axis=1) > 0].astype(int)
-    if not len(counts):
+    votes = votes[votes.sum(axis=1) > 0].astype(int)
+    if not len(votes):
         raise UserError("No galaxy has a vote for this question: there is no floor to compute.")
     rng = np.random.default_rng(seed)
-    posterior = counts + dirichlet_fit(counts)
-    gamma = rng.standard_gamma(np.broadcast_to(posterior, (draws, *counts.shape)))
+    posterior = votes + dirichlet_fit(votes)
+    gamma = rng.standard_gamma(np.broadcast_to(posterior, (draws, *votes.shape)))
     probability = np.maximum(gamma / gamma.sum(axis=-1, keepdims=True), 1e-300)
     redrawn = rng.multinomial(
-        np.broadcast_to(counts.sum(axis=1), (draws, len(counts))), probability / probability.sum(axis=-1, keepdims=True)
+        np.broadcast_to(votes.sum(axis=1), (draws, len(votes))), probability / probability.sum(axis=-1, keepdims=True)
     )
     log_choose = gammaln(redrawn.sum(axis=-1) + 1) - gammaln(redrawn + 1).sum(axis=-1)
     each = -(log_choose + np.sum(redrawn * np.log(probability), axis=-1)).mean(axis=0)

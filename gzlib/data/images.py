@@ -109,7 +109,11 @@ def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> n
 
 
 def load_all(
-    images: Sequence | np.ndarray, rows: list[int], size: int, aspect: str | None, pool: Executor
+    images: Sequence[bytes | Path | Unusable | None] | np.ndarray,
+    rows: list[int],
+    size: int,
+    aspect: str | None,
+    pool: Executor,
 ) -> list[Loaded | Unusable]:
     """What :func:`load_image` makes of some of the images, in threads: Pillow releases the interpreter."""
 
@@ -242,7 +246,7 @@ def _is_blank(histogram: list[int]) -> bool:
     if not total:
         return True
     median = int(np.searchsorted(counts.cumsum(), total / 2))
-    return total - counts[max(median - 1, 0) : median + 2].sum() <= total * BLANK_SHARE
+    return bool(total - counts[max(median - 1, 0) : median + 2].sum() <= total * BLANK_SHARE)
 
 
 def _square(image: Image.Image, aspect: str | None) -> Image.Image:
@@ -289,4 +293,5 @@ def _stretch(values: np.ndarray) -> np.ndarray:
     if not high > low:
         raise Unusable("blank image", "its values do not vary, or none is finite")
     scaled = np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    return (AsinhStretch(FITS_SOFTENING)(np.clip(scaled, 0, 1)) * 255).astype(np.float32)
+    shown: np.ndarray = AsinhStretch(FITS_SOFTENING)(np.clip(scaled, 0, 1)) * 255
+    return shown.astype(np.float32)

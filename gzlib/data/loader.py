@@ -5,6 +5,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import psutil
@@ -116,7 +117,9 @@ def _holes(n: int, side: int, augment: Augment, generator: torch.Generator) -> t
     return (inside[0][..., None] & inside[1][..., None, :]).any(1, keepdim=True)
 
 
-def _another_telescope(view, augment: Augment, *, generator: torch.Generator, of: int, part: slice) -> torch.Tensor:
+def _another_telescope(
+    view: torch.Tensor, augment: Augment, *, generator: torch.Generator, of: int, part: slice
+) -> torch.Tensor:
     """Views (n, 3, s, s), 0..1, with blur, colours, sky level and noise altered at random; drawn after the geometry."""
 
     def draw(*shape: int) -> torch.Tensor:
@@ -171,14 +174,14 @@ class Loader:
 
     def __init__(
         self,
-        images,
-        labels,
-        index,
+        images: np.ndarray,
+        labels: np.ndarray,
+        index: np.ndarray,
         *,
-        batch_size,
-        seed=0,
+        batch_size: int,
+        seed: int = 0,
         augment: Augment | None = None,
-        device="cpu",
+        device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -193,7 +196,7 @@ class Loader:
         self.labels = torch.from_numpy(np.ascontiguousarray(labels[self.index])).to(device)
         self.hold(images)
 
-    def hold(self, images) -> None:
+    def hold(self, images: np.ndarray) -> None:
         """Copy the images of this split to the device."""
         rows = np.empty((len(self), *images.shape[1:]), np.uint8)
         order = np.argsort(self.index, kind="stable")  # a memory map is read fastest front to back
@@ -268,11 +271,11 @@ class MappedLoader(Loader):
     ``AHEAD + 1`` batches of bytes, and the labels on the device.
     """
 
-    def hold(self, images) -> None:
+    def hold(self, images: np.ndarray) -> None:
         """Keep the memory map; nothing is read yet."""
         self._images = np.asarray(images)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="gzlib-reader")
-        self._coming: OrderedDict[int, tuple[torch.Tensor, Future]] = OrderedDict()
+        self._coming: OrderedDict[int, tuple[torch.Tensor, Future[torch.Tensor]]] = OrderedDict()
 
     def fetch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The bytes of a batch, from those read ahead if the steps are asked for in their order."""
@@ -296,7 +299,7 @@ class MappedLoader(Loader):
                 coming.append(self._read_later(every[parts[position + AHEAD]]))
             yield to_float(self._to_device(coming.pop(0).result())), self.labels[rows]
 
-    def _read_later(self, rows: np.ndarray) -> Future:
+    def _read_later(self, rows: np.ndarray) -> Future[torch.Tensor]:
         return self._readers.submit(self._read, rows)
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
@@ -310,7 +313,7 @@ class MappedLoader(Loader):
         return pictures.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 
 
-def resident_bytes(images, index) -> int:
+def resident_bytes(images: np.ndarray, index: np.ndarray) -> int:
     """Bytes that the images of a split take on a device."""
     return len(index) * int(np.prod(images.shape[1:]))
 
@@ -320,10 +323,18 @@ def free_bytes(device: str | torch.device) -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
 
 
-def open_loader(images, labels, index, *, device="cpu", memory: int | None = None, **options) -> Loader:
+def open_loader(
+    images: np.ndarray,
+    labels: np.ndarray,
+    index: np.ndarray,
+    *,
+    device: str | torch.device = "cpu",
+    memory: int | None = None,
+    **options: Any,
+) -> Loader:
     """The loader that fits this machine: resident if it can be, memory-mapped if it must.
 
     The rule: the images stay on the device if their ``len(index) * y * x * 3`` bytes are at most half

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from gzlib.data.survey import ARRAYS, VERIFIED, is_survey, read_report
 from gzlib.errors import NotWritten, UserError
 from gzlib.files import check_replaceable, held, not_written, replace_file
 from gzlib.progress import duration
+
+if TYPE_CHECKING:
+    import hashlib
 
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 ROWS_PER_GROUP = 16384
@@ -58,7 +61,7 @@ class ImageFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, failure, *_) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         with self.file:
             if failure is None:
                 self.file.truncate()
@@ -103,9 +106,15 @@ class Journal:
             return None
         return decoded, ready
 
-    def add(self, digests: list, problems: dict, conversions: set[str], images: np.ndarray) -> None:
+    def add(
+        self,
+        digests: list[bytes | None],
+        problems: dict[int, tuple[str, str]],
+        conversions: set[str],
+        images: np.ndarray,
+    ) -> None:
         decoded = Decoded(
-            digests=[digest and digest.hex() for digest in digests],
+            digests=[digest.hex() if digest else None for digest in digests],
             problems=problems,
             conversions=sorted(conversions),
             images=len(images),
@@ -118,7 +127,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.file.close()
 
 
@@ -138,7 +147,7 @@ class TableFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, failure, *_) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         if failure is None and self.waiting:
             self._write()
         if self.writer is not None:
@@ -164,7 +173,9 @@ def catalog_schema(label_cols: list[str], labels: dict[str, str]) -> pa.Schema:
     return pa.schema([*text, *place, pa.field("split", pa.string()), *votes, *arrow_schema(labels)])
 
 
-def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, labels: pd.DataFrame, schema: pa.Schema):
+def catalog_table(
+    catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, labels: pd.DataFrame, schema: pa.Schema
+) -> pa.Table:
     """One batch of accepted galaxies as a table of ``catalog.parquet``."""
     columns = [pa.array(catalog[name].tolist(), pa.string()) for name in ("id_str", "dataset_name")]
     columns += [pa.array(catalog[name].to_numpy(dtype=float)) for name in ("ra", "dec")]
@@ -179,14 +190,14 @@ def catalog_table(catalog: pd.DataFrame, splits: list[str], votes: np.ndarray, l
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def hash_galaxies(fingerprint, table, digests: list[bytes]) -> None:
+def hash_galaxies(fingerprint: "hashlib._Hash", table: pa.Table, digests: list[bytes]) -> None:
     """Add real galaxies: everything in the catalogue, and their encoded images."""
     for record, digest in zip(table.to_pylist(), digests, strict=True):
         fingerprint.update(digest)
         fingerprint.update(json.dumps(list(record.values())).encode())
 
 
-def refuse_foreign(folder: Path, text: str, parameters: dict) -> None:
+def refuse_foreign(folder: Path, text: str, parameters: dict[str, Any]) -> None:
     """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
     if not folder.exists():
         return
@@ -212,7 +223,9 @@ def _is_own(folder: Path, name: str) -> bool:
 
 
 @contextmanager
-def building_place(folder: Path, state: dict | None, tell: Callable[[str], None] | None = None) -> Iterator[Path]:
+def building_place(
+    folder: Path, state: dict[str, Any] | None, tell: Callable[[str], None] | None = None
+) -> Iterator[Path]:
     """A folder to build a survey in; on success it becomes ``folder``.
 
     Of an interrupted curation it stays, and is given again for the same ``state``; bad input empties it. A second

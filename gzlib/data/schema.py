@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -106,7 +106,7 @@ class Schema:
         """Votes per question, (galaxies, questions), from votes per answer, (galaxies, answers)."""
         return np.add.reduceat(votes, [q.columns.start for q in self.questions], axis=1)
 
-    def records(self) -> list[dict]:
+    def records(self) -> list[dict[str, Any]]:
         """The questions as :func:`schema_from_records` takes them: the content of the tree, without its name."""
         return [{"question": q.name, "answers": list(q.answers), "asked_after": q.asked_after} for q in self.questions]
 
@@ -165,7 +165,7 @@ class _Record(BaseModel):
 _RECORDS = TypeAdapter(Annotated[list[_Record], Field(min_length=1)])
 
 
-def schema_from_records(name: str, records: list[dict]) -> Schema:
+def schema_from_records(name: str, records: list[dict[str, Any]]) -> Schema:
     """Build a schema from ``[{"question", "answers", "asked_after"}, ...]`` (the layout of ``schemas/*.json``).
 
     Raises

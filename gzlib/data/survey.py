@@ -2,19 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 from pydantic import BaseModel, Field
 
 from gzlib.data.schema import load_schema
 from gzlib.errors import NotWritten, UserError
-from gzlib.files import misfit, read_checked, replace_file
+from gzlib.files import FilePath, misfit, read_checked, replace_file
 from gzlib.identity import content_hash, file_hash
 
 VERIFIED = "verified.json"  # states of files that were compared with their checksums
@@ -95,7 +97,7 @@ class _Report(_AnyReport):
     labels: dict[str, str]
 
 
-def read_report(folder: Path) -> dict:
+def read_report(folder: Path) -> dict[str, Any]:
     """A survey's ``survey.json``.
 
     Raises
@@ -120,22 +122,22 @@ def tree_hash(schema: str) -> str | None:
     return content_hash(load_schema(schema).records()) if schema else None
 
 
-def is_current(report: dict, folder: Path) -> bool:
+def is_current(report: dict[str, Any], folder: Path) -> bool:
     """Whether a survey was curated by this version, with the decision tree that its votes still follow."""
     return "parts" in report and report.get("tree_sha256") == tree_hash(_schema(report, folder))
 
 
-def _schema(report: dict, folder: Path) -> str:
+def _schema(report: dict[str, Any], folder: Path) -> str:
     """What names a survey's decision tree to :func:`load_schema`: its own copy of a user's file, or campaigns."""
     return str(folder / report["tree"]) if "tree" in report else report["schema"]
 
 
-def describe_galaxies(parts: list[dict]) -> str:
+def describe_galaxies(parts: Sequence[Mapping[str, Any]]) -> str:
     """What a survey's galaxies are, for captions: ``simulated galaxies``, ``galaxies of PATH``, or both.
 
     Parameters
     ----------
-    parts : list of dict
+    parts : sequence of dict
         ``source`` and ``simulated`` of each part, as a survey's and a run's records have them.
     """
     real = list(dict.fromkeys(part["source"] for part in parts if not part["simulated"]))
@@ -153,7 +155,7 @@ def file_states(folder: Path) -> dict[str, list[int]]:
     return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
 
-def verify_survey(folder) -> dict:
+def verify_survey(folder: FilePath) -> dict[str, Any]:
     """Compare every byte of a curated survey with its checksums; its report.
 
     Raises
@@ -186,7 +188,7 @@ def _pixel_hash(file: Path) -> str:
     return pixels.hexdigest()
 
 
-def _verify_changed(folder: Path, report: dict) -> None:
+def _verify_changed(folder: Path, report: dict[str, Any]) -> None:
     """Verify a survey whose files have another size or time than when they were made or verified last."""
     now = file_states(folder)
     if now == report.get("files"):
@@ -202,7 +204,7 @@ def _verify_changed(folder: Path, report: dict) -> None:
 WHO_AND_WHERE = ("id_str", "dataset_name", "ra", "dec", "split")
 
 
-def open_survey(folder) -> xr.Dataset:
+def open_survey(folder: FilePath) -> xr.Dataset:
     """Open a curated survey; the images stay on the disk until they are indexed.
 
     Parameters
@@ -259,12 +261,12 @@ def open_survey(folder) -> xr.Dataset:
     return xr.Dataset(variables, coords, attrs)
 
 
-def _values(table, column: str) -> np.ndarray:
-    values = table.column(column).to_numpy()
+def _values(table: pa.Table, column: str) -> np.ndarray:
+    values: np.ndarray = table.column(column).to_numpy()
     return values.astype(str) if values.dtype == object else values
 
 
-def open_truth(folder) -> pd.DataFrame:
+def open_truth(folder: FilePath) -> pd.DataFrame:
     """What the galaxies of a simulated survey really are, row for row with the survey.
 
     Raises
@@ -295,9 +297,10 @@ def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
         schema = load_schema(survey.attrs["schema"])
         place = schema.label_cols.index(answer)
         question = schema.questions[schema.question_of_answer[place]]
-        votes = survey.votes.values
+        votes: np.ndarray = survey.votes.values
         with np.errstate(invalid="ignore"):
-            return votes[:, place] / votes[:, question.columns].sum(axis=1).astype(float)
+            share: np.ndarray = votes[:, place] / votes[:, question.columns].sum(axis=1).astype(float)
+        return share
     known = [name for name in survey.data_vars if survey[name].dims == ("galaxy",)]
     if "votes" in survey:
         known.append(f"{survey.answer.values[0]}_fraction and so on")
@@ -307,9 +310,9 @@ def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
 def labelled(survey: xr.Dataset, column: str) -> np.ndarray:
     """(galaxies,) bool: which galaxies have a label, see :func:`label_values`; of ``votes``, which have any."""
     if column == "votes" and "votes" in survey:
-        return survey.votes.values.sum(axis=1) > 0
+        return np.asarray(survey.votes.values.sum(axis=1) > 0)
     values = label_values(survey, column)
-    return values != "" if values.dtype.kind in "UO" else ~np.isnan(values)
+    return np.asarray(values != "" if values.dtype.kind in "UO" else ~np.isnan(values))
 
 
 def training_subset(survey: xr.Dataset, n: int, *, seed: int, among: np.ndarray | None = None) -> np.ndarray:
@@ -338,4 +341,5 @@ def training_subset(survey: xr.Dataset, n: int, *, seed: int, among: np.ndarray 
             f"{'' if among is None or among.all() else ' with a label'};"
             " choose fewer or curate more."
         )
-    return train[seeded_order(survey["id_str"].values[train], seed)[:n]]
+    chosen: np.ndarray = train[seeded_order(survey["id_str"].values[train], seed)[:n]]
+    return chosen

@@ -42,23 +42,29 @@ Runs of several model sizes are a surface:
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.files import replace_file
+from gzlib.files import FilePath, replace_file
 from gzlib.fitting.comparison import compare_laws
-from gzlib.fitting.curves import NOT_IDENTIFIED, recency_weights, summarise_replicates
+from gzlib.fitting.curves import NOT_IDENTIFIED, geometric_mean, recency_weights, summarise_replicates
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast as forecast_array
 from gzlib.fitting.intervals import predict
-from gzlib.fitting.laws import get_law
-from gzlib.fitting.planner import labels_needed, next_run
-from gzlib.fitting.reading import as_array
+from gzlib.fitting.laws import Law, LawLike, get_law
+from gzlib.fitting.planner import Cost, labels_needed, next_run
+from gzlib.fitting.reading import AnyCurves, as_array
 from gzlib.identity import content_hash
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TOGETHER = 32  # curves that are fitted at once: sizes that differ from curve to curve widen the arrays of all
 
@@ -79,7 +85,7 @@ class Fit:
         How the data were read.
     """
 
-    def __init__(self, data, results, options):
+    def __init__(self, data: xr.DataArray, results: xr.Dataset, options: dict[str, Any]) -> None:
         self.data, self.results, self.options = data, results, options
         self.law = results.attrs["law"]
         self.notes = list(data.attrs.get("notes", []))
@@ -88,39 +94,42 @@ class Fit:
         self.weights = n_runs * xr.DataArray(recency, dims=self.x)
 
     @property
-    def x(self):
-        return self.results.attrs["x"]
+    def x(self) -> str:
+        x: str = self.results.attrs["x"]
+        return x
 
     @property
-    def replicate(self):
-        return self.options["replicate"]
+    def replicate(self) -> str:
+        replicate: str = self.options["replicate"]
+        return replicate
 
     @property
-    def level(self):
-        return self.results.attrs["level"]
+    def level(self) -> float:
+        level: float = self.results.attrs["level"]
+        return level
 
-    def __str__(self):
+    def __str__(self) -> str:
         from gzlib.fitting.report import sentences
 
         return "\n".join([*sentences(self), *(f"note: {note}" for note in self.notes)])
 
     __repr__ = __str__
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.table().to_html(index=False)
 
-    def table(self, *, rounded=True):
+    def table(self, *, rounded: bool = True) -> pd.DataFrame:
         """One row a curve: parameters with their intervals, verdict and reason, as a DataFrame."""
         from gzlib.fitting.report import fit_rows
 
         return fit_rows(self, rounded=rounded)
 
-    def predict(self, at, *, level=None, kind="mean"):
+    def predict(self, at: npt.ArrayLike, *, level: float | None = None, kind: str = "mean") -> xr.Dataset:
         """Loss at sizes ``at`` if the law holds: Dataset ``loss``, ``lower``, ``upper``, see ``predict``."""
         band = predict(self.results, at, level=level or self.level, kind=kind)
         return band.assign_attrs(x=self.x)
 
-    def interval(self, parameter, *, level=None):
+    def interval(self, parameter: str, *, level: float | None = None) -> xr.Dataset:
         """Value and profile-likelihood interval of a parameter: Dataset ``value``, ``low``, ``high``.
 
         Raises
@@ -136,11 +145,11 @@ class Fit:
         columns = {"value": parameter, "low": f"{parameter}_low", "high": f"{parameter}_high"}
         return xr.Dataset({key: results[name] for key, name in columns.items()}).assign_attrs(level=level or self.level)
 
-    def forecast(self, at, *, level=None, kind="mean"):
+    def forecast(self, at: npt.ArrayLike, *, level: float | None = None, kind: str = "mean") -> xr.Dataset:
         """Loss at larger sizes with a calibrated band, which does not trust the law; see ``gzlib.fitting.forecast``."""
         return forecast(self.data, at, x=self.x, replicate=self.replicate, level=level or self.level, kind=kind)
 
-    def next_run(self, at, candidates=None, *, cost=None):
+    def next_run(self, at: float, candidates: npt.ArrayLike | None = None, *, cost: Cost | None = None) -> xr.Dataset:
         """Which size to run next to know the loss at size ``at`` best; see ``gzlib.fitting.next_run``.
 
         ``candidates`` are by default the sizes measured and the doublings from the largest up to ``at``.
@@ -151,20 +160,31 @@ class Fit:
             candidates = np.union1d(sizes, sizes.max() * 2.0 ** np.arange(steps + 1))
         return next_run(self.results, at, candidates, cost=cost)
 
-    def plot(self, file=None, *, at=(), title=None):
+    def plot(
+        self, file: FilePath | None = None, *, at: npt.ArrayLike = (), title: str | None = None
+    ) -> "Figure | Path":
         """Runs, law and band on logarithmic axes; see ``gzlib.fitting.report.plot``."""
         from gzlib.fitting.report import plot
 
         return plot(self, file, at=at, title=title)
 
-    def save(self, file):
+    def save(self, file: FilePath) -> None:
         """Write data, options and results as JSON; ``load_fit`` reads it."""
         save_fit(self, file)
 
 
 def fit(
-    data, losses=None, *, law="power-offset", level=0.95, x="n_train", replicate="seed", draws=500, seed=0, **options
-):
+    data: AnyCurves,
+    losses: npt.ArrayLike | None = None,
+    *,
+    law: LawLike = "power-offset",
+    level: float = 0.95,
+    x: str = "n_train",
+    replicate: str = "seed",
+    draws: int = 500,
+    seed: int = 0,
+    **options: Any,
+) -> Fit:
     """Fit a law to one or many learning curves.
 
     Parameters
@@ -199,15 +219,17 @@ def fit(
     return Fit(array, _fitted(array, options), options)
 
 
-def _columns_of(options):
+def _columns_of(options: dict[str, Any]) -> dict[str, Any]:
     """Take the names of columns out of the options."""
-    named = {key: options.pop(key) for key in ("size", "loss", "accuracy", "curve", "ignore") if key in options}
+    named: dict[str, Any] = {
+        key: options.pop(key) for key in ("size", "loss", "accuracy", "curve", "ignore") if key in options
+    }
     if "seed_column" in options:
         named["seed"] = options.pop("seed_column")
     return named
 
 
-def _fitted(loss, options):
+def _fitted(loss: xr.DataArray, options: dict[str, Any]) -> xr.Dataset:
     """Results of ``fit_curves``, a bounded number of curves at a time; curves that no law describes are refused."""
     x = options["x"]
     sizes = loss[x].values.astype(float)
@@ -221,7 +243,18 @@ def _fitted(loss, options):
     return fit_curves(loss, **options)
 
 
-def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_train", replicate="seed", **options):
+def forecast(
+    data: AnyCurves,
+    at: npt.ArrayLike,
+    losses: npt.ArrayLike | None = None,
+    *,
+    law: LawLike | None = None,
+    level: float = 0.95,
+    kind: str = "mean",
+    x: str = "n_train",
+    replicate: str = "seed",
+    **options: Any,
+) -> xr.Dataset:
     """Loss at larger sizes, with a band that has been calibrated on the curves themselves.
 
     Parameters
@@ -249,18 +282,18 @@ def forecast(data, at, losses=None, *, law=None, level=0.95, kind="mean", x="n_t
 
 
 def plan(
-    data,
-    target,
-    losses=None,
+    data: AnyCurves,
+    target: float,
+    losses: npt.ArrayLike | None = None,
     *,
-    law=None,
-    level=0.95,
-    kind="mean",
-    x="n_train",
-    replicate="seed",
-    max_factor=1000.0,
-    **options,
-):
+    law: LawLike | None = None,
+    level: float = 0.95,
+    kind: str = "mean",
+    x: str = "n_train",
+    replicate: str = "seed",
+    max_factor: float = 1000.0,
+    **options: Any,
+) -> xr.Dataset:
     """Training size at which each curve reaches a target loss, and whether it ever will.
 
     Parameters
@@ -299,15 +332,14 @@ def plan(
         array, target, x=x, replicate=replicate, level=level, kind=kind, max_factor=max_factor, **options
     )
     rest = list(needed["status"].dims)
-    mean = (np.exp(np.log(array).mean(replicate)) if replicate in array.dims else array).transpose(*rest, x)
+    mean = geometric_mean(array, replicate).transpose(*rest, x)
     floors = _fitted(
         array, {"law": get_law("power-offset"), "level": level, "x": x, "replicate": replicate, "draws": 0}
     )
     known = floors["success"] & (floors["verdict"] != NOT_IDENTIFIED)
     out = needed.assign(
-        largest=mean[x].where(mean.notnull()).max(x),
-        best_loss=mean.min(x),
-        **{name: floors[name].where(known) for name in ("E", "E_low", "E_upper")},
+        {"largest": mean[x].where(mean.notnull()).max(x), "best_loss": mean.min(x)}
+        | {name: floors[name].where(known) for name in ("E", "E_low", "E_upper")}
     )
     below = known & (floors["E_low"] > target) & (out["best_loss"] > target)
     status = xr.where(below & out["status"].isin(["forecast", "out of reach"]), "below the floor", out["status"])
@@ -316,7 +348,7 @@ def plan(
     )
 
 
-def _check_target(array, target, x, replicate):
+def _check_target(array: xr.DataArray, target: float, x: str, replicate: str) -> None:
     """Refuse an accuracy as the target of errors: every curve seems to be there already, and none is."""
     if " - " not in array.attrs["metric"]:
         return
@@ -331,8 +363,14 @@ def _check_target(array, target, x, replicate):
 
 
 def compare(
-    data, losses=None, *, laws=("power", "power-offset", "shifted-power"), x="n_train", replicate="seed", **columns
-):
+    data: AnyCurves,
+    losses: npt.ArrayLike | None = None,
+    *,
+    laws: Iterable[LawLike] = ("power", "power-offset", "shifted-power"),
+    x: str = "n_train",
+    replicate: str = "seed",
+    **columns: Any,
+) -> xr.Dataset:
     """Which law describes each curve: information criteria that count the runs; see ``gzlib.fitting.compare_laws``.
 
     ``data``, ``losses`` and the names of columns as for ``fit``.
@@ -345,7 +383,7 @@ FORMAT = 1
 KINDS = {"f": float, "i": int, "b": bool, "U": str}
 
 
-def save_fit(fit, file):
+def save_fit(fit: Fit, file: FilePath) -> None:
     """Write a fit as JSON: its law's name, options, data and results, with a hash that shows any later change."""
     options = {key: value for key, value in fit.options.items() if key != "law"}
     arrays = {key: xr.DataArray(v) for key, v in options.items() if isinstance(v, xr.DataArray | np.ndarray)}
@@ -363,7 +401,7 @@ def save_fit(fit, file):
     replace_file(Path(file), json.dumps(content | {"sha256": content_hash(content)}, allow_nan=False) + "\n")
 
 
-def load_fit(file, *, law=None):
+def load_fit(file: FilePath, *, law: Law | None = None) -> Fit:
     """A fit as ``Fit.save`` wrote it.
 
     Parameters
@@ -387,7 +425,7 @@ def load_fit(file, *, law=None):
         results = _unpacked(content["results"]).assign_attrs(_read(content["attrs"]) | {"law": law})
         data = _unpacked(content["data"])["loss"]
         data = data.assign_attrs(notes=content["notes"], metric=content["metric"])
-        arrays = dict(_unpacked(content["arrays"]))
+        arrays = {str(name): array for name, array in _unpacked(content["arrays"]).items()}
         return Fit(data, results, _read(content["options"]) | arrays | {"law": law})
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
@@ -395,21 +433,21 @@ def load_fit(file, *, law=None):
         raise UserError(f"'{file}' is not a stored fit ({error}); save one with fit.save(file).") from error
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     """What JSON can hold: an infinite number as a text."""
     value = value.item() if isinstance(value, np.generic) else value
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _read(values):
+def _read(values: dict[str, Any]) -> dict[str, Any]:
     return {key: float(value) if value in ("inf", "-inf", "nan") else value for key, value in values.items()}
 
 
-def _packed(variables):
+def _packed(variables: Mapping[Any, xr.Variable | xr.DataArray]) -> dict[str, dict[str, Any]]:
     return {str(name): _packed_array(variable) for name, variable in variables.items()}
 
 
-def _packed_array(array):
+def _packed_array(array: xr.Variable | xr.DataArray) -> dict[str, Any]:
     values = array.values.astype(str) if array.dtype.kind == "O" else array.values
     plain: np.ndarray = values
     if values.dtype.kind == "f":
@@ -418,7 +456,7 @@ def _packed_array(array):
     return {"dims": list(map(str, array.dims)), "kind": values.dtype.kind, "values": plain.tolist()}
 
 
-def _unpacked(arrays):
+def _unpacked(arrays: dict[str, dict[str, Any]]) -> xr.Dataset:
     out: dict[str, Any] = {n: (a["dims"], np.array(a["values"], KINDS[a["kind"]])) for n, a in arrays.items()}
     coords = {name for name, (dims, _) in out.items() if dims == [name]}
     return xr.Dataset({n: v for n, v in out.items() if n not in coords}, coords={n: out[n] for n in coords})

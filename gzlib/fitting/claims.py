@@ -4,19 +4,24 @@ laws on the runs themselves, and whether size helps, with encoders as units.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from scipy import stats
 from scipy.optimize import brentq
 
 from gzlib.errors import UserError
 from gzlib.fitting.comparison import information
-from gzlib.fitting.laws import LAWS, Law, Parameter
+from gzlib.fitting.curves import log_of
+from gzlib.fitting.laws import LAWS, Law, Parameter, Values
 from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss
 
+P = TypeVar("P", np.ndarray, xr.DataArray)  # p-values
 
-def slope_test(loss, x, *, replicate="seed", level=0.95):
+
+def slope_test(loss: xr.DataArray, x: str, *, replicate: str = "seed", level: float = 0.95) -> xr.Dataset:
     """Straight line of ln(loss) on ln(size) through the runs of every curve, and whether it falls.
 
     Runs are the independent unit. Where the curve bends, the bend counts as noise, which makes the test cautious.
@@ -43,7 +48,7 @@ def slope_test(loss, x, *, replicate="seed", level=0.95):
     if not np.all(sizes > 0):
         raise UserError(f"The sizes along {x!r} must be positive: {sizes.min()} is not.")
     runs = loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})
-    log_loss = np.log(runs)
+    log_loss = log_of(runs)
     log_size = xr.DataArray(np.log(sizes), dims=x, coords={x: loss[x]}).where(log_loss.notnull())
     over = [x, replicate]
     count = log_loss.count(over)
@@ -61,7 +66,7 @@ def slope_test(loss, x, *, replicate="seed", level=0.95):
     return xr.Dataset({"slope": slope, "low": slope - half, "high": slope + half, "p": p, "dof": dof})
 
 
-def holm(p):
+def holm(p: P) -> P:
     """p-values adjusted for the number of tests (Holm 1979): compare them with the level of the whole family.
 
     ``p`` is an array or DataArray of any shape; NaN (not tested) stays NaN and does not count as a test.
@@ -77,7 +82,7 @@ def holm(p):
     return p.copy(data=adjusted) if isinstance(p, xr.DataArray) else adjusted
 
 
-def false_discovery(p):
+def false_discovery(p: P) -> P:
     """p-values adjusted so that those below a level have a false discovery rate of it (Benjamini & Hochberg 1995).
 
     ``p`` is an array or DataArray of any shape; NaN (not tested) stays NaN and does not count as a test.
@@ -90,7 +95,16 @@ def false_discovery(p):
     return p.copy(data=adjusted) if isinstance(p, xr.DataArray) else adjusted
 
 
-def encoder_effect(excess, *, parameters, family=None, x="n_train", encoder="encoder", replicate="seed", level=0.95):
+def encoder_effect(
+    excess: xr.DataArray,
+    *,
+    parameters: xr.DataArray,
+    family: xr.DataArray | None = None,
+    x: str = "n_train",
+    encoder: str = "encoder",
+    replicate: str = "seed",
+    level: float = 0.95,
+) -> xr.Dataset:
     """How ln(excess loss) changes when an encoder has ten times the parameters, with encoders as the units.
 
     Seeds and training sets of one encoder are not independent evidence on size: what makes an encoder better than its
@@ -129,15 +143,15 @@ def encoder_effect(excess, *, parameters, family=None, x="n_train", encoder="enc
         raise UserError(f"Parameters must be above zero: {sizes.min():g} is not.")
     names = np.zeros(len(sizes)) if family is None else np.asarray(family.sel({encoder: excess[encoder]}))
     with np.errstate(invalid="ignore", divide="ignore"):
-        cells = np.log(excess.where(excess > 0))
+        cells = log_of(excess.where(excess > 0))
     cells = cells.mean(replicate) if replicate in cells.dims else cells
     cells = cells if x in cells.dims else cells.expand_dims({x: [0]})
 
-    def one(values):
+    def one(values: np.ndarray) -> np.ndarray:
         return _line_of_encoders(values, np.log10(sizes), names, level)
 
     columns = ["slope", "stderr", "low", "high", "inner_low", "inner_high", "p", "dof", "encoders"]
-    found = xr.apply_ufunc(
+    found: xr.DataArray = xr.apply_ufunc(
         one, cells, input_core_dims=[[encoder, x]], output_core_dims=[["number"]], vectorize=True
     ).assign_coords(number=columns)
     return found.to_dataset("number")
@@ -171,7 +185,7 @@ def _line_of_encoders(cells: np.ndarray, log_size: np.ndarray, family: np.ndarra
     )
 
 
-def size_verdict(effect, *, bound, level=0.95):
+def size_verdict(effect: xr.Dataset, *, bound: float, level: float = 0.95) -> xr.DataArray:
     """What :func:`encoder_effect` says of each question: ``helps``, ``helps by less``, ``undecided`` or ``not tested``.
 
     ``helps``: the slope is negative and its p-value, adjusted over all questions (:func:`false_discovery`), is below
@@ -183,12 +197,13 @@ def size_verdict(effect, *, bound, level=0.95):
     adjusted = false_discovery(effect.p)
     small = (effect.inner_low > -edge) & (effect.inner_high < edge)
     helps = (effect.slope < 0) & (adjusted < 1 - level)
-    words = xr.where(helps, "helps", "undecided")
+    words: xr.DataArray = xr.where(helps, "helps", "undecided")
     words = xr.where(small, "helps by less", words)
-    return xr.where(effect.p.notnull(), words, "not tested")
+    words = xr.where(effect.p.notnull(), words, "not tested")
+    return words
 
 
-def random_effects(value, stderr, *, level=0.95):
+def random_effects(value: npt.ArrayLike, stderr: npt.ArrayLike, *, level: float = 0.95) -> dict[str, float]:
     """One mean for estimates that differ by more than their errors (DerSimonian & Laird 1986).
 
     The interval of the mean is Hartung's and Knapp's (2001), that of the spread by the Q profile (Viechtbauer 2007).
@@ -204,32 +219,32 @@ def random_effects(value, stderr, *, level=0.95):
         ``mean``, ``low``, ``high``, ``spread`` (standard deviation between estimates beyond their errors),
         ``spread_low``, ``spread_high``, ``p_alike`` (of no spread) and ``estimates``; NaN with fewer than two.
     """
-    value, stderr = (np.asarray(v, float).ravel() for v in (value, stderr))
-    known = np.isfinite(value) & np.isfinite(stderr) & (stderr > 0)
-    value, variance, n = value[known], stderr[known] ** 2, int(known.sum())
+    values, errors = (np.asarray(v, float).ravel() for v in (value, stderr))
+    known = np.isfinite(values) & np.isfinite(errors) & (errors > 0)
+    values, variance, n = values[known], errors[known] ** 2, int(known.sum())
     names = ("mean", "low", "high", "spread", "spread_low", "spread_high", "p_alike")
     if n < 2:
         return dict.fromkeys(names, np.nan) | {"estimates": n}
 
-    def pooled(between):
+    def pooled(between: float) -> tuple[np.ndarray, float, float]:
         weight = 1 / (variance + between)
-        mean = (weight * value).sum() / weight.sum()
-        return weight, mean, (weight * (value - mean) ** 2).sum()
+        mean = (weight * values).sum() / weight.sum()
+        return weight, mean, (weight * (values - mean) ** 2).sum()
 
     weight, _, q = pooled(0.0)
     between = max(0.0, (q - (n - 1)) / (weight.sum() - (weight**2).sum() / weight.sum()))
     weight, mean, left = pooled(between)
     half = stats.t.ppf(0.5 * (1 + level), n - 1) * np.sqrt(left / (n - 1) / weight.sum())
 
-    def end(probability):
+    def end(probability: float) -> float:
         """The spread at which so large a Q would be met with this probability."""
         target = stats.chi2.ppf(probability, n - 1)
         if q <= target:
             return 0.0
-        most = np.var(value) * n + variance.max()
+        most = np.var(values) * n + variance.max()
         while pooled(most)[2] > target:
             most *= 4
-        return np.sqrt(brentq(lambda between: pooled(between)[2] - target, 0.0, most))
+        return float(np.sqrt(brentq(lambda between: pooled(between)[2] - target, 0.0, most)))
 
     tail = 0.5 * (1 - level)
     numbers = mean, mean - half, mean + half, np.sqrt(between), end(1 - tail), end(tail), stats.chi2.sf(q, n - 1)
@@ -245,15 +260,15 @@ _FREE = Parameter(1e-12, np.inf, "loss", "")
 _RATE = Parameter(0, np.inf, "1", "")
 
 
-def _logarithmic(x, A, B):
+def _logarithmic(x: Values, A: Values, B: Values) -> Values:
     return np.maximum(A - B * np.log(x), 1e-12)
 
 
-def _exponential(x, E, A, k):
+def _exponential(x: Values, E: Values, A: Values, k: Values) -> Values:
     return E + A * np.exp(-k * x)
 
 
-def _once_broken(x, A, alpha, change, d):
+def _once_broken(x: Values, A: Values, alpha: Values, change: Values, d: Values) -> Values:
     return A * x**-alpha * np.exp(-change * np.maximum(np.log(x / d), 0))
 
 
@@ -296,17 +311,20 @@ class Curves:
     @cached_property
     def there(self) -> np.ndarray:
         """(sizes, seeds): which runs there are."""
-        return np.isfinite(self.runs[0])
+        there: np.ndarray = np.isfinite(self.runs[0])
+        return there
 
     @cached_property
     def count(self) -> np.ndarray:
         """(sizes,): runs."""
-        return self.there.sum(1)
+        count: np.ndarray = self.there.sum(1)
+        return count
 
     @cached_property
     def mean(self) -> np.ndarray:
         """(curves, sizes): of ln(excess)."""
-        return np.nanmean(self.runs, axis=2)
+        mean: np.ndarray = np.nanmean(self.runs, axis=2)
+        return mean
 
     def fit(self, law: Law) -> "Fitted | None":
         """A law's least squares in ln(excess) over the runs; None where it has more parameters than there are sizes."""
@@ -352,14 +370,15 @@ class Fitted:
         return log_loss(self.law, [size], self.parameters)
 
 
-def _line(x, y, weights):
+def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Level at x = 0 and slope of a straight line by weighted least squares."""
     design = np.stack([np.ones_like(x), x], 1)
     root = np.sqrt(weights)
-    return np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+    level_and_slope: np.ndarray = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+    return level_and_slope
 
 
-def _starts(law: Law, x: np.ndarray, y: np.ndarray, count: np.ndarray) -> list:
+def _starts(law: Law, x: np.ndarray, y: np.ndarray, count: np.ndarray) -> list[list[float]]:
     """Parameters to begin a fit from; each law is a straight line once some of them are chosen."""
     log_x = np.log(x)
     level, slope = _line(log_x, np.log(y), count)
@@ -393,7 +412,9 @@ def verdict_of_laws(aicc: dict[str, float]) -> str:
     return "best" if power < other - TIED else "tied" if power <= other + TIED else "beaten"
 
 
-def misfit(curves: Curves, fitted: Fitted, floors: np.ndarray, scatter: np.ndarray, dof: np.ndarray, *, seed: int = 0):
+def misfit(
+    curves: Curves, fitted: Fitted, floors: np.ndarray, scatter: np.ndarray, dof: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
     """Misfit of a power law as a part of the loss: the estimate, its upper 95 % end, and that test's power.
 
     The misfit is the root mean square over sizes of (law - mean of the runs) / mean of the runs, in losses, less what
@@ -452,4 +473,5 @@ def held_out(curves: Curves) -> np.ndarray:
     known = np.linalg.pinv(np.swapaxes(near, 1, 2) @ (early.count[:, None] * near))
     sd = np.sqrt((fit.residual**2).sum(1) / dof)
     half = (stats.t.ppf(0.975, dof) * sd)[:, None] * np.sqrt(1 + np.einsum("cij,cjk,cik->ci", ahead, known, ahead))
-    return (np.abs(late.runs - fit.at(late.size)[:, :, None]) <= half[:, :, None])[:, late.there]
+    inside: np.ndarray = np.abs(late.runs - fit.at(late.size)[:, :, None]) <= half[:, :, None]
+    return inside[:, late.there]

@@ -1,22 +1,26 @@
 """Comparisons: which law, one exponent or many, what a choice of analysis changes, and the posterior beside a fit."""
 
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import summarise_replicates
+from gzlib.fitting.curves import Floor, log_of, summarise_replicates
 from gzlib.fitting.fits import fit_curves, fit_law
-from gzlib.fitting.laws import get_law
+from gzlib.fitting.laws import LawLike, get_law
 from gzlib.fitting.optimise import batch_fit, law_bounds, log_loss
 
 
-def information(residuals, n_parameters, *, log_loss=None):
+def information(
+    residuals: npt.ArrayLike, n_parameters: int, *, log_loss: npt.ArrayLike | None = None
+) -> tuple[float, float]:
     """Akaike's corrected and the Bayesian information criterion of a Gaussian fit.
 
     lmfit's own values drop sigma from the count, have no small-sample correction and depend on the transform. Here
@@ -47,7 +51,13 @@ def information(residuals, n_parameters, *, log_loss=None):
     return aicc, deviance + k * np.log(n)
 
 
-def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_train", replicate="seed"):
+def compare_laws(
+    loss: xr.DataArray,
+    laws: Iterable[LawLike] = ("power", "power-offset", "shifted-power"),
+    *,
+    x: str = "n_train",
+    replicate: str = "seed",
+) -> xr.Dataset:
     """Fit several laws to every curve on the same runs and rank them.
 
     The criteria count the runs: a law is judged by how far each run lies from it, not only the mean of each size.
@@ -65,17 +75,18 @@ def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_
     ``rms`` (of ln(loss) about the law, over runs), ``success``; ``n_runs`` over the remaining dims. A law with too few
     sizes has NaN ``rms`` and infinite criteria.
     """
-    laws = [get_law(law) for law in laws]
-    if wrong := [law for law in laws if len(law.variables) != 1]:
+    compared = [get_law(law) for law in laws]
+    if wrong := [law for law in compared if len(law.variables) != 1]:
         raise UserError(f"{wrong[0].name} is a law of {', '.join(wrong[0].variables)}: compare laws of one size here.")
     summary = summarise_replicates(loss, replicate=replicate, x=x)
     rest = [dim for dim in summary["log_mean"].dims if dim != x]
-    runs = np.log(loss if replicate in loss.dims else loss.expand_dims({replicate: [0]})).transpose(*rest, x, replicate)
+    runs = log_of(loss if replicate in loss.dims else loss.expand_dims({replicate: [0]}))
+    runs = runs.transpose(*rest, x, replicate)
     sizes = runs[x].values.astype(float)
     sizes = sizes / np.exp(np.log(sizes).mean())
     flat = runs.values.reshape(-1, len(sizes), runs.sizes[replicate])
     columns = {
-        key: np.full((len(flat), len(laws)), fill)
+        key: np.full((len(flat), len(compared)), fill)
         for key, fill in (("aicc", np.inf), ("bic", np.inf), ("rms", np.nan), ("success", False))
     }
     for i, row in enumerate(flat):
@@ -83,7 +94,7 @@ def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_
         n_runs = there.sum(axis=1)
         present = n_runs > 0
         mean = np.where(there, row, 0.0).sum(axis=1)[present] / n_runs[present]
-        for k, law in enumerate(laws):
+        for k, law in enumerate(compared):
             if present.sum() <= len(law.names):
                 continue
             result = fit_law(law, sizes[present], np.exp(mean), weights=np.sqrt(n_runs[present]))
@@ -98,12 +109,20 @@ def compare_laws(loss, laws=("power", "power-offset", "shifted-power"), *, x="n_
     columns |= {"delta": delta, "weight": likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-300)}
     coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims}
     shape = runs.shape[:-2]
-    data = {key: ([*rest, "law"], values.reshape(*shape, len(laws))) for key, values in columns.items()}
+    data = {key: ([*rest, "law"], values.reshape(*shape, len(compared))) for key, values in columns.items()}
     data["n_runs"] = (rest, np.isfinite(flat).sum(axis=(1, 2)).reshape(shape))
-    return xr.Dataset(data, coords=coords | {"law": [law.name for law in laws]}, attrs={"x": x})
+    return xr.Dataset(data, coords=coords | {"law": [law.name for law in compared]}, attrs={"x": x})
 
 
-def nested_test(chi2_small, chi2_large, *, extra, dof, known_variance=False, boundary=False):
+def nested_test(
+    chi2_small: npt.ArrayLike,
+    chi2_large: npt.ArrayLike,
+    *,
+    extra: int,
+    dof: npt.ArrayLike,
+    known_variance: bool = False,
+    boundary: bool = False,
+) -> np.ndarray:
     """p-value of the smaller of two nested laws.
 
     Parameters
@@ -138,7 +157,14 @@ def nested_test(chi2_small, chi2_large, *, extra, dof, known_variance=False, bou
     return np.where(gain > 0, p * (0.5 if boundary else 1.0), 1.0)
 
 
-def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95):
+def shared_exponent(
+    loss: xr.DataArray,
+    x: str = "n_train",
+    *,
+    dim: str | Iterable[str] | None = None,
+    replicate: str = "seed",
+    level: float = 0.95,
+) -> xr.Dataset:
     """Joint fit of E + A x^-alpha with one exponent for all curves along ``dim``, against an exponent for each.
 
     The curves keep their own E, A and noise; the joint chi-square is profiled over the common exponent.
@@ -171,7 +197,7 @@ def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95
     groups = int(np.prod(shape, dtype=int))
     per = int(np.prod([ordered.sizes[name] for name in dims], dtype=int))
 
-    def flat(array, *tail):
+    def flat(array: xr.DataArray, *tail: int) -> np.ndarray:
         return array.values.reshape(groups, per, *tail)
 
     log_mean, n_runs = flat(summary["log_mean"], len(sizes)), flat(summary["n_runs"], len(sizes))
@@ -190,10 +216,10 @@ def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95
         start, freedom = best[g, use], float(dof[g, use].sum())
         own = 2 * batch_fit(law, [sizes], y, start, weights=weights).cost.sum()
 
-        def joint(alpha, start=start, weights=weights, y=y):
+        def joint(alpha: float, start: np.ndarray = start, weights: np.ndarray = weights, y: np.ndarray = y) -> float:
             held = start.copy()
             held[:, 2] = alpha
-            return 2 * batch_fit(law, [sizes], y, held, weights=weights, held=("alpha",)).cost.sum()
+            return 2 * float(batch_fit(law, [sizes], y, held, weights=weights, held=("alpha",)).cost.sum())
 
         low, high = float(start[:, 2].min()), float(start[:, 2].max())
         found = minimize_scalar(
@@ -214,7 +240,7 @@ def shared_exponent(loss, x="n_train", *, dim=None, replicate="seed", level=0.95
     )
 
 
-def _crossing(joint, threshold, best, guess, bound):
+def _crossing(joint: Callable[[float], float], threshold: float, best: float, guess: float, bound: float) -> float:
     """Exponent at which the joint profile rises to the threshold, on the side of ``guess``; the bound if never."""
     inside, outside = best, guess
     for _ in range(40):
@@ -230,7 +256,7 @@ def _crossing(joint, threshold, best, guess, bound):
     return 0.5 * (inside + outside)
 
 
-def _pool(values, stderr):
+def _pool(values: np.ndarray, stderr: np.ndarray) -> tuple[float, np.ndarray]:
     """Spread of the true values and the values drawn to their mean (DerSimonian and Laird 1986)."""
     precision = 1 / stderr**2
     mean = np.sum(precision * values) / precision.sum()
@@ -249,7 +275,15 @@ RECENCY = {"all sizes alike": np.inf, "recent sizes more": 1.0}  # scale of the 
 CHOICES = ("law", "noise", "weights", "sizes", "seeds")
 
 
-def sensitivity(loss, *, x="n_train", replicate="seed", factor=4.0, floor=None, most_dropped=2):
+def sensitivity(
+    loss: xr.DataArray,
+    *,
+    x: str = "n_train",
+    replicate: str = "seed",
+    factor: float = 4.0,
+    floor: float | None = None,
+    most_dropped: int = 2,
+) -> pd.DataFrame:
     """Fit one curve with every combination of law, noise model, weights, smallest sizes dropped and seed left out.
 
     Parameters
@@ -298,7 +332,7 @@ def sensitivity(loss, *, x="n_train", replicate="seed", factor=4.0, floor=None, 
     return pd.DataFrame(rows)
 
 
-def _variants(loss, x, replicate, most_dropped):
+def _variants(loss: xr.DataArray, x: str, replicate: str, most_dropped: int) -> xr.DataArray:
     """The curve with its smallest sizes or one seed taken out, stacked along ``variant`` so that one call fits all."""
     parts, dropped, left_out = [], [], []
     for seeds, part in _seed_choices(loss, replicate).items():
@@ -310,7 +344,7 @@ def _variants(loss, x, replicate, most_dropped):
     return stacked.assign_coords(dropped=("variant", dropped), left_out=("variant", left_out))
 
 
-def _seed_choices(loss, replicate):
+def _seed_choices(loss: xr.DataArray, replicate: str) -> dict[str, xr.DataArray]:
     choices = {"all": loss}
     if replicate in loss.dims and loss.sizes[replicate] > 2:
         labels = loss[replicate].values
@@ -318,11 +352,11 @@ def _seed_choices(loss, replicate):
     return choices
 
 
-def _cut_name(dropped):
+def _cut_name(dropped: int) -> str:
     return f"without the {dropped} smallest" if dropped > 1 else ("without the smallest" if dropped else "all")
 
 
-def choice_ranges(fits, column):
+def choice_ranges(fits: pd.DataFrame, column: str) -> pd.DataFrame:
     """How ``column`` moves with each choice: a row for every value of every choice, over all the other choices.
 
     Returns
@@ -343,19 +377,19 @@ MIN_LENGTHS = 50  # steps in autocorrelation times that the authors of emcee ask
 
 
 def posterior(
-    loss,
-    x="n_train",
+    loss: xr.DataArray,
+    x: str = "n_train",
     *,
-    law="power-offset",
-    replicate="seed",
-    level=0.95,
-    x_ref=None,
-    floor=None,
-    floor_sd=None,
-    walkers=32,
-    steps=4000,
-    seed=0,
-):
+    law: LawLike = "power-offset",
+    replicate: str = "seed",
+    level: float = 0.95,
+    x_ref: float | None = None,
+    floor: Floor | None = None,
+    floor_sd: Floor | None = None,
+    walkers: int = 32,
+    steps: int = 4000,
+    seed: int = 0,
+) -> xr.Dataset:
     """Sample the posterior of one curve of replicated runs.
 
     The logarithms of the losses are normal about the law with one standard deviation. Priors: flat in each parameter
@@ -393,7 +427,7 @@ def posterior(
     law = get_law(law)
     if set(loss.dims) - {x, replicate}:
         raise UserError(f"posterior takes one curve, but the losses also have {set(loss.dims) - {x, replicate}}.")
-    options = {"law": law, "replicate": replicate, "x_ref": x_ref, "floor": floor, "floor_sd": floor_sd}
+    options: dict[str, Any] = {"law": law, "replicate": replicate, "x_ref": x_ref, "floor": floor, "floor_sd": floor_sd}
     fit = fit_curves(loss, x, draws=0, **options)
     if not (bool(fit["success"]) and float(fit["run_sd"]) > 0):
         raise UserError(f"There is nothing to sample: {fit['message'].item()}; {fit['reason'].item()}.")
@@ -408,13 +442,13 @@ def posterior(
     low, high = law_bounds(law)
     positive = low > 0
 
-    def log_probability(theta):
+    def log_probability(theta: np.ndarray) -> np.ndarray:
         values = np.where(positive, np.exp(np.minimum(theta[:, :-1], 600)), theta[:, :-1])
         inside = np.all((values >= low) & (values <= high), axis=1)
         with np.errstate(all="ignore"):  # outside its bounds a law may be anything
             squares = np.sum(n_runs * (log_loss(law, [sizes], values) - mean) ** 2, axis=1) + within
             out = -n_runs.sum() * theta[:, -1] - 0.5 * squares * np.exp(-2 * theta[:, -1])
-            if floor is not None:
+            if floor is not None and floor_sd is not None:
                 log_e = np.log(np.maximum(values[:, law.names.index("E")], 1e-300))
                 out = out - log_e - 0.5 * ((log_e - np.log(float(floor))) * float(floor) / float(floor_sd)) ** 2
         return np.where(inside & np.isfinite(out), out, -np.inf)

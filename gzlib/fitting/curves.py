@@ -1,17 +1,20 @@
 """Learning curves before any fit: made, summarised over seeds, judged as a design and by their shape."""
 
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.laws import get_law
-from gzlib.fitting.optimise import log_gradient
+from gzlib.fitting.laws import Law, LawLike, get_law
+from gzlib.fitting.optimise import Sizes, log_gradient
 
 
-def to_array(curves):
+def to_array(curves: pd.DataFrame) -> xr.DataArray:
     """The fitting rows of ``read_curves``' table as a DataArray with dims (curve, n_train, seed), NaN where absent."""
     rows = curves[curves["training"]]
     index = pd.MultiIndex.from_frame(rows[["curve", "n_train", "seed"]])
@@ -20,8 +23,22 @@ def to_array(curves):
 
 TEST_SHARE = 0.25
 
+Labelled = tuple[Any, Any]  # X and y: arrays, sparse matrices or DataFrames, and the labels
+Floor = float | xr.DataArray  # a known irreducible loss, or its standard error, of all curves or of each
+Measure = Callable[[Any, Any], float]  # a loss of true labels and predicted ones
 
-def learning_curve(model, sizes, seeds=(0, 1, 2), *, data=None, test=None, loss=None, x="n_train", replicate="seed"):
+
+def learning_curve(
+    model: Any,
+    sizes: Iterable[int],
+    seeds: int | Iterable[int] = (0, 1, 2),
+    *,
+    data: Labelled | None = None,
+    test: Labelled | None = None,
+    loss: Measure | None = None,
+    x: str = "n_train",
+    replicate: str = "seed",
+) -> xr.DataArray:
     """Run a pilot: train a model on growing parts of the data and measure its loss on one test set.
 
     >>> import numpy as np
@@ -85,19 +102,24 @@ def learning_curve(model, sizes, seeds=(0, 1, 2), *, data=None, test=None, loss=
     return xr.DataArray(out, dims=(x, replicate), coords={x: sizes, replicate: seeds}, name="loss")
 
 
-def _trainer(model, largest, data, test, loss):
+def _trainer(
+    model: Any, largest: int, data: Labelled | None, test: Labelled | None, loss: Measure | None
+) -> Callable[[int, int], float]:
     """Function(size, seed) -> loss that trains copies of the model on nested random parts of the data."""
     if data is None:
         raise UserError("A model needs data to train on: give data=(X, y).")
     X, y = data
-    take = (lambda table, rows: table.iloc[rows]) if hasattr(X, "iloc") else (lambda table, rows: table[rows])
     y = np.asarray(y)
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     X = X if hasattr(X, "shape") else np.asarray(X)
+
+    def take(rows: np.ndarray) -> Any:
+        return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+
     order = np.random.default_rng(0).permutation(n)
     held = 0 if test is not None else int(np.ceil(TEST_SHARE * n))
     pool = order[held:]
-    X_test, y_test = (take(X, order[:held]), y[order[:held]]) if test is None else (test[0], np.asarray(test[1]))
+    X_test, y_test = (take(order[:held]), y[order[:held]]) if test is None else (test[0], np.asarray(test[1]))
     if largest > len(pool):
         raise UserError(f"There are {len(pool)} training examples, fewer than the largest size {largest}.")
     if loss is None:
@@ -105,18 +127,18 @@ def _trainer(model, largest, data, test, loss):
         wrong = kind == "classifier" or (kind is None and y.dtype.kind not in "f")
         loss = _error_rate if wrong else _rms_error
 
-    def run(size, seed):
+    def run(size: int, seed: int) -> float:
         rows = np.random.default_rng(seed).permutation(pool)[:size]
         copy = deepcopy(model)
         if hasattr(copy, "get_params") and "random_state" in copy.get_params():
             copy.set_params(random_state=seed)
-        copy.fit(take(X, rows), y[rows])
+        copy.fit(take(rows), y[rows])
         return loss(y_test, copy.predict(X_test))
 
     return run
 
 
-def _sklearn_type(model):
+def _sklearn_type(model: Any) -> str | None:
     try:
         from sklearn.base import is_classifier, is_regressor
     except ImportError:
@@ -124,15 +146,27 @@ def _sklearn_type(model):
     return "classifier" if is_classifier(model) else ("regressor" if is_regressor(model) else None)
 
 
-def _error_rate(y, predicted):
+def _error_rate(y: np.ndarray, predicted: npt.ArrayLike) -> float:
     return float(np.mean(np.asarray(predicted) != y))
 
 
-def _rms_error(y, predicted):
+def _rms_error(y: np.ndarray, predicted: npt.ArrayLike) -> float:
     return float(np.sqrt(np.mean((np.asarray(predicted, float) - y) ** 2)))
 
 
-def summarise_replicates(loss, *, replicate="seed", x="n_train"):
+def log_of(array: xr.DataArray) -> xr.DataArray:
+    """ln of a labelled array, which is one too: numpy's types know its own arrays only."""
+    return cast(xr.DataArray, np.log(array))
+
+
+def geometric_mean(loss: xr.DataArray, replicate: str) -> xr.DataArray:
+    """The mean over ``replicate`` in ln(loss), as a loss; without that dimension, the losses as they are."""
+    if replicate not in loss.dims:
+        return loss
+    return cast(xr.DataArray, np.exp(log_of(loss).mean(replicate)))
+
+
+def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str = "n_train") -> xr.Dataset:
     """Averages and pooled spread of the replicates of each size.
 
     The independent unit is the training run: each value along ``replicate`` must be one run. Two or three runs
@@ -167,7 +201,7 @@ def summarise_replicates(loss, *, replicate="seed", x="n_train"):
             for dim, i in zip(values.dims, where, strict=True)
         )
         raise UserError(f"The loss at {place} is {values.values[where]}: power laws need positive, finite losses.")
-    log_loss = np.log(values)
+    log_loss = log_of(values)
     n_runs = log_loss.count(replicate)
     log_mean = log_loss.mean(replicate)
     squares = ((log_loss - log_mean) ** 2).sum([x, replicate])
@@ -176,7 +210,9 @@ def summarise_replicates(loss, *, replicate="seed", x="n_train"):
     return xr.Dataset({"log_mean": log_mean, "n_runs": n_runs, "seed_sd": seed_sd, "seed_dof": dof})
 
 
-def run_weights(n_runs, seed_sd, *, evaluation_sd=0.0, max_ratio=10.0):
+def run_weights(
+    n_runs: npt.ArrayLike, seed_sd: float, *, evaluation_sd: npt.ArrayLike = 0.0, max_ratio: float = 10.0
+) -> np.ndarray:
     """1/sigma of each averaged ln(loss): sigma^2 = seed_sd^2 / n_runs + evaluation_sd^2.
 
     ``evaluation_sd`` is the standard error of ln(loss) from the finite test set, shared by the runs of one size.
@@ -185,17 +221,19 @@ def run_weights(n_runs, seed_sd, *, evaluation_sd=0.0, max_ratio=10.0):
     n_runs = np.asarray(n_runs, float)
     sigma = np.sqrt(seed_sd**2 / n_runs + np.asarray(evaluation_sd, float) ** 2)
     sigma = np.broadcast_to(sigma, n_runs.shape)
-    return 1 / np.maximum(sigma, sigma.max() / max_ratio)
+    weights: np.ndarray = 1 / np.maximum(sigma, sigma.max() / max_ratio)
+    return weights
 
 
-def recency_weights(x, *, scale):
+def recency_weights(x: npt.ArrayLike, *, scale: float) -> np.ndarray:
     """Weights that multiply residuals and fade away from the largest size: exp(-(ln x_max - ln x) / (2 scale)).
 
     Squared, they are exp(-distance/scale): ``scale`` is in units of ln x. Early points near chance level break a
     power law; fading them is the smooth version of a cut. Infinite ``scale`` weighs all points alike.
     """
     log_x = np.log(np.asarray(x, float))
-    return np.exp(-(log_x.max() - log_x) / (2 * scale))
+    weights: np.ndarray = np.exp(-(log_x.max() - log_x) / (2 * scale))
+    return weights
 
 
 IDENTIFIED, ONE_SIDED, NOT_IDENTIFIED = "identified", "E one-sided only", "not identified"
@@ -205,7 +243,9 @@ MAX_CORRELATION = 0.97  # of ln N and ln D
 NOMINAL = {"E": 0.5, "A": 0.5, "alpha": 0.3, "B": 0.5, "beta": 0.3}  # a typical curve in units of its loss at x_ref
 
 
-def judge_design(sizes, law, *, n_runs=None):
+def judge_design(
+    sizes: npt.ArrayLike | Sequence[npt.ArrayLike], law: LawLike, *, n_runs: npt.ArrayLike | None = None
+) -> dict[str, Any]:
     """Verdict on one design as a dict: verdict, reason, n_sizes, decades, n_points, max_leverage, correlation.
 
     Parameters
@@ -265,7 +305,7 @@ SHAPES = {
 AGAIN = 0.1  # rise of ln(loss) above the minimum that is not noise, whatever the noise
 
 
-def shape_of(log_mean, *, seed_sd=0.0):
+def shape_of(log_mean: npt.ArrayLike, *, seed_sd: float = 0.0) -> str:
     """What of a curve no law here can describe: "constant", "rises", "rises again", or "" if it falls.
 
     Parameters
@@ -291,7 +331,9 @@ def shape_of(log_mean, *, seed_sd=0.0):
     return ""
 
 
-def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):
+def describe_design(
+    loss: xr.DataArray, x: str = "n_train", *, law: LawLike = "power-offset", replicate: str = "seed"
+) -> xr.Dataset:
     """Verdict on the design of every curve, before fitting.
 
     Parameters
@@ -324,11 +366,11 @@ def describe_design(loss, x="n_train", *, law="power-offset", replicate="seed"):
     return xr.Dataset(columns, coords=coords, attrs={"law": law, "x": x})
 
 
-def _count(number, noun):
+def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _correlation(sizes):
+def _correlation(sizes: Sizes) -> float:
     logs = [np.log(v) for v in sizes]
     pairs = [
         abs(float(np.corrcoef(a, b)[0, 1]))
@@ -339,7 +381,7 @@ def _correlation(sizes):
     return max(pairs, default=0.0)
 
 
-def _max_leverage(law, sizes, n_runs):
+def _max_leverage(law: Law, sizes: Sizes, n_runs: npt.ArrayLike | None) -> float:
     # Largest diagonal element of the hat matrix at a typical curve; NaN where the law has no typical one.
     if not sizes[0].size or not set(law.names) <= set(NOMINAL):
         return float("nan")

@@ -12,15 +12,16 @@ and the noise: what a few sizes say where one of those laws holds. Its bands are
 hold is the ensemble's part of ``mixture_quantiles``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import digamma, logsumexp, polygamma, softmax, stdtr
 from scipy.stats import norm, qmc
 from scipy.stats import t as student
 
-from gzlib.fitting.laws import get_law
+from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss, starting_points
 
 EXPONENTS = np.geomspace(0.06, 4, 17)  # of E + A x^-alpha; E may be negative: then the curve bends downwards
@@ -55,9 +56,9 @@ class Pilot:
     seed_variance: float = 0.0
     seed_dof: float = 0.0
     floor: tuple[float, float] | None = None
-    law: object = None
+    law: LawLike | None = None
 
-    def until(self, end):
+    def until(self, end: int) -> "Pilot":
         """The curve as if it had ended before its ``end``-th size."""
         return Pilot(
             self.log_x[:end], self.log_y[:end], self.runs[:end], self.seed_variance, self.seed_dof, self.floor, self.law
@@ -73,14 +74,14 @@ class Member:
     drift: float | None = None
 
 
-def _prior(family, centre=None, width=None):
+def _prior(family: int, centre: float | None = None, width: float | None = None) -> np.ndarray:
     values = np.full(len(FAMILY), -np.inf)
     own = family == FAMILY
     values[own] = 0.0 if centre is None else -0.5 * (np.log(SHAPE[own] / centre) / width) ** 2
     return values
 
 
-def _members():
+def _members() -> tuple[Member, ...]:
     out = []
     exponents = ((None, None), (0.2, 0.3), (0.35, 0.15), (0.5, 0.15), (0.7, 0.15), (1.0, 0.3), (0.5, 0.7))
     for i in range(len(RECENCIES)):
@@ -117,7 +118,7 @@ class Ahead:
     points: float
 
 
-def pad(curves):
+def pad(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Stack curves of different length: sizes in units of each curve's last, losses, presence; and the last sizes."""
     n = max(len(x) for x, _ in curves)
     x = np.ones((len(curves), n))
@@ -129,7 +130,7 @@ def pad(curves):
     return x, y, present, last
 
 
-def bin_points(pilot):
+def bin_points(pilot: Pilot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distance from the last size (at most 0), ln(loss) and runs, averaged in bins where there are many sizes."""
     lead = pilot.log_x - pilot.log_x[-1]
     if len(lead) <= MAX_POINTS:
@@ -137,10 +138,11 @@ def bin_points(pilot):
     bins = np.ceil(MAX_POINTS * (lead / lead[0]) ** (1 / BIN_POWER) - 1e-9).astype(int)
     index = np.unique(-bins, return_inverse=True)[1]
     runs = np.bincount(index, pilot.runs)
-    return (*(np.bincount(index, pilot.runs * values) / runs for values in (lead, pilot.log_y)), runs)
+    lead, log_y = (np.bincount(index, pilot.runs * values) / runs for values in (lead, pilot.log_y))
+    return lead, log_y, runs
 
 
-def _basis(lead):
+def _basis(lead: np.ndarray) -> np.ndarray:
     """What multiplies the slope in each shape, (..., shapes, points), at ln(size/last size) ``lead`` (..., points)."""
     lead = lead[..., None, :]
     offset = np.expm1(np.minimum(-EXPONENTS[:, None] * lead, 700)) / EXPONENTS[:, None]
@@ -151,7 +153,7 @@ def _basis(lead):
 _IN_LOSS = ((FAMILY == OFFSET) | (FAMILY == LOGARITHM))[:, None]  # linear in the loss; the others are in ln(loss)
 
 
-def _shape(log_slope, basis):
+def _shape(log_slope: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ln(loss) over its value at the last size, and its derivative by ln(slope)."""
     moved = np.exp(log_slope)[..., None] * basis
     loss = np.maximum(1 + moved, LOWEST)
@@ -159,7 +161,7 @@ def _shape(log_slope, basis):
     return value, np.where(_IN_LOSS, np.where(loss > LOWEST, moved / loss, 0.0), moved)
 
 
-def _whitening(lead, runs):
+def _whitening(lead: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Square roots of the inverse covariances of the points, (curves, weightings, points, points), and their log dets.
 
     A point's noise is that of its runs, more by exp(distance / recency), or with a drift of the law added: an
@@ -181,7 +183,13 @@ def _whitening(lead, runs):
     return out, log_det
 
 
-def _fit_shapes(lead, log_y, runs, seed, floors):
+def _fit_shapes(
+    lead: np.ndarray,
+    log_y: np.ndarray,
+    runs: np.ndarray,
+    seed: Sequence[np.ndarray],
+    floors: Sequence[tuple[float, float] | None],
+) -> dict[str, np.ndarray]:
     """Level and slope of every shape under every weighting: a dict of arrays (curves, weightings, shapes[, ...])."""
     curves, points = lead.shape
     root, log_det = _whitening(lead, runs)
@@ -189,7 +197,7 @@ def _fit_shapes(lead, log_y, runs, seed, floors):
     ones = root.sum(axis=2)
     norm = np.sum(ones**2, axis=-1)
 
-    def centred(values):
+    def centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         white = np.matmul(values, root)
         share = np.matmul(white, ones[..., None]) / norm[..., None, None]
         return white - share * ones[..., None, :], share[..., 0]
@@ -238,7 +246,9 @@ def _fit_shapes(lead, log_y, runs, seed, floors):
     }
 
 
-def _floor_pull(floors, level_y):
+def _floor_pull(
+    floors: Sequence[tuple[float, float] | None], level_y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which curves have a known floor; 1 / its standard error and its value, in units of the loss at the last size."""
     known = np.array([floor is not None for floor in floors])
     value, error = (np.array([0.0 if floor is None else floor[i] for floor in floors]) for i in range(2))
@@ -247,7 +257,7 @@ def _floor_pull(floors, level_y):
     return known, np.where(known[:, None, None], end / np.maximum(error[:, None, None], 0.01 * end), 0.0), share
 
 
-def _average(fit, points):
+def _average(fit: dict[str, np.ndarray], points: int) -> np.ndarray:
     """Posterior probability of weightings and shapes under every member, (curves, members, weightings, shapes)."""
     curves = len(fit["noise"])
     noise = fit["noise"][..., None]
@@ -263,20 +273,19 @@ def _average(fit, points):
     out = np.zeros((curves, len(MEMBERS), WEIGHTINGS, len(FAMILY)))
     for k, member in enumerate(MEMBERS):
         if member.drift is None:
-            own, place = likely[:, member.weightings[0]] + member.shapes, member.weightings[0]
-            own = own[:, None]
+            only = member.weightings[0]
+            own, place = (likely[:, only] + member.shapes)[:, None], slice(only, only + 1)
         else:
             own = whole + member.shapes - 0.5 * (((scale - member.drift) / DRIFT_WIDTH) ** 2)[..., None]
             place = drifting
         top = own.max(axis=(1, 2), keepdims=True)
         own = np.exp(own - np.where(np.isfinite(top), top, 0.0))
         total = own.sum(axis=(1, 2), keepdims=True)
-        chosen = out[:, k, place] if member.drift is not None else out[:, k, place : place + 1]
-        chosen[:] = own / np.where(total > 0, total, 1.0)
+        out[:, k, place] = own / np.where(total > 0, total, 1.0)
     return out
 
 
-def look_ahead(pilots, sizes):
+def look_ahead(pilots: Sequence[Pilot], sizes: Sequence[np.ndarray]) -> list[Ahead]:
     """What the members say of every curve.
 
     Parameters
@@ -290,11 +299,11 @@ def look_ahead(pilots, sizes):
     -------
     list of Ahead. A member that a known floor or a chosen law rules out is NaN.
     """
-    law = pilots[0].law if pilots else None
-    if law is not None and get_law(law).name not in _FAMILY_OF:
-        return [_ahead_of_law(pilot, new) for pilot, new in zip(pilots, sizes, strict=True)]
+    law = get_law(pilots[0].law) if pilots and pilots[0].law is not None else None
+    if law is not None and law.name not in _FAMILY_OF:
+        return [_ahead_of_law(law, pilot, new) for pilot, new in zip(pilots, sizes, strict=True)]
     points = [bin_points(pilot) for pilot in pilots]
-    out = [None] * len(pilots)
+    found: dict[int, Ahead] = {}
     for length in {len(lead) for lead, _, _ in points}:
         rows = [i for i, (lead, _, _) in enumerate(points) if len(lead) == length]
         step = max(BLOCK // length, 1)
@@ -304,19 +313,19 @@ def look_ahead(pilots, sizes):
             seed = [np.array([[getattr(pilots[i], name)] for i in part]) for name in ("seed_variance", "seed_dof")]
             fit = _fit_shapes(lead, log_y, runs, seed, [pilots[i].floor for i in part])
             if law is not None:
-                fit["evidence"] = np.where(_FAMILY_OF[get_law(law).name] == FAMILY, fit["evidence"], -np.inf)
+                fit["evidence"] = np.where(_FAMILY_OF[law.name] == FAMILY, fit["evidence"], -np.inf)
                 over = np.exp(fit["log_slope"]) > 1.001 * np.where(FAMILY == OFFSET, SHAPE, np.inf)
                 fit["evidence"] = np.where(over, fit["evidence"] - 50.0, fit["evidence"])  # such a law has E >= 0
             share = _average(fit, length)
             for j, i in enumerate(part):
-                out[i] = _ahead(fit, share, j, sizes[i] - pilots[i].log_x[-1], len(pilots[i].log_x))
-    return out
+                found[i] = _ahead(fit, share, j, sizes[i] - pilots[i].log_x[-1], len(pilots[i].log_x))
+    return [found[i] for i in range(len(pilots))]
 
 
 _FAMILY_OF = {"power-offset": OFFSET, "power": POWER, "shifted-power": SHIFTED}
 
 
-def _ahead(fit, share, j, lead, points):
+def _ahead(fit: dict[str, np.ndarray], share: np.ndarray, j: int, lead: np.ndarray, points: int) -> Ahead:
     shape, gradient = _shape(fit["log_slope"][j], _basis(lead))
     mean = (fit["level"][j][..., None] + shape).reshape(-1, len(lead))
     spread = (gradient - fit["correlated"][j][..., None]) ** 2 / fit["information"][j][..., None]
@@ -331,9 +340,8 @@ def _ahead(fit, share, j, lead, points):
     return Ahead(mean, own, square, noise, steep, lead, points)
 
 
-def _ahead_of_law(pilot, log_new):
+def _ahead_of_law(law: Law, pilot: Pilot, log_new: np.ndarray) -> Ahead:
     """Members of a law of several numbers: the law itself, fitted under each recency."""
-    law = get_law(pilot.law)
     lead, log_y, runs = bin_points(pilot)
     weights = np.sqrt(runs * np.exp(lead / RECENCIES[:, None]))
     held, x, y = {}, np.exp(lead), np.exp(log_y)
@@ -397,12 +405,12 @@ FLOOR_ERROR = 0.005  # least error of a known floor, in units of the last loss
 KEPT = 100  # draws that a band is made of
 
 
-def _offset(p, lead, _):
+def _offset(p: np.ndarray, lead: np.ndarray, _: np.ndarray) -> np.ndarray:
     exponent = np.exp(p[..., 1:])
     return _ln(1 + np.exp(p[..., :1]) * np.expm1(np.minimum(-exponent * lead, 50)) / exponent)
 
 
-def _rounded(p, lead, _):
+def _rounded(p: np.ndarray, lead: np.ndarray, _: np.ndarray) -> np.ndarray:
     """An offset law in x + c: flat at first, then falling, then bending to its floor."""
     exponent, start = np.exp(p[..., 1:2]), p[..., 2:]
     fallen = np.logaddexp(lead, start) - np.log1p(np.exp(start))
@@ -410,23 +418,35 @@ def _rounded(p, lead, _):
     return _ln(1 + steep * np.expm1(np.minimum(-exponent * fallen, 50)) / exponent)
 
 
-def _shifted(p, lead, _):
+def _shifted(p: np.ndarray, lead: np.ndarray, _: np.ndarray) -> np.ndarray:
     level = p[..., 1:]
     both = 1 + np.exp(level)
-    return np.exp(p[..., :1]) * both * (np.logaddexp(-lead, level) - np.log(both))
+    value: np.ndarray = np.exp(p[..., :1]) * both * (np.logaddexp(-lead, level) - np.log(both))
+    return value
 
 
-def _broken(p, lead, span):
+def _broken(p: np.ndarray, lead: np.ndarray, span: np.ndarray) -> np.ndarray:
     at = -p[..., 2:] * span[..., None]
     bend = BREAK * (np.logaddexp(0, (lead - at) / BREAK) - np.logaddexp(0, -at / BREAK))
-    return -np.exp(p[..., :1]) * (lead - bend) - np.exp(p[..., 1:2]) * bend
+    value: np.ndarray = -np.exp(p[..., :1]) * (lead - bend) - np.exp(p[..., 1:2]) * bend
+    return value
 
 
-def _ln(loss):
-    return np.log(np.maximum(loss, LEAST))
+def _ln(loss: np.ndarray) -> np.ndarray:
+    value: np.ndarray = np.log(np.maximum(loss, LEAST))
+    return value
 
 
-def _family(shape, weight, cells=(), shares=None, centre=(STEEP[0],), spread=(STEEP[1],), floor=None, draws=16):
+def _family(
+    shape: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    weight: float,
+    cells: npt.ArrayLike = (),
+    shares: np.ndarray | None = None,
+    centre: tuple[float, ...] = (STEEP[0],),
+    spread: tuple[float, ...] = (STEEP[1],),
+    floor: Callable[[np.ndarray], np.ndarray] | None = None,
+    draws: int = 16,
+) -> Family:
     cells = np.asarray(cells, float)
     width = 0.75 * (cells[1] - cells[0]) if len(cells) else 0.0
     shares = np.ones(max(len(cells), 1)) if shares is None else shares
@@ -474,9 +494,9 @@ COMPANIONS = 8.0  # curves, by likeness, that say no more together
 ALIKE = 1.0  # difference of ln(noise) that makes a curve count 0.6 times
 
 
-def _log_prior(family, p):
+def _log_prior(family: Family, p: np.ndarray) -> np.ndarray:
     """Log density of the numbers of a law, (..., numbers)."""
-    value = np.zeros(p.shape[:-1])
+    value: np.ndarray = np.zeros(p.shape[:-1])
     first = 0
     if family.floor is not None:  # even in the floor's part of the last loss, not in the slope
         share = family.floor(p)
@@ -488,7 +508,7 @@ def _log_prior(family, p):
         value = value + norm.logpdf(p[..., k], family.centre[k], family.spread[k])
     if len(family.cells):
         near = norm.logpdf(p[..., -1], family.cells[:, None], family.width) + np.log(family.shares)[:, None]
-        return value + near
+        value = value + near
     return value
 
 
@@ -509,7 +529,7 @@ class Draws:
     scale: np.ndarray
 
 
-def draw_laws(pilots, leads, noise):
+def draw_laws(pilots: Sequence[Pilot], leads: np.ndarray, noise: tuple[np.ndarray, np.ndarray]) -> Draws:
     """Draws from the posterior over all families, for pilots with equally many sizes.
 
     The numbers of each law are found by Gauss-Newton steps in every cell, drawn from a t about the place found, and
@@ -566,7 +586,7 @@ def draw_laws(pilots, leads, noise):
     return Draws(log_weight, square, mean, total, dof, scale)
 
 
-def _propose(family, data):
+def _propose(family: Family, data: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Centre (curves, cells, numbers) and root of the covariance of the proposal in every cell."""
     lead, log_y, runs, total, dof, scale, log_slope, floor, pull = data
     cells = len(family.shares)
@@ -582,8 +602,9 @@ def _propose(family, data):
     p[..., :slopes] = 0.5 * (p[..., :slopes] + log_slope[:, None, None])
     lead, span, runs = lead[:, None], -lead[:, :1], runs[:, None]
 
-    def centred(values):
-        return values - (values * runs).sum(axis=-1, keepdims=True) / total[:, None, None]
+    def centred(values: np.ndarray) -> np.ndarray:
+        about_mean: np.ndarray = values - (values * runs).sum(axis=-1, keepdims=True) / total[:, None, None]
+        return about_mean
 
     for _ in range(SEARCH):
         shape = family.shape(p, lead, span)
@@ -609,22 +630,24 @@ def _propose(family, data):
     return p, INFLATE * np.linalg.cholesky(np.linalg.inv(normal))
 
 
-def noise_evidence(pilots):
+def noise_evidence(pilots: Sequence[Pilot]) -> np.ndarray:
     """ln of the likelihood of each noise in ``SIGMA``, all laws integrated out: (curves, noises)."""
     prior = noise_prior(pilots, np.zeros((1, len(SIGMA))), np.zeros((len(pilots), 1)))
     drawn = draw_laws(pilots, np.zeros((len(pilots), 1)), prior)
     at = drawn.log_weight + 0.5 * drawn.dof[:, None] * np.log(drawn.squares + drawn.scale[:, None])
     known = (drawn.dof - prior[0])[:, None, None]
     value = at[..., None] - known * np.log(SIGMA) - drawn.squares[..., None] / (2 * SIGMA**2)
-    return logsumexp(value, axis=1) + _seed_evidence(pilots)
+    evidence: np.ndarray = logsumexp(value, axis=1) + _seed_evidence(pilots)
+    return evidence
 
 
-def _seed_evidence(pilots):
+def _seed_evidence(pilots: Sequence[Pilot]) -> np.ndarray:
     dof, variance = np.array([(pilot.seed_dof, pilot.seed_variance) for pilot in pilots]).T[..., None]
-    return -dof * (np.log(SIGMA) + variance / (2 * SIGMA**2))
+    evidence: np.ndarray = -dof * (np.log(SIGMA) + variance / (2 * SIGMA**2))
+    return evidence
 
 
-def noise_prior(pilots, evidence, likeness):
+def noise_prior(pilots: Sequence[Pilot], evidence: np.ndarray, likeness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is known of the noise of each curve beside its means: degrees of freedom and scale, arrays (curves,).
 
     Parameters
@@ -649,16 +672,23 @@ def noise_prior(pilots, evidence, likeness):
     return dof, np.sqrt(np.exp(mean + digamma(dof / 2)) * 2 / dof)
 
 
-def likeness_of_noise(evidence, others, *, same):
+def likeness_of_noise(evidence: np.ndarray, others: np.ndarray, *, same: np.ndarray) -> np.ndarray:
     """How alike curves are in their noise, (curves, others), zero where ``same``."""
     own, other = (
         np.log(SIGMA)[np.argmax(values + norm.logpdf(np.log(SIGMA), *LN_NOISE), axis=1)]
         for values in (evidence, others)
     )
-    return np.exp(-0.5 * ((own[:, None] - other) / ALIKE) ** 2) * ~same
+    likeness: np.ndarray = np.exp(-0.5 * ((own[:, None] - other) / ALIKE) ** 2) * ~same
+    return likeness
 
 
-def mixture_quantiles(drawn, probabilities, one_run, doubt, aside):
+def mixture_quantiles(
+    drawn: Draws,
+    probabilities: Sequence[float] | np.ndarray,
+    one_run: bool,
+    doubt: np.ndarray,
+    aside: Sequence[tuple[np.ndarray, np.ndarray, float]],
+) -> np.ndarray:
     """Quantiles of ln(loss) of draws mixed with a Student's t, (curves, probabilities, sizes).
 
     Parameters

@@ -1,6 +1,10 @@
 """Fits: one law to one curve through lmfit, one curve of replicated runs, and labelled arrays of curves."""
 
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from scipy import stats
 
@@ -8,6 +12,7 @@ from gzlib.errors import UserError
 from gzlib.fitting.curves import (
     NOT_IDENTIFIED,
     SHAPES,
+    Floor,
     judge_design,
     recency_weights,
     run_weights,
@@ -15,8 +20,10 @@ from gzlib.fitting.curves import (
     summarise_replicates,
 )
 from gzlib.fitting.intervals import floor_tension, interval_columns
-from gzlib.fitting.laws import LAWS, get_law
-from gzlib.fitting.optimise import PRIOR_SIZE, batch_fit, law_bounds, starting_points
+from gzlib.fitting.laws import LAWS, Law, LawLike, get_law
+from gzlib.fitting.optimise import PRIOR_SIZE, Sizes, batch_fit, law_bounds, starting_points
+
+ModelResult = Any  # lmfit.model.ModelResult, with ``starts_agree``: lmfit has no types
 
 NOISES = ("gaussian", "huber", "student-t")
 TOLERANCE = 1e-12
@@ -25,7 +32,7 @@ SCALE_ROUNDS = 4
 EVALUATIONS = 200  # of the law in lmfit, for each free parameter and one
 
 
-def check_points(law, variables, y, weights):
+def check_points(law: Law, variables: Sizes, y: np.ndarray, weights: np.ndarray | None) -> None:
     """Raise UserError unless sizes and losses are positive, finite, of one length and enough for the law."""
     if len(variables) != len(law.variables):
         raise UserError(
@@ -47,19 +54,19 @@ def check_points(law, variables, y, weights):
 
 
 def fit_law(
-    law,
-    variables,
-    loss,
+    law: LawLike,
+    variables: npt.ArrayLike | Sequence[npt.ArrayLike],
+    loss: npt.ArrayLike,
     *,
-    weights=None,
-    noise="gaussian",
-    scale=None,
-    fixed=None,
-    bounds=None,
-    starts=4,
-    transform="log",
-    scale_covar=None,
-):
+    weights: npt.ArrayLike | None = None,
+    noise: str = "gaussian",
+    scale: float | None = None,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    starts: int = 4,
+    transform: str = "log",
+    scale_covar: bool | None = None,
+) -> ModelResult:
     """Fit one law to one curve.
 
     Parameters
@@ -103,11 +110,13 @@ def fit_law(
     law = get_law(law)
     if noise not in NOISES:
         raise UserError(f"unknown noise model {noise!r}; available: {', '.join(NOISES)}.")
-    several = isinstance(variables, (list, tuple)) and len(variables) and np.ndim(variables[0])
-    variables = [np.asarray(v, float) for v in (variables if several else [variables])]
+    if isinstance(variables, list | tuple) and len(variables) and np.ndim(variables[0]):
+        sizes = [np.asarray(v, float) for v in variables]
+    else:
+        sizes = [np.asarray(variables, float)]
     y = np.asarray(loss, float)
     weights = None if weights is None else np.asarray(weights, float)
-    check_points(law, variables, y, weights)
+    check_points(law, sizes, y, weights)
     free = len(law.names) - len(fixed or {})
     if len(y) < free:
         raise UserError(
@@ -117,7 +126,7 @@ def fit_law(
     target = np.log(y) if transform == "log" else y
     scale_covar = weights is None if scale_covar is None else scale_covar
     if noise == "student-t" and scale is None and weights is None:
-        scale = _robust_scale(law, variables, y, fixed=fixed, bounds=bounds, starts=starts, transform=transform)
+        scale = _robust_scale(law, sizes, y, fixed=fixed, bounds=bounds, starts=starts, transform=transform)
     scale = (1e-3 if noise == "huber" and weights is None else 1.0) if scale is None else scale
     robust = {
         "gaussian": {},
@@ -125,7 +134,7 @@ def fit_law(
         "student-t": {"loss": _student_t, "f_scale": scale},
     }[noise]
 
-    def polish(values, held):
+    def polish(values: Iterable[float], held: Mapping[str, float]) -> ModelResult:
         params = model.make_params()
         for name, value in zip(law.names, values, strict=True):
             low, high = (bounds or {}).get(name, (law.parameters[name].minimum, law.parameters[name].maximum))
@@ -144,13 +153,13 @@ def fit_law(
             scale_covar=scale_covar,
             max_nfev=EVALUATIONS * (free + 1),
             fit_kws={"x_scale": "jac", "ftol": TOLERANCE, "xtol": TOLERANCE, "gtol": TOLERANCE} | robust,
-            **dict(zip(law.variables, variables, strict=True)),
+            **dict(zip(law.variables, sizes, strict=True)),
         )
 
     held = dict(fixed or {})
-    candidates = starting_points(law, variables, y, weights=weights, fixed=fixed, count=starts)
+    candidates = starting_points(law, sizes, y, weights=weights, fixed=fixed, count=starts)
     if transform == "log":
-        candidates = _descend_first(law, variables, y, candidates, weights, held, bounds)
+        candidates = _descend_first(law, sizes, y, candidates, weights, held, bounds)
     with np.errstate(all="ignore"):  # trial steps may overflow; the result is checked below
         results = sorted((polish(values, held) for values in candidates), key=_cost)
         best = results[0]
@@ -166,12 +175,20 @@ def fit_law(
     return best
 
 
-def _cost(result):
+def _cost(result: ModelResult) -> float:
     """The minimised cost (half the sum of squares, or of the robust losses); infinite where lmfit gave up."""
     return np.inf if result.aborted else float(result.cost)
 
 
-def _descend_first(law, variables, y, candidates, weights, held, bounds):
+def _descend_first(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    candidates: np.ndarray,
+    weights: np.ndarray | None,
+    held: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]] | None,
+) -> np.ndarray:
     """Bring the starts to their Gaussian optima, so that lmfit only polishes; drop those that arrive together."""
     low, high = law_bounds(law)
     for name, (minimum, maximum) in (bounds or {}).items():
@@ -197,7 +214,7 @@ def _descend_first(law, variables, y, candidates, weights, held, bounds):
     return reached.parameters[chosen]
 
 
-def _robust_scale(law, variables, y, **options):
+def _robust_scale(law: Law, variables: Sizes, y: np.ndarray, **options: Any) -> float:
     """Scale of the residuals by alternating the Student-t fit with the median absolute residual."""
     residual = fit_law(law, variables, y, **options).residual
     for _ in range(SCALE_ROUNDS):
@@ -206,16 +223,16 @@ def _robust_scale(law, variables, y, **options):
     return scale
 
 
-def _student_t(z):
+def _student_t(z: np.ndarray) -> np.ndarray:
     """scipy's robust-loss convention: rho(z) of z = (residual/scale)^2 with its first two derivatives."""
     nu = STUDENT_DOF
     return np.stack([(nu + 1) * np.log1p(z / nu), (nu + 1) / (nu + z), -(nu + 1) / (nu + z) ** 2])
 
 
-def _apart(best, other):
+def _apart(best: ModelResult, other: ModelResult) -> bool:
     # Two polished starts are different optima if their predictions, not only their parameters, differ.
     difference = np.max(np.abs(best.best_fit - other.best_fit))
-    return difference > 1e-4 * (np.ptp(best.best_fit) + 1e-12)
+    return bool(difference > 1e-4 * (np.ptp(best.best_fit) + 1e-12))
 
 
 LACK_OF_FIT_LEVEL = 0.05
@@ -223,8 +240,20 @@ VAGUE = 10.0  # relative width from which a prior on E says nothing
 
 
 def fit_one(
-    law, sizes_all, x_ref, *, log_mean, n_runs, seed_sd, seed_dof, recency, evaluation_sd, noise, fixed, prior=None
-):
+    law: Law,
+    sizes_all: np.ndarray,
+    x_ref: float,
+    *,
+    log_mean: np.ndarray,
+    n_runs: np.ndarray,
+    seed_sd: float,
+    seed_dof: float,
+    recency: float,
+    evaluation_sd: npt.ArrayLike,
+    noise: str,
+    fixed: Mapping[str, float] | None,
+    prior: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Fit one curve; a dict whose ``values`` is None where the fit is refused or failed.
 
     ``sizes_all``, ``log_mean``, ``n_runs`` (sizes,), with NaN and 0 where there is no run; ``seed_sd``, ``seed_dof``,
@@ -233,7 +262,13 @@ def fit_one(
     """
     present = n_runs > 0
     sizes = sizes_all[present]
-    out = {"values": None, "n_runs": int(n_runs.sum()), "present": present, "log_mean": log_mean, "starts_agree": True}
+    out: dict[str, Any] = {
+        "values": None,
+        "n_runs": int(n_runs.sum()),
+        "present": present,
+        "log_mean": log_mean,
+        "starts_agree": True,
+    }
     held = len(fixed or {})
     known_floor = law is LAWS["power-offset"] and "E" in (fixed or {})
     judged = LAWS["power"] if known_floor else law  # a known floor needs fewer sizes
@@ -268,7 +303,8 @@ def fit_one(
         return out | {"verdict": NOT_IDENTIFIED, "reason": "the fit did not converge", "message": str(result.message)}
     squares = float(np.sum((weights * (result.best_fit - log_mean[present])) ** 2))
     dof = len(sizes) - (len(law.names) - held)
-    variance, total_dof = (squares / dof if dof > 0 else np.nan), dof
+    variance: float = squares / dof if dof > 0 else np.nan
+    total_dof: float = dof
     out |= {"reduced_chi2": np.nan, "lack_of_fit_p": np.nan}
     if replicated:
         ratio = squares / dof / seed_sd**2 if dof > 0 else np.nan
@@ -304,23 +340,23 @@ def fit_one(
 
 
 def fit_curves(
-    loss,
-    x="n_train",
+    loss: xr.DataArray,
+    x: str = "n_train",
     *,
-    law="power-offset",
-    replicate="seed",
-    level=0.95,
-    x_ref=None,
-    recency=np.inf,
-    evaluation_sd=0.0,
-    noise="gaussian",
-    fixed=None,
-    floor=None,
-    floor_sd=None,
-    draws=500,
-    kind="parametric",
-    seed=0,
-):
+    law: LawLike = "power-offset",
+    replicate: str = "seed",
+    level: float = 0.95,
+    x_ref: float | None = None,
+    recency: float = np.inf,
+    evaluation_sd: npt.ArrayLike = 0.0,
+    noise: str = "gaussian",
+    fixed: Mapping[str, float] | None = None,
+    floor: Floor | None = None,
+    floor_sd: Floor | None = None,
+    draws: int = 500,
+    kind: str = "parametric",
+    seed: int = 0,
+) -> xr.Dataset:
     """Fit a law of one size to every curve of a labelled array.
 
     Parameters
@@ -448,7 +484,7 @@ def fit_curves(
     )
 
 
-def _of_each_curve(law, name, value, summary, rest):
+def _of_each_curve(law: Law, name: str, value: Floor, summary: xr.Dataset, rest: list[Hashable]) -> np.ndarray:
     """``value`` broadcast to the curves, checked: array (curves,)."""
     if "E" not in law.names:
         raise UserError(f"The law {law.name} has no irreducible loss E that a floor could hold: use power-offset.")

@@ -14,12 +14,14 @@ probability that no law holds (more of it where the laws miss the means by more 
 """
 
 import json
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from scipy.special import softmax
 from scipy.stats import f as f_distribution
@@ -27,12 +29,13 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import summarise_replicates
+from gzlib.fitting.curves import Floor, summarise_replicates
 from gzlib.fitting.ensemble import (
     MAX_POINTS,
     MEMBERS,
     SIGMA,
     Ahead,
+    Draws,
     Pilot,
     draw_laws,
     likeness_of_noise,
@@ -41,7 +44,7 @@ from gzlib.fitting.ensemble import (
     noise_evidence,
     noise_prior,
 )
-from gzlib.fitting.laws import get_law
+from gzlib.fitting.laws import LawLike, get_law
 
 MIN_POINTS = 3
 LEVELS = (0.5, 0.8, 0.95)
@@ -80,9 +83,10 @@ class Extrapolation:
     n_origins: int
 
     @property
-    def half_width(self):
+    def half_width(self) -> np.ndarray:
         """Half the width of the band, (levels, sizes)."""
-        return 0.5 * (self.band[:, 1] - self.band[:, 0])
+        width: np.ndarray = self.band[:, 1] - self.band[:, 0]
+        return 0.5 * width
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Prior:
 
 
 @cache
-def read_prior():
+def read_prior() -> Prior:
     """The committed prior."""
     content = json.loads(Path(__file__).with_name("forecast_prior.json").read_text(encoding="utf-8"))["prior"]
     fields: dict[str, Any] = {key: np.array(v) if isinstance(v, list) else v for key, v in content.items()}
@@ -127,7 +131,7 @@ class _Origin:
     errors: np.ndarray
 
 
-def clean_curve(x, y, *, name="curve"):
+def clean_curve(x: npt.ArrayLike, y: npt.ArrayLike, *, name: str = "curve") -> tuple[np.ndarray, np.ndarray]:
     """Sizes ascending, losses of one size averaged in ln; raises UserError on values that no law can meet."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim != 1:
@@ -145,7 +149,7 @@ def clean_curve(x, y, *, name="curve"):
     return distinct, np.exp(np.bincount(index, weights=np.log(y)) / count)
 
 
-def find_origins(log_x):
+def find_origins(log_x: np.ndarray) -> list[tuple[int, np.ndarray, float]]:
     """Pretended ends of one curve: list of (points kept, indices of the points to forecast, importance).
 
     A curve with dense points is cut at 2 * sqrt(2)^k times below its end and judged as far as twice the cut; one with
@@ -170,20 +174,20 @@ def find_origins(log_x):
     return [(kept, ahead[chosen], share) for (kept, ahead, share), chosen in zip(found, thin, strict=True)]
 
 
-def judge_origins(pilots):
+def judge_origins(pilots: Sequence[Pilot]) -> list[list[_Origin]]:
     """Rolling origins of every curve: list of lists of _Origin."""
     places = [(i, *found) for i, pilot in enumerate(pilots) for found in find_origins(pilot.log_x)]
     ahead = look_ahead(
         [pilots[i].until(kept) for i, kept, _, _ in places], [pilots[i].log_x[a] for i, _, a, _ in places]
     )
-    out: list[list] = [[] for _ in pilots]
+    out: list[list[_Origin]] = [[] for _ in pilots]
     for (i, _, where, share), said in zip(places, ahead, strict=True):
         truth = pilots[i].log_y[where]
         out[i].append(_Origin(said, truth, share, np.sqrt(np.mean((said.mean - truth) ** 2, axis=1))))
     return out
 
 
-def stack_members(errors, shares, prior, possible):
+def stack_members(errors: np.ndarray, shares: np.ndarray, prior: Prior, possible: np.ndarray) -> np.ndarray:
     """Weights of the members from the origins' errors and the prior's: (2, members), trusting and doubting ones.
 
     Parameters
@@ -203,11 +207,12 @@ def stack_members(errors, shares, prior, possible):
         best = max(np.quantile(mean[possible], BEST), FLOOR)
         relative = (count * np.minimum(mean / best, WORST) + prior.curves * relative) / (count + prior.curves)
     relative = np.where(possible, relative, np.inf)
-    weights = np.exp(-(relative - relative.min()) / np.array([[TEMPERATURE], [DOUBT]]))
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights: np.ndarray = np.exp(-(relative - relative.min()) / np.array([[TEMPERATURE], [DOUBT]]))
+    shares_of_all: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return shares_of_all
 
 
-def expect(ahead, weights):
+def expect(ahead: Ahead, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ln(loss) that the ensemble expects, and what its variance is a sum of: arrays (sizes,), (sizes, 7)."""
     used = slice(None) if weights[0].all() else weights[0] > 0  # a member that is ruled out is NaN
     w, doubt = weights[:, used]
@@ -226,7 +231,7 @@ def expect(ahead, weights):
     return mean, np.stack(parts, axis=1)
 
 
-def update_scale(origins, shares, weights, prior):
+def update_scale(origins: Sequence[_Origin], shares: np.ndarray, weights: np.ndarray, prior: Prior) -> float:
     """Factor of the variance, from the origins' standardised errors."""
     total, count = prior.scale, prior.scale
     for origin, share in zip(origins, shares, strict=True):
@@ -237,12 +242,12 @@ def update_scale(origins, shares, weights, prior):
     return total / count
 
 
-def degrees_of_freedom(points, prior):
+def degrees_of_freedom(points: float, prior: Prior) -> float:
     """Of a band's Student quantile, for a curve of so many points (and further runs)."""
     return 1 / (1 / prior.dof + 1 / (prior.dof_least + prior.dof_points * max(points - 2, 0)))
 
 
-def _likeness(noise, other):
+def _likeness(noise: float, other: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * (np.log(noise / other) / LIKENESS) ** 2)
 
 
@@ -257,11 +262,11 @@ class _Reference:
     noise: np.ndarray
     importance: np.ndarray
     errors: np.ndarray
-    origins: list
+    origins: list[_Origin]
     scored: np.ndarray
 
 
-def _reference(pilots, chosen, known):
+def _reference(pilots: Sequence[Pilot], chosen: np.ndarray, known: Sequence[list[_Origin]]) -> _Reference:
     noise = [np.nanmean(said.noise) for said in look_ahead(pilots, [pilot.log_x[-1:] for pilot in pilots])]
     found = [(i, n, o) for i, n, own in zip(chosen, noise, known, strict=True) for o in own]
     width = len(found[0][2].errors) if found else len(MEMBERS)
@@ -275,18 +280,21 @@ def _reference(pilots, chosen, known):
     )
 
 
-def _extrapolate(pilots, log_new, levels, prior, *, one_run):
+def _extrapolate(
+    pilots: Sequence[Pilot], log_new: Sequence[np.ndarray], levels: npt.ArrayLike, prior: Prior, *, one_run: bool
+) -> tuple[list[Extrapolation], np.ndarray, int]:
     """List of Extrapolation of every curve, mean weights of the members, and the number of origins.
 
     The bands hold ``one_run``, or the mean of many.
     """
     levels = np.asarray(levels, float)
     chosen = np.unique(np.linspace(0, len(pilots) - 1, min(len(pilots), REFERENCE)).round().astype(int))
-    known = judge_origins([pilots[i] for i in chosen])
-    shared = _reference([pilots[i] for i in chosen], chosen, known)
-    known = dict(zip(chosen, known, strict=True))
+    judged = judge_origins([pilots[i] for i in chosen])
+    shared = _reference([pilots[i] for i in chosen], chosen, judged)
+    known = dict(zip(chosen.tolist(), judged, strict=True))
     few = _share_noise(pilots)
-    out, total = [], 0.0
+    out: list[Extrapolation] = []
+    total = np.zeros(1)  # over the curves, of the weights of however many members there are
     for first in range(0, len(pilots), BLOCK):
         part = range(first, min(first + BLOCK, len(pilots)))
         fresh = [i for i in part if i not in known]
@@ -305,7 +313,16 @@ def _extrapolate(pilots, log_new, levels, prior, *, one_run):
     return out, total / len(pilots), len(shared.origins)
 
 
-def _combine(said, pilot, own, place, shared, levels, prior, one_run):
+def _combine(
+    said: Ahead,
+    pilot: Pilot,
+    own: list[_Origin],
+    place: int,
+    shared: _Reference,
+    levels: np.ndarray,
+    prior: Prior,
+    one_run: bool,
+) -> tuple[Extrapolation, np.ndarray]:
     """Forecast of one curve from what the members say of it and the origins, its own and the others'."""
     alike = _likeness(np.nanmean(said.noise), shared.noise) * shared.importance * (shared.curve != place)
     importance = np.array([origin.importance for origin in own])
@@ -328,7 +345,7 @@ def _combine(said, pilot, own, place, shared, levels, prior, one_run):
     return Extrapolation(mean, sd, np.stack([mean - half, mean + half], axis=1), len(own)), weights[0]
 
 
-def _share_noise(pilots):
+def _share_noise(pilots: Sequence[Pilot]) -> dict[int, tuple[float, float]]:
     """Curves whose few points a law may explain: dict of index to the prior of their noise, from curves like them.
 
     Only curves with replicates tell others: what the rest would say of noise holds only where their law does.
@@ -351,7 +368,9 @@ def _share_noise(pilots):
     return out
 
 
-def _by_length(pilots, chosen, function):
+def _by_length(
+    pilots: Sequence[Pilot], chosen: Sequence[int], function: Callable[[list[Pilot]], Iterable[Any]]
+) -> dict[int, Any]:
     """``function`` of the pilots at ``chosen``, those with equally many points together: dict of index to result."""
     out: dict[int, Any] = {}
     for length in {min(len(pilots[i].log_x), MAX_POINTS) for i in chosen}:
@@ -362,22 +381,31 @@ def _by_length(pilots, chosen, function):
     return out
 
 
-def _replicated(pilot):
+def _replicated(pilot: Pilot) -> bool:
     return pilot.seed_dof >= len(pilot.log_x) and pilot.seed_variance > 0
 
 
-def _is_few(pilot):
+def _is_few(pilot: Pilot) -> bool:
     """Whether laws are asked: replicates tell noise from misfit, and without them few sizes tell little else."""
     return pilot.law is None and (_replicated(pilot) or len(pilot.log_x) <= FEW)
 
 
-def _let_laws_speak(out, chosen, noise, pilots, log_new, levels, prior, one_run):
+def _let_laws_speak(
+    out: list[Extrapolation],
+    chosen: list[int],
+    noise: dict[int, tuple[float, float]],
+    pilots: Sequence[Pilot],
+    log_new: Sequence[np.ndarray],
+    levels: np.ndarray,
+    prior: Prior,
+    one_run: bool,
+) -> None:
     """Replace the bands beyond the last size of the ``chosen`` curves by mixtures of laws and of the ensemble's band.
 
     Without replicates the forecast itself stays the ensemble's, which errs least on public curves.
     """
     ahead = {i: log_new[i] >= pilots[i].log_x[-1] for i in chosen}
-    alike: dict[tuple, list[int]] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
     for i in chosen:
         if ahead[i].any():
             alike.setdefault((min(len(pilots[i].log_x), MAX_POINTS), int(ahead[i].sum())), []).append(i)
@@ -405,7 +433,7 @@ def _let_laws_speak(out, chosen, noise, pilots, log_new, levels, prior, one_run)
                 out[i] = _replace_band(out[i], median, found[k], ahead[i])
 
 
-def _mistrust(pilots, drawn):
+def _mistrust(pilots: Sequence[Pilot], drawn: Draws) -> np.ndarray:
     """Probability that none of the laws holds, more where they miss the means by more than the replicates' noise."""
     missed = np.sum(softmax(drawn.log_weight, axis=1) * drawn.squares, axis=1)
     out = []
@@ -418,7 +446,7 @@ def _mistrust(pilots, drawn):
     return np.array(out)
 
 
-def _replace_band(said, log_median, found, ahead):
+def _replace_band(said: Extrapolation, log_median: np.ndarray, found: np.ndarray, ahead: np.ndarray) -> Extrapolation:
     median, sd, band = said.log_median.copy(), said.log_sd.copy(), said.band.copy()
     median[ahead] = log_median
     sd[ahead] = 0.5 * (found[1] - found[0])
@@ -427,7 +455,7 @@ def _replace_band(said, log_median, found, ahead):
     return Extrapolation(median, sd, band, said.n_origins)
 
 
-def _follow_data(forecast, pilot, log_new):
+def _follow_data(forecast: Extrapolation, pilot: Pilot, log_new: np.ndarray) -> Extrapolation:
     """The forecast of ``log_new`` from one that also holds the measured sizes: it passes through them where it is off.
 
     The ensemble looks ahead and forgets early sizes. What it misses there by more than the noise is added back,
@@ -442,7 +470,13 @@ def _follow_data(forecast, pilot, log_new):
     return Extrapolation(forecast.log_median[:count] + correction, forecast.log_sd[:count], band, forecast.n_origins)
 
 
-def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
+def extrapolate(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    x_new: Sequence[npt.ArrayLike],
+    *,
+    levels: Sequence[float] = LEVELS,
+    law: LawLike | None = None,
+) -> tuple[list[Extrapolation], dict[str, Any]]:
     """Forecast several related curves together; each learns from the rolling origins of those that are like it.
 
     Parameters
@@ -459,6 +493,8 @@ def extrapolate(curves, x_new, *, levels=LEVELS, law=None):
     -------
     list of Extrapolation, and a dict: ``weights``, mean weights of the members; ``n_origins``; ``members``.
     """
+    if not curves:
+        raise UserError("There are no curves to forecast: give (sizes, losses) of at least one.")
     pilots = [Pilot(np.log(x), np.log(y), np.ones(len(x)), law=law) for x, y in curves]
     new = [np.log(np.asarray(sizes, float)) for sizes in x_new]
     out, weights, count = _extrapolate(pilots, new, levels, read_prior(), one_run=True)
@@ -473,7 +509,7 @@ SMOOTH = 0.5  # correlation of neighbouring residuals from which points are not 
 CHECKPOINTS = "the points look like checkpoints of one run: the band holds for that run going on, not for separate runs"
 
 
-def spot_checkpoints(x, y, runs):
+def spot_checkpoints(x: np.ndarray, y: np.ndarray, runs: np.ndarray) -> bool:
     """Whether the points of one curve are likely checkpoints of one run rather than runs of their own.
 
     Without replicates, twelve sizes or more at even steps are, and sixteen or more whose residuals about a smooth
@@ -499,18 +535,18 @@ def spot_checkpoints(x, y, runs):
 
 
 def forecast(
-    loss,
-    x_new,
+    loss: xr.DataArray,
+    x_new: npt.ArrayLike,
     *,
-    x="n_train",
-    replicate="seed",
-    level=0.95,
-    kind="mean",
-    law=None,
-    floor=None,
-    floor_sd=None,
-    checkpoints=None,
-):
+    x: str = "n_train",
+    replicate: str = "seed",
+    level: float = 0.95,
+    kind: str = "mean",
+    law: LawLike | None = None,
+    floor: Floor | None = None,
+    floor_sd: Floor | None = None,
+    checkpoints: bool | None = None,
+) -> xr.Dataset:
     """Loss at larger sizes with a calibrated band, for every curve of a labelled array.
 
     Curves learn from each other's rolling origins as far as they are alike, so give curves of one study. The band
@@ -603,7 +639,8 @@ def forecast(
         )
         origins[i] = result.n_origins
         status[i] = _status(result, pilot, kind, spotted[i])
-        least = -np.inf if floors[i] is None else np.log(max(floors[i][0], 1e-300))
+        known = floors[i]
+        least = -np.inf if known is None else np.log(max(known[0], 1e-300))
         values = (
             np.exp(np.maximum(result.log_median, least)),
             np.exp(np.maximum(lower, least)),
@@ -622,7 +659,7 @@ def forecast(
     return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
-def _status(result, pilot, kind, spotted):
+def _status(result: Extrapolation, pilot: Pilot, kind: str, spotted: bool) -> str:
     notes = [
         f"band from {result.n_origins} rolling origins of the curve and from public curves"
         if result.n_origins
@@ -640,7 +677,9 @@ def _status(result, pilot, kind, spotted):
     return "; ".join(notes)
 
 
-def _floors(floor, floor_sd, summary, rest, losses):
+def _floors(
+    floor: Floor | None, floor_sd: Floor | None, summary: xr.Dataset, rest: list[Hashable], losses: np.ndarray
+) -> list[tuple[float, float] | None]:
     """(floor, standard error) of every curve, or None for each: checked against the losses (curves, sizes)."""
     if floor is None:
         if floor_sd is not None:

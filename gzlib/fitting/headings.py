@@ -21,11 +21,11 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def is_number(cell):
+def is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+)?\s*[%kKM]?", cell))
 
 
-def _words(text):
+def _words(text: str) -> set[str]:
     return set(text.split())
 
 
@@ -57,14 +57,14 @@ MORE_LABELS = _words(
 )
 
 
-def _plain(name):
+def _plain(name: object) -> str:
     """A column's name in lower case, with single underscores and without units."""
     name = re.sub(r"\(.*?\)|\[.*?\]", "", str(name))
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
     return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
 
 
-def kind_of(name):
+def kind_of(name: object) -> tuple[str | None, int]:
     """What a column's name says, and its rank among those of the kind: (kind or None, rank)."""
     plain = _plain(name)
     words = plain.split("_")
@@ -119,30 +119,47 @@ class _Roles:
     chosen: bool = False  # the caller said which columns distinguish curves
 
 
-def as_runs(table, size, loss, accuracy, seed, curve, ignore):
+def as_runs(
+    table: Table,
+    size: str | None,
+    loss: str | None,
+    accuracy: str | None,
+    seed: str | None,
+    curve: list[str],
+    ignore: list[str],
+) -> pd.DataFrame:
     """The table that ``read_curves`` returns, from cells as they were found and the columns that the caller named."""
     return _runs(*_long(table, _roles(table, size, loss, accuracy, seed, curve, ignore)))
 
 
-def _roles(table, size, loss, accuracy, seed, curve, ignore):
+def _roles(
+    table: Table,
+    size: str | None,
+    loss: str | None,
+    accuracy: str | None,
+    seed: str | None,
+    curve: list[str],
+    ignore: list[str],
+) -> _Roles:
     frame, name = table.frame, table.name
-    frame.columns = [str(column).strip() for column in frame.columns]
-    if twice := [column for column in frame if list(frame.columns).count(column) > 1]:
+    columns = [str(column).strip() for column in frame.columns]
+    frame.columns = columns
+    if twice := [column for column in columns if columns.count(column) > 1]:
         raise UserError(f"{name}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     for column in [*filter(None, (size, loss, accuracy, seed)), *curve, *ignore]:
-        if column not in frame:
-            raise UserError(f"{name} has no column {column!r} (found: {', '.join(frame.columns)}).")
+        if column not in columns:
+            raise UserError(f"{name} has no column {column!r} (found: {', '.join(columns)}).")
     if loss and accuracy:
         raise UserError(f"Name either the loss ({loss!r}) or a metric that rises ({accuracy!r}), not both.")
     if frame.empty:
         raise UserError(f"{name} has a header but no rows: add one row for each training run.")
     named = {size, loss, accuracy, seed, *curve, *ignore}
-    kinds = {column: kind_of(column) for column in frame if column not in named and not _blank(frame[column])}
+    kinds = {column: kind_of(column) for column in columns if column not in named and not _blank(frame[column])}
 
-    def of(*wanted):
+    def of(*wanted: str) -> list[str]:
         return [column for column, (kind, _) in kinds.items() if kind in wanted]
 
-    def best(kind, option):
+    def best(kind: str, option: str) -> str | None:
         found = of(kind)
         first = [column for column in found if kinds[column][1] == min(kinds[c][1] for c in found)]
         if len(first) > 1:
@@ -194,18 +211,18 @@ def _roles(table, size, loss, accuracy, seed, curve, ignore):
     return roles
 
 
-def _blank(column):
+def _blank(column: pd.Series) -> bool:
     return bool(column.map(lambda cell: _text(cell) == "").all())
 
 
-def _text(cell):
+def _text(cell: Any) -> str:
     """A cell as text without blanks around it; whole floats as whole numbers, and nothing for what is missing."""
     if cell is None or (isinstance(cell, float) and np.isnan(cell)) or cell is pd.NA or cell is pd.NaT:
         return ""
     return str(cell).strip()
 
 
-def _label(cell):
+def _label(cell: Any) -> str:
     """A cell that distinguishes curves, as text; 1000.0 is 1000."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", _text(cell)) or "(blank)"
 
@@ -213,16 +230,16 @@ def _label(cell):
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "--", "?"}
 
 
-def _wide(table, roles):
+def _wide(table: Table, roles: _Roles) -> list[str]:
     """Columns that hold a curve or a run each, or (without a size) that are named by sizes; none if it is not plain."""
     if roles.size is None:
-        sizes = [column for column in table.frame if re.fullmatch(r"[\d.,_ ']+[kKM]?", column)]
+        sizes = [column for column in map(str, table.frame) if re.fullmatch(r"[\d.,_ ']+[kKM]?", column)]
         return sizes if len(sizes) >= 3 else []
     found = [c for c in roles.rest if all(is_number(t) or t.lower() in MISSING for t in map(_text, table.frame[c]))]
     if found and kind_of(_stem(found[0]))[0] == "rising" and len({_stem(column) for column in found}) == 1:
         return found
-    if len(found) > 1 and not all(_falls(table, roles, column) for column in found):
-        rising = all(_falls(table, roles, column, sign=-1) for column in found)
+    if len(found) > 1 and not all(_falls(table, roles.size, column) for column in found):
+        rising = all(_falls(table, roles.size, column, sign=-1) for column in found)
         raise UserError(
             f"{table.name} has no column 'loss', and its columns {', '.join(found[:4])} "
             + (
@@ -234,23 +251,23 @@ def _wide(table, roles):
     return found
 
 
-def _stem(column):
+def _stem(column: str) -> str:
     """The name of a numbered column without its number: "acc" of "acc_seed0"."""
     return re.sub(r"[_ ]?(?:seed|run|rep|fold|trial)?[_ ]?\d+$", "", column.lower())
 
 
-def _are_runs(stems):
+def _are_runs(stems: set[str]) -> bool:
     """Whether numbered columns are runs of one curve, as "seed1" and "loss_2" are and "resnet18" is not."""
     return len(stems) == 1 and ("" in stems or stems <= SEEDS or kind_of(next(iter(stems)))[0] in ("loss", "rising"))
 
 
-def _falls(table, roles, column, sign=1):
-    rows = pd.DataFrame({"x": numbers(table, roles.size, True), "y": numbers(table, column, False)}).dropna()
+def _falls(table: Table, size: str, column: str, sign: int = 1) -> bool:
+    rows = pd.DataFrame({"x": numbers(table, size, True), "y": numbers(table, column, False)}).dropna()
     mean = rows.groupby("x")["y"].mean()
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
 
-def _long(table, roles):
+def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     """The same table with one loss in each row."""
     if not roles.wide:
         return table, roles
@@ -278,7 +295,7 @@ GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6}
 
 
-def numbers(table, column, is_size):
+def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     """A column as floats, NaN where a cell is missing.
 
     Raises
@@ -328,13 +345,13 @@ def numbers(table, column, is_size):
     return out
 
 
-def _bare(cell):
+def _bare(cell: str) -> str:
     """A number's text without blanks, quotes or underscores between its digits, and without a percent sign."""
     cell = cell.replace("\u2212", "-").removesuffix("%").strip()
     return re.sub(r"(?<=\d)[\s\u00a0\u202f\u2009_'’](?=\d{3}(?!\d))", "", cell)
 
 
-def _decimal_mark(table, column, is_size):
+def _decimal_mark(table: Table, column: str, is_size: bool) -> str:
     """ "." or ",", from what the text columns with numbers show together."""
     found: dict[str, Any] = {}
     ambiguous = None
@@ -366,9 +383,10 @@ def _decimal_mark(table, column, is_size):
     return next(iter(found), ".")
 
 
-def _runs(table, roles):
+def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     """The table of ``read_curves`` from a long table."""
     frame, name, notes = table.frame, table.name, table.notes
+    assert roles.size is not None and roles.loss is not None  # _roles and _long see to both
     out = pd.DataFrame(
         {"n_train": numbers(table, roles.size, True), "loss": numbers(table, roles.loss, False)}, dtype=float
     )
@@ -424,7 +442,7 @@ def _runs(table, roles):
     return out
 
 
-def _flags(table, roles):
+def _flags(table: Table, roles: _Roles) -> np.ndarray | bool:
     if roles.training is None:
         return True
     known = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
@@ -436,7 +454,7 @@ def _flags(table, roles):
     return flags.astype(bool).to_numpy()
 
 
-def _telling(table, roles, out, labels):
+def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, pd.Series]) -> list[str]:
     """Columns of unknown names that distinguish curves; raises UserError where that is not plain."""
     found = []
     for column in roles.rest:
@@ -466,7 +484,7 @@ def _telling(table, roles, out, labels):
     return found
 
 
-def _seeds(table, roles, out):
+def _seeds(table: Table, roles: _Roles, out: pd.DataFrame) -> np.ndarray:
     """A label for each run; rows without one are runs of their own."""
     counted = out.groupby(["curve", "training", "n_train"]).cumcount()
     if not roles.seeds:
@@ -482,7 +500,7 @@ def _seeds(table, roles, out):
     return seeds.astype(int).to_numpy() if whole.all() else seeds.to_numpy(object)
 
 
-def _without_twins(out, notes):
+def _without_twins(out: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """A file pasted twice is not twice the evidence; single runs that agree to the last digit stay."""
     groups = out.groupby(["curve", "training", "n_train", "loss"])
     copies = groups["seed"].transform("size")
@@ -492,7 +510,7 @@ def _without_twins(out, notes):
     return out[groups.cumcount() == 0]
 
 
-def _check_seeds(name, out):
+def _check_seeds(name: str, out: pd.DataFrame) -> None:
     repeated = out.duplicated(["curve", "training", "n_train", "seed"])
     if repeated.any():
         row = out[repeated].iloc[0]
@@ -502,7 +520,7 @@ def _check_seeds(name, out):
         )
 
 
-def check_falling(runs, name, column="loss"):
+def check_falling(runs: pd.DataFrame, name: str, column: str = "loss") -> None:
     """Raise UserError if the losses of most curves rise with the size: then they are not losses."""
     rising = []
     for curve, rows in runs.groupby("curve", sort=False):

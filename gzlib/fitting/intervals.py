@@ -5,20 +5,32 @@ size, never a checkpoint or a galaxy. The sizes stay as they are: resampling cas
 unidentifiable.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from scipy import stats
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED
-from gzlib.fitting.laws import LAWS, get_law
-from gzlib.fitting.optimise import PRIOR_SIZE, batch_fit, law_bounds, log_gradient, log_loss
+from gzlib.fitting.laws import LAWS, Law, get_law
+from gzlib.fitting.optimise import PRIOR_SIZE, Sizes, batch_fit, law_bounds, log_gradient, log_loss
 
 BISECTIONS = 30
 EXPANSIONS = 40
 
 
-def covariance(law, variables, parameters, *, weights, variance=1.0, held=()):
+def covariance(
+    law: Law,
+    variables: Sizes,
+    parameters: np.ndarray,
+    *,
+    weights: np.ndarray,
+    variance: float | np.ndarray = 1.0,
+    held: tuple[str, ...] = (),
+) -> np.ndarray:
     """Covariance of the parameters of each fit: variance * (J' W J)^-1 with J the gradient of ln(loss).
 
     A parameter at a bound or in ``held`` is known: its row and column are NaN. ``parameters`` (fits, parameters);
@@ -38,10 +50,21 @@ def covariance(law, variables, parameters, *, weights, variance=1.0, held=()):
         scaled = normal / np.outer(size, size)
         if np.linalg.cond(scaled) < 1e13:
             out[np.ix_(np.array([i]), index, index)] = np.linalg.inv(scaled) / np.outer(size, size)
-    return out * np.reshape(variance, (-1, 1, 1))
+    scaled_by_variance: np.ndarray = out * np.reshape(variance, (-1, 1, 1))
+    return scaled_by_variance
 
 
-def profile_cost(law, variables, y, best, name, value, *, weights, held=()):
+def profile_cost(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    best: np.ndarray,
+    name: str,
+    value: np.ndarray,
+    *,
+    weights: np.ndarray,
+    held: tuple[str, ...] = (),
+) -> tuple[np.ndarray, np.ndarray]:
     """Lowest cost of each curve with parameter ``name`` held at ``value`` (fits,), and the other parameters there."""
     start = best.copy()
     start[:, law.names.index(name)] = value
@@ -49,7 +72,19 @@ def profile_cost(law, variables, y, best, name, value, *, weights, held=()):
     return result.cost, result.parameters
 
 
-def profile_limits(law, variables, y, best, best_cost, name, *, weights, rise, step, held=()):
+def profile_limits(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    best: np.ndarray,
+    best_cost: np.ndarray,
+    name: str,
+    *,
+    weights: np.ndarray,
+    rise: np.ndarray,
+    step: np.ndarray,
+    held: tuple[str, ...] = (),
+) -> tuple[np.ndarray, np.ndarray]:
     """Where the profile of a parameter has risen by ``rise`` above the optimum, on either side.
 
     Parameters
@@ -105,7 +140,9 @@ def profile_limits(law, variables, y, best, best_cost, name, *, weights, rise, s
     return limits[0], limits[1]
 
 
-def rise_of(level, *, dof, variance=1.0, one_sided=False):
+def rise_of(
+    level: float, *, dof: npt.ArrayLike, variance: float | np.ndarray = 1.0, one_sided: bool = False
+) -> np.ndarray:
     """Rise of the cost (half the sum of squares) at the ends of an interval: variance * t^2 / 2.
 
     ``dof`` are those that the variance was estimated with (infinite if it is known: then t^2 is chi-square's
@@ -115,7 +152,7 @@ def rise_of(level, *, dof, variance=1.0, one_sided=False):
     return 0.5 * variance * student_quantile(quantile, dof) ** 2
 
 
-def student_quantile(quantile, dof):
+def student_quantile(quantile: float, dof: npt.ArrayLike) -> np.ndarray:
     """Quantile of Student's t; NaN without degrees of freedom, the normal's for infinitely many."""
     dof = np.asarray(dof, float)
     with np.errstate(invalid="ignore"):
@@ -129,7 +166,20 @@ LARGEST_LOG = 650.0  # of a synthetic loss
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 
 
-def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="parametric", held=(), seed=0):
+def bootstrap(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    best: np.ndarray,
+    *,
+    weights: np.ndarray,
+    variance: np.ndarray,
+    dof: np.ndarray,
+    draws: int,
+    kind: str = "parametric",
+    held: tuple[str, ...] = (),
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Refit ``draws`` synthetic copies of each curve.
 
     Parameters
@@ -207,7 +257,9 @@ def bootstrap(law, variables, y, best, *, weights, variance, dof, draws, kind="p
 MOST_LEVERAGE = 0.1  # 1 - h at the least: a point that fixes a parameter alone says nothing of the noise
 
 
-def leverages(law, variables, best, weights, held=()):
+def leverages(
+    law: Law, variables: Sizes, best: np.ndarray, weights: np.ndarray, held: tuple[str, ...] = ()
+) -> np.ndarray:
     """Diagonal of the hat matrix of each fit, (fits, points): how far a fit follows each of its points.
 
     ``best`` (fits, parameters), ``weights`` (fits, points), ``held`` names of parameters that are known.
@@ -217,10 +269,21 @@ def leverages(law, variables, best, weights, held=()):
         jacobian = np.nan_to_num(log_gradient(law, variables, best)[:, :, free] * weights[:, :, None])
     left, size, _ = np.linalg.svd(jacobian, full_matrices=False)
     use = size > 1e-10 * size.max(axis=1, keepdims=True)
-    return np.sum(left**2 * use[:, None, :], axis=2)
+    each: np.ndarray = np.sum(left**2 * use[:, None, :], axis=2)
+    return each
 
 
-def interval_columns(law, sizes, curves, *, level, held, draws, kind, seed):
+def interval_columns(
+    law: Law,
+    sizes: np.ndarray,
+    curves: Sequence[Mapping[str, Any]],
+    *,
+    level: float,
+    held: tuple[str, ...],
+    draws: int,
+    kind: str,
+    seed: int,
+) -> dict[str, np.ndarray]:
     """Columns (curves, ...) of the result: parameters, intervals, verdicts after the fit.
 
     ``curves`` are the dicts of ``fit_one``; ``held`` names the parameters that were held.
@@ -296,13 +359,25 @@ def interval_columns(law, sizes, curves, *, level, held, draws, kind, seed):
             )
             where = np.flatnonzero(ok)[measurable]
             columns["draw_values"][where], columns["draw_sd"][where] = values, np.sqrt(variances)
-        for i in np.flatnonzero(ok):
+        for i in np.flatnonzero(ok).tolist():
             verdict[i], reason[i] = _judge_fit(law, columns, i, verdict[i], reason[i], held)
     columns["verdict"], columns["reason"] = verdict.astype(str), reason.astype(str)
     return columns
 
 
-def _profile(law, sizes, y, best, cost, name, weights, measurable, stderr, rise, held):
+def _profile(
+    law: Law,
+    sizes: np.ndarray,
+    y: np.ndarray,
+    best: np.ndarray,
+    cost: np.ndarray,
+    name: str,
+    weights: np.ndarray,
+    measurable: np.ndarray,
+    stderr: np.ndarray,
+    rise: np.ndarray,
+    held: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.full(len(y), np.nan), np.full(len(y), np.nan)
     if measurable.any():
         m = measurable
@@ -312,7 +387,18 @@ def _profile(law, sizes, y, best, cost, name, weights, measurable, stderr, rise,
     return low, high
 
 
-def _against_plain_power(law, sizes, y, weights, best, variance, dof, matrix, ok, level):
+def _against_plain_power(
+    law: Law,
+    sizes: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    best: np.ndarray,
+    variance: np.ndarray,
+    dof: np.ndarray,
+    matrix: np.ndarray,
+    ok: np.ndarray,
+    level: float,
+) -> dict[str, np.ndarray]:
     """Exponent of the law without its offset, and the correlation of offset and exponent."""
     plain = LAWS["power"]
     result = batch_fit(
@@ -334,7 +420,9 @@ def _against_plain_power(law, sizes, y, weights, best, variance, dof, matrix, ok
     return out
 
 
-def floor_tension(law, sizes, curves, priors):
+def floor_tension(
+    law: Law, sizes: np.ndarray, curves: Sequence[Mapping[str, Any]], priors: np.ndarray
+) -> dict[str, np.ndarray]:
     """Columns ``E_free``, ``floor_tension``: E fitted without its prior, and its excess over it in standard errors.
 
     ``sizes`` (sizes,) without the prior's; ``curves`` as for ``interval_columns``; ``priors`` (curves, 2), floor and
@@ -352,7 +440,9 @@ def floor_tension(law, sizes, curves, priors):
     return {"E_free": free, "floor_tension": tension}
 
 
-def _judge_fit(law, columns, i, verdict, reason, held):
+def _judge_fit(
+    law: Law, columns: Mapping[str, np.ndarray], i: int, verdict: str, reason: str, held: tuple[str, ...]
+) -> tuple[str, str]:
     """The design's verdict, made stricter by what the profiles show."""
     exponents = [
         name
@@ -375,7 +465,9 @@ def _judge_fit(law, columns, i, verdict, reason, held):
 BANDS = ("mean", "new_run")
 
 
-def predict(fits, x_new, *, level=0.95, kind="mean", seed=0):
+def predict(
+    fits: xr.Dataset, x_new: npt.ArrayLike, *, level: float = 0.95, kind: str = "mean", seed: int = 0
+) -> xr.Dataset:
     """Loss at new sizes with a band from the bootstrap draws of the fit.
 
     The band holds parameter noise (``kind="mean"``: where the average of many runs lies) and, with

@@ -10,41 +10,47 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gzlib.errors import UserError
-from gzlib.fitting.optimise import nonnegative_least_squares
+from gzlib.fitting.optimise import Sizes, nonnegative_least_squares
+
+if TYPE_CHECKING:
+    import lmfit
+
+Values = Any  # what a formula takes and gives: floats, arrays or DataArrays, which all broadcast with one another
 
 
-def power(x, A, alpha):
+def power(x: Values, A: Values, alpha: Values) -> Values:
     return A * x**-alpha
 
 
-def power_offset(x, E, A, alpha):
+def power_offset(x: Values, E: Values, A: Values, alpha: Values) -> Values:
     return E + A * x**-alpha
 
 
-def power_gradient(x, A, alpha):
+def power_gradient(x: Values, A: Values, alpha: Values) -> list[Values]:
     return [1 / A + 0 * x, -np.log(x) + 0 * A]
 
 
-def power_offset_gradient(x, E, A, alpha):
+def power_offset_gradient(x: Values, E: Values, A: Values, alpha: Values) -> list[Values]:
     excess = A * x**-alpha
     loss = E + excess
     return [1 / loss, excess / (A * loss), -np.log(x) * excess / loss]
 
 
-def shifted_power(x, A, g, alpha):
+def shifted_power(x: Values, A: Values, g: Values, alpha: Values) -> Values:
     return A * (1 / x + g) ** alpha
 
 
-def shifted_power_gradient(x, A, g, alpha):
+def shifted_power_gradient(x: Values, A: Values, g: Values, alpha: Values) -> list[Values]:
     base = 1 / x + g
     return [1 / A + 0 * base, alpha / base, np.log(base)]
 
 
-def saturating(x, E, L0, A, a, alpha):
+def saturating(x: Values, E: Values, L0: Values, A: Values, a: Values, alpha: Values) -> Values:
     # Solved for the loss: with u = (y - E)/(L0 - E), ln u - a ln(1 - u) = ln A - alpha ln x + (a - 1) ln(L0 - E).
     # In z = logit u the left side rises with slope between 1 and a, so Newton's method from either side converges.
     span = np.maximum(L0 - E, 1e-12)
@@ -58,12 +64,14 @@ def saturating(x, E, L0, A, a, alpha):
     return np.minimum(E + span / (1 + np.exp(-np.clip(z, -700, 700))), np.maximum(L0, E + 1e-12))
 
 
-def broken_power(x, E, A, c0, c1, d, f):
+def broken_power(x: Values, E: Values, A: Values, c0: Values, c1: Values, d: Values, f: Values) -> Values:
     # (1 + (x/d)^(1/f))^(-c1 f) through its logarithm: a sharp break, a small f, would overflow
     return E + A * x**-c0 * np.exp(-c1 * f * np.logaddexp(0, np.log(x / d) / f))
 
 
-def broken_power_gradient(x, E, A, c0, c1, d, f):
+def broken_power_gradient(
+    x: Values, E: Values, A: Values, c0: Values, c1: Values, d: Values, f: Values
+) -> list[Values]:
     position = np.log(x / d) / f
     bend = np.logaddexp(0, position)
     past = np.exp(-np.logaddexp(0, -position))
@@ -74,35 +82,39 @@ def broken_power_gradient(x, E, A, c0, c1, d, f):
     return [1 / loss, share / A, *(share * slope for slope in slopes)]
 
 
-def chinchilla(N, D, E, A, alpha, B, beta):
+def chinchilla(N: Values, D: Values, E: Values, A: Values, alpha: Values, B: Values, beta: Values) -> Values:
     return E + A * N**-alpha + B * D**-beta
 
 
-def chinchilla_gradient(N, D, E, A, alpha, B, beta):
+def chinchilla_gradient(
+    N: Values, D: Values, E: Values, A: Values, alpha: Values, B: Values, beta: Values
+) -> list[Values]:
     by_size, by_data = N**-alpha, D**-beta
     loss = E + A * by_size + B * by_data
     return [1 / loss, by_size / loss, -A * np.log(N) * by_size / loss, by_data / loss, -B * np.log(D) * by_data / loss]
 
 
-def kaplan(N, D, E, A, r, R, beta):
+def kaplan(N: Values, D: Values, E: Values, A: Values, r: Values, R: Values, beta: Values) -> Values:
     return E + A * (N**-r + R / D) ** beta
 
 
-def skaling(N, D, E, A, a, R, b, k):
+def skaling(N: Values, D: Values, E: Values, A: Values, a: Values, R: Values, b: Values, k: Values) -> Values:
     return E + A * (N**-a + R * D**-b) ** k
 
 
-def bounded(N, D, E, L0, A, alpha, B, beta):
+def bounded(N: Values, D: Values, E: Values, L0: Values, A: Values, alpha: Values, B: Values, beta: Values) -> Values:
     h = A * N**-alpha + B * D**-beta
     return E + np.maximum(L0 - E, 0) * h / (1 + h)
 
 
-def data_constrained(N, U, epochs, E, A, alpha, B, beta, R):
+def data_constrained(
+    N: Values, U: Values, epochs: Values, E: Values, A: Values, alpha: Values, B: Values, beta: Values, R: Values
+) -> Values:
     effective = U * (1 + R * -np.expm1(-(np.maximum(epochs, 1) - 1) / R))
     return E + A * N**-alpha + B * effective**-beta
 
 
-def saturating_starts(variables, y, weights, fixed):
+def saturating_starts(variables: Sizes, y: np.ndarray, weights: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
     # For given E, L0 and a the law is a straight line in ln x: ln(y - E) - a ln(L0 - y) = ln A - alpha ln x.
     log_x = np.log(variables[0])
     mesh = np.meshgrid(
@@ -125,7 +137,7 @@ def saturating_starts(variables, y, weights, fixed):
     return np.stack([low[:, 0], top[:, 0], amplitude, a[:, 0], alpha], axis=-1)
 
 
-def bounded_starts(variables, y, weights, fixed):
+def bounded_starts(variables: Sizes, y: np.ndarray, weights: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
     # For given E and L0, (y - E)/(L0 - y) = A N^-alpha + B D^-beta is linear in A and B.
     rows = []
     exponents = [0.15, 0.3, 0.5, 0.8]
@@ -153,6 +165,9 @@ class Parameter:
     meaning: str
 
 
+Starts = Callable[[Sizes, np.ndarray, np.ndarray, Mapping[str, float]], np.ndarray]
+
+
 @dataclass(frozen=True, eq=False)  # a law is itself: its arrays and functions have no useful equality
 class Law:
     """A scaling law: ``function(sizes..., parameters...)`` in raw (not logarithmic) loss.
@@ -166,24 +181,26 @@ class Law:
     name: str
     formula: str
     source: str
-    function: Callable
+    function: Callable[..., Values]
     parameters: Mapping[str, Parameter]
     linear: tuple[str, ...]
     grid: Mapping[str, np.ndarray]
     variables: tuple[str, ...] = ("x",)
     min_sizes: int = 3  # distinct values of each variable below which a fit means nothing
-    gradient: Callable | None = None  # d ln(loss) / d parameters, a list of arrays in the order of `parameters`
+    gradient: Callable[..., list[Values]] | None = (
+        None  # d ln(loss) / d parameters, a list of arrays in the order of `parameters`
+    )
     log_sized: tuple[str, ...] = ()  # parameters that are positions on the size axis
-    starts: Callable | None = None  # (sizes, losses, weights, held values) -> array (starts, parameters), for `grid`
+    starts: Starts | None = None  # (sizes, losses, weights, held values) -> array (starts, parameters), for `grid`
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.name
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         return tuple(self.parameters)
 
-    def model(self, *, transform="log"):
+    def model(self, *, transform: str = "log") -> "lmfit.Model":
         """The law as an ``lmfit.Model`` of ln(loss) (``transform="log"``) or of the loss (``"none"``), with bounds."""
         import lmfit  # slow to load, and forecasts do without
 
@@ -194,9 +211,9 @@ class Law:
         return model
 
 
-def _log_of(function):
+def _log_of(function: Callable[..., Values]) -> Callable[..., Values]:
     @functools.wraps(function)  # lmfit reads the parameter names from the signature
-    def log_function(*args, **kwargs):
+    def log_function(*args: Values, **kwargs: Values) -> Values:
         return np.log(np.maximum(function(*args, **kwargs), 1e-300))
 
     return log_function
@@ -210,7 +227,7 @@ _BD = Parameter(1e-12, np.inf, _LOSS, "excess loss of finite training size at D_
 _L0 = Parameter(1e-12, np.inf, _LOSS, "loss before any training, the limit of vanishing size")
 
 
-def _exponent(meaning, maximum=5.0):
+def _exponent(meaning: str, maximum: float = 5.0) -> Parameter:
     return Parameter(0, maximum, _EXPONENT, meaning)
 
 
@@ -382,7 +399,10 @@ _REGISTRY = [
 LAWS = {law.name: law for law in _REGISTRY}
 
 
-def get_law(law):
+LawLike = Law | str  # a law, or the name of one of LAWS
+
+
+def get_law(law: LawLike) -> Law:
     """The law of that name (a ``Law`` passes through); raises UserError naming the known ones."""
     if isinstance(law, Law):
         return law

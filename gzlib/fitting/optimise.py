@@ -7,10 +7,19 @@ solved exactly. The residual that the linear solve minimises is (f - y)/y, the f
 is already close to the optimum of the logarithmic fit.
 """
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gzlib.fitting.laws import Law
+
+Sizes = Sequence[np.ndarray]  # for each of a law's variables the sizes, (points,) or (fits, points)
 
 CHUNK = 8192  # fits advanced together: keeps the temporaries inside the processor's cache
 # A prior on ln E is one more observation, at a size where nothing but E is left of the law (in units of x_ref; finite,
@@ -28,7 +37,7 @@ class BatchResult:
     converged: np.ndarray
 
 
-def law_bounds(law):
+def law_bounds(law: Law) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of the law's parameters, two arrays (parameters,)."""
     return (
         np.array([p.minimum for p in law.parameters.values()]),
@@ -36,13 +45,14 @@ def law_bounds(law):
     )
 
 
-def log_loss(law, variables, parameters):
+def log_loss(law: Law, variables: Sizes, parameters: np.ndarray) -> np.ndarray:
     """ln(loss) of each row of ``parameters`` (fits, parameters) at ``variables``: array (fits, points)."""
     columns = {name: parameters[:, [j]] for j, name in enumerate(law.names)}
-    return np.log(np.maximum(law.function(*variables, **columns), 1e-300))
+    values: np.ndarray = np.log(np.maximum(law.function(*variables, **columns), 1e-300))
+    return values
 
 
-def log_gradient(law, variables, parameters):
+def log_gradient(law: Law, variables: Sizes, parameters: np.ndarray) -> np.ndarray:
     """d ln(loss) / d parameters, array (fits, points, parameters): analytic where the law has it, else differences."""
     if law.gradient is not None:
         parts = law.gradient(*variables, *(parameters[:, [j]] for j in range(len(law.names))))
@@ -73,19 +83,19 @@ class LogPrior:
 
 
 def batch_fit(
-    law,
-    variables,
-    y,
-    start,
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    start: np.ndarray,
     *,
-    weights=None,
-    held=(),
-    lower=None,
-    upper=None,
-    prior=None,
-    max_steps=80,
-    tolerance=1e-10,
-):
+    weights: np.ndarray | None = None,
+    held: Collection[str] = (),
+    lower: np.ndarray | None = None,
+    upper: np.ndarray | None = None,
+    prior: LogPrior | None = None,
+    max_steps: int = 80,
+    tolerance: float = 1e-10,
+) -> BatchResult:
     """Least squares of weights * (ln f - ln y) for many curves over the same or over different sizes.
 
     Parameters
@@ -115,7 +125,7 @@ def batch_fit(
         for first in range(0, len(y), CHUNK):
             part = slice(first, first + CHUNK)
             sizes = [v[part] if np.ndim(v) == 2 else v for v in variables]
-            noise = None if prior is None else prior.noise[part] / prior.width
+            pull = np.zeros(len(y[part])) if prior is None else prior.noise[part] / prior.width
             pieces.append(
                 _descend(
                     law,
@@ -127,7 +137,7 @@ def batch_fit(
                     low,
                     high,
                     prior,
-                    noise,
+                    pull,
                     max_steps,
                     tolerance,
                 )
@@ -136,8 +146,21 @@ def batch_fit(
     return BatchResult(parameters, cost, converged & np.isfinite(cost))
 
 
-def _descend(law, variables, log_y, theta, weights, free, low, high, prior, pull, max_steps, tolerance):
-    def cost_of(rows, sizes, parameters):
+def _descend(
+    law: Law,
+    variables: Sizes,
+    log_y: np.ndarray,
+    theta: np.ndarray,
+    weights: np.ndarray,
+    free: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    prior: LogPrior | None,
+    pull: np.ndarray,
+    max_steps: int,
+    tolerance: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def cost_of(rows: np.ndarray | slice, sizes: Sizes, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residual = weights[rows] * (log_loss(law, sizes, parameters) - log_y[rows])
         total = np.sum(residual**2, axis=1)
         if prior is not None:
@@ -187,15 +210,18 @@ def _descend(law, variables, log_y, theta, weights, free, low, high, prior, pull
     return theta, cost, converged
 
 
-def _prior_residual(law, prior, pull, parameters):
+def _prior_residual(law: Law, prior: LogPrior, pull: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     value = np.maximum(parameters[:, law.names.index(prior.name)], PRIOR_FLOOR)
-    return pull * (np.log(value) - np.log(prior.centre))
+    residual: np.ndarray = pull * (np.log(value) - np.log(prior.centre))
+    return residual
 
 
 MAX_SUBSETS = 8  # 2**3: no law here has more than three linear parameters
 
 
-def nonnegative_least_squares(columns, target, *, weights=None):
+def nonnegative_least_squares(
+    columns: np.ndarray, target: np.ndarray, *, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Exact non-negative least squares for many small problems at once, by trying every set of active columns.
 
     Parameters
@@ -240,7 +266,14 @@ def nonnegative_least_squares(columns, target, *, weights=None):
     return best / norm, np.maximum(total - best_gain, 0)
 
 
-def project(law, variables, y, *, weights=None, fixed=None):
+def project(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    fixed: Mapping[str, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Every point of the law's start grid with its linear parameters solved.
 
     Parameters
@@ -260,7 +293,9 @@ def project(law, variables, y, *, weights=None, fixed=None):
     """
     fixed = fixed or {}
     nonlinear = {
-        name: np.atleast_1d(fixed.get(name, law.grid.get(name))) for name in law.names if name not in law.linear
+        name: np.atleast_1d(fixed[name] if name in fixed else law.grid[name])
+        for name in law.names
+        if name not in law.linear
     }
     mesh = np.meshgrid(*nonlinear.values(), indexing="ij")
     values = {name: grid.reshape(-1, 1) for name, grid in zip(nonlinear, mesh, strict=True)}
@@ -272,14 +307,14 @@ def project(law, variables, y, *, weights=None, fixed=None):
     free = [name for name in law.linear if name not in fixed]
     held = {name: fixed[name] for name in law.linear if name in fixed}
 
-    def evaluate(**linear):
+    def evaluate(**linear: float) -> np.ndarray:
         loss = law.function(*variables, **values, **{name: 0.0 for name in law.linear} | linear)
         return np.broadcast_to(loss, (size, len(y)))
 
-    columns = np.stack([evaluate(**{name: 1.0}) / y for name in free], axis=-1) if free else None
     target = 1 - (evaluate(**held) / y if held else np.zeros((size, len(y))))
     weights = np.ones(len(y)) if weights is None else weights
     if free:
+        columns = np.stack([evaluate(**{name: 1.0}) / y for name in free], axis=-1)
         solved, cost = nonnegative_least_squares(columns, target, weights=np.broadcast_to(weights, target.shape))
     else:
         solved, cost = np.zeros((size, 0)), np.sum((weights * target) ** 2, axis=-1)
@@ -292,7 +327,15 @@ def project(law, variables, y, *, weights=None, fixed=None):
     return parameters, cost
 
 
-def starting_points(law, variables, y, *, weights=None, fixed=None, count=4):
+def starting_points(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    fixed: Mapping[str, float] | None = None,
+    count: int = 4,
+) -> np.ndarray:
     """The best ``count`` starts that differ in their nonlinear parameters, best first.
 
     Returns an array (at most count, parameters) in the order of ``law.names``; arguments as for ``project``.

@@ -4,18 +4,23 @@ stored before the outcome exists, with a hash that shows any later change, besid
 
 import hashlib
 import json
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gzlib.errors import UserError
-from gzlib.files import read_checked, replace_file
+from gzlib.files import FilePath, read_checked, replace_file
+from gzlib.fitting.curves import Floor, geometric_mean
 from gzlib.fitting.forecasting import forecast
-from gzlib.fitting.laws import get_law
+from gzlib.fitting.laws import LawLike, get_law
 from gzlib.fitting.optimise import log_gradient
+
+Cost = Callable[[np.ndarray], npt.ArrayLike]  # of a run of each of the sizes (sizes,)
 
 MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not forecast
 GRID = 241
@@ -23,26 +28,26 @@ SAFE = 0.95  # probability with which a safe number of labels is enough
 _ENDS = (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper"), ("labels_safe", "safe"))
 
 
-def planning_grid(sizes, max_factor=MAX_FACTOR):
+def planning_grid(sizes: npt.ArrayLike, max_factor: float = MAX_FACTOR) -> np.ndarray:
     """Sizes at which a plan looks at its forecast: those measured, and even steps in ln x to ``max_factor`` times."""
     sizes = np.asarray(sizes, float)
     return np.union1d(sizes, np.geomspace(sizes.min(), sizes.max() * max_factor, GRID))
 
 
 def labels_needed(
-    loss,
-    target,
+    loss: xr.DataArray,
+    target: float,
     *,
-    x="n_train",
-    replicate="seed",
-    level=0.95,
-    max_factor=MAX_FACTOR,
-    kind="mean",
-    law=None,
-    floor=None,
-    floor_sd=None,
-    checkpoints=None,
-):
+    x: str = "n_train",
+    replicate: str = "seed",
+    level: float = 0.95,
+    max_factor: float = MAX_FACTOR,
+    kind: str = "mean",
+    law: LawLike | None = None,
+    floor: Floor | None = None,
+    floor_sd: Floor | None = None,
+    checkpoints: bool | None = None,
+) -> xr.Dataset:
     """Training size at which each curve reaches a target loss.
 
     Parameters
@@ -71,7 +76,14 @@ def labels_needed(
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, max_factor)
-    choice = {"x": x, "replicate": replicate, "kind": kind, "law": law, "floor": floor, "floor_sd": floor_sd}
+    choice: dict[str, Any] = {
+        "x": x,
+        "replicate": replicate,
+        "kind": kind,
+        "law": law,
+        "floor": floor,
+        "floor_sd": floor_sd,
+    }
     choice["checkpoints"] = checkpoints
     ahead = forecast(loss, grid, level=level, **choice)
     ahead["safe"] = (
@@ -79,7 +91,7 @@ def labels_needed(
     )
     rest = [dim for dim in ahead["loss"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
-    mean = (np.exp(np.log(loss).mean(replicate)) if replicate in loss.dims else loss).transpose(*rest, x)
+    mean = geometric_mean(loss, replicate).transpose(*rest, x)
     measured = mean.min(x).values
     last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
     start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
@@ -101,7 +113,7 @@ def labels_needed(
     )
 
 
-def _first_below(grid, values, target):
+def _first_below(grid: np.ndarray, values: np.ndarray, target: float) -> float:
     """Size where a curve first falls to the target, interpolated in ln x and ln loss; infinite if never."""
     if not np.isfinite(values).all():
         return np.nan
@@ -110,12 +122,19 @@ def _first_below(grid, values, target):
         return np.inf
     i = below[0]
     if i == 0:
-        return grid[0]
+        return float(grid[0])
     share = np.log(values[i - 1] / target) / np.log(values[i - 1] / values[i])
     return float(np.exp(np.log(grid[i - 1]) + share * np.log(grid[i] / grid[i - 1])))
 
 
-def compare_options(needed, *, cost_per_label, cost_per_gpu_hour=0.0, gpu_hours=None, owned_labels=0):
+def compare_options(
+    needed: xr.Dataset,
+    *,
+    cost_per_label: float,
+    cost_per_gpu_hour: float = 0.0,
+    gpu_hours: Callable[[dict[Hashable, Any], float], float] | None = None,
+    owned_labels: float = 0,
+) -> list[dict[Hashable, Any]]:
     """Cost of reaching the target with each option (encoder, pretraining, ...), cheapest first.
 
     Parameters
@@ -150,7 +169,7 @@ def compare_options(needed, *, cost_per_label, cost_per_gpu_hour=0.0, gpu_hours=
     return sorted(rows, key=lambda row: (not np.isfinite(row["cost"]), row["cost"]))
 
 
-def next_run(fits, x_target, candidates, *, cost=None):
+def next_run(fits: xr.Dataset, x_target: float, candidates: npt.ArrayLike, *, cost: Cost | None = None) -> xr.Dataset:
     """How much one more run of each candidate size narrows the band at the target size.
 
     From the fit's information matrix: the variance of ln(loss) at the target before and after adding a run
@@ -212,7 +231,9 @@ def next_run(fits, x_target, candidates, *, cost=None):
 FORMAT = 1
 
 
-def store_forecast(path, forecast, *, question, data_key, date, **more):
+def store_forecast(
+    path: FilePath, forecast: xr.Dataset, *, question: str, data_key: str, date: str, **more: Any
+) -> str:
     """Write a forecast once.
 
     Parameters
@@ -228,9 +249,9 @@ def store_forecast(path, forecast, *, question, data_key, date, **more):
     -------
     str, the SHA-256 of the content: publish it to prove the date.
     """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} holds a forecast already: a stored forecast is not replaced, choose another name.")
+    place = Path(path)
+    if place.exists():
+        raise UserError(f"{place} holds a forecast already: a stored forecast is not replaced, choose another name.")
     x = forecast.attrs["x"]
     stacked = forecast[["loss", "lower", "upper", "lead"]].rename(loss="median")  # the name that files have
     dims = list(stacked["median"].dims)
@@ -253,7 +274,7 @@ def store_forecast(path, forecast, *, question, data_key, date, **more):
     } | more
     digest = _digest(content)
     text = json.dumps(content | {"sha256": digest}, indent=1, allow_nan=False) + "\n"
-    replace_file(path, text)
+    replace_file(place, text)
     return digest
 
 
@@ -286,7 +307,7 @@ class _Forecast(BaseModel):
     rows: list[_Row]
 
     @model_validator(mode="after")
-    def _labelled(self):
+    def _labelled(self) -> Self:
         for number, row in enumerate(self.rows):
             for dim in self.dims:
                 value = (row.model_extra or {}).get(dim)
@@ -295,7 +316,7 @@ class _Forecast(BaseModel):
         return self
 
 
-def load_forecast(path):
+def load_forecast(path: FilePath) -> dict[str, Any]:
     """The content of a stored forecast.
 
     Raises
@@ -303,19 +324,19 @@ def load_forecast(path):
     UserError
         If it was changed since, or is not a forecast.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"There is no stored forecast '{path}': store one with store_forecast.")
-    content = read_checked(path, _Forecast, what="a stored forecast", cure="restore it from git")
+    place = Path(path)
+    if not place.exists():
+        raise UserError(f"There is no stored forecast '{place}': store one with store_forecast.")
+    content = read_checked(place, _Forecast, what="a stored forecast", cure="restore it from git")
     digest = content.pop("sha256")
     if digest != _digest(content):
         raise UserError(
-            f"'{path}' was changed after it was stored: its content does not match its sha256; restore it from git."
+            f"'{place}' was changed after it was stored: its content does not match its sha256; restore it from git."
         )
     return content
 
 
-def judge_forecast(path, outcome):
+def judge_forecast(path: FilePath, outcome: xr.DataArray) -> list[dict[str, Any]]:
     """Compare a stored forecast with what was measured.
 
     Parameters
@@ -351,7 +372,7 @@ def judge_forecast(path, outcome):
     return rows
 
 
-def _cells(dataset, dims):
+def _cells(dataset: xr.Dataset, dims: list[Hashable]) -> Iterator[tuple[tuple[int, ...], list[Any]]]:
     shape = tuple(dataset.sizes[dim] for dim in dims)
     for index in np.ndindex(shape):
         yield (
@@ -360,12 +381,12 @@ def _cells(dataset, dims):
         )
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """A JSON value; numbers that are not finite become null."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _digest(content):
+def _digest(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -6,18 +6,29 @@ where two readings are possible the file is refused with the option that decides
 
 import csv
 import json
+import os
 import re
 import stat
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
+from gzlib.files import FilePath
 from gzlib.fitting.curves import to_array
 from gzlib.fitting.headings import Table, as_runs, is_number, kind_of
+
+TableSource = FilePath | pd.DataFrame | pd.Series  # what a table of runs is read from
+# what learning curves may be given as: also a dict of columns, or sizes
+AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | Sequence[Any] | np.ndarray
+Line = tuple[int, str]  # its number and its text
+Row = tuple[int, list[str]]  # the number of the line in which it ends, and its cells
 
 MOST_BYTES = 2**28
 DELIMITERS = ("\t", ";", "|", ",", None)  # None: blanks
@@ -25,7 +36,16 @@ COMMENTS = ("#", "%", "//")
 NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
 
 
-def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve=None, ignore=()):
+def read_curves(
+    source: TableSource,
+    *,
+    size: str | None = None,
+    loss: str | None = None,
+    accuracy: str | None = None,
+    seed: str | None = None,
+    curve: str | Iterable[str] | None = None,
+    ignore: str | Iterable[str] = (),
+) -> pd.DataFrame:
     """Read and check learning curves.
 
     Text (``.csv``, ``.tsv``, ``.txt``; commas, semicolons, tabs, bars or blanks; decimal commas; thousands separators;
@@ -65,16 +85,20 @@ def read_curves(source, *, size=None, loss=None, accuracy=None, seed=None, curve
     return as_runs(read_table(source), size, loss, accuracy, seed, _listed(curve), _listed(ignore))
 
 
-def _listed(names):
+def _listed(names: str | Iterable[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
 
 
-def read_table(source):
+def read_table(source: TableSource) -> Table:
     """Cells as they are, from a file, DataFrame or Series: a Table."""
-    return _from_frame(source) if isinstance(source, pd.DataFrame | pd.Series) else _from_file(source)
+    if isinstance(source, pd.DataFrame | pd.Series):
+        return _from_frame(source)
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(f"Learning curves cannot be read from {source!r:.40}: give a file or a DataFrame.")
+    return _from_file(source)
 
 
-def _from_frame(source):
+def _from_frame(source: pd.DataFrame | pd.Series) -> Table:
     frame = source.to_frame("loss" if source.name is None else source.name) if isinstance(source, pd.Series) else source
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
@@ -88,7 +112,7 @@ def _from_frame(source):
     return Table("the table", frame, [f"row {i}" for i in range(len(frame))])
 
 
-def _from_file(source):
+def _from_file(source: FilePath) -> Table:
     path = Path(source)
     content = _bytes_of(source)
     suffix = path.suffix.lower()
@@ -103,7 +127,7 @@ def _from_file(source):
     return _from_text(source, text, notes)
 
 
-def _bytes_of(source):
+def _bytes_of(source: FilePath) -> bytes:
     try:
         if str(source) == "-":
             return sys.stdin.buffer.read(MOST_BYTES)
@@ -127,7 +151,7 @@ def _bytes_of(source):
     return content
 
 
-def _decoded(source, content):
+def _decoded(source: FilePath, content: bytes) -> tuple[str, list[str]]:
     """The text, whatever program saved it, and what to say about that."""
     for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig")):
         if content.startswith(mark):
@@ -143,7 +167,7 @@ def _decoded(source, content):
     return text, []
 
 
-def _from_parquet(path):
+def _from_parquet(path: Path) -> Table:
     try:
         frame = pd.read_parquet(path)
     except ImportError as error:
@@ -155,7 +179,7 @@ def _from_parquet(path):
     return table
 
 
-def _from_json(source, text, notes):
+def _from_json(source: FilePath, text: str, notes: list[str]) -> Table:
     try:
         try:
             content = json.loads(text)
@@ -175,7 +199,7 @@ def _from_json(source, text, notes):
     return Table(str(source), frame, [f"run {i + 1}" for i in range(len(frame))], notes)
 
 
-def _from_text(source, text, notes):
+def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
     lines = [(i + 1, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text)) if line.strip()]
     asked = None
     if lines and (directive := re.fullmatch(r"sep=(.)", lines[0][1].strip())):  # of Excel
@@ -207,17 +231,17 @@ def _from_text(source, text, notes):
     return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes)
 
 
-def _count(number, noun):
+def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _split(lines, delimiter):
+def _split(lines: list[Line], delimiter: str | None) -> list[Row]:
     """(line, cells) of each row; the line is where the row ends."""
     if delimiter is None:
         return [(i, [cell.strip("\"'") for cell in line.split()]) for i, line in lines]
     seen = []
 
-    def feed():
+    def feed() -> Iterator[str]:
         for i, line in lines:
             seen.append(i)
             yield line.strip().strip("|") + "\n" if delimiter == "|" else line + "\n"
@@ -233,7 +257,7 @@ def _split(lines, delimiter):
     return rows
 
 
-def _delimiter(lines):
+def _delimiter(lines: list[str]) -> str | None:
     """The delimiter with which most lines have as many cells as the header, at least two."""
     best = 0.0
     chosen: str | None = ","
@@ -250,7 +274,9 @@ def _delimiter(lines):
     return chosen
 
 
-def _header(source, rows, comments, delimiter, notes):
+def _header(
+    source: FilePath, rows: list[Row], comments: list[Line], delimiter: str | None, notes: list[str]
+) -> tuple[list[str], int]:
     """Names of the columns and the first row of numbers; a header may hide in a comment, or be missing."""
     cells = rows[0][1]
     if not all(is_number(cell) for cell in cells if cell) or len(rows) == 1:
@@ -266,7 +292,9 @@ def _header(source, rows, comments, delimiter, notes):
     raise UserError(f"{source} has no header: name the columns in its first line, such as n_train and loss.")
 
 
-def as_array(data, losses=None, *, x="n_train", replicate="seed", **columns):
+def as_array(
+    data: AnyCurves, losses: npt.ArrayLike | None = None, *, x: str = "n_train", replicate: str = "seed", **columns: Any
+) -> xr.DataArray:
     """Learning curves of any kind as a labelled array.
 
     Parameters
@@ -303,19 +331,24 @@ def as_array(data, losses=None, *, x="n_train", replicate="seed", **columns):
         return data.astype(float).assign_attrs(
             notes=list(data.attrs.get("notes", [])), metric=data.attrs.get("metric", "loss")
         )
-    if losses is not None or (isinstance(data, tuple | list) and len(data) == 2):
-        sizes, losses = (data, losses) if losses is not None else data
+    if losses is not None:
+        return _of_arrays(data, losses, x, replicate)
+    if isinstance(data, tuple | list) and len(data) == 2:
+        sizes, losses = data
         return _of_arrays(sizes, losses, x, replicate)
-    if isinstance(data, np.ndarray):
+    if isinstance(data, np.ndarray | Sequence) and not isinstance(data, str):
         raise UserError("An array alone has no sizes: give sizes and losses, as in fit(sizes, losses).")
-    runs = read_curves(pd.DataFrame(data) if isinstance(data, dict) else data, **columns)
+    runs = read_curves(pd.DataFrame(dict(data)) if isinstance(data, Mapping) else data, **columns)
     loss = to_array(runs).rename({"n_train": x, "seed": replicate})
     loss = loss.isel(curve=0, drop=True) if list(loss["curve"].values) == ["curve"] else loss
     return loss.assign_attrs(notes=runs.attrs["notes"], metric=runs.attrs["metric"])
 
 
-def _of_arrays(sizes, losses, x, replicate):
-    sizes, losses = np.asarray(sizes, float), np.asarray(losses, float)
+def _of_arrays(sizes: Any, losses: Any, x: str, replicate: str) -> xr.DataArray:
+    try:
+        sizes, losses = np.asarray(sizes, float), np.asarray(losses, float)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Sizes and losses must be arrays of numbers ({error}).") from error
     if sizes.ndim != 1 or losses.ndim not in (1, 2) or len(losses) != len(sizes):
         raise UserError(
             f"The sizes have the shape {sizes.shape} and the losses {losses.shape}: give one size for each loss, or a"

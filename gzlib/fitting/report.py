@@ -1,17 +1,32 @@
 """Answers as people read them: sentences, tables with as many digits as the bands justify, figures and pages."""
 
+from __future__ import annotations
+
 import io
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.files import write_whole
+from gzlib.files import FilePath, write_whole
+from gzlib.fitting.reading import as_array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gzlib.fitting.answers import Fit
+
+Result: TypeAlias = "Fit | xr.Dataset"  # of fit; of forecast, plan and compare
+Band = tuple[str, str, str]  # a value, and the ends of its band
+Rounding = Callable[[float], float]
 
 MOST_SENTENCES = 20  # curves that are told one by one
 MOST_COLOURS = 10
@@ -19,7 +34,7 @@ NO_LIMIT = "no limit"
 WIDE, WIDEST = 3.0, 1000.0  # ratios of a band's ends between which each is rounded for itself
 
 
-def decimals_for(*ends):
+def decimals_for(*ends: float) -> int | None:
     """Decimals that keep two digits of an interval's half-width if it begins with 1 or 2, else one; None if open."""
     low, high = (float(end) for end in ends)
     half = 0.5 * (high - low)
@@ -29,7 +44,7 @@ def decimals_for(*ends):
     return -step + (1 if half / 10.0**step < 3 else 0)
 
 
-def with_band(value, low, high):
+def with_band(value: float, low: float, high: float) -> Band:
     """A value and the ends of its band as texts; the ends are rounded outwards, so that the band keeps its promise."""
     if low > 0 and WIDE * low < high < WIDEST * low:  # a band in ln(loss), whose middle is not that of its ends
         return _significant(value, np.round), _significant(low, np.floor), _significant(high, np.ceil)
@@ -38,15 +53,16 @@ def with_band(value, low, high):
         finite = [abs(v) for v in (value - low, high - value) if np.isfinite(v) and v > 0]
         decimals = decimals_for(0, 2 * min(finite)) if finite else None
     if decimals is None:
-        return tuple("-" if np.isnan(v) else (NO_LIMIT if np.isinf(v) else f"{v:.3g}") for v in (value, low, high))
+        short = ["-" if np.isnan(v) else (NO_LIMIT if np.isinf(v) else f"{v:.3g}") for v in (value, low, high)]
+        return short[0], short[1], short[2]
     unit = 10.0**-decimals
 
-    def text(number):
+    def text(number: float) -> str:
         if not np.isfinite(number):
             return "-" if np.isnan(number) else NO_LIMIT
         return f"{number * unit + 0.0:,.{max(decimals, 0)}f}"  # + 0.0: never "-0"
 
-    def rounded(number, way):
+    def rounded(number: float, way: Rounding) -> float:
         return way(number / unit) if np.isfinite(number) else number
 
     # a hair of tolerance, so that 0.3 is not rounded outwards to 0.31
@@ -57,14 +73,14 @@ def with_band(value, low, high):
     )
 
 
-def _significant(number, way):
+def _significant(number: float, way: Rounding) -> str:
     """One digit, two if it begins with 1 or 2."""
     step = np.floor(np.log10(number))
     decimals = int((number / 10.0**step < 3) - step)
     return f"{way(number * 10.0**decimals) * 10.0**-decimals:,.{max(decimals, 0)}f}"
 
 
-def count(number, way=np.round, *, precise=False):
+def count(number: float, way: Rounding = np.round, *, precise: bool = False) -> str:
     """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``)."""
     if not np.isfinite(number):
         return "-" if np.isnan(number) else NO_LIMIT
@@ -73,7 +89,7 @@ def count(number, way=np.round, *, precise=False):
     return f"{way(number / unit) * unit:,.0f}" if number >= 10 else f"{number:.3g}"
 
 
-def _counts(labels, low, high):
+def _counts(labels: float, low: float, high: float) -> Band:
     precise = bool(np.isfinite(high) and low > 0 and high / low < 1.5)
     return (
         count(labels, precise=precise),
@@ -82,7 +98,7 @@ def _counts(labels, low, high):
     )
 
 
-def _curves(dataset, like):
+def _curves(dataset: xr.Dataset, like: str) -> Iterator[tuple[str, xr.Dataset]]:
     """(name, part) of each curve of a result; ``like`` names a variable with the curves' dimensions."""
     dims = [dim for dim in dataset[like].dims if dim not in (dataset.attrs.get("x"), "law")]
     for index in np.ndindex(*(dataset.sizes[dim] for dim in dims)):
@@ -91,11 +107,11 @@ def _curves(dataset, like):
         yield " / ".join(labels) or "the curve", one
 
 
-def _percent(level):
+def _percent(level: float) -> str:
     return f"{100 * level:g} %"
 
 
-def sentences(result):
+def sentences(result: Result) -> list[str]:
     """What a result says, one sentence a curve.
 
     Parameters
@@ -103,7 +119,7 @@ def sentences(result):
     result : Fit
         Or Dataset of ``forecast``, ``plan`` or ``compare``.
     """
-    if hasattr(result, "results"):
+    if not isinstance(result, xr.Dataset):
         return [_fit_sentence(name, one, result) for name, one in _curves(result.results, "verdict")]
     if "labels" in result:
         return [_plan_sentence(name, one, result.attrs) for name, one in _curves(result, "labels")]
@@ -112,7 +128,7 @@ def sentences(result):
     return [text for name, one in _curves(result, "loss") for text in _forecast_sentences(name, one, result.attrs)]
 
 
-def _fit_sentence(name, one, fit):
+def _fit_sentence(name: str, one: xr.Dataset, fit: Fit) -> str:
     level, law = _percent(fit.level), fit.law
     if not bool(one["success"]):
         return f"{name}: {one['verdict'].item()}: {one['reason'].item()}"
@@ -130,12 +146,12 @@ def _fit_sentence(name, one, fit):
     return f"{text}; {one['verdict'].item()}: {one['reason'].item()}"
 
 
-def _band(shown, level):
+def _band(shown: Band, level: str) -> str:
     value, low, high = shown
     return value if low == high == "-" else f"{value} ({level}: {low} to {high})"
 
 
-def _plan_sentence(name, one, attrs):
+def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
     target, level, status = f"{attrs['target']:g}", _percent(attrs["level"]), str(one["status"].item())
     labels, low, high = (float(one[key]) for key in ("labels", "labels_low", "labels_high"))
     largest, best = float(one["largest"]), float(one["best_loss"])
@@ -160,7 +176,7 @@ def _plan_sentence(name, one, attrs):
     return f"{name}: about {text} labels reach {target} ({level}: {span}{doubt}){far}"
 
 
-def _forecast_sentences(name, one, attrs):
+def _forecast_sentences(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> Iterator[str]:
     x, level = attrs["x"], _percent(attrs["level"])
     for i, size in enumerate(one[x].values):
         value, low, high = (float(one[key][i]) for key in ("loss", "lower", "upper"))
@@ -171,7 +187,7 @@ def _forecast_sentences(name, one, attrs):
             yield f"{name}: about {text} at {size:,.0f} ({level}: {least} to {most})"
 
 
-def _law_sentence(name, one):
+def _law_sentence(name: str, one: xr.Dataset) -> str:
     if not np.isfinite(one["aicc"]).any():
         return f"{name}: too few runs to compare laws"
     order = np.argsort(one["aicc"].values)
@@ -184,11 +200,11 @@ def _law_sentence(name, one):
     return f"{name}: {verdict} (AICc: {others})" if others else f"{name}: {verdict}"
 
 
-def fit_rows(fit, *, rounded=True):
+def fit_rows(fit: Fit, *, rounded: bool = True) -> pd.DataFrame:
     """A DataFrame with a row for each curve of a ``Fit``."""
     rows = []
     for name, one in _curves(fit.results, "verdict"):
-        row = {"curve": name}
+        row: dict[str, Any] = {"curve": name}
         for p in fit.law.names:
             numbers = [float(one[key]) for key in (p, f"{p}_low", f"{p}_high")]
             row |= dict(zip((p, f"{p}_low", f"{p}_high"), with_band(*numbers) if rounded else numbers, strict=True))
@@ -197,13 +213,13 @@ def fit_rows(fit, *, rounded=True):
     return pd.DataFrame(rows)
 
 
-def plan_rows(needed, *, rounded=True):
+def plan_rows(needed: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
     """A DataFrame with a row for each curve of ``plan``'s result; ``floor`` is the fitted one."""
     rows = []
     for name, one in _curves(needed, "labels"):
         numbers = [float(one[key]) for key in ("labels", "labels_low", "labels_high")]
         shown = [text.replace(NO_LIMIT, "out of reach") for text in _counts(*numbers)[:2]] + [_counts(*numbers)[2]]
-        row = {"curve": name}
+        row: dict[str, Any] = {"curve": name}
         row |= dict(zip(("labels", "labels_low", "labels_high"), shown if rounded else numbers, strict=True))
         largest, best, floor = (float(one[key]) for key in ("largest", "best_loss", "E"))
         if rounded:
@@ -215,7 +231,7 @@ def plan_rows(needed, *, rounded=True):
     return pd.DataFrame(rows)
 
 
-def forecast_rows(ahead, *, rounded=True):
+def forecast_rows(ahead: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
     """A DataFrame with a row for each curve and size of ``forecast``'s result."""
     rows = []
     for name, one in _curves(ahead, "loss"):
@@ -228,9 +244,9 @@ def forecast_rows(ahead, *, rounded=True):
     return pd.DataFrame(rows)
 
 
-def rows_of(result, *, rounded=True):
+def rows_of(result: Result, *, rounded: bool = True) -> pd.DataFrame:
     """The table of any result."""
-    if hasattr(result, "results"):
+    if not isinstance(result, xr.Dataset):
         return fit_rows(result, rounded=rounded)
     if "labels" in result:
         return plan_rows(result, rounded=rounded)
@@ -244,7 +260,7 @@ def rows_of(result, *, rounded=True):
     return forecast_rows(result, rounded=rounded)
 
 
-def as_json(results, about):
+def as_json(results: Mapping[str, Result], about: Mapping[str, Any]) -> str:
     """JSON of several results by name, unrounded; null is what does not exist, and ``no_limit`` an open band.
 
     Parameters
@@ -261,12 +277,12 @@ def as_json(results, about):
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def as_text(results, advice, notes):
+def as_text(results: Iterable[Result], advice: Sequence[str], notes: Iterable[str]) -> str:
     """Sentences, then a table for each result; advice and notes last."""
     parts = []
     for result in results:
@@ -279,7 +295,15 @@ def as_text(results, advice, notes):
     return "\n\n".join(part for part in (*parts, *rest) if part)
 
 
-def plot(fit, file=None, *, at=(), target=None, title=None, told=None):
+def plot(
+    fit: Fit,
+    file: FilePath | None = None,
+    *,
+    at: npt.ArrayLike = (),
+    target: float | None = None,
+    title: str | None = None,
+    told: Sequence[str] | None = None,
+) -> Figure | Path:
     """Draw runs, law, band and forecasts on logarithmic axes.
 
     Parameters
@@ -329,7 +353,7 @@ def plot(fit, file=None, *, at=(), target=None, title=None, told=None):
     return Path(file)
 
 
-def _draw(axis, fit, at, target):
+def _draw(axis: Axes, fit: Fit, at: np.ndarray, target: float | None) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     sizes = fit.data[fit.x].values.astype(float)
@@ -381,7 +405,7 @@ th, td {{ padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: left }}
 """
 
 
-def _page(picture, fit, told, title):
+def _page(picture: str, fit: Fit, told: Sequence[str] | None, title: str | None) -> str:
     return PAGE.format(
         title=escape(title or "Learning curves"),
         told="\n".join(f"<p>{escape(text)}</p>" for text in (sentences(fit) if told is None else told)),
@@ -392,8 +416,19 @@ def _page(picture, fit, told, title):
 
 
 def answer(
-    question, source, *, target=None, at=(), law=None, level=0.95, file=None, form="text", cost=None, owned=0, **columns
-):
+    question: str,
+    source: FilePath,
+    *,
+    target: float | None = None,
+    at: Sequence[float] = (),
+    law: str | None = None,
+    level: float = 0.95,
+    file: FilePath | None = None,
+    form: str = "text",
+    cost: float | None = None,
+    owned: float = 0,
+    **columns: Any,
+) -> str:
     """The text with which the command line answers ``fit``, ``forecast`` and ``plan``.
 
     Parameters
@@ -431,11 +466,11 @@ def answer(
         raise UserError("A forecast needs --at SIZE (the loss there) or --target LOSS (the labels that reach it).")
     if form == "csv" and target is not None and len(at):
         raise UserError("CSV holds one table: give --target or --at, not both.")
-    loss = answers.as_array(source, **columns)
+    loss = as_array(source, **columns)
     about = {"metric": loss.attrs["metric"], "notes": loss.attrs["notes"], "level": level}
     results: dict[str, Any] = {}
     told: list[str] = []
-    fit = None
+    fit: Fit | None = None
     if question == "fit" or file:
         fit = answers.fit(loss, law=law or "power-offset", level=level, draws=500 if file else 0)
     if question == "fit" and fit is not None:
@@ -449,8 +484,8 @@ def answer(
         results["forecasts"] = answers.forecast(loss, np.sort(at), law=law, level=level)
         about.setdefault("calibrated", bool(results["forecasts"].attrs.get("calibrated", False)))
     if question == "plan":
-        told = _advice(loss, results["curves"], cost, owned, answers)
-    if file:
+        told = _advice(loss, results["curves"], cost, owned)
+    if fit is not None and file:
         far = at if len(at) else _until(results.get("curves"), loss)
         words = [text for result in results.values() for text in sentences(result)] + told
         plot(fit, file, at=far, target=target, title=None if str(source) == "-" else Path(source).name, told=words)
@@ -470,7 +505,7 @@ def answer(
     return as_text(results.values(), told, notes if question != "fit" else loss.attrs["notes"])
 
 
-def _until(needed, loss):
+def _until(needed: Result | None, loss: xr.DataArray) -> np.ndarray | tuple[()]:
     """Sizes at which a figure shows the forecast: doublings up to what a plan asks for."""
     largest = float(loss["n_train"].max())
     if not isinstance(needed, xr.Dataset):
@@ -481,8 +516,10 @@ def _until(needed, loss):
     return largest * 2.0 ** np.arange(1, int(np.ceil(np.log2(end / largest))) + 1)
 
 
-def _advice(loss, needed, cost, owned, answers):
+def _advice(loss: xr.DataArray, needed: xr.Dataset, cost: float | None, owned: float) -> list[str]:
     """Sentences about what labels cost and which run would tell most."""
+    from gzlib.fitting import answers
+
     told = []
     fit = answers.fit(loss, draws=0, level=needed.attrs["level"])
     for name, one in _curves(needed, "labels"):

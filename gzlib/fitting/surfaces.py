@@ -1,6 +1,12 @@
 """Laws of two or three sizes, L(N, D) and beyond: fit, prediction, and the best split of a compute budget."""
 
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
@@ -8,30 +14,32 @@ from gzlib.fitting.curves import NOT_IDENTIFIED, judge_design
 from gzlib.fitting.fits import fit_law
 from gzlib.fitting.headings import numbers
 from gzlib.fitting.intervals import LARGEST_LOG, MOST_LEVERAGE, WEBB, leverages
-from gzlib.fitting.laws import get_law
-from gzlib.fitting.optimise import batch_fit, log_loss
-from gzlib.fitting.reading import read_table
+from gzlib.fitting.laws import Law, LawLike, get_law
+from gzlib.fitting.optimise import Sizes, batch_fit, log_loss
+from gzlib.fitting.reading import TableSource, read_table
+
+Flops = Callable[[np.ndarray, np.ndarray], np.ndarray]  # what training a model of N parameters on D galaxies costs
 
 REWEIGHTINGS = 12
 BOOTSTRAPS = ("wild", "residual")
 
 
 def fit_surface(
-    loss,
-    sizes,
+    loss: npt.ArrayLike,
+    sizes: Mapping[str, npt.ArrayLike],
     *,
-    law="chinchilla",
-    refs=None,
-    noise="gaussian",
-    scale=None,
-    weights=None,
-    fixed=None,
-    draws=300,
-    kind="wild",
-    level=0.95,
-    seed=0,
-    check_design=True,
-):
+    law: LawLike = "chinchilla",
+    refs: Mapping[str, float] | None = None,
+    noise: str = "gaussian",
+    scale: float | None = None,
+    weights: npt.ArrayLike | None = None,
+    fixed: Mapping[str, float] | None = None,
+    draws: int = 300,
+    kind: str = "wild",
+    level: float = 0.95,
+    seed: int = 0,
+    check_design: bool = True,
+) -> xr.Dataset:
     """Fit a law of several sizes to one run a point.
 
     Parameters
@@ -131,7 +139,17 @@ def fit_surface(
     )
 
 
-def _redrawn(law, variables, y, best, weights, held, kind, draws, rng):
+def _redrawn(
+    law: Law,
+    variables: Sizes,
+    y: np.ndarray,
+    best: np.ndarray,
+    weights: np.ndarray,
+    held: tuple[str, ...],
+    kind: str,
+    draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Synthetic losses (draws, runs): the fit times the exponential of redrawn residuals.
 
     A residual is smaller than the noise that it came from, by its leverage h: 1/sqrt(1 - h) restores its variance, and
@@ -149,10 +167,19 @@ def _redrawn(law, variables, y, best, weights, held, kind, draws, rng):
     noise = noise * np.sqrt(dof / rng.chisquare(dof, size=(draws, 1)))
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(weights > 0, noise / weights, 0.0)
-    return np.exp(np.clip(fitted + shift, -LARGEST_LOG, LARGEST_LOG))
+    losses: np.ndarray = np.exp(np.clip(fitted + shift, -LARGEST_LOG, LARGEST_LOG))
+    return losses
 
 
-def _refitted(law, variables, losses, best, weights, delta, held):
+def _refitted(
+    law: Law,
+    variables: Sizes,
+    losses: np.ndarray,
+    best: np.ndarray,
+    weights: np.ndarray,
+    delta: float | None,
+    held: tuple[str, ...],
+) -> np.ndarray:
     """Fits of many synthetic copies; Huber's loss by iterated reweighting."""
     parameters, robust = np.tile(best, (len(losses), 1)), np.ones_like(losses)
     for _ in range(1 if delta is None else REWEIGHTINGS):
@@ -163,7 +190,9 @@ def _refitted(law, variables, losses, best, weights, delta, held):
     return parameters
 
 
-def predict_surface(fit, sizes, *, level=0.95):
+def predict_surface(
+    fit: xr.Dataset, sizes: Mapping[str, npt.ArrayLike | xr.DataArray], *, level: float = 0.95
+) -> xr.Dataset:
     """Loss of a fitted surface at new sizes, with the bootstrap band of the mean.
 
     Parameters
@@ -185,7 +214,15 @@ def predict_surface(fit, sizes, *, level=0.95):
     return xr.Dataset(out)
 
 
-def compute_frontier(fit, budgets, flops, *, n_params, points=400, level=0.95):
+def compute_frontier(
+    fit: xr.Dataset,
+    budgets: npt.ArrayLike,
+    flops: Flops,
+    *,
+    n_params: tuple[float, float],
+    points: int = 400,
+    level: float = 0.95,
+) -> xr.Dataset:
     """Best model size for each compute budget, on a grid of sizes.
 
     Parameters
@@ -212,7 +249,7 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400, level=0.95):
     sizes = {"N": np.broadcast_to(N, D.shape) / fit.attrs["N_ref"], "D": D / fit.attrs["D_ref"]}
     row = np.arange(len(budgets))
 
-    def optimum(parameters):
+    def optimum(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(all="ignore"):  # a draw may be far out
             loss = law.function(*(sizes[name] for name in law.variables), *parameters)
         best = np.argmin(np.where(np.isfinite(loss), loss, np.inf), axis=1)
@@ -230,14 +267,15 @@ def compute_frontier(fit, budgets, flops, *, n_params, points=400, level=0.95):
     return xr.Dataset({name: ("budget", values) for name, values in out.items()}, coords={"budget": budgets})
 
 
-def _affordable(flops, N, budgets):
+def _affordable(flops: Flops, N: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     """Training size (budgets, N) that uses up each budget: bisection in ln D."""
     low, high = np.full((len(budgets), len(N)), -30.0), np.full((len(budgets), len(N)), 80.0)
     for _ in range(60):
         middle = 0.5 * (low + high)
         within = flops(N[None, :], np.exp(middle)) <= budgets[:, None]
         low, high = np.where(within, middle, low), np.where(within, high, middle)
-    return np.exp(0.5 * (low + high))
+    sizes: np.ndarray = np.exp(0.5 * (low + high))
+    return sizes
 
 
 USUAL = {
@@ -259,7 +297,14 @@ USUAL = {
 }
 
 
-def surface(data, sizes=None, *, law="chinchilla", columns=None, **options):
+def surface(
+    data: TableSource | xr.DataArray | npt.ArrayLike,
+    sizes: Mapping[str, npt.ArrayLike] | None = None,
+    *,
+    law: LawLike = "chinchilla",
+    columns: Mapping[str, str] | None = None,
+    **options: Any,
+) -> xr.Dataset:
     """Fit a law of several sizes to runs of any kind: a file, a DataFrame, a labelled array or plain numbers.
 
     Parameters
@@ -285,6 +330,8 @@ def surface(data, sizes=None, *, law="chinchilla", columns=None, **options):
     """
     law = get_law(law)
     if sizes is not None:
+        if isinstance(data, str | os.PathLike | pd.DataFrame):
+            raise UserError("With sizes the losses are numbers, one for each run: a file or table holds its own sizes.")
         return fit_surface(data, sizes, law=law, **options)
     columns = dict(columns or {})
     if isinstance(data, xr.DataArray):
@@ -293,8 +340,10 @@ def surface(data, sizes=None, *, law="chinchilla", columns=None, **options):
         broadcast = xr.broadcast(data, *(data[name] for name in found.values()))
         flat = [array.values.astype(float).reshape(-1) for array in broadcast]
         return fit_surface(flat[0], dict(zip(law.variables, flat[1:], strict=True)), law=law, **options)
+    if not isinstance(data, str | os.PathLike | pd.DataFrame | pd.Series):
+        raise UserError("Losses alone have no sizes: give them too, as in surface(losses, {'N': ..., 'D': ...}).")
     table = read_table(data)
-    found = {name: _column(name, list(table.frame), columns, table.name) for name in (*law.variables, "loss")}
+    found = {name: _column(name, [*map(str, table.frame)], columns, table.name) for name in (*law.variables, "loss")}
     values = {name: numbers(table, column, name != "loss") for name, column in found.items()}
     for name, column in values.items():
         bad = ~(np.isnan(column) | ((column > 0) & np.isfinite(column)))
@@ -304,7 +353,7 @@ def surface(data, sizes=None, *, law="chinchilla", columns=None, **options):
     return fit_surface(values.pop("loss"), values, law=law, **options)
 
 
-def _column(variable, names, columns, where):
+def _column(variable: str, names: Sequence[str], columns: Mapping[str, str], where: str) -> str:
     if variable in columns:
         if columns[variable] not in names:
             raise UserError(f"{where} has no column {columns[variable]!r} (found: {', '.join(names)}).")
@@ -315,6 +364,8 @@ def _column(variable, names, columns, where):
     for usual in USUAL.get(variable, ()):
         if usual in plain:
             return plain[usual]
+    if not names:
+        raise UserError(f"{where} has nothing that holds the sizes: give it a coordinate for {variable}.")
     raise UserError(
         f"{where} has no column for {variable} (found: {', '.join(names)}): name it, as in"
         f" columns={{{variable!r}: {names[0]!r}}}."

@@ -5,7 +5,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from gzlib.errors import UserError
 from gzlib.fitting import LAWS, compute_frontier, fit_surface, information, predict_surface
 from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters, forward_flops
 from gzlib.study.figures import COLOURS
-from gzlib.study.presets import PUBLISHED, PlannedStudy, PretrainingStudy, pretraining_study, splits_of
+from gzlib.study.presets import GZ_EVO, PUBLISHED, PlannedStudy, PretrainingStudy, pretraining_study, splits_of
 from gzlib.study.results import GREEK, StudyRuns
 from gzlib.study.tables import formula, intervals, number
 from gzlib.trace import input_files
@@ -137,7 +137,7 @@ def job_operations(job: Job, sizes: dict[str, int]) -> tuple[int, float]:
     return shown, float(TRAINING_FACTOR * shown + times * held + sizes["val"] + sizes["test"])
 
 
-def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
+def plan_cost(jobs: Sequence[Job], records: dict[str, dict]) -> pd.DataFrame:
     """What a plan's runs cost at most, a row for each encoder and image size.
 
     Parameters
@@ -159,9 +159,9 @@ def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
         needs = encoder_needs(config.encoder, survey.size)
         start = {"runs": 0, "images": 0, "operations": 0.0, "disk": 0, "memory": 0}
         row = rows.setdefault((config.encoder, survey.size), {"parameters": needs.n_params} | start)
-        shown, passes = job_operations((config, survey), sizes[survey])
+        shown, times = job_operations((config, survey), sizes[survey])
         row["runs"], row["images"] = row["runs"] + 1, row["images"] + shown
-        row["operations"] += passes * needs.flops
+        row["operations"] += times * needs.flops
         if getattr(config, "mode", "full") == "full":
             row["disk"] += 4 * needs.n_params
             # Weights, their gradients, and the optimizer's two averages.
@@ -169,9 +169,9 @@ def plan_cost(jobs: list[Job], records: dict[str, dict]) -> pd.DataFrame:
     table = pd.DataFrame([{"encoder": e, "side": s, **row} for (e, s), row in rows.items()])
     gpu = on_gpu(records)
     pairs = list(zip(table["encoder"], table["side"], strict=True))
-    passes = table["operations"] / [TRAINING_FACTOR * encoder_needs(*pair).flops for pair in pairs]
-    table["hours"] = passes * [seconds_a_picture(records.get("growth"), *pair) for pair in pairs] / 3600
-    table["gpu_hours"] = passes * [seconds_a_picture(gpu, *pair) for pair in pairs] / 3600
+    worth = table["operations"] / [TRAINING_FACTOR * encoder_needs(*pair).flops for pair in pairs]
+    table["hours"] = worth * [seconds_a_picture(records.get("growth"), *pair) for pair in pairs] / 3600
+    table["gpu_hours"] = worth * [seconds_a_picture(gpu, *pair) for pair in pairs] / 3600
     table["gpu_hours"] = table["gpu_hours"].fillna(table["operations"] / STATED_RATE / 3600)
     trained = {(row["encoder"], row["side"]): row for row in measured_rows(gpu, "paper")}
     table["gpu_rate"] = [1 / trained[pair]["value"] if pair in trained else float("nan") for pair in pairs]
@@ -471,7 +471,6 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
 
 
 LINE_RATE = 12.5e6  # bytes a second of a download, stated: 100 Mbit/s
-WHOLE = "hub:mwalmsley/gz_evo"
 
 
 def rehearsal_table(record: dict | None, *, cores: tuple[int, ...] = (2, 16)) -> pd.DataFrame:
@@ -485,7 +484,7 @@ def rehearsal_table(record: dict | None, *, cores: tuple[int, ...] = (2, 16)) ->
     rows = rows_along(record, "step")
     if rows.empty:
         return rows
-    train, test, size = PUBLISHED[WHOLE]
+    train, test, size = GZ_EVO
     steps = {name: some.sort_values("galaxies") for name, some in rows.groupby("step", sort=False)}
     found = []
     for name, some in steps.items():
@@ -500,7 +499,7 @@ def rehearsal_table(record: dict | None, *, cores: tuple[int, ...] = (2, 16)) ->
                 "download": size / LINE_RATE,
                 "curate": (train + test) * max(slope, 0.0) / n,
                 "train": train * last["cpu_seconds"] / last["count"] / n,
-            }.get(name, last["cpu_seconds"])
+            }.get(str(name), last["cpu_seconds"])
             row[f"whole survey, {n} cores"] = seconds / 3600
         found.append(row)
     return pd.DataFrame(found)
@@ -517,12 +516,12 @@ def rehearsal_facts(record: dict | None, gpu: dict | None = None) -> dict[str, s
         Of :func:`on_gpu`, for its training on a GPU.
     """
     rows = rows_along(record, "step")
-    train, test, size = PUBLISHED[WHOLE]
+    train, test, size = GZ_EVO
     facts = {"whole": f"{train + test:,}", "download": size_words(size), "rehearsed_gpu": NOT_MEASURED}
     for row in measured_rows(gpu, "gpu"):
         hours = in_words(train / row["value"] / 3600)
         facts["rehearsed_gpu"] = f"{row['value']:,.0f} images/s on one {gpu_name(gpu)}, {hours} h for that pass"
-    if rows.empty:
+    if record is None or rows.empty:
         return facts | dict.fromkeys(("sizes", "encoder", "side", "curated", "memory", "rehearsed_on"), NOT_MEASURED)
     curated = rows[rows["step"] == "curate"].sort_values("galaxies").iloc[-1]
     trained = rows[rows["step"] == "train"].iloc[-1]
@@ -643,7 +642,8 @@ def surface_words(table: pd.DataFrame, grid: pd.DataFrame, refusal: str) -> str:
 
 def surface_laws(grid: pd.DataFrame, *, level: float) -> tuple[pd.DataFrame, xr.Dataset | None]:
     """Four laws of two sizes on the same runs, and the fit with the lowest corrected Akaike criterion."""
-    rows, best = [], (np.inf, None)
+    rows: list[list[object]] = []
+    best: tuple[float, xr.Dataset | None] = (np.inf, None)
     for law in ("chinchilla", "kaplan", "skaling", "bounded"):
         shown = formula(LAWS[law].formula)
         try:

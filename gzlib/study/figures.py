@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from IPython import get_ipython
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogFormatter, NullFormatter
 from scipy.optimize import isotonic_regression
 
@@ -27,7 +29,7 @@ _FAMILIES = {
     "tinynet": ("D", ("#000000",), (1, 1)),
     "tf": ("v", ("#7A7A7A",), (1, 1)),
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -53,7 +55,7 @@ def use_style():
     In a notebook, charts are stored as SVG, sharp at any size, and figures made of images as PNG of double density.
     """
     mpl.rcParams.update(STYLE)
-    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
+    mpl.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
     if (shell := get_ipython()) is not None and hasattr(shell, "kernel"):
         plt.switch_backend(mpl.get_backend())  # sets formats of its own: now, not when the first figure is drawn
         for formatter in shell.display_formatter.formatters.values():
@@ -165,8 +167,8 @@ def predicted_fractions(predictions: pd.DataFrame, survey: xr.Dataset, answer: s
     figure, axis = plt.subplots(figsize=(4.6, 4.2))
     axis.plot([0, 1], [0, 1], color="grey", lw=1)
     for level, width in (("95", 0.5), ("50", 1.6)):
-        ends = [predictions[f"{answer}_fraction_{side}{level}"] for side in ("low", "high")]
-        axis.vlines(observed, *ends, lw=width, color=COLOURS[0], alpha=0.35)
+        low, high = (predictions[f"{answer}_fraction_{side}{level}"] for side in ("low", "high"))
+        axis.vlines(observed, low, high, lw=width, color=COLOURS[0], alpha=0.35)
     axis.plot(observed, predictions[f"{answer}_fraction"], "o", color=COLOURS[0])
     axis.set_xlabel(f"observed fraction of {label_words(answer)}")
     axis.set_ylabel("expected")
@@ -340,7 +342,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     Encoders of different families are never joined: there is no encoder between them.
     """
     figure, axis = plt.subplots(figsize=(6.2, 4.1))
-    encoders = sorted(loss.encoder.values, key=n_params.get)
+    encoders = sorted(loss.encoder.values, key=lambda name: n_params[name])
     shades = plt.get_cmap("cividis")(np.linspace(0.0, 0.75, loss.sizes["n_train"]))
     ends = {}
     longest = max(map(family_of, encoders), key=list(map(family_of, encoders)).count)
@@ -663,7 +665,7 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
     for i, (name, part) in enumerate(rows.groupby("name", sort=False)):
         colour, place = COLOURS[i % len(COLOURS)], part.n_train * 1.05**i  # side by side, not one over the other
         if name in pilots:
-            curve = pilots[name].dropna("n_train")
+            curve = pilots[str(name)].dropna("n_train")
             axis.plot(
                 curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{label_words(name)}, pilot"
             )

@@ -223,13 +223,14 @@ def judge_registered(path):
     content = _registered(path)
     if "plan" in content["study"]:
         return content, judge_forecast(path, _planned_outcome(content))
-    losses = {}
+    losses: dict[tuple[str, int], list[float]] = {}
     for run in content["expected"]:
         note("run", key=run["key"])  # also while it is missing: a chapter is stale once the outcome arrives
         record = read_run(run["key"])
         value = np.nan if record is None else np.log(record["metrics"]["loss"])
         losses.setdefault((run["encoder"], run["n_train"]), []).append(value)
-    encoders, sizes = (list(dict.fromkeys(place[i] for place in losses)) for i in range(2))
+    encoders = list(dict.fromkeys(encoder for encoder, _ in losses))
+    sizes = list(dict.fromkeys(size for _, size in losses))
     means = [[np.exp(np.mean(losses[encoder, size])) for size in sizes] for encoder in encoders]
     outcome = xr.DataArray(means, coords={"encoder": encoders, "n_train": sizes}, dims=["encoder", "n_train"])
     return content, judge_forecast(path, outcome)
@@ -273,8 +274,8 @@ def pilot_losses(content):
         keys = None
     if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
         raise UserError(f"The forecast of '{content['question']}' does not name the runs that it was made from.")
-    records = [read_run(key) for key in keys]
-    if any(record is None for record in records):
+    records = [record for key in keys if (record := read_run(key)) is not None]
+    if len(records) < len(keys):
         return None
     if "plan" in content["study"]:
         return StudyRuns(records).loss
@@ -440,8 +441,8 @@ def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_trai
         one = ahead.sel({option: name})
         measured = mean.sel({option: name}).values
         points = [[n, rounded(v)] for n, v in zip(sizes, measured, strict=True) if np.isfinite(v)]
-        curves = {"median": "loss", "lower": "lower", "upper": "upper"}
-        curves = {key: [rounded(v) for v in one[name].values] for key, name in curves.items()}
+        ends = {"median": "loss", "lower": "lower", "upper": "upper"}
+        curves = {key: [rounded(v) for v in one[name].values] for key, name in ends.items()}
         options.append(
             {"name": str(name), "hours_per_label": rounded(hours_per_label[str(name)])}
             | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}

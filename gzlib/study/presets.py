@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gzlib.config import FINETUNING, Augment, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data import existing_survey, is_generated, open_source, read_report, training_galaxies
@@ -150,8 +151,9 @@ def _planned(name: str, **chosen) -> PlannedStudy:
 # say; its own table of settings could not be read. What none of them says is this project's choice, and marked as ours.
 # Galaxies of data sets on the hub that this study uses, (training, test) as published, and bytes to download where they
 # are known. The public union is without Cosmic Dawn: it asks at most 75 of the paper's 88 questions.
-PUBLISHED = {
-    "hub:mwalmsley/gz_evo": (663_840, 141_760, 18_300_000_000),
+GZ_EVO = (663_840, 141_760, 18_300_000_000)
+PUBLISHED: dict[str, tuple[int, int, int | None]] = {
+    "hub:mwalmsley/gz_evo": GZ_EVO,
     "hub:mwalmsley/is-lsb": (2_304, 576, None),  # 2,880 in all; how they are split is a guess
     "hub:mwalmsley/which-lsb": (508, 218, 31_600_000),
     "hub:mwalmsley/jwst": (377, 94, None),  # 471 in all; how they are split is a guess
@@ -214,16 +216,18 @@ def paper_recipe(encoder: str, n_train: int) -> Recipe:
     batch = PAPER_ENCODERS.get(encoder, (256, ""))[0]
     rate = LARGE_RATES.get(encoder, PAPER_RECIPE.learning_rate)
     drop_path = next((value for start, value in DROP_PATHS.items() if encoder.startswith(start)), 0.0)
-    epochs = round(EPOCHS_ON_ALL * max(1.0, planned_splits("hub:mwalmsley/gz_evo")["train"] / n_train) ** 0.5)
-    shape = {"batch_size": batch, "accumulate": EFFECTIVE_BATCH // batch, "drop_path": drop_path}
+    epochs = round(EPOCHS_ON_ALL * max(1.0, _divided(*GZ_EVO[:2])["train"] / n_train) ** 0.5)
+    shape: dict[str, Any] = {"batch_size": batch, "accumulate": EFFECTIVE_BATCH // batch, "drop_path": drop_path}
     return replace(PAPER_RECIPE, **shape, learning_rate=rate, epochs=float(epochs), evaluations=epochs)
 
 
 def planned_splits(source: str) -> dict[str, int] | None:
     """Galaxies of each split of a data set of the hub that is not downloaded yet; None of one that is not known."""
-    if source not in PUBLISHED:
-        return None
-    train, test, _ = PUBLISHED[source]
+    return _divided(*PUBLISHED[source][:2]) if source in PUBLISHED else None
+
+
+def _divided(train: int, test: int) -> dict[str, int]:
+    """Galaxies of each split, where the training galaxies are published together with those that validate."""
     return {"train": round(train * (1 - VALIDATION)), "val": round(train * VALIDATION), "test": test}
 
 
@@ -233,6 +237,20 @@ def splits_of(survey: SurveySpec) -> dict[str, int] | None:
         return None
     folder = existing_survey(survey)
     return read_report(folder)["counts"]["splits"] if folder else planned_splits(survey.source)
+
+
+def _planned_galaxies(survey: SurveySpec) -> int:
+    """Training galaxies of a survey that need not be here yet.
+
+    Raises
+    ------
+    UserError
+        If no one knows how many there are.
+    """
+    splits = splits_of(survey)
+    if splits is None:
+        raise UserError(f"How many galaxies '{survey.source}' has to train on is known once it is curated; curate it.")
+    return splits["train"]
 
 
 PRETRAINING = {
@@ -253,7 +271,7 @@ PRETRAINING = {
     "paper": PretrainingStudy(
         SurveySpec("hub:mwalmsley/gz_evo", size=224, split="source"),
         encoders=tuple(PAPER_ENCODERS),
-        n_train=tuple(planned_splits("hub:mwalmsley/gz_evo")["train"] // part for part in (64, 32, 16, 8, 4, 2, 1)),
+        n_train=tuple(_divided(*GZ_EVO[:2])["train"] // part for part in (64, 32, 16, 8, 4, 2, 1)),
         seeds=(0, 1, 2),  # the paper's three repeats
         examples=(0, 0.0, 0),
         weights={encoder: tag for encoder, (_, tag) in PAPER_ENCODERS.items()},
@@ -300,11 +318,11 @@ def pretraining_study(
     study = PRETRAINING[preset]
     survey = replace(study.survey, source=source or study.survey.source, size=size or study.survey.size)
     given = {"encoders": encoders, "n_train": n_train, "seeds": seeds}
-    changes = {name: tuple(value) for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: tuple(value) for name, value in given.items() if value is not None}
     if source and n_train is None:
         changes["n_train"] = _sizes_within(survey, study.n_train)
     elif study.fractions and n_train is None:
-        available = splits_of(survey)["train"] if planned else training_galaxies(survey)
+        available = _planned_galaxies(survey) if planned else training_galaxies(survey)
         changes["n_train"] = tuple(available // part for part in study.fractions)
     return replace(study, survey=survey, **changes)
 
@@ -415,7 +433,7 @@ class FinetuningStudy:
     def _label_counts(self, survey: SurveySpec, label: str, wanted: tuple[int, ...]) -> list[int]:
         if not self.divisors:
             return _label_counts(survey, label, wanted)
-        available = splits_of(survey)["train"] if self.planned else training_galaxies(survey, label)
+        available = _planned_galaxies(survey) if self.planned else training_galaxies(survey, label)
         return [n for part in self.divisors if (n := available // part) >= FEWEST_LABELS]
 
 
@@ -536,13 +554,13 @@ def finetuning_study(
         raise UserError(f"Unknown preset '{preset}'; choose one of {', '.join(FINETUNING_STUDIES)}.")
     study = FINETUNING_STUDIES[preset]
     given = {"n_linear": n_linear, "n_full": n_full, "seeds": seeds}
-    changes = {name: tuple(value) for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: tuple(value) for name, value in given.items() if value is not None}
     changes["encoder"] = encoder or study.encoder
     changes["tasks"] = study.tasks if tasks is None else {name: tuple(value) for name, value in tasks.items()}
     changes["pretraining"] = replace(study.pretraining, size=size or study.pretraining.size)
     if study.divisors:
-        given = {"n_linear", "n_full"} & changes.keys() or tasks is not None
-        changes["divisors"] = () if given else study.divisors
+        chosen = {"n_linear", "n_full"} & changes.keys() or tasks is not None
+        changes["divisors"] = () if chosen else study.divisors
         changes["n_pretrain"] = pretraining_study(preset, size=size, planned=planned).n_train[-1]
     return replace(study, **changes, planned=planned)
 
@@ -556,7 +574,7 @@ def preset_jobs(preset: str, *, planned: bool = False) -> list[Job]:
         See :func:`finetuning_study`; such runs are to be counted, not made.
     """
     if preset == "study":
-        return pretraining_study(preset).jobs()
+        return [*pretraining_study(preset).jobs()]
     pretraining, finetuning = pretraining_study(preset, planned=planned), finetuning_study(preset, planned=planned)
     studies = [finetuning] + [
         replace(finetuning, encoder=encoder, compared=("ImageNet", "ImageNet + galaxies"))
@@ -584,7 +602,7 @@ STUDY = Recipe(
 )
 # By the first word of an encoder's name, what is not as above: the best of three rates at 2,000 galaxies for two
 # sizes of each (data/benchmarks/recipe-families.json). Depthwise convolutions gain nothing from bfloat16 on a CPU.
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "convnext": {"learning_rate": 1e-3, "precision": "float32"},
     "vit": {"learning_rate": 1e-3},
     "tinynet": {"learning_rate": 3e-3, "precision": "float32"},
@@ -604,8 +622,8 @@ def study_recipe(encoder: str, n_train: int) -> Recipe:
     width = re.fullmatch(r"(?:resnet|convnext)_w(\d+)", encoder)
     doublings = max(0.0, math.log2(int(width[1]) / NONE_AT)) if width else 1.0
     decay = max(STUDY.weight_decay, WEIGHT_DECAY * min(1.0, DECAY_UP_TO / n_train))
-    regularised = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few, "weight_decay": decay}
-    regularised = {name: round(value, 3) for name, value in regularised.items()}  # as a plan would write them
+    rates = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few, "weight_decay": decay}
+    regularised: dict[str, Any] = {name: round(value, 3) for name, value in rates.items()}  # as a plan would write them
     epochs = float(round(EPOCHS * min(1.0, (MOST_UP_TO / n_train) ** 0.5)))
     return replace(STUDY, epochs=epochs, **regularised, **FAMILIES.get(encoder.split("_")[0], {}))
 

@@ -18,6 +18,7 @@ from gzlib.fitting import (
     holm,
     predict,
 )
+from gzlib.fitting.curves import log_of
 from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
 from gzlib.study.tables import NONE, in_words, intervals, number, share, span, stored_rows, words
@@ -175,7 +176,7 @@ def real_points() -> xr.DataArray | None:
         return None
     table = pd.DataFrame(runs).set_index(["galaxies", "n_train", "seed"]).sort_index().to_xarray()
     more = {column: table[column] for column in ("error", "baseline_error")}
-    return table["loss"].assign_coords(classes=table["n_classes"].max(["n_train", "seed"]), **more)
+    return table["loss"].assign_coords(more | {"classes": table["n_classes"].max(["n_train", "seed"])})
 
 
 def real_table(loss: xr.DataArray) -> pd.DataFrame:
@@ -451,8 +452,8 @@ def atlas_table(atlas: pd.DataFrame) -> pd.DataFrame:
 
     def ranged(fits, column, form):
         table = choice_ranges(fits, column)
-        texts = (map(number, table[name], itertools.repeat(form)) for name in ("median", "low", "high"))
-        texts = [f"{middle} ({low}\u00a0to\u00a0{high})" for middle, low, high in zip(*texts, strict=True)]
+        parts = (map(number, table[name], itertools.repeat(form)) for name in ("median", "low", "high"))
+        texts = [f"{middle} ({low}\u00a0to\u00a0{high})" for middle, low, high in zip(*parts, strict=True)]
         return pd.Series(texts, table.index).where(table.fits > 0, NONE)
 
     table = pd.DataFrame({"α": ranged(atlas, "alpha", ".3f"), "forecast": ranged(atlas, "forecast", ".2f")})
@@ -546,7 +547,7 @@ def probe_claim(errors: xr.DataArray, *, margin: float = 0.05) -> str:
     Shown, not merely not disproved: few seeds disprove little.
     """
     pairs = errors.sel(start="ImageNet + galaxies").stack(pair=("task", "n_train"))
-    excess = np.log(pairs.sel(mode="linear") / pairs.sel(mode="full")).dropna("pair").transpose("seed", "pair")
+    excess = log_of(pairs.sel(mode="linear") / pairs.sel(mode="full")).dropna("pair").transpose("seed", "pair")
     if excess.sizes["seed"] < 2:
         return "not tested: one seed shows no noise"
     p = stats.ttest_1samp(excess, np.log(1 + margin), axis=0, alternative="less").pvalue

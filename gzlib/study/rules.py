@@ -19,6 +19,7 @@ from scipy import stats
 from gzlib.errors import UserError
 from gzlib.fitting import encoder_effect, holm, random_effects, size_verdict, slope_test
 from gzlib.fitting.claims import EXCESS_LAWS, LEFT_OUT, MISFIT, POWER_LAWS, Curves, held_out, misfit, verdict_of_laws
+from gzlib.fitting.curves import log_of
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
 from gzlib.study.results import StudyRuns
 from gzlib.study.tables import measured, number, share
@@ -162,7 +163,7 @@ class Claims:
     @cached_property
     def scatter(self) -> xr.Dataset:
         """(question): ``sd`` of ln(excess) of a run about the mean of its encoder and size, and its ``dof``."""
-        logs = np.log(self._curves)
+        logs = log_of(self._curves)
         over = ["encoder", "n_train", "seed"]
         dof = (logs.count("seed") - 1).clip(0).sum(["encoder", "n_train"])
         squares = ((logs - logs.mean("seed")) ** 2).sum(over)
@@ -182,7 +183,9 @@ class Claims:
             curves = Curves(n / np.exp(np.log(n).mean()), np.log(runs.transpose("question", "n_train", "seed").values))
             fits = {name: fit for name, law in EXCESS_LAWS.items() if (fit := curves.fit(law)) is not None}
             part = pd.DataFrame({name: fits[name].aicc if name in fits else np.inf for name in EXCESS_LAWS})
-            part["outcome"] = [verdict_of_laws(row) for row in part.to_dict("records")]
+            part["outcome"] = [
+                verdict_of_laws({name: row[name] for name in EXCESS_LAWS}) for row in part.to_dict("records")
+            ]
             ends = np.array([misfit(curves, fits[name], self.floors.sel(question=names).values, *noise)
                              for name in POWER_LAWS])  # fmt: skip
             chosen = (part[POWER_LAWS[1]] < part[POWER_LAWS[0]]).to_numpy().astype(int)
@@ -331,7 +334,7 @@ class Claims:
             {"questions": groups.question.nunique(), "curves": groups.size(), "fall": groups.falls.sum()}
         )
         for word in ("best", "tied", "beaten"):
-            table[word] = groups.outcome.agg(lambda column, word=word: int((column == word).sum()))
+            table[word] = (laws.outcome == word).groupby(laws.campaign, sort=False).sum()
         table["misfit below 1 %"] = groups.upper.agg(lambda column: int((column < MISFIT).sum()))
         table["held"] = [f"{held} of {runs}" for held, runs in zip(groups.held.sum(), groups.runs.sum(), strict=True)]
         return table.reset_index()

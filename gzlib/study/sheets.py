@@ -3,6 +3,8 @@
 import io
 import json
 import textwrap
+from functools import partial
+from typing import Any, BinaryIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,7 +71,7 @@ def vote_ladders(blocks: list[dict[str, tuple[np.ndarray, np.ndarray]]], *, titl
             bottom = 1 - (head + (row + 1) * side * 1.03) / height
             axis = figure.add_axes((left, bottom, steps * side / 7.6, side / height))
             axis.set_axis_off()
-            words = {"transform": axis.transAxes, "va": "center", "color": STARLIGHT}
+            words: dict[str, Any] = {"transform": axis.transAxes, "va": "center", "color": STARLIGHT}
             axis.text(-0.01, 0.5, title, ha="right", **words)
             if not len(chance):
                 axis.text(0.01, 0.5, "too few galaxies are asked", **words)
@@ -193,7 +195,7 @@ def _rungs(value: np.ndarray, steps: int) -> list[int]:
     """Places of the values nearest to ``steps`` even steps from the least to the greatest, none taken twice."""
     if len(value) <= steps:
         return np.argsort(value).tolist()
-    chosen = []
+    chosen: list[int] = []
     for wanted in np.linspace(value.min(), value.max(), steps):
         distance = np.abs(value - wanted)
         distance[chosen] = np.inf
@@ -255,7 +257,9 @@ def pictures_table() -> pd.DataFrame:
     The rows of simulated images come first, then those of the sky's version before this one and, as yardsticks, real
     images against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
     """
-    now, before, yardsticks = {}, {}, {}
+    now: dict[str, dict[str, float]] = {}
+    before: dict[str, dict[str, float]] = {}
+    yardsticks: dict[str, dict[str, float]] = {}
     for record in reports("sky_realism"):
         kind, name = record["name"].removeprefix("sky.").split(".", 1)
         detail = record["detail"]
@@ -291,7 +295,7 @@ _MEASURES = {
 
 def structure_table() -> pd.DataFrame:
     """Medians of what 128 px images show, real and simulated, by this version of the sky and the one before."""
-    rows = {}
+    rows: dict[tuple[str, str], dict[str, float]] = {}
     for record in reports("sky_realism"):
         if record["name"].startswith("sky.structure."):
             survey = _SURVEYS[record["name"].rsplit(".", 1)[1]]
@@ -487,7 +491,8 @@ _OWN_VOTES = {
 }
 
 
-def _own_votes(votes: np.ndarray) -> pd.DataFrame:
+def _own_votes(votes: np.ndarray | None) -> pd.DataFrame:
+    assert votes is not None  # galaxies of a campaign have them
     columns = load_schema("gz2").label_cols
     return pd.DataFrame({own: votes[:, columns.index(theirs)] for own, theirs in _OWN_VOTES.items()})
 
@@ -495,6 +500,10 @@ def _own_votes(votes: np.ndarray) -> pd.DataFrame:
 def _shapes(votes: pd.DataFrame) -> np.ndarray:
     discs = np.where(votes.arms_yes > votes.arms_no, "spiral", "disc")
     return np.where(votes.features_no > votes.features_yes, "smooth", discs)
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def write_catalogue(name: str, *, galaxies: int, size: int = 96) -> tuple[str, str]:
@@ -525,9 +534,9 @@ def write_catalogue(name: str, *, galaxies: int, size: int = 96) -> tuple[str, s
         file, content = folder / "images" / f"{one}.png", io.BytesIO()
         PIL.Image.fromarray(pixels).save(content, "PNG")
         if not file.is_file() or file.read_bytes() != content.getvalue():  # an equal file keeps its time
-            write_whole(file, lambda target, content=content: target.write(content.getvalue()))
+            write_whole(file, partial(_write, content.getvalue()))
     replace_file(folder / "catalog.csv", table.join(votes).to_csv(index=False))
     replace_file(folder / "tree.json", json.dumps(OWN_TREE, indent=1) + "\n")
-    inside = paths.ROOT is not None and folder.is_relative_to(paths.ROOT)
-    shown = folder.relative_to(paths.ROOT) if inside else folder
+    root = paths.ROOT
+    shown = folder.relative_to(root) if root is not None and folder.is_relative_to(root) else folder
     return shown.as_posix(), (shown / "tree.json").as_posix()

@@ -284,17 +284,18 @@ def claims_table() -> pd.DataFrame:
     95 % intervals with the truth in them, ``bound`` the change of ln(excess loss) for ten times the parameters that
     four in five such questions exclude; the other columns are the shares found of effects of that size.
     """
-    rows = {}
-    for row in measured("claims").itertuples():
-        if "encoder_scatter" not in row.detail:  # how laws are distinguished
+    rows: dict[float, dict[str, float]] = {}
+    for row in measured("claims").to_dict("records"):
+        detail = row["detail"]
+        if "encoder_scatter" not in detail:  # how laws are distinguished
             continue
-        _, what, *_ = row.name.split(".")
-        found = rows.setdefault(row.detail["encoder_scatter"], {"interval holds": row.detail["covered_95"]})
+        _, what, *_ = row["name"].split(".")
+        found = rows.setdefault(detail["encoder_scatter"], {"interval holds": detail["covered_95"]})
         names = {"null": "without an effect", "bound": "bound"}
-        found[names.get(what) or f"effect {number(row.detail['slope'], '.2f')}"] = row.value
+        found[names.get(what) or f"effect {number(detail['slope'], '.2f')}"] = row["value"]
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("scatter").reset_index()
     first = ["scatter", "without an effect", "interval holds", "bound"]
-    return table.reindex(columns=[*first, *(name for name in table if name.startswith("effect"))])
+    return table.reindex(columns=[*first, *(name for name in map(str, table) if name.startswith("effect"))])
 
 
 def questions_table() -> tuple[pd.DataFrame, str]:
@@ -401,7 +402,7 @@ def domains_table() -> pd.DataFrame:
     rows, before = measured("domains", None), measured("domains_baseline", None)
     if not len(rows):
         return rows
-    rows, before = rows[rows["mode"] == "alone"], before[before["mode"] == "alone"].set_index("name").value
+    rows, errors_before = rows[rows["mode"] == "alone"], before[before["mode"] == "alone"].set_index("name").value
     out = []
     for domain, own in rows.groupby("domain", sort=False):
         value = own.set_index("name").value
@@ -411,7 +412,7 @@ def domains_table() -> pd.DataFrame:
             "domain": domain,
             "curves": int(error.curves),
             "error": error.value,
-            "version before": before[error["name"]],
+            "version before": errors_before[error["name"]],
         }
         row |= {"of the others": error.others[best], "which is": best}
         out.append(row | {f"{p} %": value[f"domains.{domain}.alone.coverage{p}"] for p in (50, 80, 95)})
@@ -498,12 +499,12 @@ def convergence_words() -> str:
     cells = stored_rows("recipe-convergence", "cells")
     if not cells:
         return "It was not measured."
-    by = pd.DataFrame(cells).set_index(["encoder", "n_train", "candidate"])["loss"]
+    by = {(row["encoder"], row["n_train"], row["candidate"]): row["loss"] for row in cells}
     gains = {(row["encoder"], row["n_train"]): row["gain"] for row in stored_rows("recipe-convergence", "doublings")}
     shifts = {
         place: (loss - by[(*place[:2], "study")]) / gains[place[:2]]
         for place, loss in by.items()
-        if place[2] != "study" and place[:2] in gains and (*place[:2], "study") in by.index
+        if place[2] != "study" and place[:2] in gains and (*place[:2], "study") in by
     }
     if len(shifts) < 2:
         return "Too few runs were made to say."
@@ -536,9 +537,9 @@ def encoders_table() -> tuple[pd.DataFrame, pd.DataFrame]:
     words_of = {"works": "that work", "refused": "refused", "fails": "that fail"}
     kinds = [(outcome, name) for outcome in words_of for name in plural]
     counts = []
-    for size, found in rows.groupby("size"):
+    for _, found in rows.groupby("size"):
         number_of = {f"{plural[name]} {words_of[o]}": found[found.outcome == o][name].nunique() for o, name in kinds}
-        counts.append({"image side": int(size)} | number_of)
+        counts.append({"image side": int(found["size"].iloc[0])} | number_of)
     refused = rows[rows.outcome == "refused"]
     takes = refused["sentence"].str.extract(r"it takes (.*) px\.$")[0] if len(refused) else pd.Series(dtype=str)
     listed = pd.DataFrame({"encoder": refused["encoder"], "refused at": refused["size"].astype(int), "takes": takes})

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,7 @@ def test_the_same_curve_in_any_form_is_the_same_fit(tmp_path):
         (list(SIZES), y.tolist()),
         (frame, None),
         ({"n": frame["n_train"], "loss": frame["loss"]}, None),
+        (MappingProxyType({"n": frame["n_train"], "loss": frame["loss"]}), None),
         (pd.DataFrame(y, index=SIZES, columns=["seed0", "seed1", "seed2"]), None),
         (array.to_dataset(name="loss"), None),
         (array.rename(n_train="n", seed="fold"), None),
@@ -55,6 +57,10 @@ def test_the_same_curve_in_any_form_is_the_same_fit(tmp_path):
     assert np.isfinite(gz.fit(pd.Series(y[:, 0], index=SIZES), draws=0).results["alpha"])
     for wrong, message in (
         ((np.ones(3),), "has no sizes"),
+        (([100, 200, 400],), "has no sizes"),
+        ((range(100, 400, 100),), "has no sizes"),
+        ((4,), "cannot be read from 4"),
+        (("curves.csv", np.ones(3)), "must be arrays of numbers"),
         ((SIZES, np.ones(3)), "one size for each loss"),
         ((array.drop_vars("n_train"),), "name the dimension"),
         ((array.to_dataset(name="y"),), "no variable 'loss'"),

@@ -105,6 +105,8 @@ def test_forecast_refuses_bad_input_in_one_sentence():
         clean_curve([1, 2, 3], [1, 0, 1], name="curve a")
     with pytest.raises(UserError, match="2 distinct sizes"):
         clean_curve([1, 2, 2], [1, 1, 1])
+    with pytest.raises(UserError, match="no curves"):
+        extrapolate([], [])
 
 
 def test_extrapolate_agrees_with_the_labelled_forecast():

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
+import xarray as xr
 from test_laws import TRUTHS, sizes_for
 
 from gzlib.errors import UserError
 from gzlib.fitting import fits
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.surfaces import fit_surface, predict_surface
+from gzlib.fitting.surfaces import fit_surface, predict_surface, surface
 
 SURFACES = ("chinchilla", "kaplan", "skaling", "bounded", "data-constrained")
 
@@ -42,6 +43,17 @@ def test_data_constrained_law_tells_epochs_from_galaxies():
     more = {"N": 1.0, "U": np.array([1.0, 4.0, 1.0]), "epochs": np.array([1.0, 1.0, 4.0])}
     once, galaxies, epochs = predict_surface(fit, more)["loss"].values
     assert galaxies < epochs < once  # four times the galaxies beat four times the epochs
+
+
+def test_losses_and_sizes_that_do_not_belong_together_are_refused():
+    losses = np.linspace(1, 0.5, 9)
+    for given, message in (
+        (("runs.csv", {"N": losses, "D": losses}), "a file or table holds its own sizes"),
+        ((losses,), "Losses alone have no sizes"),
+        ((xr.DataArray(losses),), "The array has nothing that holds the sizes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            surface(*given)
 
 
 def test_a_fit_without_an_optimum_says_so(monkeypatch):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import timm
 
@@ -86,6 +88,12 @@ def test_fractions_are_of_the_galaxies_that_curation_left(own_store, monkeypatch
     monkeypatch.setattr(presets, "training_galaxies", lambda survey, label=None: 6_400)
     assert pretraining_study("paper").n_train == (100, 200, 400, 800, 1_600, 3_200, 6_400)
     assert finetuning_study("paper", encoder="convnext_pico").n_pretrain == 6_400
+
+
+def test_a_plan_asks_for_galaxies_that_no_one_has_counted():
+    study = replace(finetuning_study("paper", planned=True), tasks={"galaxy10": ("sim:galaxy10:500", "label")})
+    with pytest.raises(UserError, match=r"^How many galaxies 'sim:galaxy10:500' has to train on is known once"):
+        study.jobs()
 
 
 def test_another_size_changes_the_galaxy_trained_arms():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ import pandas as pd
 from gzlib.data.images import Unusable
 from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
 from gzlib.errors import UserError
+
+Picture = bytes | Path | Unusable | None  # what names a galaxy's image: encoded, a file, why there is none, nothing
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Batch:
     catalog: pd.DataFrame
     votes: np.ndarray
     labels: pd.DataFrame
-    pictures: list[bytes | Path | Unusable | None] | np.ndarray
+    pictures: list[Picture] | np.ndarray
     truth: pd.DataFrame | None = None
 
 
@@ -82,7 +85,7 @@ class Source:
     labels: dict[str, str]
     galaxies: int
     batches: Callable[[int, int | None], Iterator[Batch]]
-    identity: tuple[dict, ...] = ()
+    identity: tuple[dict[str, Any], ...] = ()
     parts: tuple[tuple[str, bool], ...] = ()
     truth_kinds: Callable[[], dict[str, str]] | None = None
     has_published_split: bool = False

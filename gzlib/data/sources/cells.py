@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,7 @@ class Facts:
     type: str = ""
     n: int = 0
     missing: int = 0
-    values: set | None = field(default_factory=set)
+    values: set[Any] | None = field(default_factory=set)
     low: float | None = None
     high: float | None = None
     whole: bool = True
@@ -392,7 +393,7 @@ def as_numbers(array: pa.Array, facts: Facts) -> np.ndarray:
         array = array.dictionary_decode()
     if not pa.types.is_string(array.type) and type_kind(array.type) != "string":
         number = array.cast(pa.int64()) if pa.types.is_boolean(array.type) else array
-        return number.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return _floats(number)
     cells = pc.utf8_trim_whitespace(plain_text(array))
     if facts.comma:
         cells = pc.replace_substring(cells, ",", ".")
@@ -408,4 +409,9 @@ def _parsed(cells: pa.Array) -> np.ndarray:
     number = pc.match_substring_regex(cells, NUMBER)
     without_sign = pc.replace_substring_regex(cells, r"^\+", "")
     known = pc.if_else(number, without_sign, pa.scalar(None, pa.string()))
-    return known.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return _floats(known)
+
+
+def _floats(array: pa.Array) -> np.ndarray:
+    values: np.ndarray = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values

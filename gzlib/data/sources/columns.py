@@ -1,7 +1,9 @@
 """Which columns of a user's table are ids, positions, images, votes or labels, and their values under that role."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
-from gzlib.data.sources.base import Batch
+from gzlib.data.sources.base import Batch, Picture
 from gzlib.data.sources.cells import (
     MOST_VALUES,
     Facts,
@@ -238,7 +240,15 @@ def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], wher
         )
 
 
-def _notes(where: str, name: str, schema: str | None, votes: set[str], facts, chosen, ignored) -> list[str]:
+def _notes(
+    where: str,
+    name: str,
+    schema: str | None,
+    votes: set[str],
+    facts: dict[str, Facts],
+    chosen: Iterable[str],
+    ignored: list[str],
+) -> list[str]:
     notes = []
     if name:
         tree = load_schema(name)
@@ -258,7 +268,7 @@ def _notes(where: str, name: str, schema: str | None, votes: set[str], facts, ch
     return notes
 
 
-def holds_classes(values: set | None, whole: bool) -> bool:
+def holds_classes(values: set[Any] | None, whole: bool) -> bool:
     """Whether a label's distinct values are classes: text, or whole numbers from 0 of which there are few."""
     if values is None or not values:
         return False
@@ -313,7 +323,7 @@ def refuse_unknown_splits(splits: list[str], where: str) -> None:
 
 
 def table_to_batch(
-    record: pa.RecordBatch, columns: Columns, pictures: list, *, dataset_name: str, file_split: str
+    record: pa.RecordBatch, columns: Columns, pictures: list[Picture], *, dataset_name: str, file_split: str
 ) -> Batch:
     """One :class:`Batch` from a slice of a user's table, whichever of the expected columns it has."""
     names, facts, n = set(record.schema.names), columns.facts, len(record)
@@ -333,7 +343,7 @@ def table_to_batch(
     return Batch(catalog, votes, pd.DataFrame(labels, index=range(n)), pictures)
 
 
-def _label(array: pa.Array, column: str, kind: str, found: Facts):
+def _label(array: pa.Array, column: str, kind: str, found: Facts) -> pd.Series | np.ndarray:
     if kind == "string":
         return pd.Series(as_words(array), dtype=object)
     if kind == "int64":
@@ -344,7 +354,8 @@ def _label(array: pa.Array, column: str, kind: str, found: Facts):
 
 def as_words(array: pa.Array) -> list[str]:
     """Text cells without outer blanks, "" where there is none."""
-    return pc.utf8_trim_whitespace(plain_text(array)).fill_null("").to_pylist()
+    words: list[str] = pc.utf8_trim_whitespace(plain_text(array)).fill_null("").to_pylist()
+    return words
 
 
 def as_whole(array: pa.Array) -> np.ndarray:
@@ -354,7 +365,8 @@ def as_whole(array: pa.Array) -> np.ndarray:
     if type_kind(array.type) == "string":
         cells = true_as_one(pc.utf8_trim_whitespace(plain_text(array)))
         array = pc.replace_substring_regex(cells, r"^\+", "")
-    return array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    numbers: np.ndarray = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def split_of_name(name: str) -> str:

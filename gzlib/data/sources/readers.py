@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from gzlib.data.images import SUFFIXES, Unusable
-from gzlib.data.sources.base import Batch, Source, shares
+from gzlib.data.sources.base import Batch, Picture, Source, shares
 from gzlib.data.sources.cells import MOST_VALUES, Facts, Table, as_numbers, type_kind
 from gzlib.data.sources.columns import (
     IMAGE_COLUMNS,
@@ -39,7 +39,15 @@ ZOONIVERSE = ("classification_id", "subject_data", "subject_ids", "annotations",
 
 
 def table_source(
-    files: list[Path], name: str, *, root: Path, text: str, from_hub=False, schema=None, labels=None, dataset_name=None
+    files: list[Path],
+    name: str,
+    *,
+    root: Path,
+    text: str,
+    from_hub: bool = False,
+    schema: str | None = None,
+    labels: list[str] | None = None,
+    dataset_name: str | None = None,
 ) -> Source:
     """One table in one file or several, CSV or parquet.
 
@@ -234,8 +242,8 @@ def _said(found: Facts) -> str:
 
 
 def _read(
-    table: Table, n: int, rows: int, wanted: list[str], columns: Columns, class_names: list[str], find: Callable,
-    dataset_name: str, split: str,
+    table: Table, n: int, rows: int, wanted: list[str], columns: Columns, class_names: list[str],
+    find: Callable[[pa.RecordBatch], list[Picture]], dataset_name: str, split: str,
 ) -> Iterator[Batch]:  # fmt: skip
     """Yield batches of the first ``n`` rows."""
     for record in table.slices(wanted, rows) if n else ():
@@ -257,7 +265,7 @@ def _named(labels: pa.Array, class_names: list[str]) -> pa.Array:
     return pa.array([known.get(label, "") for label in labels.to_pylist()], pa.string())
 
 
-def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) -> list:
+def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) -> list[Picture]:
     """What each row names as its image: bytes, a path, None, or why the cell can't be used."""
     cells = record[column]
     inside = None
@@ -273,7 +281,7 @@ def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) 
         return [_file(path, root, inside) for path in paths]
     if type_kind(cells.type) == "string":
         return [_file(path, root, inside) for path in as_words(cells)]
-    found = []
+    found: list[Picture] = []
     for cell in cells.to_pylist():
         path = cell.get("path") if isinstance(cell, dict) else None
         raw = cell.get("bytes") if isinstance(cell, dict) else cell
@@ -362,7 +370,15 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(images), sorted(others)
 
 
-def folder_source(folder: Path, name: str, *, text: str, schema=None, labels=None, dataset_name=None) -> Source:
+def folder_source(
+    folder: Path,
+    name: str,
+    *,
+    text: str,
+    schema: str | None = None,
+    labels: list[str] | None = None,
+    dataset_name: str | None = None,
+) -> Source:
     """A folder of images without a table, for prediction; a galaxy's id is its file's path without the suffix.
 
     Raises

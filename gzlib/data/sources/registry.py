@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session
+from huggingface_hub import constants, get_session
 
 from gzlib import paths
 from gzlib.data.sources.base import Source, join_sources
@@ -26,6 +26,7 @@ from gzlib.data.sources.cells import TABLE_SUFFIXES
 from gzlib.data.sources.columns import split_of_name
 from gzlib.data.sources.readers import folder_source, table_source
 from gzlib.errors import UserError
+from gzlib.files import FilePath
 
 CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
@@ -51,7 +52,7 @@ class Opener:
 
     open: Callable[..., Source]
     generated: bool = False
-    signature: Callable[[str], list] = lambda text: [text]
+    signature: Callable[[str], list[Any]] = lambda text: [text]
 
 
 _OPENERS: dict[str, Opener] = {}
@@ -83,12 +84,19 @@ def _opener(text: str) -> Opener | None:
     return _OPENERS.get(name) or _OPENERS.get(Path(text).suffix)
 
 
-def open_source(text, *, schema=None, seed=0, labels=None, dataset_name=None) -> Source:
+def open_source(
+    text: FilePath,
+    *,
+    schema: str | None = None,
+    seed: int = 0,
+    labels: list[str] | None = None,
+    dataset_name: str | None = None,
+) -> Source:
     """Open a source of galaxies; nothing is read yet but tables of contents.
 
     Parameters
     ----------
-    text : str
+    text : str or path
         ``sim:20000``, ``sim:gz2+dr5:20000`` or ``sim:TASK:2000`` (simulated sky); ``hub:OWNER/NAME[:CONFIG]``; a folder
         of Galaxy Zoo Evo or class-label parquet; a catalogue (.csv, .tsv, .parquet) with ``id_str`` and ``file_loc``,
         or the folder of a ``catalog.csv``; a folder of images without a table, for prediction; or what a registered
@@ -123,7 +131,7 @@ def split_text(text: str) -> list[str]:
     return parts
 
 
-def _open_one(text: str, seed: int, options: dict) -> Source:
+def _open_one(text: str, seed: int, options: dict[str, Any]) -> Source:
     if opener := _opener(text):
         try:
             return opener.open(text, seed=seed, **options)
@@ -139,7 +147,9 @@ def _open_one(text: str, seed: int, options: dict) -> Source:
 
 
 @lru_cache(maxsize=16)  # a study asks for one survey many times, and a long table takes a while to look through
-def _open_path(text: str, path: Path, files: tuple[Path, ...], state: str, labels=None, **options) -> Source:
+def _open_path(
+    text: str, path: Path, files: tuple[Path, ...], state: str, labels: tuple[str, ...] | None = None, **options: Any
+) -> Source:
     options["labels"] = None if labels is None else list(labels)
     if not path.is_dir():
         if path.suffix.lower() not in TABLE_SUFFIXES:
@@ -157,7 +167,7 @@ def _open_path(text: str, path: Path, files: tuple[Path, ...], state: str, label
     return folder_source(path, name, text=text, **options)
 
 
-def _open_hub(text: str, *, seed: int, **options) -> Source:
+def _open_hub(text: str, *, seed: int, **options: Any) -> Source:
     repository, _, config = text.removeprefix("hub:").partition(":")
     if repository.count("/") != 1:
         raise UserError(f"'{text}' is not a hub data set; write hub:OWNER/NAME or hub:OWNER/NAME:CONFIG.")
@@ -218,7 +228,7 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(file for file in folder.glob(pattern) if not file.name.startswith((".", "_")))
 
 
-def input_signature(text: str, **options) -> list:
+def input_signature(text: str, **options: Any) -> list[Any]:
     """Names, sizes and times of a source's files and of the images that they name, to see whether they are the same.
 
     Parameters
@@ -226,7 +236,7 @@ def input_signature(text: str, **options) -> list:
     text : str
         As :func:`open_source` takes it, which takes the ``options`` too.
     """
-    signature: list = []
+    signature: list[Any] = []
     for part in split_text(text):
         if (opener := _opener(part)) and has_prefix(part):
             signature.append(opener.signature(part))
@@ -242,7 +252,7 @@ def input_signature(text: str, **options) -> list:
     return signature
 
 
-def _state(file: Path) -> list:
+def _state(file: Path) -> list[str | int]:
     """Name, size and times of a file; a file that is missing has a state too."""
     try:
         status = file.stat()
