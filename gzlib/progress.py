@@ -50,7 +50,8 @@ class Live:
         self.stream: TextIO = stream or sys.stderr
         self.in_notebook = in_notebook()
         self.on_terminal = self.stream.isatty() or self.in_notebook
-        self.last, self.bar = -float("inf"), None
+        self.last = -float("inf")
+        self.bar: tqdm | None = None
 
     def show(self, text: str) -> None:
         """Replace the line on a terminal and in a notebook; elsewhere print it now and then."""
