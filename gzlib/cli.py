@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from gzlib.config import PRESETS, SPLIT_MODES
-from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, stop_at_once
+from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, lacks_memory, stop_at_once
 
 # Which modules, one of which a command may miss, each extra of the package brings.
 EXTRAS = {
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     -------
     int
         0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
-        bad, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
+        bad or there was too little memory, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
     """
     parser = _parser()
     args = parser.parse_args(argv)
@@ -62,6 +62,15 @@ def _run(args) -> int:
         if args.debug or error.name not in EXTRA_OF:
             raise
         _tell(f"gzlib {args.command}: needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'")
+        return 2
+    except Exception as error:
+        if args.debug or not lacks_memory(error):
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _tell(
+            f"gzlib {args.command}: there is too little memory ({said}); close other programs, or choose smaller"
+            " images, batches or encoders. Finished work is kept, and the same command resumes."
+        )
         return 2
     except (Stopped, KeyboardInterrupt):
         _tell(f"gzlib {args.command}: stopped; finished work is kept, and the same command resumes from its checkpoint")
@@ -229,6 +238,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them"
     )
+    sub.add_argument("--kills", type=int, metavar="N", help="how many commands 'faults' kills")
+    sub.add_argument("--seed", type=int, help="of the moments at which 'faults' disturbs them")
 
     command("doctor", "say what this machine has, what is missing, and what to do")
     return parser
@@ -689,7 +700,7 @@ def _bench(args):
         sys.path.append(str(folder))
     from harness import bench
 
-    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store)
+    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store, kills=args.kills, seed=args.seed)
 
 
 def _doctor(args):

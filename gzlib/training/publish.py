@@ -121,6 +121,11 @@ def save_run(
         config, survey, record
     )  # fmt: skip
     task, target = parts.task, parts.task.target
+    if task.data.attrs["fingerprint"] != record["survey"]["fingerprint"]:
+        raise UserError(
+            f"The survey '{survey.source}' is not the one that run '{record['key']}' learned from, so the model is not"
+            " saved; run the same command again."
+        )
     head = _head(target, getattr(config, "label", VOTES), unit, getattr(config, "mode", "") == "linear")
     encoder = parts.network.encoder
     model_config = ModelConfig.model_construct(

@@ -20,7 +20,7 @@ from gzlib.config import (
     survey_from_dict,
 )
 from gzlib.data.curation import make_survey, survey_fingerprint
-from gzlib.data.survey import read_report
+from gzlib.data.survey import file_states, read_report
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, replace_file
 from gzlib.identity import file_hash
@@ -141,15 +141,21 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.STORE / key
     try:
-        _by_first(lambda: _make_survey(config, survey, report))
+        seen = _by_first(lambda: _make_survey(key, config, survey, report))
         # The survey serves many runs: making it is not part of a run's cost.
         began, started = time.monotonic(), datetime.now(UTC)
         chosen = choose_device(device)
         checkpoint = folder / "checkpoint.pt"
         train = TRAIN[type(config)]
-        outcome = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
+        try:
+            outcome = train(config, survey, device=chosen, checkpoint=checkpoint, key=key, report=report, **conduct)
+        except BaseException:  # of a survey that does not fit together any more, too, and its checkpoint goes
+            if is_main():
+                _refuse_changed(key, survey, seen)
+            raise
+        _by_first(lambda: _refuse_changed(key, survey, seen))
         where = provenance(chosen, started, time.monotonic() - began, processes=world()) | noted
-        return _by_first(lambda: _store(key, config, survey, outcome, where))
+        return _by_first(lambda: _store(key, config, survey, seen, outcome, where))
     except NotWritten:
         raise
     except Exception as error:
@@ -159,11 +165,15 @@ def _train(key: str, config, survey: SurveySpec, *, device: str, report: Callabl
         raise
 
 
-def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
-    """Make the survey while no other process of this store does, and see that it can measure the run."""
+def _make_survey(key: str, config: RunConfig, survey: SurveySpec, report: Callable) -> dict:
+    """Make the survey while no other process of this store does, and see that it can measure the run; its state."""
     lock = paths.STORE / f".survey-{survey_fingerprint(survey)[:16]}.lock"
     with held(lock, f"Survey '{survey.source}'", wait=report):
-        splits = read_report(make_survey(survey))["counts"]["splits"]
+        folder = make_survey(survey)
+        seen = _state(folder)
+    if run_key(_recorded(config), seen["fingerprint"], weights_identity(config.encoder, config.weights)) != key:
+        raise _changed(key, survey)
+    splits = seen.pop("splits")
     needed = ("val", "test") if isinstance(config, PretrainConfig) else ("test",)
     if absent := [name for name in needed if not splits[name]]:
         counts = ", ".join(f"{n} {name}" for name, n in splits.items())
@@ -171,19 +181,47 @@ def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
             f"The survey of '{survey.source}' has no {' and no '.join(absent)} galaxies ({counts}), so nothing could"
             " be measured; add some, or leave out --split source."
         )
+    return seen
 
 
-def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) -> dict:
+def _state(folder: Path) -> dict:
+    report = read_report(folder)
+    kept = {name: report.get(name) for name in ("fingerprint", "parts")}
+    return kept | {"splits": report["counts"]["splits"], "folder": str(folder), "files": file_states(folder)}
+
+
+def _refuse_changed(key: str, survey: SurveySpec, seen: dict):
+    """Refuse a run whose survey has changed since it began: what it learned and measured may be of either.
+
+    Only the curated folder counts: its source may have gone meanwhile.
+    """
+    try:
+        now = _state(Path(seen["folder"]))
+    except (UserError, OSError):
+        now = {}
+    if any(now.get(name) != found for name, found in seen.items()):
+        checkpoint = paths.STORE / key / "checkpoint.pt"
+        for file in (checkpoint, previous_of(checkpoint)):
+            file.unlink(missing_ok=True)
+        raise _changed(key, survey)
+
+
+def _changed(key: str, survey: SurveySpec) -> UserError:
+    return UserError(
+        f"The survey '{survey.source}' was changed while run '{key}' read it, so the run is not stored; run it again."
+    )
+
+
+def _store(key: str, config, survey: SurveySpec, seen: dict, outcome: tuple, where: dict) -> dict:
     metrics, test, model = outcome
     if model is not None:
         write_weights(paths.STORE / key / "weights.safetensors", model.state_dict())
     if not (paths.STORE / key / "run.json").is_file():  # a record stays as it is when only its weights were missing
-        parts = read_report(make_survey(survey, progress=False))["parts"]
         record = {
             "key": key,
             "kind": kind_of(config),
             "config": config_dict(_recorded(config)),
-            "survey": {"fingerprint": survey_fingerprint(survey), "parts": parts, **config_dict(survey)},
+            "survey": {name: seen[name] for name in ("fingerprint", "parts")} | config_dict(survey),
             "weights": weights_identity(config.encoder, config.weights),
             "metrics": metrics,
             "test": test,

@@ -191,7 +191,7 @@ def sweep(
                     raise
                 except Exception as error:  # one bad run must not cost the others
                     tally.end(key, failed=True)
-                    report(f"{name} failed: {error}")
+                    report(f"{name} failed: {str(error) or repr(error)}")
             todo = busy
     if tally.failed:
         report(FAILED.format(failed=len(tally.failed), all=len(jobs)))
