@@ -331,7 +331,7 @@ class Trial:
         left = sorted(set(now) - set(case.after))
         good = ok and last[0] == 0 and not (self.lost or self.half or differ or left)
         said = "" if good else (last[1].strip().splitlines() or [""])[-1][:300]
-        more = {"lost_files": sorted(self.lost), "half_written": sorted(self.half), "differ": differ, "left_over": left}
+        more = {"lost_files": sorted(self.lost), "half_files": sorted(self.half), "differ": differ, "left_over": left}
         return {
             "name": title(fault, case.phase, number),
             "value": len(self.lost),
@@ -345,6 +345,7 @@ class Trial:
             "seed": self.shop.seed,
             "outcome": outcome,
             "compared": len(case.after),
+            "half_written": len(self.half),
             "equal": not (differ or left),
             **{name: found for name, found in more.items() if found},
         }
@@ -387,6 +388,7 @@ def kill(shop: Workshop, case: Case, number: int, dice: random.Random) -> dict:
     if number % 4 == 2:
         moment += "; clock set back"
         set_clock_back(shop.place)
+        trial.runs = finished(shop.place)
     return trial.row("kill", number, moment, outcome_of(status, said), trial.again())
 
 

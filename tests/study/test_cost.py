@@ -98,7 +98,8 @@ def test_bench_keeps_rows_and_machine_only_when_asked(tmp_path, monkeypatch, cap
 def test_bench_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
     (tmp_path / "long.py").write_text(
         "from harness import row\n\n\ndef rows(known=(), kills=3):\n    yield from known\n"
-        "    for i in range(len(known), kills):\n        if i == 2 and not known:\n            raise KeyboardInterrupt\n"
+        "    for i in range(len(known), kills):\n        if i == 2 and not known:\n"
+        "            raise KeyboardInterrupt\n"
         "        yield row(f'row {i} after {len(known)}', i, '')\n"
     )
     monkeypatch.setattr(bench, "BENCHMARKS", tmp_path)
