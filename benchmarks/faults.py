@@ -358,6 +358,8 @@ def outcome_of(status: int, said: str) -> str:
         return "finished"
     if status == -signal.SIGKILL:
         return "killed"
+    if status == -signal.SIGABRT and "std::bad_alloc" in said:  # in a thread of a library, out of Python's reach
+        return "ended by a library"
     if status == 2 and "Traceback" not in said and last.startswith("gzlib "):
         return "waits for nobody" if "is being made by" in last else "refused in one sentence"
     if status == 1 and "Traceback" not in said and "runs complete" in last:

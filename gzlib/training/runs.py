@@ -58,6 +58,7 @@ def run(
     log: str | None = None,
     checkpoint_seconds: float = 120.0,
     noted: dict[str, str] | None = None,
+    planned: str | None = None,
 ) -> dict:
     """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
 
@@ -75,6 +76,9 @@ def run(
         See :func:`gzlib.training.loop.fit`.
     noted : dict, optional
         What else the record's provenance is to say, such as which rules its plan has.
+    planned : str, optional
+        The key that the run had when it was planned. If it has another one now, its survey has changed since, and
+        nothing is made.
 
     Returns
     -------
@@ -96,6 +100,8 @@ def run(
 
         def look() -> tuple[str, dict | None]:
             key = key_of(config, survey)
+            if planned not in (None, key):
+                raise _changed(planned, survey)
             folder = paths.STORE / key
             if (record := _stored(key, need_weights, report)) is None:
                 locks.enter_context(held(folder / LOCK, f"Run {key}", wait=report if wait else None))
@@ -208,7 +214,7 @@ def _refuse_changed(key: str, survey: SurveySpec, seen: dict):
 
 def _changed(key: str, survey: SurveySpec) -> UserError:
     return UserError(
-        f"The survey '{survey.source}' was changed while run '{key}' read it, so the run is not stored; run it again."
+        f"The survey '{survey.source}' has changed since run '{key}' was begun, so the run is not stored; run it again."
     )
 
 

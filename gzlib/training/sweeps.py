@@ -182,7 +182,9 @@ def sweep(
                         raise Busy("Its weights are still being made.")
                     if not is_stored(key):
                         report(name + tally.time_left())
-                    records[key] = run(config, survey, device=device, wait=wait, report=indented, **conduct)
+                    records[key] = run(
+                        config, survey, device=device, wait=wait, report=indented, planned=key, **conduct
+                    )
                     tally.end(key)
                 except Busy as error:
                     report(f"    {error} It is left for the end.")

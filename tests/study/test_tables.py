@@ -257,7 +257,11 @@ def test_disturbed_commands_are_summed_by_kind_and_by_command(monkeypatch, tmp_p
     kinds = tables.disturbed("fault").set_index("what happened")
     assert kinds.times.tolist() == [3, 2, 1] and kinds.lost.tolist() == [2, 0, 0]
     assert kinds.commands.tolist() == ["curate, predict", "curate, predict", "predict"]
-    assert kinds["the command"].tolist() == ["killed 2, finished 1", "finished 3, waits for nobody 1", "ended otherwise 1"]
+    assert kinds["the command"].tolist() == [
+        "killed 2, finished 1",
+        "finished 3, waits for nobody 1",
+        "ended otherwise 1",
+    ]
     assert kinds["same end"].tolist() == ["2 of 3", "2 of 2", "0 of 1"]
     kills = tables.disturbed("phase").set_index("command")
     assert kills.times.to_dict() == {"curate": 2, "predict": 1}
