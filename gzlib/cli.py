@@ -4,6 +4,7 @@ Modules are imported where they are used, so that ``--help`` and a mistyped opti
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from gzlib.config import PRESETS, SPLIT_MODES
 from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, lacks_memory, stop_at_once
+from gzlib.files import not_written
 
 # Which modules, one of which a command may miss, each extra of the package brings.
 EXTRAS = {
@@ -64,17 +66,27 @@ def _run(args) -> int:
         _tell(f"gzlib {args.command}: needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'")
         return 2
     except Exception as error:
-        if args.debug or not lacks_memory(error):
+        sentence = _of_the_machine(error)
+        if args.debug or sentence is None:
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _tell(
-            f"gzlib {args.command}: there is too little memory ({said}); close other programs, or choose smaller"
-            " images, batches or encoders. Finished work is kept, and the same command resumes."
-        )
+        _tell(f"gzlib {args.command}: {sentence}")
         return 2
     except (Stopped, KeyboardInterrupt):
         _tell(f"gzlib {args.command}: stopped; finished work is kept, and the same command resumes from its checkpoint")
         return EXIT_STATUS
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """The sentence for a full or read-only disk, or too little memory, that nothing has met before; None for others."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return str(not_written(Path(error.filename or "a temporary file"), error))
+    if not lacks_memory(error):
+        return None
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"there is too little memory ({said}); close other programs, or choose smaller images, batches or encoders."
+        " Finished work is kept, and the same command resumes."
+    )
 
 
 def _stdout_is_closed() -> bool:

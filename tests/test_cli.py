@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -72,6 +73,17 @@ def test_too_little_memory_is_one_sentence_and_status_2(monkeypatch, capsys, err
     assert said.startswith("gzlib curate: there is too little memory (") and said.count("\n") == 1
     with pytest.raises(type(error)):
         main(["--debug", "curate", "sim:10"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_one_sentence_wherever_it_is_met(monkeypatch, capsys, number):
+    def refused(args):
+        raise OSError(number, os.strerror(number), "scratch/file")
+
+    monkeypatch.setattr(cli, "_curate", refused)
+    assert main(["curate", "sim:10"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gzlib curate: 'scratch/file' could not be written (") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error"), ImportError("x")])
