@@ -46,8 +46,11 @@ def available() -> list[str]:
     return sorted(file.stem for file in BENCHMARKS.glob("*.py") if "\ndef rows(" in file.read_text(encoding="utf-8"))
 
 
-def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: bool = False) -> int:
+def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: bool = False, **options) -> int:
     """Run one benchmark and print its rows; 1 if one of them misses its goal.
+
+    A benchmark whose ``rows`` takes ``known`` is stored row by row, and goes on where it was cut off: it is given the
+    rows that were stored on the same commit.
 
     Parameters
     ----------
@@ -59,11 +62,13 @@ def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: b
         Learning curves: a file for ``curves``, a folder for ``domains``.
     store : bool
         Also keep the rows and the machine in ``data/benchmarks``, from where the book takes them.
+    **options
+        What the benchmark's ``rows`` takes beside that, such as ``kills`` of ``faults``; None is as good as nothing.
 
     Raises
     ------
     UserError
-        If there is no such benchmark, or it lacks a package or a file.
+        If there is no such benchmark, it takes no such option, or it lacks a package or a file.
     """
     if what == "list":
         print("\n".join(available()))
@@ -71,13 +76,34 @@ def bench(what: str, *, as_json: bool = False, csv: Path | None = None, store: b
     if what not in available():
         raise UserError(f"There is no benchmark '{what}'; there are {', '.join(available())}.")
     measure = runpy.run_path(str(BENCHMARKS / f"{what}.py"), run_name=f"benchmarks.{what}")["rows"]
-    results = list(measure(csv) if "csv" in inspect.signature(measure).parameters else measure())
-    for result in results:
-        print(json.dumps(result) if as_json else _line(result), flush=True)
-    if store:
+    takes, given = inspect.signature(measure).parameters, {n: v for n, v in options.items() if v is not None}
+    if foreign := [name for name in given if name not in takes]:
+        raise UserError(f"The benchmark '{what}' takes no --{foreign[0]}; leave it out.")
+    if "csv" in takes:
+        given["csv"] = csv
+    if "known" in takes:
+        given["known"] = _stored_here(what) if store else []
+    results: list[dict] = []
+
+    def keep():
         record = {"benchmark": what, "machine": machine(), "rows": results}
         replace_file(stored_file(what), json.dumps(record, indent=1) + "\n")
+
+    for result in measure(**given):
+        results.append(result)
+        print(json.dumps(result) if as_json else _line(result), flush=True)
+        if store and "known" in takes:
+            keep()
+    if store:
+        keep()
     return int(any(result["ok"] is False for result in results))
+
+
+def _stored_here(what: str) -> list[dict]:
+    """Rows of a benchmark that were stored on the commit that there is now."""
+    file = stored_file(what)
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"machine": {}}
+    return record["rows"] if record["machine"].get("git") == machine()["git"] else []
 
 
 def _line(result: dict) -> str:

@@ -4,6 +4,7 @@ Modules are imported where they are used, so that ``--help`` and a mistyped opti
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -11,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gzlib.config import PRESETS, SPLIT_MODES, Conduct
-from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, stop_at_once
+from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, lacks_memory, stop_at_once
+from gzlib.files import not_written
 
 # Which modules, one of which a command may miss, each extra of the package brings.
 EXTRAS = {
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     -------
     int
         0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
-        bad, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
+        bad or there was too little memory, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
     """
     parser = _parser()
     args = parser.parse_args(argv)
@@ -65,9 +67,28 @@ def _run(args) -> int:
             raise
         _tell(f"gzlib {args.command}: needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'")
         return 2
+    except Exception as error:
+        sentence = _of_the_machine(error)
+        if args.debug or sentence is None:
+            raise
+        _tell(f"gzlib {args.command}: {sentence}")
+        return 2
     except (Stopped, KeyboardInterrupt):
         _tell(f"gzlib {args.command}: stopped; finished work is kept, and the same command resumes from its checkpoint")
         return EXIT_STATUS
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """The sentence for a full or read-only disk, or too little memory, that nothing has met before; None for others."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return str(not_written(Path(error.filename or "a temporary file"), error))
+    if not lacks_memory(error):
+        return None
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"there is too little memory ({said}); close other programs, or choose smaller images, batches or encoders."
+        " Finished work is kept, and the same command resumes."
+    )
 
 
 def _stdout_is_closed() -> bool:
@@ -231,6 +252,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--store", action="store_true", help="keep the figures in data/benchmarks, where the book reads them"
     )
+    sub.add_argument("--kills", type=int, metavar="N", help="how many commands 'faults' kills")
+    sub.add_argument("--seed", type=int, help="of the moments at which 'faults' disturbs them")
 
     command("doctor", "say what this machine has, what is missing, and what to do")
     return parser
@@ -691,7 +714,7 @@ def _bench(args):
         sys.path.append(str(folder))
     from harness import bench
 
-    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store)
+    return bench(args.what, as_json=args.json, csv=args.csv, store=args.store, kills=args.kills, seed=args.seed)
 
 
 def _doctor(args):

@@ -3,6 +3,7 @@
 And the one that a signal raises, which asks a program to stop.
 """
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,19 @@ class NotWritten(UserError):
 
 class Busy(UserError):
     """Another process holds a lock; the message says which."""
+
+
+# What the libraries say instead of a MemoryError: torch on CPUs and GPUs, Arrow, Python's threads, the system's loader.
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can.t allocate memory|failed to map segment|start new thread|launch worker thread"
+    r"|cannot allocate memory",
+    re.IGNORECASE,
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, in whichever library that was found out."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 # EX_TEMPFAIL of sysexits.h, 'try again later': the same command resumes from the checkpoint. A batch system can tell it

@@ -1,5 +1,6 @@
 """Files that are whole or absent, folders that are replaced, and locks that end with their holder, however it ends."""
 
+import glob
 import hashlib
 import json
 import os
@@ -38,24 +39,48 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     NotWritten
         If the operating system refuses; the file's old content stays.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        _remove(temporary)
-        if isinstance(error, OSError):
-            raise not_written(path, error) from None
-        raise
+        file, temporary = _spare_file(path)
+        with file:
+            try:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                if os.name == "nt":  # where an open file can't be moved; elsewhere it stays locked until it is in place
+                    file.close()
+                os.replace(temporary, path)
+            except BaseException:
+                with suppress(OSError):  # the first error is the one to tell
+                    temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise not_written(path, error) from None
 
 
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # a read-only place: there is nothing to remove, and the first error is the one to tell
-        path.unlink(missing_ok=True)
+def _spare_file(path: Path) -> tuple[BinaryIO, Path]:
+    """A temporary file beside a file, open and empty.
+
+    It is the same one every time, locked by whoever writes it, so that the next process writes over what a killed one
+    left. Where another process writes the same file now, or nothing can be locked, it is one of this process's own.
+    """
+    own, common = (path.with_name(f".{path.name}.tmp-{number}") for number in (os.getpid(), 0))
+    try:
+        import fcntl
+
+        descriptor = os.open(common, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except (ImportError, OSError):  # Windows, or a place that takes nothing, which is told next
+        return open(own, "wb"), own
+    file = os.fdopen(descriptor, "r+b")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(common)):  # else its writer has just moved it into place
+            file.truncate()
+            return file, common
+    except OSError:
+        pass
+    file.close()
+    return open(own, "wb"), own
 
 
 def replace_file(path: Path, text: str) -> bool:
@@ -259,50 +284,86 @@ def replace_folder(fresh: Path, folder: Path, what: str, *, keep: tuple[Path | N
     """
     mark_folder(fresh, what)
     folder = check_replaceable(folder, what, keep=keep)
-    try:
-        doomed = _take_away(folder, what)
+    with spare_folder(folder) as spare:
+        taken = _take_away(folder, spare / OLD, what)
         try:
             os.replace(fresh, folder)
         except OSError:
-            if doomed:
-                os.rename(doomed / folder.name, folder)
+            if taken:
+                os.rename(spare / OLD, folder)
             raise
-        if doomed:
-            shutil.rmtree(doomed)
-    except OSError as error:
-        raise not_written(folder, error) from None
 
 
 def remove_folder(folder: Path, what: str, *, keep: tuple[Path | None, ...] = (), own: Own | None = None) -> None:
     """Delete a folder with what is in it, if :func:`check_replaceable` allows that."""
     folder = check_replaceable(folder, what, keep=keep, own=own)
-    try:
-        if doomed := _take_away(folder, what, own):
-            shutil.rmtree(doomed)
-    except OSError as error:
-        raise not_written(folder, error) from None
+    if os.path.lexists(folder):
+        with spare_folder(folder) as spare:
+            _take_away(folder, spare / "removed", what, own)
 
 
-def _take_away(folder: Path, what: str, own: Own | None = None) -> Path | None:
-    """Move a folder into a temporary one in one step, so that a crash leaves no half-emptied folder.
+def _take_away(folder: Path, place: Path, what: str, own: Own | None = None) -> bool:
+    """Move a folder, if it exists, to a temporary place in one step, so that a crash leaves no half-emptied folder.
 
     Looked at again there, so that a file put into it at the last moment comes back with it.
     """
     if not os.path.lexists(folder):
-        return None
-    doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
+        return False
+    os.rename(folder, place)
     try:
-        os.rename(folder, doomed / folder.name)
-        try:
-            check_replaceable(doomed / folder.name, what, own=own)
-        except UserError:
-            os.rename(doomed / folder.name, folder)
-            raise
-    except BaseException:
-        with suppress(OSError):
-            doomed.rmdir()
+        check_replaceable(place, what, own=own)
+    except UserError:
+        os.rename(place, folder)
         raise
-    return doomed
+    return True
+
+
+OLD = "old"  # in a spare folder: the folder that is being replaced
+
+
+@contextmanager
+def spare_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside one that is to be made, replaced or removed.
+
+    It is locked, so that what killed processes have left can be told from it, and goes now. If one was killed between
+    the two steps of replacing the folder, the old one comes back first.
+
+    Raises
+    ------
+    NotWritten
+        If the operating system refuses, here or to whatever is done with it.
+    """
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_spares(folder)
+        while True:
+            spare = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
+            lock = FileLock(spare / SPARE_LOCK)
+            lock.acquire()
+            if (spare / SPARE_LOCK).exists():  # else another process has cleared it before it was locked
+                break
+            lock.release()
+        try:
+            yield spare
+        finally:
+            lock.release()
+            shutil.rmtree(spare, ignore_errors=True)
+    except OSError as error:
+        raise not_written(folder, error) from None
+
+
+SPARE_LOCK = ".lock"
+
+
+def _clear_spares(folder: Path):
+    for spare in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*"):
+        if spare.is_symlink() or not (spare / SPARE_LOCK).is_file() or is_held(spare / SPARE_LOCK):
+            continue
+        if (spare / OLD).exists() and not os.path.lexists(folder):
+            os.rename(spare / OLD, folder)
+        shutil.rmtree(spare, ignore_errors=True)
 
 
 POLL_SECONDS = 0.5

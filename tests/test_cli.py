@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -45,6 +46,54 @@ def test_traceback_only_when_asked():
 
     with pytest.raises(UserError):
         main(["--debug", "curate", "sim:0"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 3.2 GiB for an array"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("can't start new thread"),
+        OSError(12, "Cannot allocate memory"),
+        ImportError("offsets.so: failed to map segment from shared object"),
+    ],
+    ids=str,
+)
+def test_too_little_memory_is_one_sentence_and_status_2(monkeypatch, capsys, error):
+    def hungry(args):
+        raise error
+
+    monkeypatch.setattr(cli, "_curate", hungry)
+    assert main(["curate", "sim:10"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gzlib curate: there is too little memory (") and said.count("\n") == 1
+    with pytest.raises(type(error)):
+        main(["--debug", "curate", "sim:10"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_one_sentence_wherever_it_is_met(monkeypatch, capsys, number):
+    def refused(args):
+        raise OSError(number, os.strerror(number), "scratch/file")
+
+    monkeypatch.setattr(cli, "_curate", refused)
+    assert main(["curate", "sim:10"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gzlib curate: 'scratch/file' could not be written (") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error"), ImportError("x")])
+def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch, error):
+    def broken(args):
+        raise error
+
+    monkeypatch.setattr(cli, "_curate", broken)
+    with pytest.raises(type(error)):
+        main(["curate", "sim:10"])
 
 
 def test_curate_then_pretrain_then_finetune(own_store, capsys):

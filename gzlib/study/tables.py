@@ -384,6 +384,51 @@ def fault_table() -> pd.DataFrame:
     return stored
 
 
+def disturbed(by: str) -> pd.DataFrame:
+    """What became of commands that were disturbed, as ``benchmarks/faults.py`` measured it.
+
+    Parameters
+    ----------
+    by : {"fault", "phase"}
+        A row for each kind of fault; or for each command, with the kills alone.
+
+    Returns
+    -------
+    DataFrame
+        ``times``; what the command did then; ``sums compared`` (checksums of files); ``lost`` and ``half-written``
+        files; and how often the same command, run again, led to the ``same end`` as one that is not disturbed. Empty
+        if nothing was measured.
+
+    Raises
+    ------
+    UserError
+        If the stored file holds no such rows.
+    """
+    rows = measured("faults", [*COLUMNS, "phase", "fault", "moment", "outcome", "compared", "half_written", "equal"])
+    if by == "phase":
+        rows = rows[rows.fault == "kill"]
+    found = []
+    for what, some in rows.groupby(by, sort=False):
+        row = {{"fault": "what happened", "phase": "command"}[by]: what, "times": len(some)}
+        if by == "fault":
+            row["commands"] = ", ".join(dict.fromkeys(some.phase))
+            row["the command"] = ", ".join(f"{word} {n}" for word, n in _endings(some.outcome).items())
+        else:
+            at_operations = int(some.moment.str.contains("operation").sum())
+            row |= {"at a file operation": at_operations, "at a moment": len(some) - at_operations}
+            row["had ended before"] = int((some.outcome == "finished").sum())
+        row |= {"sums compared": int(some.compared.sum()), "lost": int(some.value.sum())}
+        row["half-written"] = int(some.half_written.sum())
+        found.append(row | {"same end": share(some.ok.astype(bool) & some.equal.astype(bool))})
+    return pd.DataFrame(found)
+
+
+def _endings(outcomes: pd.Series) -> pd.Series:
+    """How many ended in which way, the commonest first; of two commands at once, each counts."""
+    each = outcomes.str.split(" and ").explode().replace("", "ended otherwise")
+    return each.value_counts()
+
+
 def collected_faults() -> list[dict]:
     """What the marks of the tests say, without running a test."""
     with tempfile.TemporaryDirectory() as folder:

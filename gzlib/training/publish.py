@@ -1,7 +1,6 @@
 """From a run to a model's folder, and from there to timm, ONNX and the hub."""
 
 import json
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from gzlib.data.schema import is_tree_file
 from gzlib.data.sources.registry import has_prefix, split_text
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
-from gzlib.files import MARKER, check_replaceable, not_written, replace_file, replace_folder
+from gzlib.files import MARKER, check_replaceable, replace_file, replace_folder, spare_folder
 from gzlib.models.encoders import build_encoder
 from gzlib.models.heads import CONCENTRATION_MIN, CONCENTRATION_RANGE, DirichletHead, GalaxyModel, NumberHead
 from gzlib.models.weights import read_weights, run_weights, write_weights
@@ -121,6 +120,11 @@ def save_run(
         config, survey, record
     )  # fmt: skip
     task, target = parts.task, parts.task.target
+    if task.data.attrs["fingerprint"] != record["survey"]["fingerprint"]:
+        raise UserError(
+            f"The survey '{survey.source}' is not the one that run '{record['key']}' learned from, so the model is not"
+            " saved; run the same command again."
+        )
     head = _head(target, getattr(config, "label", VOTES), unit, getattr(config, "mode", "") == "linear")
     encoder = parts.network.encoder
     model_config = ModelConfig.model_construct(
@@ -211,8 +215,8 @@ def _write(model: SavedModel, page: str, out: Path, *, own_tree: bool):
     """Put the model's folder in its place; whole, or not at all."""
     kept = {"encoder.mean", "encoder.std"}  # they stand in the configuration
     state = {k: value.detach().cpu() for k, value in model.network.state_dict().items() if k not in kept}
-    with _fresh(out) as name:
-        fresh = Path(name) / out.name
+    with spare_folder(out) as spare:
+        fresh = spare / "fresh"
         fresh.mkdir()
         write_weights(fresh / WEIGHTS, state)
         content = json.loads(model.config.model_dump_json(by_alias=True))
@@ -224,14 +228,6 @@ def _write(model: SavedModel, page: str, out: Path, *, own_tree: bool):
         replace_file(fresh / PAGE, page)
         replace_folder(fresh, out, MODEL, keep=_kept())
     model.folder = out
-
-
-def _fresh(out: Path) -> tempfile.TemporaryDirectory:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=f".{out.name}.tmp-", dir=out.parent)
-    except OSError as error:
-        raise not_written(out, error) from None
 
 
 def export(model: SavedModel, out, *, form: str = "timm") -> Path:
@@ -254,8 +250,8 @@ def export(model: SavedModel, out, *, form: str = "timm") -> Path:
     if form not in ("timm", "onnx"):
         raise UserError(f"Unknown form '{form}' of an export; use 'timm' or 'onnx'.")
     out = check_replaceable(out, EXPORT, keep=_kept())
-    with _fresh(out) as name:
-        fresh = Path(name) / out.name
+    with spare_folder(out) as spare:
+        fresh = spare / "fresh"
         fresh.mkdir()
         meaning = (_export_timm if form == "timm" else _export_onnx)(model, fresh)
         replace_file(fresh / CARD, model_card(model) + f"\n## This export\n\n{meaning}\n")

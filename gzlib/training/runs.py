@@ -22,7 +22,7 @@ from gzlib.config import (
     survey_from_dict,
 )
 from gzlib.data.curation import make_survey, survey_fingerprint
-from gzlib.data.survey import read_report
+from gzlib.data.survey import file_states, read_report
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, replace_file
 from gzlib.identity import file_hash
@@ -54,6 +54,7 @@ def run(
     conduct: Conduct = USUAL,
     need_weights: bool = False,
     wait: bool = True,
+    planned: str | None = None,
 ) -> dict:
     """The record of one run: read if it is there, else trained (from its checkpoint if it was cut off) and stored.
 
@@ -67,6 +68,9 @@ def run(
         Train again if the record is there but its weights are not on this machine.
     wait : bool
         Whether to wait where another process is making this very run.
+    planned : str, optional
+        The key that the run had when it was planned. If it has another one now, its survey has changed since, and
+        nothing is made.
 
     Returns
     -------
@@ -89,6 +93,8 @@ def run(
 
         def look() -> tuple[str, dict | None]:
             key = key_of(config, survey)
+            if planned not in (None, key):
+                raise _changed(planned, survey)
             folder = paths.STORE / key
             if (record := _stored(key, need_weights, report)) is None:
                 locks.enter_context(held(folder / LOCK, f"Run {key}", wait=report if wait else None))
@@ -133,14 +139,20 @@ def _train(key: str, config: RunConfig, survey: SurveySpec, conduct: Conduct) ->
     """Make the run and store it; if that fails, leave the reason."""
     folder = paths.STORE / key
     try:
-        _by_first(lambda: _make_survey(config, survey, conduct.report or silent))
+        seen = _by_first(lambda: _make_survey(key, config, survey, conduct.report or silent))
         # The survey serves many runs: making it is not part of a run's cost.
         began, started = time.monotonic(), datetime.now(UTC)
         chosen = choose_device(conduct.device)
         train, own = TRAIN[type(config)], {"checkpoint": folder / "checkpoint.pt", "key": key}
-        outcome = train(config, survey, device=chosen, conduct=conduct, **own)
+        try:
+            outcome = train(config, survey, device=chosen, conduct=conduct, **own)
+        except BaseException:  # of a survey that does not fit together any more, too, and its checkpoint goes
+            if is_main():
+                _refuse_changed(key, survey, seen)
+            raise
+        _by_first(lambda: _refuse_changed(key, survey, seen))
         where = provenance(chosen, started, time.monotonic() - began, processes=world()) | dict(conduct.noted)
-        return _by_first(lambda: _store(key, config, survey, outcome, where))
+        return _by_first(lambda: _store(key, config, survey, seen, outcome, where))
     except NotWritten:
         raise
     except Exception as error:
@@ -150,11 +162,15 @@ def _train(key: str, config: RunConfig, survey: SurveySpec, conduct: Conduct) ->
         raise
 
 
-def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
-    """Make the survey while no other process of this store does, and see that it can measure the run."""
+def _make_survey(key: str, config: RunConfig, survey: SurveySpec, report: Callable) -> dict:
+    """Make the survey while no other process of this store does, and see that it can measure the run; its state."""
     lock = paths.STORE / f".survey-{survey_fingerprint(survey)[:16]}.lock"
     with held(lock, f"Survey '{survey.source}'", wait=report):
-        splits = read_report(make_survey(survey))["counts"]["splits"]
+        folder = make_survey(survey)
+        seen = _state(folder)
+    if run_key(_recorded(config), seen["fingerprint"], weights_identity(config.encoder, config.weights)) != key:
+        raise _changed(key, survey)
+    splits = seen.pop("splits")
     needed = ("val", "test") if isinstance(config, PretrainConfig) else ("test",)
     if absent := [name for name in needed if not splits[name]]:
         counts = ", ".join(f"{n} {name}" for name, n in splits.items())
@@ -162,19 +178,47 @@ def _make_survey(config: RunConfig, survey: SurveySpec, report: Callable):
             f"The survey of '{survey.source}' has no {' and no '.join(absent)} galaxies ({counts}), so nothing could"
             " be measured; add some, or leave out --split source."
         )
+    return seen
 
 
-def _store(key: str, config, survey: SurveySpec, outcome: tuple, where: dict) -> dict:
+def _state(folder: Path) -> dict:
+    report = read_report(folder)
+    kept = {name: report.get(name) for name in ("fingerprint", "parts")}
+    return kept | {"splits": report["counts"]["splits"], "folder": str(folder), "files": file_states(folder)}
+
+
+def _refuse_changed(key: str, survey: SurveySpec, seen: dict):
+    """Refuse a run whose survey has changed since it began: what it learned and measured may be of either.
+
+    Only the curated folder counts: its source may have gone meanwhile.
+    """
+    try:
+        now = _state(Path(seen["folder"]))
+    except (UserError, OSError):
+        now = {}
+    if any(now.get(name) != found for name, found in seen.items()):
+        checkpoint = paths.STORE / key / "checkpoint.pt"
+        for file in (checkpoint, previous_of(checkpoint)):
+            file.unlink(missing_ok=True)
+        raise _changed(key, survey)
+
+
+def _changed(key: str, survey: SurveySpec) -> UserError:
+    return UserError(
+        f"The survey '{survey.source}' has changed since run '{key}' was begun, so the run is not stored; run it again."
+    )
+
+
+def _store(key: str, config, survey: SurveySpec, seen: dict, outcome: tuple, where: dict) -> dict:
     metrics, test, model = outcome
     if model is not None:
         write_weights(paths.STORE / key / "weights.safetensors", model.state_dict())
     if not (paths.STORE / key / "run.json").is_file():  # a record stays as it is when only its weights were missing
-        parts = read_report(make_survey(survey, progress=False))["parts"]
         record = {
             "key": key,
             "kind": kind_of(config),
             "config": config_dict(_recorded(config)),
-            "survey": {"fingerprint": survey_fingerprint(survey), "parts": parts, **config_dict(survey)},
+            "survey": {name: seen[name] for name in ("fingerprint", "parts")} | config_dict(survey),
             "weights": weights_identity(config.encoder, config.weights),
             "metrics": metrics,
             "test": test,

@@ -181,7 +181,7 @@ def sweep(
                         raise Busy("Its weights are still being made.")
                     if not is_stored(key):
                         report(name + tally.time_left())
-                    records[key] = run(config, survey, conduct=own, wait=wait)
+                    records[key] = run(config, survey, conduct=own, wait=wait, planned=key)
                     tally.end(key)
                 except Busy as error:
                     report(f"    {error} It is left for the end.")
@@ -190,7 +190,7 @@ def sweep(
                     raise
                 except Exception as error:  # one bad run must not cost the others
                     tally.end(key, failed=True)
-                    report(f"{name} failed: {error}")
+                    report(f"{name} failed: {str(error) or repr(error)}")
             todo = busy
     if tally.failed:
         report(FAILED.format(failed=len(tally.failed), all=len(jobs)))

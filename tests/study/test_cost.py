@@ -95,6 +95,27 @@ def test_bench_keeps_rows_and_machine_only_when_asked(tmp_path, monkeypatch, cap
         bench.bench("other")
 
 
+def test_bench_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    (tmp_path / "long.py").write_text(
+        "from harness import row\n\n\ndef rows(known=(), kills=3):\n    yield from known\n"
+        "    for i in range(len(known), kills):\n        if i == 2 and not known:\n"
+        "            raise KeyboardInterrupt\n"
+        "        yield row(f'row {i} after {len(known)}', i, '')\n"
+    )
+    monkeypatch.setattr(bench, "BENCHMARKS", tmp_path)
+    monkeypatch.setattr(bench, "STORE", tmp_path / "stored")
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench("long", store=True, kills=4)
+    assert bench.bench("long", store=True, kills=4) == 0
+    record = json.loads(bench.stored_file("long").read_text())
+    assert [row["name"] for row in record["rows"]] == [f"row {i} after {0 if i < 2 else 2}" for i in range(4)]
+    monkeypatch.setattr(bench, "machine", lambda: {"git": "another commit"})
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench("long", store=True)
+    with pytest.raises(UserError, match="'long' takes no --seed"):
+        bench.bench("long", seed=3)
+
+
 def test_a_missing_package_is_named():
     with pytest.raises(UserError, match=r"needs no_such_package, not installed here: pip install 'gzlib\[bench\]'"):
         bench.need(("json", "no_such_package"), "This comparison")

@@ -236,3 +236,41 @@ def test_a_list_of_another_shape_is_one_sentence(tmp_path, monkeypatch, content)
     with pytest.raises(UserError, match=r"recipe-convergence\.json does not hold the list 'cells'") as told:
         tables.convergence_words()
     assert "\n" not in str(told.value)
+
+
+def test_disturbed_commands_are_summed_by_kind_and_by_command(monkeypatch, tmp_path):
+    row = {"name": "n", "unit": "", "goal": "0", "detail": "", "ok": True, "equal": True, "half_written": 0}
+    rows = [
+        row | {"phase": p, "fault": f, "moment": m, "outcome": o, "compared": c, "value": lost, "ok": ok}
+        for p, f, m, o, c, lost, ok in [
+            ("curate", "kill", "file operation 3 of 9 (open)", "killed", 10, 0, True),
+            ("curate", "kill", "20% of its time", "finished", 10, 0, True),
+            ("predict", "kill", "file operation 1 of 2 (open)", "killed", 5, 2, False),
+            ("curate", "two at once", "5% of its time apart", "finished and waits for nobody", 10, 0, True),
+            ("predict", "two at once", "5% of its time apart", "finished and finished", 5, 0, True),
+            ("predict", "full disk", "4 KiB free", "", 5, 0, False),
+        ]
+    ]
+    (tmp_path / "data" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "data" / "benchmarks" / "faults.json").write_text(json.dumps({"rows": rows}))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    kinds = tables.disturbed("fault").set_index("what happened")
+    assert kinds.times.tolist() == [3, 2, 1] and kinds.lost.tolist() == [2, 0, 0]
+    assert kinds.commands.tolist() == ["curate, predict", "curate, predict", "predict"]
+    assert kinds["the command"].tolist() == [
+        "killed 2, finished 1",
+        "finished 3, waits for nobody 1",
+        "ended otherwise 1",
+    ]
+    assert kinds["same end"].tolist() == ["2 of 3", "2 of 2", "0 of 1"]
+    kills = tables.disturbed("phase").set_index("command")
+    assert kills.times.to_dict() == {"curate": 2, "predict": 1}
+    assert kills["at a file operation"].tolist() == [1, 1] and kills["at a moment"].tolist() == [1, 0]
+    assert kills["had ended before"].tolist() == [1, 0] and kills["sums compared"].tolist() == [20, 5]
+
+
+def test_the_stored_disturbances_lost_nothing():
+    found = tables.disturbed("fault")
+    assert found.lost.sum() == found["half-written"].sum() == 0 and found.times.sum() >= 100
+    assert tables.disturbed("phase").times.sum() >= 60
+    assert all(text == f"{n} of {n}" for text, n in zip(found["same end"], found.times, strict=True))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from gzlib import paths
 from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.data.curation import make_survey
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import held, is_held, replace_file
-from gzlib.training import runs
+from gzlib.training import runs, sweeps
 from gzlib.training.runs import key_of, run
 from gzlib.training.store import stored_records
 from gzlib.training.sweeps import Tally, sweep
@@ -215,3 +217,22 @@ def test_the_tally_counts_and_guesses():
     tally.end("present before")
     tally.running = 2
     assert tally.line() == "3 of 6 runs done, 2 running, 1 failed, about 30 s left"
+
+
+def test_a_sweep_makes_no_run_of_another_survey_than_it_was_planned_for(store, monkeypatch):
+    """Where somebody puts another survey into the folder that its plan names."""
+    folder, said = store / "sky", []
+    shutil.copytree(make_survey(SurveySpec("sim:gz2:160", size=32)), folder)
+    named, recipe, run = SurveySpec(str(folder), size=32), Recipe(examples=32, batch_size=32, evaluations=1), sweeps.run
+
+    def disturbed(*args, **kwargs):
+        record = run(*args, **kwargs)
+        shutil.rmtree(folder)
+        shutil.copytree(make_survey(SurveySpec("sim:gz2:160", size=32, seed=5)), folder)
+        return record
+
+    monkeypatch.setattr(sweeps, "run", disturbed)
+    jobs = [(PretrainConfig("resnet_w4", 60, seed=seed, recipe=recipe), named) for seed in range(3)]
+    records = sweep(jobs, workers=1, conduct=Conduct(report=said.append))
+    assert len(records) == 1 and len(list(paths.STORE.glob("*/run.json"))) == 1
+    assert sum("has changed since run" in line for line in said) == 2 and "2 of 3 runs failed" in said[-1]

@@ -1,6 +1,9 @@
 """Runs from end to end: pretraining, finetuning, the store and the sweep, on a small simulated survey."""
 
 import json
+import os
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +23,7 @@ from gzlib.config import (
     config_dict,
     config_from_dict,
 )
-from gzlib.data.curation import make_survey
+from gzlib.data.curation import make_survey, survey_fingerprint
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.training import pretraining as pretrain_module
@@ -240,3 +243,51 @@ def test_device_that_is_not_there():
 
 def test_read_run_of_nothing(own_store):
     assert read_run("0" * 16) is None
+
+
+@pytest.mark.parametrize("what", ["images", "survey", "gone"])
+def test_a_run_whose_survey_is_changed_meanwhile_is_not_stored(store, survey, monkeypatch, what):
+    """Whether other images are put into its files, another survey takes its folder, or it goes."""
+    folder = store / "sky"
+    shutil.copytree(make_survey(survey), folder)
+    named = replace(survey, source=str(folder))
+    key, kept, train = key_of(pretraining(), named), store / "kept", pretrain_module.fit
+    shutil.copytree(folder, kept)
+
+    def disturbed(*args, **kwargs):
+        history = train(*args, **kwargs)
+        kwargs["checkpoint"].write_bytes(b"of the images that were changed")
+        if what == "images":
+            with open(folder / "images.npy", "r+b") as file:
+                file.seek(-999, os.SEEK_END)
+                file.write(bytes(999))
+        else:
+            shutil.rmtree(folder)
+            if what == "survey":
+                shutil.copytree(make_survey(replace(survey, seed=5)), folder)
+        return history
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_module, "fit", disturbed)
+        with pytest.raises(UserError, match=f"'{re.escape(str(folder))}' has changed since run '{key}' was begun"):
+            run(pretraining(), named, conduct=Conduct(report=quiet))
+    assert {file.name for file in (paths.STORE / key).iterdir()} <= {"failed.json", "progress.jsonl"}
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(kept, folder)
+    alone = run(pretraining(), survey, conduct=Conduct(report=quiet))["metrics"]
+    assert run(pretraining(), named, conduct=Conduct(report=quiet))["metrics"] == alone
+
+
+def test_a_run_ends_although_the_source_of_its_survey_has_gone(store, tmp_path, monkeypatch):
+    """What it trains on is the curated copy."""
+    real, train = SurveySpec(str(write_evo(tmp_path / "evo", gz2_table(120))), size=32), pretrain_module.fit
+    fingerprint = survey_fingerprint(real)
+
+    def disturbed(*args, **kwargs):
+        history = train(*args, **kwargs)
+        shutil.rmtree(tmp_path / "evo")
+        return history
+
+    monkeypatch.setattr(pretrain_module, "fit", disturbed)
+    record = run(pretraining(), real, conduct=Conduct(report=quiet))
+    assert record["survey"]["fingerprint"] == fingerprint and read_run(record["key"]) == record

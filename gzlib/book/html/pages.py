@@ -4,7 +4,6 @@ import os
 import posixpath
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
@@ -16,7 +15,7 @@ from gzlib import paths
 from gzlib.book.chapters import book_config, book_inputs, load_variables
 from gzlib.book.html import markup, pandoc
 from gzlib.errors import UserError
-from gzlib.files import check_replaceable, not_written, replace_folder
+from gzlib.files import check_replaceable, replace_folder, spare_folder
 
 PAGES = "the book's pages"  # that a folder is replaced for
 
@@ -79,8 +78,8 @@ def preview(project=None, out=None, *, experiment=None, only=None):
     problems: list[str] = []
     pages = _load(project, config, find, load_variables(home), only, problems)
     rendered = [page for page in pages if only is None or page.path in only]
-    with _beside(out) as scratch:
-        fresh = Path(scratch) / "pages"
+    with spare_folder(out) as spare:
+        fresh = spare / "pages"
         _write_pages(fresh, rendered, pages, project, config, f"Experiment {home.name}" if experiment else "", problems)
         _copy_resources(fresh, project, config, find, {page.path for page in rendered})
         problems += complete(fresh, find)
@@ -88,15 +87,6 @@ def preview(project=None, out=None, *, experiment=None, only=None):
             raise UserError("The pages name what does not exist: " + "; ".join(dict.fromkeys(problems)) + ".")
         replace_folder(fresh, out, PAGES, keep=keep)
     return out / rendered[0].href
-
-
-def _beside(out):
-    """A temporary folder on the same disk."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=f".{out.name}.tmp-", dir=out.parent)
-    except OSError as error:
-        raise not_written(out, error) from None
 
 
 def _load(project, config, find, published, only, problems):
