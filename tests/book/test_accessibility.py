@@ -74,7 +74,7 @@ def test_figures_are_enlarged_by_keyboard(pages, browser):
 def test_long_tables_sort_and_filter_by_keyboard(pages, browser):
     page = browser.new_page()
     page.goto(next(file for file in pages if file.name.startswith("90")).as_uri())
-    table = page.locator(".table-scroll table")
+    table = page.locator(".scroll.tall table")
     assert table.locator("xpath=..").get_attribute("aria-label").startswith("Table B")
     numbers = "cells => cells.map(cell => parseFloat(cell.textContent.replaceAll(',', '').replace('−', '-')))"
     place = table.locator("th").all_inner_texts().index("result") + 1
