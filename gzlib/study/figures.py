@@ -4,6 +4,7 @@ import io
 import re
 
 import matplotlib as mpl
+import matplotlib.patheffects
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -362,7 +363,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
         mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
         for family, marker in first.items()
     ]
-    axis.legend(handles=marks, loc="best", ncols=2)
+    axis.legend(handles=marks, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), columnspacing=1.2, borderpad=0)
     return figure
 
 
@@ -468,14 +469,25 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
             axis.errorbar(one.estimate, place, xerr=errors, linestyle="none", elinewidth=0.8, ms=2.5, **style,
                           label=None if encoder is None else label_words(encoder))  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8)
-        axis.set_yticks(range(len(names)), [label_words(n.removesuffix(f"-{campaign}")) for n in names])
+        short = [_two_lines(n.removesuffix(f"-{campaign}")) for n in names]
+        axis.set_yticks(range(len(names)), list(map(label_words, short)), linespacing=0.9)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_title(label_words(campaign), pad=2)
         axis.grid(axis="y", visible=False)
+    figure.get_layout_engine().set(wspace=0.05)
     figure.supxlabel(label)
     if encoders[0] is not None:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
+
+
+def _two_lines(name: str, most: int = 22) -> str:
+    """A long name with a break at the hyphen next to its middle, so that it takes no room from its panel."""
+    hyphens = [i for i, letter in enumerate(name) if letter == "-"]
+    if len(name) <= most or not hyphens:
+        return name
+    place = min(hyphens, key=lambda i: abs(i - len(name) / 2)) + 1
+    return f"{name[:place]}\n{name[place:]}"
 
 
 def scatter_by_campaign(
@@ -584,7 +596,9 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     if fitted is not None:
         x, y = np.geomspace(D[0] * 0.8, D[-1] * 4, 80), np.geomspace(N.min() * 0.8, N.max() * 1.25, 60)
         lines = plane.contour(x, y, fitted(y[:, None], x[None, :]), levels=9, colors="0.45", linewidths=0.8)
-        plane.clabel(lines, fmt="%.3g")
+        for text in plane.clabel(lines, fmt="%.3g", inline=False, colors="0.3"):
+            text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.5, foreground="white")])
+            text.set_visible(x[0] * 1.5 < text.get_position()[0] < x[-1] / 1.5)  # whole within the panel
         plane.axvspan(D[-1], x[-1], color="0.5", alpha=0.1, linewidth=0)
     shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34, zorder=3)
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
@@ -602,7 +616,8 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     log_axes(money, y="test loss per galaxy [nats]")
     money.set_xlabel("training compute [FLOP]")
     money.xaxis.set_major_formatter(mpl.ticker.LogFormatterMathtext())
-    money.legend()
+    figure.get_layout_engine().set(wspace=0.05)
+    figure.legend(*money.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
@@ -661,12 +676,11 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
     """
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     for i, (name, part) in enumerate(rows.groupby("name", sort=False)):
-        colour, place = COLOURS[i % len(COLOURS)], part.n_train * 1.05**i  # side by side, not one over the other
+        style, place = encoder_style(str(name).partition(",")[0]), part.n_train * 1.05**i  # side by side
+        colour = style["color"]
         if name in pilots:
             curve = pilots[name].dropna("n_train")
-            axis.plot(
-                curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{label_words(name)}, pilot"
-            )
+            axis.plot(curve.n_train, curve, linestyle="none", **style, label=f"{label_words(name)}, pilot")
         errors = np.abs(np.stack([part.forecast - part.lower, part.upper - part.forecast]))
         axis.errorbar(place, part.forecast, errors, fmt="_", ms=10, color=colour, capsize=4)
         if part.outcome.notna().any():

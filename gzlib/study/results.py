@@ -381,7 +381,6 @@ def fits_table(fits: xr.Dataset, above: xr.Dataset | None = None) -> pd.DataFram
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
     for name in ("E", "A", "alpha"):
         table[GREEK.get(name, name)] = intervals(*(fits[name + end].values for end in ("", "_low", "_high")))
-    table["α if E = 0"] = fits["alpha_without_E"].values
     if above is not None:
         table["α above the floor"] = intervals(*(above[end].values for end in ("estimate", "low", "high")))
     table["reduced χ²"] = fits["reduced_chi2"].values

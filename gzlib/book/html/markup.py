@@ -85,6 +85,19 @@ def callouts(blocks):
     return change(blocks, box)
 
 
+def visible(blocks, form="html"):
+    """Drop what ``content-visible`` and ``content-hidden`` keep out of a format; what stays loses its frame."""
+
+    def choose(kind, content):
+        if kind not in ("Div", "Span") or not {"content-visible", "content-hidden"} & set(content[0][1]):
+            return None
+        options = dict(content[0][2])
+        met = options.get("when-format", form) == form and options.get("unless-format") != form
+        return content[1] if met == ("content-visible" in content[0][1]) else []
+
+    return change(blocks, choose)
+
+
 def known_keys(files):
     """Every key that the bibliography files define."""
     return frozenset().union(*(_keys(file) for file in files))
