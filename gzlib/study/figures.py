@@ -363,7 +363,9 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
         mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
         for family, marker in first.items()
     ]
-    axis.legend(handles=marks, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), columnspacing=1.2, borderpad=0)
+    axis.legend(
+        handles=marks, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), columnspacing=1.2, borderpad=0
+    )
     return figure
 
 

@@ -335,7 +335,7 @@ def growth(rows: pd.DataFrame) -> str:
 
 
 def looks(images: dict[str, np.ndarray]) -> str:
-    """For sheets of several campaigns, images (n, y, x, 3) uint8 by title: whose empty sky is noisiest and smoothest."""
+    """For sheets of campaigns, images (n, y, x, 3) uint8 by title: whose empty sky is noisiest and smoothest."""
     edges = {title: np.concatenate([v[:, :4].reshape(len(v), -1), v[:, -4:].reshape(len(v), -1)], 1).astype(float)
              for title, v in images.items()}  # fmt: skip
     noise = {title: float(np.median(1.4826 * np.median(np.abs(v - np.median(v, 1, keepdims=True)), 1)))

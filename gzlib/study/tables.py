@@ -544,7 +544,13 @@ def convergence_words() -> str:
 def devices_table() -> pd.DataFrame:
     """The same runs on two devices (``benchmarks/devices.py``): test losses and galaxies shown; or empty."""
     rows = stored_rows("devices", "runs")
-    names = {"encoder": "encoder", "n_train": "galaxies", "device": "device", "loss": "on the GPU", "loss_here": "on a processor"}
+    names = {
+        "encoder": "encoder",
+        "n_train": "galaxies",
+        "device": "device",
+        "loss": "on the GPU",
+        "loss_here": "on a processor",
+    }
     table = pd.DataFrame([{new: row[old] for old, new in names.items()} for row in rows], columns=[*names.values()])
     return table.assign(difference=table["on a processor"] - table["on the GPU"])
 
