@@ -160,7 +160,7 @@ def bars(values: pd.Series, what: str) -> str:
     """For a bar chart: its longest and its shortest bar."""
     most, least = values.idxmax(), values.idxmin()
     high, low = (number(value, ",.3g" if value < 1000 else ",.0f") for value in (values.max(), values.min()))
-    return f"{words(most)} has the most {what}, {high}; {words(least)} the fewest, {low}."
+    return f"The most {what}, {high}, are those of {words(most)}; the fewest, {low}, those of {words(least)}."
 
 
 def agreement(fractions: dict[str, np.ndarray]) -> str:
@@ -348,7 +348,7 @@ def looks(images: dict[str, np.ndarray]) -> str:
 
 
 def slopes(loss: xr.DataArray, *, hue: str) -> str:
-    """For two learning curves or more on one axis: by how much the mean of each falls from its first size to its last."""
+    """For learning curves on one axis: by how much the mean of each falls from its first size to its last."""
     said = []
     for name in loss[hue].values:
         curve = loss.sel({hue: name}).mean("seed").dropna("n_train")
@@ -358,7 +358,7 @@ def slopes(loss: xr.DataArray, *, hue: str) -> str:
 
 
 def choices(atlas: pd.DataFrame, column: str, choice: str, unit: str) -> str:
-    """For an atlas of analyses: which value of a choice gives the lowest result and which the highest, in the median."""
+    """For an atlas of analyses: which value of a choice gives the lowest and the highest result, in the median."""
     medians = atlas.groupby(choice)[column].median().sort_values()
     return (
         f"The choice of the {choice} moves the {column} most from {words(medians.index[0])}"
@@ -395,8 +395,8 @@ def example(level: float = 0.95) -> str:
     """For the panel with a pasted curve: what its example comes to at eight times its largest size."""
     largest, loss, low, high = example_fit(8, level=level)
     return (
-        f"Of the example, {8 * largest:,.0f} galaxies would bring a loss of {loss:.3f}, in a {100 * level:g} % band from"
-        f" {low:.3f} to {high:.3f}, where the largest measured set, {largest:,.0f}, is an eighth of that."
+        f"The example, measured up to {largest:,.0f}, comes to {loss:.3f} at {8 * largest:,.0f}, in a {100 * level:g} %"
+        f" band from {low:.3f} to {high:.3f}."
     )
 
 
