@@ -471,8 +471,8 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
             axis.errorbar(one.estimate, place, xerr=errors, linestyle="none", elinewidth=0.8, ms=2.5, **style,
                           label=None if encoder is None else label_words(encoder))  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8)
-        short = [_two_lines(n.removesuffix(f"-{campaign}")) for n in names]
-        axis.set_yticks(range(len(names)), list(map(label_words, short)), linespacing=0.9)
+        short = [_two_lines(label_words(n.removesuffix(f"-{campaign}"))) for n in names]
+        axis.set_yticks(range(len(names)), short, linespacing=0.9)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_title(label_words(campaign), pad=2)
         axis.grid(axis="y", visible=False)

@@ -308,24 +308,10 @@ FIGURES = 7  # significant digits of the embedded numbers, so that the same fore
 
 
 class Panel(str):
-    """HTML of a panel; notebooks show it as such, the book stores it as one raw block, beside which no script loads.
-
-    ``printed`` is a sentence of Markdown that stands in its place on paper.
-    """
-
-    printed = ""
+    """HTML of a panel; notebooks show it as such, the book stores it as one raw block, beside which no script loads."""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        page = f"```{{=html}}\n{self}\n```"
-        if self.printed:
-            page += f'\n\n::: {{.content-visible unless-format="html"}}\n{self.printed}\n:::'
-        return {"text/html": str(self), "text/markdown": page}
-
-
-def _panel(page: str, printed: str) -> Panel:
-    panel = Panel("\n".join(line for line in page.splitlines() if line.strip()))
-    panel.printed = printed
-    return panel
+        return {"text/html": str(self), "text/markdown": f"```{{=html}}\n{self}\n```"}
 
 
 def planner_panel(
@@ -403,7 +389,7 @@ def planner_panel(
     page = page_source("panel.html")
     for name, text in parts.items():
         page = page.replace(f"@{name}@", text)
-    return _panel(page, "In the book's pages this is a panel in which prices and target can be changed.")
+    return Panel("\n".join(line for line in page.splitlines() if line.strip()))
 
 
 EXAMPLE = "n_train  loss\n250  1.62\n500  1.47\n1000  1.38\n2000  1.29\n4000  1.24\n8000  1.19"
@@ -431,7 +417,7 @@ def own_curve_panel(example: str = EXAMPLE, *, ident: str = "own-curve") -> Pane
     script = f"{own_curve_script()}\npage(document.getElementById({json.dumps(ident)}));"
     for name, text in {"ID": ident, "EXAMPLE": escape(example.strip()), "SCRIPT": script}.items():
         page = page.replace(f"@{name}@", text)
-    return _panel(page, "In the book's pages this is a panel that fits the curve that is pasted into it.")
+    return Panel("\n".join(line for line in page.splitlines() if line.strip()))
 
 
 def example_fit(times: float, *, level: float, example: str = EXAMPLE) -> tuple[float, float, float, float]:

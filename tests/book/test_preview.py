@@ -76,15 +76,6 @@ class Links(HTMLParser):
             self.unnamed.append(attrs.get("src"))
 
 
-def test_what_is_for_paper_only_is_not_on_a_page(copy):
-    shown = rendered(
-        copy,
-        v4.new_markdown_cell('::: {.content-visible unless-format="html"}\non paper\n:::'),
-        v4.new_markdown_cell('::: {.content-visible when-format="html"}\non screen\n:::\n\n[x]{.content-hidden}'),
-    )
-    assert "on paper" not in shown and "<p>on screen</p>" in shown and ">x<" not in shown
-
-
 def test_filters_of_the_book_keep_numbers_and_units_together(copy):
     config = copy / "_quarto.yml"
     config.write_text(config.read_text() + "filters: [quarto, styles/units.lua]\n")
@@ -94,9 +85,12 @@ def test_filters_of_the_book_keep_numbers_and_units_together(copy):
 
 def test_the_article_is_one_text_without_code(copy):
     (copy / "_quarto-article.yml").write_text("article: [chapters/02-second.ipynb]\n")
+    panel = v4.new_code_cell("1", outputs=[v4.new_output("display_data", {"text/markdown": "```{=html}\n<p>x\n```"})])
+    add(copy, panel, v4.new_markdown_cell("And `@sec-first`."))
     text = style.article(copy).read_text()
     assert text.startswith("# Second steps {#sec-second}") and "matplotlib" not in text and "details" not in text
     assert "After Section 1 of the book and Equation 1.1 of the book [@walmsley2024]." in text
+    assert "<p>" not in text and "this is a panel" in text and "And `@sec-first`." in text
     assert "The line of @fig-line;" in text and "compare Table 1.1 of the book." in text
     image = re.search(r'!\[\]\((.*)\)\{fig-alt="A .*line\." width=(.*)\}', text)
     assert (copy / image[1]).is_file() and image[2] == "100%"  # the toy's is no chart of the book, but a PNG

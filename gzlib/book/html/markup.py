@@ -85,19 +85,6 @@ def callouts(blocks):
     return change(blocks, box)
 
 
-def visible(blocks, form="html"):
-    """Drop what ``content-visible`` and ``content-hidden`` keep out of a format; what stays loses its frame."""
-
-    def choose(kind, content):
-        if kind not in ("Div", "Span") or not {"content-visible", "content-hidden"} & set(content[0][1]):
-            return None
-        options = dict(content[0][2])
-        met = options.get("when-format", form) == form and options.get("unless-format") != form
-        return content[1] if met == ("content-visible" in content[0][1]) else []
-
-    return change(blocks, choose)
-
-
 def known_keys(files):
     """Every key that the bibliography files define."""
     return frozenset().union(*(_keys(file) for file in files))
@@ -145,13 +132,14 @@ def _is_refs(block):
 
 
 _CODE_FOLD = re.compile(r"^```+ \{=html\}\n<details class=\"code\".*?^</details>\n```+$", re.MULTILINE | re.DOTALL)
+_PANEL = re.compile(r"^(```+) ?\{=html\}\n.*?^\1$", re.MULTILINE | re.DOTALL)
 _IMAGE = re.compile(r'!\[\]\((?P<name>[^)]+)\)\{alt="(?P<alt>(?:[^"\\]|\\.)*)"[^}]*\}')
 _REFERENCE = re.compile(r"(?<![\w`])@((?:fig|tbl|eq|sec)-[\w-]*\w)")
 COLUMN = 470.0  # points: the width of the article's column
 
 
 def article_part(markdown, page, chosen, labels, pictures, folder):
-    """A chapter of the book as a part of an article: no code, no reference out of it, images no wider than its column.
+    """A chapter as a part of an article: no code, no panel, no reference out of it, images no wider than its column.
 
     Parameters
     ----------
@@ -179,7 +167,8 @@ def article_part(markdown, page, chosen, labels, pictures, folder):
         width = "100%" if size is None or size > COLUMN else f"{size:.0f}pt"
         return f'![]({folder}/{match["name"]}){{fig-alt="{match["alt"]}" width={width}}}'
 
-    text = _IMAGE.sub(image, _CODE_FOLD.sub("", markdown))
+    text = _PANEL.sub("*On the book's page, this is a panel to be worked with.*", _CODE_FOLD.sub("", markdown))
+    text = _IMAGE.sub(image, text)
     fences = re.split(r"(^```.*?^```+$|`[^`\n]*`)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if i % 2 else _REFERENCE.sub(reference, part) for i, part in enumerate(fences))
 

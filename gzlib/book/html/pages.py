@@ -181,7 +181,7 @@ def _load(project, config, find, published, only, problems):
             chapters, appendices = chapters + (not page.appendix), appendices + page.appendix
             number = chr(ord("A") + appendices - 1) if page.appendix else str(chapters)
         numbering = markup.Numbering(number, page.appendix, depth=html.get("number-depth", 6))
-        doc["blocks"] = markup.number(markup.callouts(markup.visible(doc["blocks"])), numbering)
+        doc["blocks"] = markup.number(markup.callouts(doc["blocks"]), numbering)
         href = posixpath.splitext(page.path)[0] + ".html"
         pages.append(_Page(page.path, href, front, doc, pictures, numbering, markdown))
     return pages
