@@ -494,7 +494,7 @@ def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -
 
 def held_words(table: pd.DataFrame, *, level: float) -> str:
     """For how many curves the band held, over all distances of :func:`held_out_table`, the worst one named."""
-    held = [tuple(int(n) for n in text.split(" of ")) for text in table["within the band"]]
+    held = [tuple(int(n.replace(",", "")) for n in text.split(" of ")) for text in table["within the band"]]
     shares = np.array([inside / n for inside, n in held])
     worst = int(shares.argmin())
     side = "short of" if shares[worst] < level - 0.02 else "at or above"

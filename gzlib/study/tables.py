@@ -83,7 +83,7 @@ def formula(text: str) -> str:
 
 def share(mask) -> str:
     """``8 of 20``: how many of an array of bools are true."""
-    return f"{int(np.sum(mask))} of {np.size(mask)}"
+    return f"{int(np.sum(mask)):,} of {np.size(mask):,}"
 
 
 def span(values, form: str) -> str:

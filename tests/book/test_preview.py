@@ -379,6 +379,24 @@ def test_pages_that_quarto_made_are_marked_and_replaced(copy, tmp_path, monkeypa
         builder.render(copy, say=quiet)
 
 
+def test_the_article_is_set_by_quarto_alone(copy, tmp_path, monkeypatch):
+    (copy / "_quarto-article.yml").write_text("project: {output-dir: _pdf}\narticle: []\n")
+    monkeypatch.setattr(builder, "find_quarto", lambda: None)
+    with pytest.raises(UserError, match=r"set by Quarto 1\.7 or newer, which is not here: get it with --install"):
+        builder.render(copy, article=True, say=quiet)
+    quarto = tmp_path / "quarto"
+    quarto.write_text('#!/bin/sh\necho "$@" > asked\ntest ! -e fail\n')
+    quarto.chmod(0o755)
+    monkeypatch.setattr(builder, "find_quarto", lambda: str(quarto))
+    said = []
+    page = builder.render(copy, article=True, say=said.append)
+    assert page == copy / "_pdf" / "article.pdf" and said == [f"Open {page}"]
+    assert (copy / "asked").read_text() == "render article.qmd --profile article --to typst\n"
+    (copy / "fail").touch()
+    with pytest.raises(UserError, match="could not set the article"):
+        builder.render(copy, article=True, say=quiet)
+
+
 def test_a_failing_or_hanging_installation_of_quarto_is_given_up(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nsleep 60\n")
