@@ -333,7 +333,9 @@ class Claims:
         for word in ("best", "tied", "beaten"):
             table[word] = groups.outcome.agg(lambda column, word=word: int((column == word).sum()))
         table["misfit below 1 %"] = groups.upper.agg(lambda column: int((column < MISFIT).sum()))
-        table["held"] = [f"{held:,} of {runs:,}" for held, runs in zip(groups.held.sum(), groups.runs.sum(), strict=True)]
+        table["held"] = [
+            f"{held:,} of {runs:,}" for held, runs in zip(groups.held.sum(), groups.runs.sum(), strict=True)
+        ]
         return table.reset_index()
 
     def beaten(self) -> pd.DataFrame:

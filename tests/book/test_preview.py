@@ -93,7 +93,7 @@ def test_the_article_is_one_text_without_code(copy):
     assert "<p>" not in text and "this is a panel" in text and "And `@sec-first`." in text
     assert "The line of @fig-line;" in text and "compare Table 1.1 of the book." in text
     image = re.search(r'!\[\]\((.*)\)\{fig-alt="A .*line\." width=(.*)\}', text)
-    assert (copy / image[1]).is_file() and image[2] == "100%"  # the toy's is no chart of the book, but a PNG
+    assert (copy / image[1]).is_file() and image[2] == "85%"  # the toy's is no chart, but a PNG
     assert style.article(copy).is_file()  # again, in its place
 
 

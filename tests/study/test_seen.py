@@ -83,7 +83,9 @@ def test_lengths_of_runs_say_which_way_they_go(best, said):
 def test_sheets_curves_and_atlases_name_both_ends():
     rng = np.random.default_rng(0)
     images = {name: (100 + sd * rng.normal(size=(4, 32, 32, 3))).astype(np.uint8) for name, sd in (("a", 9), ("b", 3))}
-    assert "noisiest in a, with a scatter of 8.9" in seen.looks(images) and "smoothest in b, with 3" in seen.looks(images)
+    assert "noisiest in a, with a scatter of 8.9" in seen.looks(images) and "smoothest in b, with 3" in seen.looks(
+        images
+    )
     one, other = LOSS.isel(encoder=0, drop=True), LOSS.isel(encoder=1, drop=True)[:2]
     both = xr.concat([one, other], pd.Index(["real", "simulated"], name="galaxies"), join="outer")
     assert seen.slopes(both, hue="galaxies") == (

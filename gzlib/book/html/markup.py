@@ -164,7 +164,7 @@ def article_part(markdown, page, chosen, labels, pictures, folder):
 
     def image(match):
         size = _width(pictures[match["name"]])
-        width = "100%" if size is None or size > COLUMN else f"{size:.0f}pt"
+        width = "85%" if size is None else "100%" if size > COLUMN else f"{size:.0f}pt"  # sheets of galaxies are high
         return f'![]({folder}/{match["name"]}){{fig-alt="{match["alt"]}" width={width}}}'
 
     text = _PANEL.sub("*On the book's page, this is a panel to be worked with.*", _CODE_FOLD.sub("", markdown))
