@@ -566,6 +566,14 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
     )
 
 
+def paper_words(table: pd.DataFrame) -> str:
+    """How many runs an encoder of :func:`paper_table` has and what they show, where all encoders have alike."""
+    shown = [f"{number(table[name].min(), ',.0f')} to {number(table[name].max(), ',.0f')}"
+             if table[name].nunique() > 1 else number(table[name].iloc[0], ",.0f")
+             for name in ("runs", "images")]  # fmt: skip
+    return f"{shown[0]} runs with each encoder, which are shown {shown[1]} million images"
+
+
 def growth_figure(records: dict[str, dict]):
     """Seconds an image against encoder size and image size, images a second against galaxies; one colour a device.
 
@@ -594,7 +602,7 @@ def growth_figure(records: dict[str, dict]):
     labels = ("encoder parameters", "side of the images [px]", "galaxies in the survey")
     for axis, label in zip(axes, labels, strict=True):
         axis.set_xlabel(label)
-        axis.legend(handlelength=1.2)
+        axis.legend(handlelength=1.2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     axes[0].set_ylabel("seconds per image")
     axes[2].set_ylabel("loaded images per second")
     axes[2].set_ylim(min(1000, axes[2].get_ylim()[0]), 3 * axes[2].get_ylim()[1])

@@ -28,6 +28,7 @@ _FAMILIES = {
     "tinynet": ("D", ("#000000",), (1, 1)),
     "tf": ("v", ("#7A7A7A",), (1, 1)),
 }
+_DESIGNS = {"tf": "efficientnet"}  # where the first word of a name is not the design's
 STYLE = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -360,7 +361,9 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     axis.annotate("training galaxies", (1.04, 1.02), xycoords="axes fraction", va="bottom", annotation_clip=False)
     first = {family_of(e): encoder_style(str(e))["marker"] for e in reversed(encoders)}
     marks = [
-        mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
+        mpl.lines.Line2D(
+            [], [], color="0.3", linestyle="none", marker=marker, label=label_words(_DESIGNS.get(family, family))
+        )
         for family, marker in first.items()
     ]
     axis.legend(

@@ -284,7 +284,8 @@ def test_a_rehearsal_that_was_not_made_says_so():
 def test_the_papers_study_by_encoder(growth):
     table = cost.paper_table({"growth": growth})
     assert table["encoder"].tolist() == list(PAPER_ENCODERS)
-    assert set(table["runs"]) == {21}
+    assert set(table["runs"]) == {21} and cost.paper_words(table).startswith("21 runs with each encoder, which are")
+    assert cost.paper_words(table.assign(runs=range(1, len(table) + 1))).startswith(f"1 to {len(table)} runs")
     nano = table.set_index("encoder").loc["convnext_nano"]
     assert nano["operations"] == pytest.approx(3 * 4.889776640)
     assert 10 < nano["GPU time"] < 100
