@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("render", "build, then render the book with Quarto if it is here, else with the preview")
     sub.add_argument("--install", action="store_true", help="install Quarto from the package index if there is none")
+    sub.add_argument("--article", action="store_true", help="set its first five chapters as a PDF, with Quarto")
     sub.add_argument("--open", action="store_true", help="then show it in a browser, from a server on this machine")
 
     sub = command("preview", "render the book as it stands through pandoc")
@@ -364,7 +365,7 @@ def _render(args):
     from gzlib.book import build, render, serve
 
     build()
-    page = render(install=args.install)
+    page = render(install=args.install, article=args.article)
     if args.open:
         serve(page)
 

@@ -297,7 +297,7 @@ MINIMUM = (1, 7)
 INSTALL_SECONDS = 60
 
 
-def render(project=None, *, install=False, say=print):
+def render(project=None, *, install=False, article=False, say=print):
     """Render the book and say, as the last line, which page to open.
 
     Parameters
@@ -307,29 +307,38 @@ def render(project=None, *, install=False, say=print):
     install : bool
         If there is no Quarto, try once to install its PyPI package into the running virtual environment. Nothing is
         installed without being asked.
+    article : bool
+        Set the chapters of ``_quarto-article.yml`` as a PDF instead, which takes Quarto.
     say : callable
         Receives lines of text.
 
     Returns
     -------
     Path
-        The book's first page.
+        The book's first page, or the article.
 
     Raises
     ------
     UserError
-        If Quarto fails, or for what :func:`gzlib.book.html.preview` refuses.
+        If Quarto fails or is missing for an article, or for what :func:`gzlib.book.html.preview` refuses.
     """
     project = Path(project or paths.project()).resolve()
     quarto = find_quarto()
     if not quarto and install and sys.prefix != sys.base_prefix:
         _install_quarto()
         quarto = find_quarto()
-    if quarto:
+    environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
+    if article:
+        if not quarto:
+            raise UserError("The article is set by Quarto 1.7 or newer, which is not here: get it with --install.")
+        command = [quarto, "render", "article.qmd", "--profile", "article", "--to", "typst"]
+        if _run_whole(command, cwd=project, env=environment):
+            raise UserError("Quarto could not set the article; its message is above.")
+        page = project / book_config(project, profile="article")["project"]["output-dir"] / "article.pdf"
+    elif quarto:
         # Quarto empties the folder by itself.
         pages = project / book_config(project)["project"].get("output-dir", "_book")
         check_replaceable(pages, PAGES, keep=(project, paths.ROOT))
-        environment = {**os.environ, "QUARTO_PYTHON": sys.executable}
         if _run_whole([quarto, "render"], cwd=project, env=environment):
             raise UserError("Quarto could not render the book; its message is above.")
         mark_folder(pages, PAGES)

@@ -37,15 +37,15 @@ class Input:
         return Path(self.path).stem
 
 
-def book_config(project):
-    """``_quarto.yml`` as a dictionary.
+def book_config(project, profile=None):
+    """``_quarto.yml`` as a dictionary, or that of one of its profiles alone.
 
     Raises
     ------
     UserError
         If the file is missing or is not YAML.
     """
-    file = Path(project) / "_quarto.yml"
+    file = Path(project) / (f"_quarto-{profile}.yml" if profile else "_quarto.yml")
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -26,10 +26,10 @@ from gzlib.data.sources.registry import has_prefix, split_text
 from gzlib.errors import UserError
 from gzlib.fitting import LAWS, compute_frontier, fit_surface, information, predict_surface
 from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_parameters, forward_flops
-from gzlib.study.figures import COLOURS
+from gzlib.study.figures import COLOURS, encoder_style
 from gzlib.study.presets import GZ_EVO, PUBLISHED, PlannedStudy, PretrainingStudy, pretraining_study, splits_of
 from gzlib.study.results import GREEK, StudyRuns
-from gzlib.study.tables import formula, intervals, number
+from gzlib.study.tables import NONE, formula, intervals, number
 from gzlib.trace import input_files
 from gzlib.training import Job
 
@@ -384,10 +384,10 @@ def largest_study(record: dict | None, jobs: list, *, hours: float) -> float:
     return longest * hours / needed
 
 
-def in_words(value: float) -> str:
+def in_words(value: float, missing: str = NOT_MEASURED) -> str:
     """A number with three figures for a page, or "not measured"."""
     if np.isnan(value):
-        return NOT_MEASURED
+        return missing
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else number(value, ".3g")
 
 
@@ -443,7 +443,7 @@ def encoders_table(record: dict, other: dict | None, *, hours: float) -> pd.Data
     side = int(rows["side"].iloc[0])
     shown = {f"in {hours:g} h": record, f"on one {gpu_name(other)}, {hours:g} h": other}
     fits = {
-        where: [in_words(most_examples(one, name, side, hours=hours)) for name in rows["encoder"]]
+        where: [in_words(most_examples(one, name, side, hours=hours), NONE) for name in rows["encoder"]]
         for where, one in shown.items()
     }
     table = {
@@ -464,8 +464,8 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
         shown = sum(config.recipe.most_examples(config.n_train) for config, _ in jobs)
         row = {"preset": name, "runs": len(jobs), "images shown": shown}
         for where, one in (("this device", record), (f"one {gpu_name(other)}", other)):
-            row[f"hours, {where}"] = in_words(study_hours(one, jobs))
-            row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours))
+            row[f"hours, {where}"] = in_words(study_hours(one, jobs), NONE)
+            row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours), NONE)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -556,8 +556,8 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
             ],
             "runs": table["runs"],
             "images": table["images"] / 1e6,
-            f"{gpu} rate": [in_words(rate) for rate in table["gpu_rate"]],
-            f"{gpu} memory": [in_words(size / 1e9) for size in table["gpu_memory"]],
+            f"{gpu} rate": [in_words(rate, NONE) for rate in table["gpu_rate"]],
+            f"{gpu} memory": [in_words(size / 1e9, NONE) for size in table["gpu_memory"]],
             f"{gpu} time": table["gpu_hours"],
             "weights": table["disk"] / 1e9,
             "memory": table["memory"] / 1e9,
@@ -565,8 +565,16 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
     )
 
 
+def paper_words(table: pd.DataFrame) -> str:
+    """How many runs an encoder of :func:`paper_table` has and what they show, where all encoders have alike."""
+    shown = [f"{number(table[name].min(), ',.0f')} to {number(table[name].max(), ',.0f')}"
+             if table[name].nunique() > 1 else number(table[name].iloc[0], ",.0f")
+             for name in ("runs", "images")]  # fmt: skip
+    return f"{shown[0]} runs with each encoder, which are shown {shown[1]} million images"
+
+
 def growth_figure(records: dict[str, dict]):
-    """Seconds a image against encoder size and image size, images a second against galaxies; one colour a device.
+    """Seconds an image against encoder size and image size, images a second against galaxies; one colour a device.
 
     Parameters
     ----------
@@ -578,9 +586,10 @@ def growth_figure(records: dict[str, dict]):
         axis.set(xscale="log", yscale="log")
     for colour, (name, record) in zip(COLOURS, records.items(), strict=False):
         encoders = rows_along(record, "encoder")
-        for family, marker in (("resnet", "s"), ("convnext", "o")) if len(encoders) else ():
+        for family in ("resnet", "convnext") if len(encoders) else ():
             some = encoders[encoders["encoder"].str.startswith(family)].sort_values("flops")
-            axes[0].plot(some["n_params"], some["value"], marker + "-", color=colour, label=f"{family}, {name}")
+            style = {"marker": encoder_style(f"{family}_w16")["marker"], "color": colour}
+            axes[0].plot(some["n_params"], some["value"], **style, label=f"{family}, {name}")
         if len(sides := rows_along(record, "side")):
             axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
             axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
@@ -592,10 +601,10 @@ def growth_figure(records: dict[str, dict]):
     labels = ("encoder parameters", "side of the images [px]", "galaxies in the survey")
     for axis, label in zip(axes, labels, strict=True):
         axis.set_xlabel(label)
-        axis.legend(handlelength=1.2)
+        axis.legend(handlelength=1.2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     axes[0].set_ylabel("seconds per image")
     axes[2].set_ylabel("loaded images per second")
-    axes[2].set_ylim(bottom=min(1000, axes[2].get_ylim()[0]))
+    axes[2].set_ylim(min(1000, axes[2].get_ylim()[0]), 3 * axes[2].get_ylim()[1])
     figure.tight_layout()
     return figure
 

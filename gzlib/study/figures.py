@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.patheffects
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ _FAMILIES = {
     "tinynet": ("D", ("#000000",), (1, 1)),
     "tf": ("v", ("#7A7A7A",), (1, 1)),
 }
+_DESIGNS = {"tf": "efficientnet"}  # where the first word of a name is not the design's
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -45,7 +47,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "gzlib",  # the same names of parts each time that a figure is drawn
 }
 PICTURE_DPI = 220  # of figures that are made of images: two dots a pixel of the page
-LARGEST_SVG = 400_000  # bytes; a chart of many thousand points is smaller as an image
+LARGEST_SVG = 500_000  # bytes; a chart of many thousand points is smaller as an image
 NIGHT, STARLIGHT = "#0b0e13", "#e8eaed"  # ground and words of figures made of galaxies, on any page
 
 
@@ -78,7 +80,10 @@ def as_svg(figure: Figure) -> str | None:
     plain = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     file = io.StringIO()
     figure.savefig(file, format="svg", bbox_inches="tight", metadata=plain)
-    return file.getvalue() if len(file.getvalue()) <= LARGEST_SVG else None
+    # A hundredth of a point is finer than any screen; what scales letters stays as it is.
+    chart = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), file.getvalue())
+    chart = re.sub(r"\n +<", "\n<", chart)
+    return chart if len(chart) <= LARGEST_SVG else None
 
 
 def as_png(figure: Figure) -> tuple[bytes, dict]:
@@ -361,10 +366,14 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     axis.annotate("training galaxies", (1.04, 1.02), xycoords="axes fraction", va="bottom", annotation_clip=False)
     first = {family_of(e): encoder_style(str(e))["marker"] for e in reversed(encoders)}
     marks = [
-        mpl.lines.Line2D([], [], color="0.3", linestyle="none", marker=marker, label=label_words(family))
+        mpl.lines.Line2D(
+            [], [], color="0.3", linestyle="none", marker=marker, label=label_words(_DESIGNS.get(family, family))
+        )
         for family, marker in first.items()
     ]
-    axis.legend(handles=marks, loc="best", ncols=2)
+    axis.legend(
+        handles=marks, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), columnspacing=1.2, borderpad=0
+    )
     return figure
 
 
@@ -470,14 +479,25 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
             axis.errorbar(one.estimate, place, xerr=errors, linestyle="none", elinewidth=0.8, ms=2.5, **style,
                           label=None if encoder is None else label_words(encoder))  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8)
-        axis.set_yticks(range(len(names)), [label_words(n.removesuffix(f"-{campaign}")) for n in names])
+        short = [_two_lines(label_words(n.removesuffix(f"-{campaign}"))) for n in names]
+        axis.set_yticks(range(len(names)), short, linespacing=0.9)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_title(label_words(campaign), pad=2)
         axis.grid(axis="y", visible=False)
+    figure.set_layout_engine("constrained", wspace=0.05)
     figure.supxlabel(label)
     if encoders[0] is not None:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
+
+
+def _two_lines(name: str, most: int = 22) -> str:
+    """A long name with a break at the hyphen next to its middle, so that it takes no room from its panel."""
+    hyphens = [i for i, letter in enumerate(name) if letter == "-"]
+    if len(name) <= most or not hyphens:
+        return name
+    place = min(hyphens, key=lambda i: abs(i - len(name) / 2)) + 1
+    return f"{name[:place]}\n{name[place:]}"
 
 
 def scatter_by_campaign(
@@ -586,7 +606,9 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     if fitted is not None:
         x, y = np.geomspace(D[0] * 0.8, D[-1] * 4, 80), np.geomspace(N.min() * 0.8, N.max() * 1.25, 60)
         lines = plane.contour(x, y, fitted(y[:, None], x[None, :]), levels=9, colors="0.45", linewidths=0.8)
-        plane.clabel(lines, fmt="%.3g")
+        for text in plane.clabel(lines, fmt="%.3g", inline=False, colors="0.3"):
+            text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.5, foreground="white")])
+            text.set_visible(x[0] * 1.5 < text.get_position()[0] < x[-1] / 1.5)  # whole within the panel
         plane.axvspan(D[-1], x[-1], color="0.5", alpha=0.1, linewidth=0)
     shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34, zorder=3)
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
@@ -604,7 +626,8 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     log_axes(money, y="test loss per galaxy [nats]")
     money.set_xlabel("training compute [FLOP]")
     money.xaxis.set_major_formatter(mpl.ticker.LogFormatterMathtext())
-    money.legend()
+    figure.set_layout_engine("constrained", wspace=0.05)
+    figure.legend(*money.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
@@ -663,12 +686,11 @@ def forecast_and_outcome(pilots: dict[str, xr.DataArray], rows: pd.DataFrame):
     """
     figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
     for i, (name, part) in enumerate(rows.groupby("name", sort=False)):
-        colour, place = COLOURS[i % len(COLOURS)], part.n_train * 1.05**i  # side by side, not one over the other
+        style, place = encoder_style(str(name).partition(",")[0]), part.n_train * 1.05**i  # side by side
+        colour = style["color"]
         if name in pilots:
             curve = pilots[str(name)].dropna("n_train")
-            axis.plot(
-                curve.n_train, curve, MARKERS[i % len(MARKERS)], color=colour, label=f"{label_words(name)}, pilot"
-            )
+            axis.plot(curve.n_train, curve, linestyle="none", **style, label=f"{label_words(name)}, pilot")
         errors = np.abs(np.stack([part.forecast - part.lower, part.upper - part.forecast]))
         axis.errorbar(place, part.forecast, errors, fmt="_", ms=10, color=colour, capsize=4)
         if part.outcome.notna().any():

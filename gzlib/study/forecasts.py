@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import checked_name, misfit
-from gzlib.fitting import forecast, judge_forecast, load_forecast, store_forecast
+from gzlib.fitting import fit_curves, forecast, judge_forecast, load_forecast, predict, store_forecast
 from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
 from gzlib.fitting.forecasting import MIN_POINTS
 from gzlib.fitting.laws import LAWS
@@ -22,7 +22,7 @@ from gzlib.fitting.planner import compare_options, labels_needed, planning_grid
 from gzlib.identity import canonical_json
 from gzlib.study.presets import BOOK, pretraining_study
 from gzlib.study.results import StudyRuns
-from gzlib.study.tables import number, share
+from gzlib.study.tables import NONE, number, share
 from gzlib.trace import input_files, note
 from gzlib.training import key_of, load_runs, read_run, sweep
 
@@ -421,6 +421,15 @@ def own_curve_panel(example: str = EXAMPLE, *, ident: str = "own-curve") -> Pane
     return Panel("\n".join(line for line in page.splitlines() if line.strip()))
 
 
+def example_fit(times: float, *, level: float, example: str = EXAMPLE) -> tuple[float, float, float, float]:
+    """Largest size of an example curve, and its fitted loss with the ends of the band at so many times that size."""
+    table = np.array([line.split() for line in example.splitlines()[1:]], float)
+    curve = xr.DataArray(table[:, 1], {"n_train": table[:, 0]}, ["n_train"])
+    at = predict(fit_curves(curve, level=level), np.array([times * table[-1, 0]]), level=level).isel(n_train=0)
+    loss, low, high = (float(at[name].squeeze()) for name in ("loss", "lower", "upper"))
+    return table[-1, 0], loss, low, high
+
+
 def own_curve_script() -> str:
     """The JavaScript of :func:`own_curve_panel`, without what starts it."""
     limits = {"MOST": LAWS["power-offset"].parameters["alpha"].maximum, "LACK": LACK_OF_FIT_LEVEL}
@@ -457,9 +466,11 @@ def rounded(value, digits=FIGURES):
 
 
 def page_source(name):
-    """A file beside this one; noted, so that changing it makes the chapter stale. A panel has the panels' own style."""
+    """A file beside this one; noted, so that changing it makes the chapter stale. Panels share a style and axes."""
     input_files(f"gzlib/study/{name}")
     text = Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
+    if name.endswith(".js") and name != "axes.js":
+        text = f"{page_source('axes.js')}\n{text}"
     return text.replace("@STYLE@", page_source("panel.css")) if "@STYLE@" in text else text
 
 
@@ -554,9 +565,6 @@ def registered_rows(**study) -> tuple[dict[str, xr.DataArray], pd.DataFrame]:
     return pilots, pd.DataFrame(rows)
 
 
-NOT_YET = "not there yet"
-
-
 def registered_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Stored forecasts of the mean test loss and what was measured afterwards."""
     return pd.DataFrame(
@@ -566,8 +574,8 @@ def registered_table(rows: pd.DataFrame) -> pd.DataFrame:
             "galaxies": rows["n_train"].astype(int),
             "forecast": [number(v, ".2f") for v in rows["forecast"]],
             "band": [f"{lo:.2f}\u00a0to\u00a0{hi:.2f}" for lo, hi in zip(rows["lower"], rows["upper"], strict=True)],
-            "outcome": [number(v, ".2f") if pd.notna(v) else NOT_YET for v in rows["outcome"]],
-            "in band": rows["inside"].map({True: "yes", False: "no"}).fillna(NOT_YET),
+            "outcome": [number(v, ".2f") for v in rows["outcome"]],
+            "in band": rows["inside"].map({True: "yes", False: "no"}).fillna(NONE),
         }
     )
 

@@ -21,14 +21,6 @@ function round(n) {
   return (Math.round(n / unit) * unit).toLocaleString("en");
 }
 
-// Round values to mark on a logarithmic axis.
-function marks(low, high) {
-  const power = 10 ** Math.floor(Math.log10(low));
-  if (high / low > 2.5) return [1, 2, 3, 5, 7, 10, 20, 30, 50].map((m) => m * power).filter((v) => v >= low && v <= high);
-  const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5].map((m) => m * power).find((s) => (high - low) / s <= 7);
-  return [...Array(9).keys()].map((i) => (Math.ceil(low / step) + i) * step).filter((v) => v <= high);
-}
-
 function reading(view, n) {
   const rows = view.curves.map((curve) => ({ curve, value: valueAt(curve.line, n), low: valueAt(curve.line, n, 2), high: valueAt(curve.line, n, 3) }));
   return rows.filter((row) => row.value !== null).sort((a, b) => a.value - b.value);
@@ -53,20 +45,25 @@ function sentence(view, n, rows) {
 function page(root, data) {
   const find = (selector) => root.querySelector(selector);
   const slider = find('[name="n"]'), choice = find('[name="view"]'), svg = find("svg");
-  const [left, right, top, bottom] = [56, 612, 12, 284];
+  const [left, top, bottom] = [56, 12, 284];
+  let right = 612;
   let view = data.views[0];
   const ends = () => [Math.min(...view.curves.map((c) => c.line[0][0])), Math.max(...view.curves.map((c) => c.line[c.line.length - 1][0]))];
   const size = () => { const [low, high] = ends(); return low * (high / low) ** (slider.value / 1000); };
   const place = (n) => { const [low, high] = ends(); return (1000 * Math.log(n / low)) / Math.log(high / low); };
 
   function draw(n, rows) {
+    const width = Math.min(Math.max(svg.clientWidth || 640, 300), 640); // letters keep their size on a phone
+    right = width - 28;
+    svg.setAttribute("viewBox", `0 0 ${width} 330`);
+    const every = Math.ceil((view.ticks.length * 52) / (right - left));
     const values = view.curves.flatMap((c) => [...c.line.flatMap((row) => row.slice(1)), ...c.points.map((p) => p[1])]);
     const [low, high] = [Math.min(...values) * 0.98, Math.max(...values) * 1.02];
     const x = (size) => left + ((right - left) * place(size)) / 1000;
     const y = (value) => bottom - ((bottom - top) * Math.log(value / low)) / Math.log(high / low);
     const parts = [];
     if (view.measured < ends()[1]) parts.push(`<rect class="reach" x="${x(view.measured)}" y="${top}" width="${right - x(view.measured)}" height="${bottom - top}"/>`);
-    for (const tick of view.ticks) parts.push(`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="${top}" y2="${bottom}"/><text x="${x(tick)}" y="${bottom + 22}" text-anchor="middle">${tick.toLocaleString("en")}</text>`);
+    for (const [i, tick] of view.ticks.entries()) parts.push(`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="${top}" y2="${bottom}"/>${i % every ? "" : `<text x="${x(tick)}" y="${bottom + 22}" text-anchor="middle">${tick.toLocaleString("en")}</text>`}`);
     for (const value of marks(low, high)) parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(value)}" y2="${y(value)}"/><text x="${left - 6}" y="${y(value) + 4}" text-anchor="end">${Number(value.toPrecision(3))}</text>`);
     const path = (line, column) => line.map((row) => `${x(row[0]).toFixed(1)},${y(row[column]).toFixed(1)}`);
     for (const { colour, line, points } of view.curves) {
@@ -101,9 +98,10 @@ function page(root, data) {
   data.views.forEach((one, index) => choice.add(new Option(one.name, index)));
   choice.addEventListener("input", () => open(Number(choice.value)));
   slider.addEventListener("input", update);
+  addEventListener("resize", update);
   const drag = (event) => {
     const box = svg.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * 640;
+    const at = ((event.clientX - box.left) / box.width) * (right + 28);
     slider.value = Math.min(Math.max((1000 * (at - left)) / (right - left), 0), 1000);
     update();
   };

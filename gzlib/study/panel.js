@@ -38,7 +38,9 @@ function page(root, data) {
   const lossToSlide = (loss) => (1000 * Math.log(loss / most)) / Math.log(least / most);
 
   function draw(option, needed, target) {
-    const [left, right, top, bottom] = [56, 628, 12, 274];
+    const svg = root.querySelector("svg"), width = Math.min(Math.max(svg.clientWidth || 640, 300), 640); // letters keep their size on a phone
+    svg.setAttribute("viewBox", `0 0 ${width} 320`);
+    const [left, right, top, bottom] = [56, width - 28, 12, 274];
     const values = [...option.median, ...option.lower.slice(option.last), ...option.upper.slice(option.last), ...option.points.map((p) => p[1]), target].filter((v) => v > 0);
     const [low, high] = [Math.min(...values) * 0.98, Math.max(...values) * 1.02];
     const x = (n) => left + ((right - left) * Math.log(n / data.sizes[0])) / Math.log(data.sizes.at(-1) / data.sizes[0]);
@@ -46,9 +48,8 @@ function page(root, data) {
     const path = (curve) => curve.map((v, i) => `${x(data.sizes[i]).toFixed(1)},${y(v).toFixed(1)}`);
     const ticks = [];
     for (let n = 10 ** Math.ceil(Math.log10(data.sizes[0])); n <= data.sizes.at(-1); n *= 10) ticks.push(n);
-    const steps = [0, 1, 2, 3, 4].map((i) => low * (high / low) ** (i / 4));
     const parts = ticks.map((n) => `<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/><text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`);
-    parts.push(...steps.map((v) => `<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${y(v) + 4}" text-anchor="end">${v.toPrecision(3)}</text>`));
+    parts.push(...marks(low, high).map((v) => `<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${y(v) + 4}" text-anchor="end">${Number(v.toPrecision(3))}</text>`));
     if (option.median.every((v) => v !== null)) {
       parts.push(`<polygon class="band" points="${[...path(option.lower).slice(option.last), ...path(option.upper).slice(option.last).reverse()].join(" ")}"/>`);
       parts.push(`<polyline class="median" points="${path(option.median).join(" ")}"/>`);
@@ -58,7 +59,7 @@ function page(root, data) {
     parts.push(...option.points.map(([n, v]) => `<circle class="points" cx="${x(n)}" cy="${y(v)}" r="4"/>`));
     parts.push(`<text x="${(left + right) / 2}" y="312" text-anchor="middle">training galaxies (labels)</text>`);
     parts.push(`<text transform="translate(12 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">test loss [${data.unit}]</text>`);
-    root.querySelector("svg").innerHTML = parts.join("");
+    svg.innerHTML = parts.join("");
   }
 
   function update() {
@@ -85,6 +86,7 @@ function page(root, data) {
     update();
   });
   for (const name of ["target", "encoder", "label_price", "hour_price", "owned"]) field(name).addEventListener("input", update);
+  addEventListener("resize", update);
   root.querySelector("fieldset").hidden = false;
   root.querySelector("svg").removeAttribute("hidden");
   update();

@@ -141,7 +141,9 @@ function page(root) {
   const short = (value) => (value === 0 ? "0" : value >= 1e4 || value < 1e-3 ? Number(value.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 }) : value.toPrecision(4));
 
   function draw(points, fit, target) {
-    const [left, right, top, bottom] = [56, 628, 12, 274];
+    const svg = root.querySelector("svg"), width = Math.min(Math.max(svg.clientWidth || 640, 300), 640); // letters keep their size on a phone
+    svg.setAttribute("viewBox", `0 0 ${width} 320`);
+    const [left, right, top, bottom] = [56, width - 28, 12, 274];
     const first = points[0].size, end = 10 * points.at(-1).size;
     const sizes = Array.from({ length: 81 }, (_, i) => first * (end / first) ** (i / 80));
     const bands = sizes.map((n) => fit.band(n, 0.95));
@@ -152,9 +154,8 @@ function page(root) {
     const y = (v) => (bottom - ((bottom - top) * Math.log(Math.min(Math.max(v, low), high) / low)) / Math.log(high / low)).toFixed(1);
     const parts = [];
     for (let n = 10 ** Math.ceil(Math.log10(first)); n <= end; n *= 10) parts.push(`<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/><text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`);
-    for (let i = 0; i < 5; i++) {
-      const v = low * (high / low) ** (i / 4);
-      parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${Number(y(v)) + 4}" text-anchor="end">${v.toPrecision(3)}</text>`);
+    for (const v of marks(low, high)) {
+      parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${Number(y(v)) + 4}" text-anchor="end">${Number(v.toPrecision(3))}</text>`);
     }
     const edge = (k) => sizes.map((n, i) => `${x(n)},${y(bands[i][k])}`);
     parts.push(`<polygon class="band" points="${[...edge(0), ...edge(1).reverse()].join(" ")}"/>`);
@@ -162,7 +163,7 @@ function page(root) {
     if (target) parts.push(`<line class="target" x1="${left}" x2="${right}" y1="${y(target)}" y2="${y(target)}"/>`);
     parts.push(...measured.map(([n, v]) => `<circle class="points" cx="${x(n)}" cy="${y(v)}" r="4"/>`));
     parts.push(`<text x="${(left + right) / 2}" y="312" text-anchor="middle">training size</text>`);
-    root.querySelector("svg").innerHTML = parts.join("");
+    svg.innerHTML = parts.join("");
   }
 
   function update() {
@@ -173,7 +174,7 @@ function page(root) {
       root.querySelector("tbody").innerHTML = rows.map((row) => `<tr><th scope="row">${row[0].toLocaleString("en")}</th><td>${short(row[1])}</td><td>${short(row[2])} to ${short(row[3])}</td></tr>`).join("");
       const needed = fit.labels(target);
       const plan = !target ? "" : Number.isFinite(needed) ? ` A loss of ${target} is reached at a size of about ${short(needed)}.` : ` A loss of ${target} is below the floor: it is never reached.`;
-      answer.textContent = `Loss = ${short(fit.E)} + ${short(fit.A)} (size / ${short(fit.reference)})^-${short(fit.alpha)}.${plan}`;
+      answer.innerHTML = `Loss = ${short(fit.E)} + ${short(fit.A)} × (size / ${short(fit.reference)})<sup>−${short(fit.alpha)}</sup>.${plan}`;
       draw(points, fit, target);
     } catch (error) {
       answer.textContent = error.message;
@@ -182,6 +183,7 @@ function page(root) {
   }
 
   for (const name of ["curve", "target"]) field(name).addEventListener("input", update);
+  addEventListener("resize", update);
   root.querySelector("fieldset").hidden = false;
   root.querySelector("svg").removeAttribute("hidden");
   root.querySelector("table").hidden = false;

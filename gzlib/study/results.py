@@ -382,7 +382,6 @@ def fits_table(fits: xr.Dataset, above: xr.Dataset | None = None) -> pd.DataFram
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
     for name in ("E", "A", "alpha"):
         table[GREEK.get(name, name)] = intervals(*(fits[name + end].values for end in ("", "_low", "_high")))
-    table["α if E = 0"] = fits["alpha_without_E"].values
     if above is not None:
         table["α above the floor"] = intervals(*(above[end].values for end in ("estimate", "low", "high")))
     table["reduced χ²"] = fits["reduced_chi2"].values
@@ -496,7 +495,7 @@ def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -
 
 def held_words(table: pd.DataFrame, *, level: float) -> str:
     """For how many curves the band held, over all distances of :func:`held_out_table`, the worst one named."""
-    held = [tuple(int(n) for n in text.split(" of ")) for text in table["within the band"]]
+    held = [tuple(int(n.replace(",", "")) for n in text.split(" of ")) for text in table["within the band"]]
     shares = np.array([inside / n for inside, n in held])
     worst = int(shares.argmin())
     side = "short of" if shares[worst] < level - 0.02 else "at or above"

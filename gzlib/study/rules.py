@@ -336,7 +336,9 @@ class Claims:
         for word in ("best", "tied", "beaten"):
             table[word] = (laws.outcome == word).groupby(laws.campaign, sort=False).sum()
         table["misfit below 1 %"] = groups.upper.agg(lambda column: int((column < MISFIT).sum()))
-        table["held"] = [f"{held} of {runs}" for held, runs in zip(groups.held.sum(), groups.runs.sum(), strict=True)]
+        table["held"] = [
+            f"{held:,} of {runs:,}" for held, runs in zip(groups.held.sum(), groups.runs.sum(), strict=True)
+        ]
         return table.reset_index()
 
     def beaten(self) -> pd.DataFrame:

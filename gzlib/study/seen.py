@@ -11,7 +11,7 @@ from scipy import stats
 
 from gzlib.data.survey import label_values
 from gzlib.study.figures import COLOURS, encoder_style, family_of
-from gzlib.study.forecasts import Panel, page_source, rounded
+from gzlib.study.forecasts import Panel, example_fit, page_source, rounded
 from gzlib.study.sheets import REAL_TASKS, transfer_curves
 from gzlib.study.tables import number, share, words
 
@@ -160,7 +160,7 @@ def bars(values: pd.Series, what: str) -> str:
     """For a bar chart: its longest and its shortest bar."""
     most, least = values.idxmax(), values.idxmin()
     high, low = (number(value, ",.3g" if value < 1000 else ",.0f") for value in (values.max(), values.min()))
-    return f"{words(most)} has the most {what}, {high}; {words(least)} the fewest, {low}."
+    return f"The most {what}, {high}, are those of {words(most)}; the fewest, {low}, those of {words(least)}."
 
 
 def agreement(fractions: dict[str, np.ndarray]) -> str:
@@ -331,6 +331,72 @@ def growth(rows: pd.DataFrame) -> str:
     return (
         f"From {words(first['encoder'])} to {words(last['encoder'])} parameters grow"
         f" {last.n_params / first.n_params:,.0f}-fold and the time for an image {last.value / first.value:,.0f}-fold."
+    )
+
+
+def looks(images: dict[str, np.ndarray]) -> str:
+    """For sheets of campaigns, images (n, y, x, 3) uint8 by title: whose empty sky is noisiest and smoothest."""
+    edges = {title: np.concatenate([v[:, :4].reshape(len(v), -1), v[:, -4:].reshape(len(v), -1)], 1).astype(float)
+             for title, v in images.items()}  # fmt: skip
+    noise = {title: float(np.median(1.4826 * np.median(np.abs(v - np.median(v, 1, keepdims=True)), 1)))
+             for title, v in edges.items()}  # fmt: skip
+    most, least = max(noise, key=noise.__getitem__), min(noise, key=noise.__getitem__)
+    return (
+        f"The empty sky is noisiest in {words(most)}, with a scatter of {noise[most]:.1f} of 255 grey levels, and"
+        f" smoothest in {words(least)}, with {noise[least]:.1f}."
+    )
+
+
+def slopes(loss: xr.DataArray, *, hue: str) -> str:
+    """For learning curves on one axis: by how much the mean of each falls from its first size to its last."""
+    said = []
+    for name in loss[hue].values:
+        curve = loss.sel({hue: name}).mean("seed").dropna("n_train")
+        change = number(100 * (1 - float(curve[-1] / curve[0])), ".0f")
+        said.append(f"{change} % with {words(name)} {hue} ({int(curve.n_train[0]):,} to {int(curve.n_train[-1]):,})")
+    return f"The loss falls by {_listed(said)}."
+
+
+def choices(atlas: pd.DataFrame, column: str, choice: str, unit: str) -> str:
+    """For an atlas of analyses: which value of a choice gives the lowest and the highest result, in the median."""
+    medians = atlas.groupby(choice)[column].median().sort_values()
+    return (
+        f"The choice of the {choice} moves the {column} most from {words(medians.index[0])}"
+        f" (median {medians.iloc[0]:.2f} {unit}) to {words(medians.index[-1])} ({medians.iloc[-1]:.2f} {unit})."
+    )
+
+
+def outcomes(rows: pd.DataFrame) -> str:
+    """For stored forecasts beside what came: how far outcomes lie from forecasts, and how wide the bands are."""
+    found = rows[rows["outcome"].notna()] if len(rows) else rows
+    if not len(found):
+        return "No outcome has been measured yet."
+    off = 100 * (found["outcome"].astype(float) / found["forecast"] - 1)
+    half = 50 * (found["upper"] - found["lower"]) / found["forecast"]
+    return (
+        f"The {len(found)} outcomes lie {number(off.min(), '+.1f')} to {number(off.max(), '+.1f')} % from their"
+        f" forecasts; half of a band's width is {half.median():.1f} % in the median."
+    )
+
+
+def cheapest(options: list[dict]) -> str:
+    """For a planner's options, cheapest first: how many get there, and what the next best costs over the best."""
+    there = [option for option in options if np.isfinite(option["cost"])]
+    if not there:
+        return f"None of {len(options)} encoders is forecast to reach the target."
+    said = f"{len(there)} of {len(options)} encoders are forecast to reach the target"
+    if len(there) == 1:
+        return f"{said}: {words(there[0]['encoder'])}."
+    times = number(there[1]["cost"] / there[0]["cost"], ".1f")
+    return f"{said}; the next best costs {times} times as much as {words(there[0]['encoder'])}."
+
+
+def example(level: float = 0.95) -> str:
+    """For the panel with a pasted curve: what its example comes to at eight times its largest size."""
+    largest, loss, low, high = example_fit(8, level=level)
+    return (
+        f"The example, measured up to {largest:,.0f}, comes to {loss:.3f} at {8 * largest:,.0f}, in a {100 * level:g} %"
+        f" band from {low:.3f} to {high:.3f}."
     )
 
 

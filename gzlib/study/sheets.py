@@ -277,7 +277,7 @@ def pictures_table() -> pd.DataFrame:
         if this:
             half = detail["auc_real_half_against_half"]
             yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {"full": half}
-    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("pictures")
+    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("images")
 
 
 _MEASURES = {
@@ -345,21 +345,29 @@ def transfer_arms(report: dict) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in report["rows"])) if report else []
 
 
-def transfer_table(report: dict) -> pd.DataFrame:
-    """Errors of linear probes with all labels on real galaxies: one row a task, one column a kind of features."""
-    rows = []
+def transfer_table(report: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Linear probes with all labels on real galaxies, one row a task.
+
+    Returns
+    -------
+    errors : DataFrame
+        One column a kind of features.
+    gains : DataFrame
+        From ImageNet to ImageNet + galaxies: the share of errors that is gone, with its interval, and two scores.
+    """
+    errors, gains = [], []
     for task, name in REAL_TASKS.items():
         found = {row["arm"]: row for row in report["rows"] if row["task"] == task}
         if found:
             before, after = found["ImageNet"], found["ImageNet + galaxies"]
             order = [arm for arm in ("random", "galaxies", "ImageNet") if arm in found]
             order += [arm for arm in found if arm not in order]
-            about = {"task": name, "labels": before["galaxies"]} | {arm: found[arm]["error"] for arm in order}
-            about |= {"errors removed": 100 * after["reduction"], "95 % interval": _interval(after)}
+            errors.append({"task": name, "labels": before["galaxies"]} | {arm: found[arm]["error"] for arm in order})
+            about = {"task": name, "errors removed": 100 * after["reduction"], "95 % interval": _interval(after)}
             scores = [[row.get(key) for row in (before, after)] for key in ("balanced_accuracy", "auc")]
             both = ["–" if None in pair else f"{pair[0]:.2f} to {pair[1]:.2f}" for pair in scores]
-            rows.append(about | {"balanced accuracy": both[0], "AUC": both[1]})
-    return pd.DataFrame(rows)
+            gains.append(about | {"balanced accuracy": both[0], "AUC": both[1]})
+    return pd.DataFrame(errors), pd.DataFrame(gains)
 
 
 def transfer_means(report: dict) -> pd.DataFrame:

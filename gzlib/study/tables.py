@@ -83,7 +83,7 @@ def formula(text: str) -> str:
 
 def share(mask) -> str:
     """``8 of 20``: how many of an array of bools are true."""
-    return f"{int(np.sum(mask))} of {np.size(mask)}"
+    return f"{int(np.sum(mask)):,} of {np.size(mask):,}"
 
 
 def span(values, form: str) -> str:
@@ -257,12 +257,33 @@ def peers_table() -> pd.DataFrame:
 
 
 def recovery_table() -> pd.DataFrame:
-    """Known laws found again from synthetic designs: failures, bias and coverage over all designs."""
+    """Known laws found again from synthetic designs: the share of truths in each kind of interval, over all designs."""
     table = measured("recovery")
-    table = table[table.name.str.contains(r"^recovery\.(?:failed|bias\.all|coverage\.all)", regex=True)]
-    names = table.name.str.removeprefix("recovery.").str.replace(".all.", " of ").str.replace(".", ", ")
-    names = names.str.replace("alpha", "α")
-    return table.assign(name=names)[["name", "value", "detail"]].dropna(subset="value")
+    if not len(table):
+        return table
+    table[["of", "interval"]] = table.name.str.extract(r"^recovery\.coverage\.all\.([^.]+)\.([^.]+)$")
+    table = table.dropna(subset=["of", "value"])
+    names = {"alpha": "α", "loss at 4x, mean": "mean loss at 4 ×", "loss at 4x, new run": "new run at 4 ×"}
+    kinds = ["profile", "covariance", *(f"bootstrap {kind}" for kind in ("parametric", "residual", "wild"))]
+    kinds += [kind for kind in table.interval.unique() if kind not in kinds]
+    shown = table.assign(of=table.of.replace(names)).pivot(index="interval", columns="of", values="value")
+    columns = [name for name in ("A", "E", "α", *list(names.values())[1:]) if name in shown]
+    return shown.reindex(index=kinds, columns=columns).rename_axis(columns=None).reset_index()
+
+
+def recovery_words() -> str:
+    """How often fits of synthetic designs fail and how far off they are in the median, in a sentence."""
+    rows = measured("recovery")
+    if not len(rows):
+        return NOT_YET
+    rows = rows.set_index("name")
+    names = {"E": "E", "A": "A", "alpha": "α", "ln loss at 4x, forecast": "the logarithm of the loss forecast at 4 ×"}
+    errors = [
+        f"{number(rows.value[f'recovery.bias.all.{key}'], '+.4f')} in {shown}"
+        for key, shown in names.items()
+        if f"recovery.bias.all.{key}" in rows.index
+    ]
+    return f"{rows.detail['recovery.failed']}; the median error is {', '.join(errors)}."
 
 
 def families_table() -> pd.DataFrame:
@@ -489,6 +510,7 @@ def planning_table() -> pd.DataFrame:
         rows.pivot(index="plan", columns="what", values="value")
         .sort_values("failures")
         .reset_index()[["plan", "failures", "cost", "x2", "x3"]]
+        .rename(columns={"x2": "2 ×", "x3": "3 ×"})
     )
 
 
@@ -556,10 +578,11 @@ def convergence_words() -> str:
     values = np.array(list(shifts.values()))
     worst = max(shifts, key=lambda place: abs(shifts[place]))
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    low, mean, high = (f"{100 * v:.0f}" for v in (values.mean() - half, values.mean(), values.mean() + half))
+    low, mean, high = (number(100 * v, ".0f") for v in (values.mean() - half, values.mean(), values.mean() + half))
     return (
         f"Over {len(values)} cells the loss moves by {mean} % of what a doubling of the galaxies brings (95 %: {low} to"
-        f" {high} %; below 0 is better than the study's run); the most in one cell is {100 * shifts[worst]:.0f} %"
+        f" {high} %; below 0 is better than the study's run); the most in one cell is"
+        f" {number(100 * shifts[worst], '.0f')} %"
         f" ({worst[0]}, {worst[1]:,} galaxies, {worst[2]}). The goal was a mean within 20 % and no cell beyond 40 %."
     )
 
@@ -567,9 +590,15 @@ def convergence_words() -> str:
 def devices_table() -> pd.DataFrame:
     """The same runs on two devices (``benchmarks/devices.py``): test losses and galaxies shown; or empty."""
     rows = stored_rows("devices", "runs")
-    names = {"encoder": "encoder", "n_train": "galaxies", "device": "device", "loss": "there", "loss_here": "here"}
+    names = {
+        "encoder": "encoder",
+        "n_train": "galaxies",
+        "device": "device",
+        "loss": "on the GPU",
+        "loss_here": "on a processor",
+    }
     table = pd.DataFrame([{new: row[old] for old, new in names.items()} for row in rows], columns=[*names.values()])
-    return table.assign(difference=table["here"] - table["there"])
+    return table.assign(difference=table["on a processor"] - table["on the GPU"])
 
 
 def encoders_table() -> tuple[pd.DataFrame, pd.DataFrame]:

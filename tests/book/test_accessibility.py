@@ -60,6 +60,33 @@ def test_pages_can_be_read_by_everybody(pages, browser, scheme, width):
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
+LEAST = 7.5  # points: the smallest letters of a chart on a phone; it was drawn with 9
+
+
+def test_charts_and_tables_that_are_wider_than_a_phone_scroll_and_say_so(pages, browser):
+    page = browser.new_page(viewport={"width": PHONE, "height": 844})
+    for number in ("02", "04"):
+        page.goto(next(file for file in pages if file.name.startswith(number)).as_uri())
+        page.wait_for_load_state("load")
+        charts = page.locator(".scroll.chart img")
+        scales = charts.evaluate_all("images => images.map(image => image.clientWidth / image.naturalWidth)")
+        assert scales and 9 * min(scales) >= LEAST
+        wide = page.locator(".scroll[data-more~=right]")
+        assert wide.count() >= len(scales) - 1 and page.locator(".scroll-hint:visible").count() >= wide.count()
+        for region in (wide.first, page.locator(".scroll:has(> table)[data-more~=right]").first):
+            assert re.match(r"(Figure|Table) \d+\.\d+, scrolls", region.get_attribute("aria-label"))
+            region.focus()
+            page.keyboard.press("ArrowRight")
+            page.wait_for_function("region => region.scrollLeft > 0", arg=region.element_handle())
+    page.goto(next(file for file in pages if file.name == "index.html").as_uri())
+    page.wait_for_load_state("load")
+    svg = page.locator("#headline svg")
+    assert svg.evaluate("svg => svg.clientWidth / svg.viewBox.baseVal.width") > 0.95  # letters have their own size
+    cell = page.locator("table.prose td").nth(1)
+    assert cell.evaluate("cell => getComputedStyle(cell, '::before').content").startswith('"real galaxies')
+    page.close()
+
+
 def test_figures_are_enlarged_by_keyboard(pages, browser):
     page = browser.new_page()
     page.goto(next(file for file in pages if file.name.startswith("04")).as_uri())
@@ -74,7 +101,7 @@ def test_figures_are_enlarged_by_keyboard(pages, browser):
 def test_long_tables_sort_and_filter_by_keyboard(pages, browser):
     page = browser.new_page()
     page.goto(next(file for file in pages if file.name.startswith("90")).as_uri())
-    table = page.locator(".table-scroll table")
+    table = page.locator(".scroll.tall table")
     assert table.locator("xpath=..").get_attribute("aria-label").startswith("Table B")
     numbers = "cells => cells.map(cell => parseFloat(cell.textContent.replaceAll(',', '').replace('−', '-')))"
     place = table.locator("th").all_inner_texts().index("result") + 1

@@ -76,6 +76,27 @@ class Links(HTMLParser):
             self.unnamed.append(attrs.get("src"))
 
 
+def test_filters_of_the_book_keep_numbers_and_units_together(copy):
+    config = copy / "_quarto.yml"
+    config.write_text(config.read_text() + "filters: [quarto, styles/units.lua]\n")
+    shown = rendered(copy, v4.new_markdown_cell("By 39 % at 64 px, 2 × (4.5 nats), in 3 words and **5** %."))
+    assert "By 39\u00a0% at 64\u00a0px, 2\u00a0× (4.5\u00a0nats), in 3 words" in shown
+
+
+def test_the_article_is_one_text_without_code(copy):
+    (copy / "_quarto-article.yml").write_text("article: [chapters/02-second.ipynb]\n")
+    panel = v4.new_code_cell("1", outputs=[v4.new_output("display_data", {"text/markdown": "```{=html}\n<p>x\n```"})])
+    add(copy, panel, v4.new_markdown_cell("And `@sec-first`."))
+    text = style.article(copy).read_text()
+    assert text.startswith("# Second steps {#sec-second}") and "matplotlib" not in text and "details" not in text
+    assert "After Section 1 of the book and Equation 1.1 of the book [@walmsley2024]." in text
+    assert "<p>" not in text and "this is a panel" in text and "And `@sec-first`." in text
+    assert "The line of @fig-line;" in text and "compare Table 1.1 of the book." in text
+    image = re.search(r'!\[\]\((.*)\)\{fig-alt="A .*line\." width=(.*)\}', text)
+    assert (copy / image[1]).is_file() and image[2] == "85%"  # the toy's is no chart, but a PNG
+    assert style.article(copy).is_file()  # again, in its place
+
+
 def test_every_link_and_picture_resolves(book):
     """Independent of the preview's own check."""
     pages = {file: Links(file.read_text(encoding="utf-8")) for file in book.rglob("*.html")}
@@ -356,6 +377,24 @@ def test_pages_that_quarto_made_are_marked_and_replaced(copy, tmp_path, monkeypa
     (copy / "_book" / "note.txt").write_text("years of work")
     with pytest.raises(UserError, match=r"note\.txt"):
         builder.render(copy, say=quiet)
+
+
+def test_the_article_is_set_by_quarto_alone(copy, tmp_path, monkeypatch):
+    (copy / "_quarto-article.yml").write_text("project: {output-dir: _pdf}\narticle: []\n")
+    monkeypatch.setattr(builder, "find_quarto", lambda: None)
+    with pytest.raises(UserError, match=r"set by Quarto 1\.7 or newer, which is not here: get it with --install"):
+        builder.render(copy, article=True, say=quiet)
+    quarto = tmp_path / "quarto"
+    quarto.write_text('#!/bin/sh\necho "$@" > asked\ntest ! -e fail\n')
+    quarto.chmod(0o755)
+    monkeypatch.setattr(builder, "find_quarto", lambda: str(quarto))
+    said = []
+    page = builder.render(copy, article=True, say=said.append)
+    assert page == copy / "_pdf" / "article.pdf" and said == [f"Open {page}"]
+    assert (copy / "asked").read_text() == "render article.qmd --profile article --to typst\n"
+    (copy / "fail").touch()
+    with pytest.raises(UserError, match="could not set the article"):
+        builder.render(copy, article=True, say=quiet)
 
 
 def test_a_failing_or_hanging_installation_of_quarto_is_given_up(tmp_path, monkeypatch):

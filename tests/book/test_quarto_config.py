@@ -54,6 +54,24 @@ def test_theme_files_have_quartos_sections_and_only_defined_variables():
         assert set(re.findall(r"\$[\w-]+", rules)) <= set(re.findall(r"^\$[\w-]+", defaults, re.MULTILINE))
 
 
+def test_the_article_is_a_profile_that_leaves_the_book_alone():
+    article = book_config(ROOT, profile="article")
+    assert set(CONFIG["format"]) == {"html"}  # Quarto 1.7 sets no book with Typst, and would refuse all of it
+    assert article["project"]["type"] == "default" and article["project"]["render"] == ["article.qmd"]
+    assert article["article"] == [path for path in listed() if re.match(r"chapters/0[1-5]", path)]
+    text = (ROOT / "article.qmd").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert {name: front[name] for name in ("title", "author", "date")} == {
+        name: CONFIG["book"][name] for name in ("title", "author", "date")
+    }
+    assert (
+        "{{< include _article/text.md >}}" in text
+        and (ROOT / article["format"]["typst"]["include-in-header"]).is_file()
+    )
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert {"/_article/", f"/{article['project']['output-dir']}/"} <= set(ignored)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = tiny_book.make(tmp_path_factory.mktemp("quarto") / "project")
@@ -64,11 +82,12 @@ def project(tmp_path_factory):
     return folder
 
 
-def prerender(project, *inputs):
+def prerender(project, *inputs, profile=""):
     """As Quarto does it: in the project's folder, absolute paths of the inputs in a variable."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("QUARTO_", "PYTHONPATH"))}
     if inputs:
         environment["QUARTO_PROJECT_INPUT_FILES"] = "\n".join(str(project / path) for path in inputs)
+    environment |= {"QUARTO_PROFILE": profile} if profile else {}
     command = [sys.executable, "prerender.py"]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
@@ -79,6 +98,13 @@ def test_before_rendering_only_the_asked_chapters_are_built(project):
     assert prerender(project, "index.qmd").stdout == ""
     assert prerender(project).stdout.startswith("fresh 01-first\nrun   02-second\ndone  02-second")
     assert prerender(project).stdout == "fresh 01-first\nfresh 02-second\nfresh 90-notes\n"
+
+
+def test_before_the_article_its_chapters_are_built_and_written_as_one_text(project):
+    (project / "_quarto-article.yml").write_text("article: [chapters/01-first.ipynb]\n")
+    written = prerender(project, "article.qmd", profile="article")
+    assert (written.returncode, written.stdout, written.stderr) == (0, "fresh 01-first\n", "")
+    assert (project / "_article" / "text.md").read_text().startswith("# First steps {#sec-first}")
 
 
 def test_a_refusal_stops_quarto_with_one_sentence(project):

@@ -126,7 +126,7 @@ def test_tables_of_cost_hold_numbers_and_say_what_was_not_measured(growth):
     assert table["encoder"].tolist() == ["resnet_w6", "resnet_w24", "convnext_w10"]
     assert table["time"].tolist() == pytest.approx([20, 200, 40]) and table["rate"].tolist() == pytest.approx([1] * 3)
     assert table["in 1 h"].tolist() == ["180,000", "18,000", "90,000"]
-    assert set(table["on one GPU, 1 h"]) == {"not measured"}
+    assert set(table["on one GPU, 1 h"]) == {"–"}
     rows = cost.day_table(["smoke", "laptop", "smoke"], growth, None, hours=24.0)
     jobs = pretraining_study("laptop").jobs()
     assert rows["preset"].tolist() == ["smoke", "laptop"] and rows["runs"][1] == len(jobs)
@@ -307,11 +307,12 @@ def test_a_rehearsal_that_was_not_made_says_so():
 def test_the_papers_study_by_encoder(growth):
     table = cost.paper_table({"growth": growth})
     assert table["encoder"].tolist() == list(PAPER_ENCODERS)
-    assert set(table["runs"]) == {21}
+    assert set(table["runs"]) == {21} and cost.paper_words(table).startswith("21 runs with each encoder, which are")
+    assert cost.paper_words(table.assign(runs=range(1, len(table) + 1))).startswith(f"1 to {len(table)} runs")
     nano = table.set_index("encoder").loc["convnext_nano"]
     assert nano["operations"] == pytest.approx(3 * 4.889776640)
     assert 10 < nano["GPU time"] < 100
-    assert set(table["GPU rate"]) == set(table["GPU memory"]) == {"not measured"}
+    assert set(table["GPU rate"]) == set(table["GPU memory"]) == {"–"}
     assert "stated and not measured" in cost.gpu_words({"growth": growth})
 
 

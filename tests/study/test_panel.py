@@ -295,8 +295,8 @@ def test_registered_forecasts_are_told_in_a_table_and_in_words():
         ]
     )
     table = panel.registered_table(rows)
-    assert table["outcome"].tolist() == ["2.05", "2.20", "not there yet"]
-    assert table["in band"].tolist() == ["yes", "no", "not there yet"] and table["galaxies"].tolist() == [4000] * 3
+    assert table["outcome"].tolist() == ["2.05", "2.20", "–"]
+    assert table["in band"].tolist() == ["yes", "no", "–"] and table["galaxies"].tolist() == [4000] * 3
     assert panel.registered_words(rows) == "Of 2 outcomes of the total that have been measured, 1 lies within the band."
     assert panel.registered_words(rows[1:]).startswith(
         "Of 1 outcome of the total that has been measured, none lie within"

@@ -69,7 +69,7 @@ def test_without_a_known_floor_there_is_none():
 def test_fits_are_shown_with_intervals_that_hold_the_estimates(runs):
     fits = fit_curves(runs.loss)
     table = results.fits_table(fits)
-    assert list(table) == ["E", "A", "α", "α if E = 0", "reduced χ²", "verdict"]
+    assert list(table) == ["E", "A", "α", "reduced χ²", "verdict"]
     for text in table[["E", "A", "α"]].to_numpy().ravel():
         value, low, high = (
             float(word) for word in text.strip(")").replace(" (", " to ").replace("\u00a0", " ").split(" to ")

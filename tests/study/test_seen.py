@@ -38,7 +38,7 @@ def test_panels_bars_and_histograms_name_both_ends():
     said = seen.panels(two, panel="question")
     assert "changes most for deep (−44 %) and least for flat (−5.6 %)" in said
     assert seen.bars(pd.Series({"bar": 1200, "arms": 7.25}), "galaxies") == (
-        "bar has the most galaxies, 1,200; arms the fewest, 7.25."
+        "The most galaxies, 1,200, are those of bar; the fewest, 7.25, those of arms."
     )
     said = seen.agreement({"a: yes": np.array([0.0, 1.0]), "b: yes": np.array([0.5, 0.95]), "none": np.array([])})
     assert said.replace("&#58;", ":") == (
@@ -78,6 +78,36 @@ def test_bands_and_splits_say_where_they_end():
 @pytest.mark.parametrize(("best", "said"), [([50, 10], "fewer passes"), ([10, 50], "50 with 400")])
 def test_lengths_of_runs_say_which_way_they_go(best, said):
     assert said in seen.lengths(pd.DataFrame({"n_train": [100, 400], "best": best}))
+
+
+def test_sheets_curves_and_atlases_name_both_ends():
+    rng = np.random.default_rng(0)
+    images = {name: (100 + sd * rng.normal(size=(4, 32, 32, 3))).astype(np.uint8) for name, sd in (("a", 9), ("b", 3))}
+    assert "noisiest in a, with a scatter of 8.9" in seen.looks(images) and "smoothest in b, with 3" in seen.looks(
+        images
+    )
+    one, other = LOSS.isel(encoder=0, drop=True), LOSS.isel(encoder=1, drop=True)[:2]
+    both = xr.concat([one, other], pd.Index(["real", "simulated"], name="galaxies"), join="outer")
+    assert seen.slopes(both, hue="galaxies") == (
+        "The loss falls by 38 % with real galaxies (100 to 400) and 31 % with simulated galaxies (100 to 200)."
+    )
+    atlas = pd.DataFrame({"law": ["p", "p", "q"], "forecast": [2.0, 3.0, 1.0]})
+    assert seen.choices(atlas, "forecast", "law", "nats") == (
+        "The choice of the law moves the forecast most from q (median 1.00 nats) to p (2.50 nats)."
+    )
+
+
+def test_plans_and_forecasts_say_what_came_of_them():
+    rows = pd.DataFrame({"forecast": [2.0, 2.0, 2.0], "lower": 1.9, "upper": 2.1, "outcome": [2.02, 1.9, None]})
+    assert seen.outcomes(rows) == (
+        "The 2 outcomes lie −5.0 to +1.0 % from their forecasts; half of a band's width is 5.0 % in the median."
+    )
+    assert seen.outcomes(rows[2:]) == seen.outcomes(rows[:0]) == "No outcome has been measured yet."
+    options = [{"encoder": name, "cost": cost} for name, cost in (("a", 10.0), ("b", 25.0), ("c", np.inf))]
+    assert seen.cheapest(options).endswith("2 of 3 encoders are forecast to reach the target; the next best costs 2.5 times as much as a.")  # fmt: skip  # noqa: E501
+    assert seen.cheapest(options[::2]) == "1 of 2 encoders are forecast to reach the target: a."
+    assert seen.cheapest(options[2:]) == "None of 1 encoders is forecast to reach the target."
+    assert seen.example().startswith("The example, measured up to 8,000, comes to 1.1")
 
 
 def test_words_of_strangers_are_shown_as_they_are():

@@ -147,7 +147,10 @@ def test_tables_of_the_methods_are_of_the_stored_benchmarks():
     assert set(tables.peers_table()) == {"method", "curves", "failed", "error", "coverage", "time"}
     families = tables.families_table()
     assert "few sizes" in families.index and (families["error"] <= families["of the others"]).any()
-    assert tables.recovery_table().name.str.contains("coverage of A").any()
+    recovery = tables.recovery_table().set_index("interval")
+    assert list(recovery) == ["A", "E", "α", "mean loss at 4 ×", "new run at 4 ×"] and recovery.index[0] == "profile"
+    assert recovery.loc["profile", ["A", "E", "α"]].between(0.9, 1).all() and np.isnan(recovery.loc["forecast", "A"])
+    assert " designs refused or failed; the median error is " in tables.recovery_words()
 
 
 def test_the_tests_of_claims_are_shown_by_the_scatter_of_the_encoders():

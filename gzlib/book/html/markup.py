@@ -131,6 +131,54 @@ def _is_refs(block):
     return block["t"] == "Div" and block["c"][0][0] == "refs"
 
 
+_CODE_FOLD = re.compile(r"^```+ \{=html\}\n<details class=\"code\".*?^</details>\n```+$", re.MULTILINE | re.DOTALL)
+_PANEL = re.compile(r"^(```+) ?\{=html\}\n.*?^\1$", re.MULTILINE | re.DOTALL)
+_IMAGE = re.compile(r'!\[\]\((?P<name>[^)]+)\)\{alt="(?P<alt>(?:[^"\\]|\\.)*)"[^}]*\}')
+_REFERENCE = re.compile(r"(?<![\w`])@((?:fig|tbl|eq|sec)-[\w-]*\w)")
+COLUMN = 470.0  # points: the width of the article's column
+
+
+def article_part(markdown, page, chosen, labels, pictures, folder):
+    """A chapter as a part of an article: no code, no panel, no reference out of it, images no wider than its column.
+
+    Parameters
+    ----------
+    markdown : str
+        As :func:`gzlib.book.html.pandoc.page_source` gives it.
+    page : str
+    chosen : set of str
+        Pages of the article.
+    labels : dict
+        Label to (page, name, number) in the book.
+    pictures : dict
+        Image files of the page.
+    folder : str
+        Where they lie.
+    """
+
+    def reference(match):
+        where, name, number = labels.get(match[1], (page, "", ""))
+        if where in chosen:
+            return match[0]
+        return f"{name} {number} of the book" if number else "the book"
+
+    def image(match):
+        size = _width(pictures[match["name"]])
+        width = "85%" if size is None else "100%" if size > COLUMN else f"{size:.0f}pt"  # sheets of galaxies are high
+        return f'![]({folder}/{match["name"]}){{fig-alt="{match["alt"]}" width={width}}}'
+
+    text = _PANEL.sub("*On the book's page, this is a panel to be worked with.*", _CODE_FOLD.sub("", markdown))
+    text = _IMAGE.sub(image, text)
+    fences = re.split(r"(^```.*?^```+$|`[^`\n]*`)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if i % 2 else _REFERENCE.sub(reference, part) for i, part in enumerate(fences))
+
+
+def _width(picture):
+    """Points that a chart is wide; None for what is no SVG."""
+    found = re.search(rb'<svg[^>]*?\bwidth="([\d.]+)pt"', picture[:2000])
+    return float(found[1]) if found else None
+
+
 _NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section"}
 _LABEL = re.compile(r"(fig|tbl|eq|sec)-")
 _EQUATION = re.compile(r"\{#(eq-[\w-]+)\}(.*)", re.DOTALL)

@@ -28,6 +28,7 @@ class _Page:
     doc: dict
     pictures: dict
     numbering: markup.Numbering
+    source: str = ""  # Markdown, its variables filled in
 
     def entry(self):
         _level, _, number, title = self.numbering.headings[0]
@@ -89,6 +90,55 @@ def preview(project=None, out=None, *, experiment=None, only=None):
     return out / rendered[0].href
 
 
+def article(project=None, *, out="_article"):
+    """Write the chapters that ``_quarto-article.yml`` names as one text, which Quarto sets as a PDF.
+
+    The text is Quarto's Markdown without code: figures and tables keep their labels, so that Quarto numbers them; what
+    is only in the book is named by its number there; charts come in the size that they were drawn in, or the column's.
+
+    Parameters
+    ----------
+    project : Path, optional
+        Root of the project.
+    out : str
+        The folder that is (re)placed, in the project: ``text.md`` and the images.
+
+    Returns
+    -------
+    Path
+        The text.
+
+    Raises
+    ------
+    UserError
+        As :func:`preview`.
+    """
+    project = Path(project or paths.project()).resolve()
+    config, chosen = book_config(project), book_config(project, profile="article")["article"]
+    problems: list[str] = []
+
+    def find(path):
+        return project / path if (project / path).is_file() else None
+
+    pages = _load(project, config, find, load_variables(project), set(chosen), problems)
+    labels = _labels(pages, problems)
+    if problems:
+        raise UserError("The pages name what does not exist: " + "; ".join(dict.fromkeys(problems)) + ".")
+    folder = check_replaceable(project / out, PAGES, keep=(project, paths.ROOT))
+    with spare_folder(folder) as scratch:
+        fresh, parts = scratch / "pages", []
+        fresh.mkdir()
+        for page in pages:
+            if page.path in chosen:
+                parts.append(markup.article_part(page.source, page.path, set(chosen), labels, page.pictures, out))
+                for name, picture in page.pictures.items():
+                    (fresh / name).parent.mkdir(exist_ok=True)
+                    (fresh / name).write_bytes(picture)
+        (fresh / "text.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        replace_folder(fresh, folder, PAGES, keep=(project, paths.ROOT))
+    return folder / "text.md"
+
+
 def _load(project, config, find, published, only, problems):
     """Read and number all pages; those that are not rendered only lend their numbers."""
     html = config.get("format", {}).get("html") or {}
@@ -123,7 +173,7 @@ def _load(project, config, find, published, only, problems):
         numbering = markup.Numbering(number, page.appendix, depth=html.get("number-depth", 6))
         doc["blocks"] = markup.number(markup.callouts(doc["blocks"]), numbering)
         href = posixpath.splitext(page.path)[0] + ".html"
-        pages.append(_Page(page.path, href, front, doc, pictures, numbering))
+        pages.append(_Page(page.path, href, front, doc, pictures, numbering, markdown))
     return pages
 
 
@@ -158,7 +208,8 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
             page.doc = pandoc.cite(page.doc, files, nocite=sorted(cited) if page is references else ())
             if references and page is not references:
                 page.doc["blocks"] = markup.refer_to(page.doc["blocks"], posixpath.relpath(references.href, up))
-        _write_page(folder / page.href, page, _page_html(page, entries[rendered.index(page)], entries, config, note))
+        content = _page_html(page, entries[rendered.index(page)], entries, config, note, project)
+        _write_page(folder / page.href, page, content)
     assets = folder / "assets"
     assets.mkdir(parents=True)
     (assets / "book.css").write_text(stylesheet(project / "styles"), encoding="utf-8")
@@ -184,7 +235,7 @@ def _write_page(file, page, content):
         (file.parent / name).write_bytes(picture)
 
 
-def _page_html(page, entry, entries, config, note):
+def _page_html(page, entry, entries, config, note, project):
     depth = (config.get("format", {}).get("html") or {}).get("toc-depth", 3)
     sections = [heading for heading in page.numbering.headings[1:] if heading[0] <= depth]
     toc = [
@@ -193,7 +244,7 @@ def _page_html(page, entry, entries, config, note):
     ]
     actions = [(other["text"], other["href"]) for other in page.front.get("other-links", [])]
     return frame(
-        body=pandoc.html(page.doc),
+        body=pandoc.html(page.doc, [project / name for name in config.get("filters", []) if name.endswith(".lua")]),
         book=config["book"],
         note=note,
         page=entry,

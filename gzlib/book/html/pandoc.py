@@ -58,11 +58,11 @@ def _citation(key):
     }
 
 
-def html(doc):
-    """A document to HTML; math becomes MathML, which needs no script."""
-    return pypandoc.convert_text(
-        json.dumps({**doc, "meta": {}}), "html", "json", extra_args=_WRITE, verify_format=False
-    )
+def html(doc, filters=()):
+    """A document to HTML, through Lua filters; math becomes MathML, which needs no script."""
+    text = json.dumps({**doc, "meta": {}})
+    extra = [*_WRITE, *(f"--lua-filter={file}" for file in filters)]
+    return pypandoc.convert_text(text, "html", "json", extra_args=extra, verify_format=False)
 
 
 def change(node, function):
