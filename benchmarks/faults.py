@@ -1,4 +1,4 @@
-"""What is left when a command is killed, its disk is full, or somebody changes what it reads.
+"""What is left when a command is killed, its disk is full, or a user changes what it reads.
 
 Each phase (curate, pretrain, finetune, predict, sweep, build, render) runs on tiny inputs, is disturbed, and is run
 again. Three things are compared, by the checksums of all files: what there was before, what an undisturbed run leaves,
@@ -361,7 +361,7 @@ def outcome_of(status: int, said: str) -> str:
     if status == -signal.SIGABRT and "std::bad_alloc" in said:  # in a thread of a library, out of Python's reach
         return "ended by a library"
     if status == 2 and "Traceback" not in said and last.startswith("gzlib "):
-        return "waits for nobody" if "is being made by" in last else "refused in one sentence"
+        return "waits for no one" if "is being made by" in last else "refused in one sentence"
     if status == 1 and "Traceback" not in said and "runs complete" in last:
         return "some runs failed"
     return ""
@@ -565,7 +565,7 @@ def source_goes(shop: Workshop, case: Case, number: int, dice: random.Random) ->
 
 
 def survey_changes(shop: Workshop, case: Case, number: int, dice: random.Random) -> dict:
-    """Somebody writes other images, or another survey, into the survey that a run reads; later the old one is back."""
+    """A user writes other images, or another survey, into the survey that a run reads; later the old one is back."""
     trial = Trial(shop, case)
     at = dice.randrange(1, len(case.operations) + 1)
     name = "labelled" if case.phase == "finetune" else "sky"

@@ -59,7 +59,7 @@ def changed(value, dice: atheris.FuzzedDataProvider):
 
 
 def as_csv(rows: list) -> bytes:
-    """Rows of cells; what is no list is a row of one cell."""
+    """Rows of cells; what is not a list is a row of one cell."""
     out = io.StringIO()
     csv.writer(out).writerows(row if isinstance(row, list) else [row] for row in rows)
     return out.getvalue().encode("utf-8", "surrogatepass")
@@ -79,7 +79,7 @@ def as_toml(plan: dict) -> bytes:
 
 
 def as_json(value) -> bytes:
-    """JSON, with what is no JSON (NaN) too."""
+    """JSON, with what is not JSON (NaN) too."""
     return json.dumps(value).encode()
 
 

@@ -36,7 +36,7 @@ _NO_MEMORY = re.compile(
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that there was too little memory, in whichever library that was found out."""
+    """Whether an error says that there was too little memory, in whichever library that happened."""
     return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 

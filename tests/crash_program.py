@@ -1,10 +1,10 @@
-"""Sweeps that die: a program of its own, so that forked children start warm from a parent without threads.
+"""Commands that die: a program of its own, so that forked children start warm from a parent without threads.
 
-    python crash_program.py FOLDER
+    python crash_program.py FOLDER sweeps|predictions
 
-prints one JSON object, which test_sweep.py judges together with what it finds below FOLDER. Children die by SIGKILL at
-a chosen *event*: a call of a Python or C function, counted by the profiler, so that a moment does not depend on the
-speed of the machine.
+prints one JSON object, which test_sweep.py and test_saved.py judge together with what they find below FOLDER. Children
+die by SIGKILL at a chosen *event*: a call of a Python or C function, counted by the profiler, so that a moment does not
+depend on the speed of the machine.
 """
 
 import json
@@ -14,10 +14,15 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from gzlib import files, paths
 from gzlib import files as lock
 from gzlib.config import Conduct, PretrainConfig, Recipe, SurveySpec
-from gzlib.training import runs
+from gzlib.data.sources import readers
+from gzlib.training import predict, runs
+from gzlib.training.publish import save_run
 from gzlib.training.sweeps import sweep
 
 STORING = (files.write_whole, lock.held.__wrapped__, lock._acquire, lock._sign, runs._tidy, runs._leftovers)
@@ -60,6 +65,10 @@ def counting(work, is_event, *, die_at: int | None = None) -> int:
     finally:
         sys.setprofile(None)
     return seen
+
+
+WRITING = (files.write_whole, files.held.__wrapped__, predict._open_place, predict._fill, predict._remove_place)
+WRITING = {function.__code__ for function in WRITING}
 
 
 def any_call(frame) -> bool:
@@ -124,9 +133,60 @@ def two(folder: Path) -> dict:
     return {"ends": [os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]), second]}
 
 
+def model_and_images(folder: Path):
+    """A model of votes, and images to predict on."""
+    config, survey = jobs(1)[0]
+    paths.STORE = paths.BOOK_RUNS = folder / "store"
+    record = runs.run(config, survey, report=lambda line: None, need_weights=True)
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / "images" / f"{i:02d}.png")
+    (folder / "images" / "20.png").write_bytes(b"no image")
+    return save_run(config, survey, record, folder / "model", device="cpu")
+
+
+def written(folder: Path, model, out: Path):
+    """Predictions of all images in one file, as something to do in a child."""
+    return lambda: predict.write_table(model, str(folder / "images"), out, progress=False)
+
+
+def writing_call(frame) -> bool:
+    """A call that makes or removes files."""
+    return frame.f_code in WRITING
+
+
+def predictions(folder: Path) -> dict:
+    """Files of predictions whose making is killed: at random moments, and at every third call that writes."""
+    readers.CATALOGUE_ROWS = 11  # galaxies a part
+    model = model_and_images(folder)
+    written(folder, model, folder / "warm.csv")()  # children then start with everything imported
+    ends = {}
+    for suffix in (".csv", ".parquet"):
+        place = folder / suffix[1:]
+        whole = written(folder, model, place / f"whole{suffix}")
+        place.mkdir()
+        assert in_child(whole) == 0
+        for name, is_event, most in (("random", any_call, 3), ("writing", writing_call, None)):
+            if name == "writing" and suffix == ".parquet":  # the same calls
+                continue
+            events = count_in_child(folder, written(folder, model, folder / f"{name}{suffix}"), is_event)
+            chosen = [random.Random(i).randrange(1, events) for i in range(most)] if most else range(1, events + 1, 3)
+            for moment in chosen:
+                work = written(folder, model, place / f"{name}-{moment}{suffix}")
+                ends[f"{name}-{moment}{suffix}"] = [
+                    in_child(lambda w=work, m=moment, e=is_event: counting(w, e, die_at=m)),
+                    in_child(work),
+                ]
+    return ends
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     paths.SURVEYS = place / "surveys"
+    if sys.argv[2] == "predictions":
+        print(json.dumps(predictions(place)))
+        sys.exit()
     warm = sweep_in(place / "warm", 1)
     warm()  # children then start with everything imported and read
     print(json.dumps({way.__name__: way(place / way.__name__) for way in (at_random, everywhere, two)}))

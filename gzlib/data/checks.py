@@ -19,6 +19,8 @@ from gzlib.data.schema import MATCH_RADIUS, Schema
 VOTE_SLACK = 3
 # Relative distance from a whole number that is taken for rounding: of 32-bit fractions times a total, with room.
 DUST = 1e-5
+# Published fractions have three decimals, which miss a count by so many of the question's votes, and never by more.
+FRACTION_DIGITS, MOST_OFF = 0.0005, 0.1
 EXAMPLES = 300  # rejected galaxies listed one by one; beyond that only counted
 
 Problem = tuple[str, str]  # reason, detail
@@ -82,9 +84,10 @@ class Rejects:
 
 
 def whole_votes(votes: np.ndarray, schema: Schema) -> np.ndarray:
-    """Votes of which each question left blank is one not asked, and rounding dust is gone; NaN where partly blank.
+    """Votes of which each question left blank is one not asked, and rounding is undone; NaN where partly blank.
 
-    Counts that were computed as fraction times total in floating point miss whole numbers by some 1e-6.
+    Counts that were computed as fraction times total in floating point miss whole numbers by some 1e-6, those of
+    fractions of three decimals by up to 0.0005 of the total.
     """
     if np.issubdtype(votes.dtype, np.integer):
         return votes
@@ -94,7 +97,9 @@ def whole_votes(votes: np.ndarray, schema: Schema) -> np.ndarray:
         votes[unasked, question.columns] = 0
     near = np.rint(votes)
     with np.errstate(invalid="ignore"):  # infinite votes are judged later
-        return np.where(np.abs(votes - near) <= DUST * np.maximum(1, np.abs(near)), near, votes)
+        total = schema.question_totals(np.nan_to_num(near))[:, schema.question_of_answer]
+        allowed = np.maximum(DUST * np.maximum(1, np.abs(near)), np.clip(FRACTION_DIGITS * total, 0, MOST_OFF) + DUST)
+        return np.where(np.abs(votes - near) <= allowed, near, votes)
 
 
 def vote_problems(votes: np.ndarray, schema: Schema, slack: int) -> dict[int, Problem]:
@@ -170,7 +175,9 @@ class LabelCheck:
         return self.names.get(label) == name
 
 
-NO_POSITION = (-99.0, -999.0, -9999.0, 999.0, 9999.0)  # what catalogues write where they know none
+# What catalogues write where they know no position: in either coordinate, or in both alike.
+NO_POSITION = (-99.0, -999.0, -9999.0, 999.0, 9999.0, -99.99, -999.99, -9999.99, 999.99, 9999.99, -99.9, -999.9)
+NO_PAIR = (0.0, -1.0, -9.0, -9.99, 99.0, 99.9, 99.99)
 
 
 # Of points without order, half have their fifth neighbour within the area in which one expects 4.67 points.
@@ -309,7 +316,7 @@ class _Places:
 
 def has_position(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """(galaxies,) bool: which coordinates [deg] are a position, rather than missing or a placeholder for that."""
-    known = np.isfinite(ra) & np.isfinite(dec) & ~((ra == 0) & (dec == 0))
+    known = np.isfinite(ra) & np.isfinite(dec) & ~((ra == dec) & np.isin(ra, NO_PAIR))
     return np.asarray(known & ~np.isin(ra, NO_POSITION) & ~np.isin(dec, NO_POSITION))
 
 

@@ -206,6 +206,8 @@ def curate(
             return folder
         refuse_full_disk(opened, place, size, limit, tell)
         report = state | assemble(opened, place, parameters, progress, keep_going)
+        if split == "hash" and opened.has_published_split and not opened.identity:
+            report["notes"].append(f"'{text}' has a published split, not used; --split source keeps it")
         replace_file(place / "survey.json", json.dumps(report, indent=1, ensure_ascii=False))
     return folder
 

@@ -8,12 +8,13 @@ import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 # Pillow knows some forty formats and starts other programs for a few; only these are tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
@@ -26,6 +27,7 @@ LARGE_BYTES, LARGE_PIXELS = 8 << 20, 4_000_000  # beyond either, one image at a 
 # An image shows nothing if in every band no more than this share of its pixels is off the median by more than 1 of 255.
 BLANK_SHARE = 1 / 2000
 SCALE_16 = 257.0  # 16-bit values 0 to 65,535 become 0 to 255
+WHITE_IS_ZERO = 0  # as TIFF files call it; Pillow inverts the 8-bit ones itself
 FITS_PERCENTILES, FITS_SOFTENING = (1.0, 99.8), 0.1
 CONVERSIONS = {
     "16": "16-bit images: 0 to 65,535 becomes 0 to 255",
@@ -36,6 +38,7 @@ CONVERSIONS = {
 _one_large, _one_fits = threading.Lock(), threading.Lock()
 # Pillow warns between one and two times its limit; here that is an error too. Set once, as threads share the filters.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data")  # which are then not used
 
 
 class Unusable(Exception):
@@ -58,9 +61,10 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
     """Decode an image and resize it.
 
     Grey images are repeated in three bands; an alpha channel is dropped where it is opaque. 16-bit and FITS images
-    become 8-bit as :data:`CONVERSIONS` states. Of animations and stacks the first image counts. Nothing is stretched
-    or enlarged. The resampling is Lanczos; a JPEG much larger than needed is first scaled by its own decoder to no
-    less than twice the size, which is as faithful and twice as fast.
+    become 8-bit as :data:`CONVERSIONS` states. Of animations and stacks the first image counts. An image whose EXIF
+    data say that it is turned or mirrored is shown as any viewer shows it. Nothing is stretched or enlarged. The
+    resampling is Lanczos; a JPEG much larger than needed is first scaled by its own decoder to no less than twice the
+    size, which is as faithful and twice as fast.
 
     Parameters
     ----------
@@ -183,6 +187,8 @@ def _decode(raw: bytes, size: int, aspect: str | None, *, alone: bool) -> tuple[
             image.draft(None, (2 * size, 2 * size))
             image.load()
             ready = _eight_bits(image)
+            with suppress(Exception):  # of metadata in any shape; the pixels stay as they are
+                ImageOps.exif_transpose(ready, in_place=True)
             return _resized([ready], size, aspect), "16" if ready.mode == "F" else ""
 
 
@@ -215,7 +221,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         if image.getchannel("A").getextrema() != (255, 255):
             raise Unusable("transparent image", "some of its pixels are transparent; save it without an alpha channel")
     elif image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        return Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(SCALE_16))
+        values = np.asarray(image).astype(np.float32)
+        inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
+        ready = Image.fromarray((65535 - values if inverted else values) / np.float32(SCALE_16))
+        ready.info = image.info
+        return ready
     elif image.mode not in ("RGB", "L", "P", "1"):  # the last three become RGB without loss
         detail = f"{image.mode} instead of grey or RGB with 8 or 16 bits; save it as PNG, JPEG or FITS"
         raise Unusable("wrong shape", detail)
@@ -272,15 +282,15 @@ def _fits_bands(raw: bytes, size: int, aspect: str | None) -> list[Image.Image]:
                 planes = int(np.prod(hdu.shape[:-2]))
                 if planes not in (1, 3):
                     raise Unusable("wrong shape", f"a FITS cube of {planes} planes instead of 1 or 3")
-                eight_bits = hdu.header.get("BITPIX") == 8 and "BSCALE" not in hdu.header
+                scale, zero = (hdu.header.get(name, value) for name, value in (("BSCALE", 1), ("BZERO", 0)))
+                eight_bits = hdu.header.get("BITPIX") == 8 and (scale, zero) == (1, 0)
                 blue_first = str(hdu.header.get("BANDS", "")).strip().lower() in ("grz", "gri", "ugr", "riz")
                 values = np.asarray(hdu.data, np.float32).reshape(planes, *hdu.shape[-2:])
         except Unusable:
             raise
         except Exception as error:  # a parser of files that anybody made: each fault has its own type
             raise Unusable("unreadable image", f"FITS: {error}"[:200]) from None
-        if not eight_bits:
-            values = _stretch(values)
+        values = np.nan_to_num(values) if eight_bits else _stretch(values)
     values = values[::-1] if planes == 3 and blue_first else values
     return [Image.fromarray(np.ascontiguousarray(plane[::-1])) for plane in values]  # FITS counts rows from below
 

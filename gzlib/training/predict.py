@@ -5,9 +5,10 @@ always of the same galaxies, so that a file whose making was interrupted is equa
 """
 
 import csv
+import glob
 import io
-import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,20 +23,23 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import xarray as xr
+from pydantic import BaseModel
 
 from gzlib.data.curation import is_survey_source
 from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array
-from gzlib.data.sources.registry import find_path, has_prefix, input_signature, open_source, split_text
+from gzlib.data.sources.registry import file_state, find_path, has_prefix, input_signature, open_source, split_text
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
 from gzlib.files import held, not_written, replace_file, write_whole
-from gzlib.identity import content_hash
+from gzlib.identity import content_hash, file_hash
 from gzlib.progress import Progress
 from gzlib.training.saved import SavedModel
 
 What = Literal["predict", "embed"]
 PART = 1024  # galaxies, of a survey or a list of images; a table's batches are those of its reader
 STATE, VERSION = "state.json", 1  # raised when the same input gives another file
+# What lies in the folder of the parts; a process that was killed leaves files with a number at their end.
+OWN = re.compile(r"(state\.json|part-\d+\.parquet|whole\.(csv|parquet))|\.[\w.-]+\.tmp-\d+")
 PROBLEM = "problem"
 
 
@@ -123,7 +127,8 @@ def _of_images(images: list, limit: int | None) -> Galaxies:
         for start in range(0, len(ready), PART):
             yield ids[start : start + PART], ready[start : start + PART]
 
-    return Galaxies("images", len(ready), parts, [])
+    files = [file_state(Path(image)) if is_path else None for image, is_path in zip(images, named, strict=True)]
+    return Galaxies("images", len(ready), parts, files)
 
 
 def _as_picture(image):
@@ -273,7 +278,7 @@ def write_table(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit} leaves no galaxies; give a number above 0, or leave it out for all.")
-    out = _output_file(out, force)
+    out, place, lock = _output_file(out, force)
     aspect = aspect or model.config.image.aspect
     galaxies = galaxies_of(source, model.config.image.size, limit)
     state = {
@@ -284,37 +289,96 @@ def write_table(
         "aspect": aspect,
         "device": model.device.type,
     }
-    place = out.with_name(f".{out.name}.partial")
-    with held(out.with_name(f".{out.name}.lock"), f"'{out}'"):
+    with held(lock, f"'{out}'"):
         try:
-            _open_place(place, state)
-            return _fill(model, galaxies, place, out, what, aspect, progress)
+            if _finished(place, state, out):
+                problems = _problems_in(out)
+            elif os.path.lexists(out) and not force:
+                raise _already(out)
+            else:
+                _open_place(place, state)
+                problems = _fill(model, galaxies, place, out, what, aspect, progress)
+            _remove_place(place)
+            return {"galaxies": galaxies.total, "problems": problems}
         except OSError as error:
             raise not_written(out, error) from None
 
 
-def _output_file(out, force: bool) -> Path:
+def _output_file(out, force: bool) -> tuple[Path, Path, Path]:
+    """The file to write, the folder of its parts, and its lock."""
     out = Path(out).expanduser().absolute()
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"'{out.name}' is neither a .csv nor a .parquet file; name one of these with --out.")
-    if out.is_dir() or (os.path.lexists(out) and not force):
-        raise UserError(f"'{out}' already exists; choose another name, or replace the file with --force.")
-    return out
+    place, lock = (out.with_name(f".{out.name}.{ending}") for ending in ("partial", "lock"))
+    left = place.is_dir() or lock.exists()  # by a process that may have been killed when all was done but this
+    if out.is_dir() or (os.path.lexists(out) and not force and not left):
+        raise _already(out)
+    return out, place, lock
+
+
+def _already(out: Path) -> UserError:
+    return UserError(f"'{out}' already exists; choose another name, or replace the file with --force.")
+
+
+class _State(BaseModel):
+    """What the parts of a place are of, and once they are put together, the hash of the file."""
+
+    of: dict[str, Any]
+    file: str = ""
+
+
+def _state_of(place: Path) -> _State | None:
+    try:
+        return _State.model_validate_json((place / STATE).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _finished(place: Path, state: dict, out: Path) -> bool:
+    """Whether a process was killed when the file was in its place and only the parts were still to go."""
+    if not (place.is_dir() and out.is_file()):
+        return False
+    found = _state_of(place)
+    if found is None:  # a place is made with its state, which goes last
+        return not any(place.iterdir())
+    return found.of == state and found.file == file_hash(out)
+
+
+def _problems_in(out: Path) -> list[tuple[str, str]]:
+    if out.suffix.lower() == ".parquet":
+        table = pq.read_table(out, columns=["id_str", PROBLEM])
+    else:
+        text = {"id_str": pa.string(), PROBLEM: pa.string()}
+        table = pacsv.read_csv(out, convert_options=pacsv.ConvertOptions(include_columns=[*text], column_types=text))
+    rows = zip(table["id_str"].to_pylist(), table[PROBLEM].to_pylist(), strict=True)
+    return [(i, why) for i, why in rows if why]
 
 
 def _open_place(place: Path, state: dict):
-    """The folder of the parts; those of other galaxies or another model go."""
-    content = json.dumps(state, sort_keys=True)
-    if place.is_dir() and any(file.name != STATE and file.suffix != ".parquet" for file in place.iterdir()):
-        raise UserError(f"'{place}' holds files that this command did not make; move them away.")
-    if not (place / STATE).is_file() or (place / STATE).read_text() != content:
-        if place.exists():
-            shutil.rmtree(place)
-        place.mkdir(parents=True)
-        replace_file(place / STATE, content)
+    """The folder of the parts; those of other galaxies or another model go, and what a killed process half wrote."""
+    if place.is_dir() and (foreign := [file.name for file in place.iterdir() if not OWN.fullmatch(file.name)]):
+        raise UserError(f"'{place}' holds '{foreign[0]}', which this command did not make; move it away.")
+    for file in place.glob("*.tmp-*"):
+        file.unlink()
+    for folder in place.parent.glob(f"{glob.escape(place.name)}.tmp-*"):
+        shutil.rmtree(folder)
+    if (found := _state_of(place)) is None or found.of != state:
+        _remove_place(place)
+        fresh = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+        fresh.mkdir(parents=True)
+        replace_file(fresh / STATE, _State(of=state).model_dump_json())
+        fresh.rename(place)
 
 
-def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect: str | None, progress: bool) -> dict:
+def _remove_place(place: Path):
+    """Its state goes last, so that it is told from one that is being filled."""
+    if place.is_dir():
+        for file in sorted(place.iterdir(), key=lambda file: file.name == STATE):
+            file.unlink()
+        place.rmdir()
+
+
+def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect: str | None, progress: bool) -> list:
     def file(number: int) -> Path:
         return place / f"part-{number:07d}.parquet"
 
@@ -334,9 +398,12 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
             bar.update(len(ids))
     _refuse_useless(galaxies.name, galaxies.total, problems)
     join = _join_csv if out.suffix.lower() == ".csv" else _join_parquet
-    write_whole(out, lambda target: join([file(n) for n in range(number + 1)], target))
-    shutil.rmtree(place)
-    return {"galaxies": galaxies.total, "problems": problems}
+    whole = place / f"whole{out.suffix.lower()}"
+    write_whole(whole, lambda target: join([file(n) for n in range(number + 1)], target))
+    state = _state_of(place)
+    replace_file(place / STATE, _State(of=state.of if state else {}, file=file_hash(whole)).model_dump_json())
+    os.replace(whole, out)
+    return problems
 
 
 def _join_csv(files: list[Path], target):

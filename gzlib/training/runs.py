@@ -146,7 +146,7 @@ def _train(key: str, config: RunConfig, survey: SurveySpec, conduct: Conduct) ->
         train, own = TRAIN[type(config)], {"checkpoint": folder / "checkpoint.pt", "key": key}
         try:
             outcome = train(config, survey, device=chosen, conduct=conduct, **own)
-        except BaseException:  # of a survey that does not fit together any more, too, and its checkpoint goes
+        except BaseException:  # of a survey that no longer fits together, too, and its checkpoint goes
             if is_main():
                 _refuse_changed(key, survey, seen)
             raise
@@ -205,7 +205,7 @@ def _refuse_changed(key: str, survey: SurveySpec, seen: dict):
 
 def _changed(key: str, survey: SurveySpec) -> UserError:
     return UserError(
-        f"The survey '{survey.source}' has changed since run '{key}' was begun, so the run is not stored; run it again."
+        f"The survey '{survey.source}' has changed since run '{key}' started: the run is not stored; run it again."
     )
 
 

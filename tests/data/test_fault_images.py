@@ -3,6 +3,7 @@
 import datetime
 import io
 import os
+import struct
 import subprocess
 import sys
 
@@ -10,7 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fault_inputs import HOSTILE, READERS, N, catalogue, encoded, one_sentence, opened, rows, saved, write_table
+from fault_inputs import (
+    HOSTILE,
+    READERS,
+    N,
+    catalogue,
+    encoded,
+    fits_header,
+    one_sentence,
+    opened,
+    rows,
+    saved,
+    write_table,
+)
 from PIL import Image
 from survey_inputs import jpeg
 
@@ -69,6 +82,61 @@ def test_a_jpeg_keeps_its_values_nearly(mode):
     assert np.abs(load_image(saved(image, "JPEG", quality=98), 24).pixels - expected).max() < 12
 
 
+TURNED = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+}
+
+
+@pytest.mark.fault("images: turned by their EXIF data", "read")
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_an_image_stands_as_a_viewer_shows_it(kind, orientation):
+    pixels = np.dstack(
+        [np.kron(np.random.default_rng(3).integers(0, 256, (3, 3), dtype=np.uint8), np.ones((8, 8)))] * 3
+    )
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    how = {"WEBP": {"lossless": True}, "JPEG": {"quality": 98}}.get(kind, {})
+    loaded = load_image(saved(Image.fromarray(pixels.astype(np.uint8)), kind, exif=exif.tobytes(), **how), 24)
+    assert np.abs(loaded.pixels - TURNED[orientation](pixels)).max() < (12 if kind == "JPEG" else 1)
+
+
+@pytest.mark.fault("images: turned by their EXIF data", "read")
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_damaged_exif_data_turn_nothing(kind):
+    image = (
+        encoded("L", kind) if kind == "WEBP" else encoded("L", kind, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    )
+    assert load_image(image, 24).pixels.shape == (24, 24, 3)
+
+
+@pytest.mark.fault("images: known formats", "read")
+@pytest.mark.parametrize(("dtype", "white_is_zero"), [("<u2", False), ("<u2", True), (">u2", False)])
+def test_a_16_bit_tiff_keeps_its_values_in_every_writing(dtype, white_is_zero):
+    deep = np.random.default_rng(4).integers(0, 65536, (24, 24), dtype=np.uint16)
+    data = (65535 - deep if white_is_zero else deep).astype(dtype).tobytes()
+    order = dtype[0]
+    tags = [
+        (256, 24),
+        (257, 24),
+        (258, 16),
+        (259, 1),
+        (262, 0 if white_is_zero else 1),
+        (273, 110),
+        (277, 1),
+        (278, 24),
+    ]
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    head = start + struct.pack(f"{order}IH", 8, len(tags)) + entries + struct.pack(f"{order}I", 0)
+    pixels = load_image(head + data, 24).pixels
+    assert len(head) == 110 and np.array_equal(pixels[..., 0], np.rint(deep / 257))
+
+
 def fits_of(values, **header):
     fits = pytest.importorskip("astropy.io.fits", reason="the extra `fits` is not installed")
     hdu, file = fits.PrimaryHDU(values), io.BytesIO()
@@ -101,6 +169,50 @@ def test_a_fits_cube_gives_colours_and_nan_is_dark():
     as_it_is, reversed_bands = load_image(fits_of(cube), 24).pixels, load_image(fits_of(cube, BANDS="grz"), 24).pixels
     np.testing.assert_array_equal(as_it_is, reversed_bands[..., ::-1])
     assert (as_it_is[-1, 0] == 0).all() and as_it_is[0, 0, 0] > as_it_is[0, 0, 1]
+
+
+def plain_fits(values, *cards):
+    """A FITS file with exactly these cards, of numbers as they are stored."""
+    kinds = {"uint8": 8, "int16": 16}
+    sides = [f"NAXIS{i}  = {side}" for i, side in enumerate(values.shape[::-1], 1)]
+    start = fits_header(
+        "SIMPLE  = T", f"BITPIX  = {kinds[values.dtype.name]}", f"NAXIS   = {values.ndim}", *sides, *cards
+    )
+    data = values.astype(values.dtype.newbyteorder(">")).tobytes()
+    return start + data + b"\0" * (-len(data) % 2880)
+
+
+@pytest.mark.fault("images: FITS", "read")
+@pytest.mark.parametrize("cards", [(), ("BSCALE  = 1.0", "BZERO   = 0.0"), ("BLANK   = 255",)], ids=str)
+def test_an_8_bit_fits_image_stays_as_it_is(cards):
+    values = np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)
+    expected = np.where(values == 255, 0, values) if cards == ("BLANK   = 255",) else values
+    np.testing.assert_array_equal(load_image(plain_fits(values, *cards), 24).pixels[::-1, :, 1], expected)
+
+
+@pytest.mark.fault("images: FITS", "read")
+@pytest.mark.parametrize(
+    ("kind", "cards"),
+    [
+        ("uint8", ("BZERO   = -128",)),
+        ("uint8", ("BSCALE  = 0.5", "BZERO   = 10.0")),
+        ("int16", ("BSCALE  = 0.1", "BZERO   = 100.0")),
+        ("int16", ("BZERO   = 32768",)),
+        ("int16", ("BLANK   = -32768",)),
+    ],
+    ids=str,
+)
+def test_a_scaled_fits_image_is_stretched_from_its_values(kind, cards):
+    stored = np.random.default_rng(0).integers(0, 200, (24, 24)).astype(kind)
+    plain = load_image(fits_of(stored.astype(np.float32)), 24).pixels
+    blank = cards == ("BLANK   = -32768",)
+    if blank:
+        stored[0, 0] = -32768
+    found = load_image(plain_fits(stored, *cards), 24).pixels
+    np.testing.assert_allclose(
+        found[:-1].astype(int), plain[:-1], atol=1 if not blank else 3
+    )  # the stretch is relative
+    assert not blank or found[-1, 0, 0] == 0
 
 
 @pytest.mark.fault("images: FITS", "galaxies rejected")

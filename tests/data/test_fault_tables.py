@@ -84,6 +84,13 @@ def spoilt(row, column, value, votes=None):
     return votes
 
 
+def rounded(votes):
+    """Counts as published fractions of three decimals give them, times their question's votes."""
+    schema = load_schema("gz2")
+    totals = schema.question_totals(votes)[:, schema.question_of_answer]
+    return np.round(votes / np.maximum(totals, 1), 3) * totals
+
+
 def half(first, second):
     return [first(i) if i < N // 2 else second(i) for i in range(N)]
 
@@ -174,6 +181,9 @@ FAULTS = [
         refused="list.*as id_str",
         readers=PARQUET,
     ),
+    Fault(
+        "ids: digits lost", "true-and-false-as-ids", lambda: rows(id_str=[i % 2 == 0 for i in range(N)]), refused="true"
+    ),
     Fault("ids: missing or twice", "an-id-missing", lambda: rows(id_str=[*IDS[:-1], None]), rejected={"missing id": 1}),
     Fault("ids: missing or twice", "an-id-blank", lambda: rows(id_str=[*IDS[:-1], "  "]), rejected={"missing id": 1}),
     Fault(
@@ -218,6 +228,9 @@ FAULTS = [
             "null": (None, None),
             "nan": (float("nan"), float("nan")),
             "half": (10.0, None),
+            "-1": (-1.0, -1.0),
+            "99": (99.0, 99.0),
+            "-99.99": (-99.99, -99.99),
         }.items()
     ),
     Fault(
@@ -240,6 +253,19 @@ FAULTS = [
         readers=SHARED,
     ),
     Fault(
+        "positions: no numbers",
+        "true-and-false-as-degrees",
+        lambda: rows(ra=[i % 2 == 0 for i in range(N)], dec=[5.0] * N),
+        refused="'ra'.*true and false",
+    ),
+    Fault(
+        "positions: no numbers",
+        "decimal-commas-with-three-digits",
+        lambda: rows(ra=[f"{i + 1},250" for i in range(N)], dec=["5,125"] * N),
+        holds=lambda survey: survey.ra.values.tolist() == [i + 1.25 for i in range(N)],
+        readers=("semicolon", "tsv"),
+    ),
+    Fault(
         "positions: not on the sky",
         "dec-of-91",
         lambda: rows(ra=[10.0 + i for i in range(N)], dec=[91.0] + [5.0] * (N - 1)),
@@ -250,6 +276,21 @@ FAULTS = [
         "same-position-twice",
         lambda: rows(ra=[10.0, 10.0 + 0.5 / 3600, *(20.0 + i for i in range(N - 2))], dec=[0.1] * N),
         rejected={"duplicate position": 1},
+    ),
+    *(
+        Fault(
+            "positions: neighbours",
+            f"same-position-{name}",
+            lambda ra=ra, dec=dec: rows(ra=[*ra, *(20.0 + i for i in range(N - 2))], dec=[*dec, *[5.0] * (N - 2)]),
+            rejected={"duplicate position": 1},
+        )
+        for name, ra, dec in (
+            ("on-both-sides-of-0", (359.9999, 0.0001), (5.0, 5.0)),
+            ("at-0-and-360", (0.0, 360.0), (5.0, 5.0)),
+            ("below-0", (-0.0001, 359.9999), (5.0, 5.0)),
+            ("at-the-pole", (10.0, 250.0), (-90.0, -90.0)),
+            ("across-the-pole", (10.0, 190.0), (89.99995, 89.99995)),
+        )
     ),
     Fault(
         "positions: neighbours",
@@ -443,6 +484,26 @@ FAULTS = [
     ),
     Fault(
         "labels: numbers",
+        "thousands-or-decimal-commas",
+        lambda: with_label(mass=[f"{i + 1},250" for i in range(N)])(),
+        refused="mass .*commas",
+        readers=(*TEXT, *PARQUET),
+    ),
+    Fault(
+        "labels: numbers",
+        "thousands",
+        lambda: with_label(mass=[f"{i + 1},000,250" for i in range(N)])(),
+        refused="mass .*commas",
+    ),
+    Fault(
+        "labels: numbers",
+        "decimal-commas-by-another-column",
+        lambda: rows(mag=[f"{i + 1},250" for i in range(N)], z=[f"0,{i:02d}5" for i in range(N)]),
+        holds=label("mag", [i + 1.25 for i in range(N)]),
+        readers=("semicolon", "tsv"),
+    ),
+    Fault(
+        "labels: numbers",
         "large-whole-numbers",
         lambda: rows(objid=[2**62 + i for i in range(N)]),
         holds=label("objid", [2**62 + i for i in range(N)]),
@@ -544,6 +605,44 @@ FAULTS = [
         "fraction-times-total-in-32-bits",
         lambda: vote_rows((gz2_votes(N) * (1 + 3e-7)).astype(np.float32).astype(float)),
         holds=votes_are(gz2_votes(N)),
+    ),
+    Fault(
+        "votes: rounding",
+        "fraction-of-three-decimals-times-total",
+        lambda: vote_rows(rounded(gz2_votes(N).astype(float))),
+        holds=votes_are(gz2_votes(N)),
+    ),
+    *(
+        Fault(
+            "names of columns",
+            f"votes-{name}",
+            lambda change=change: {
+                (change(col) if col in GZ2 else col): values
+                for col, values in (vote_rows() | {change(ROOT + "smooth_fraction"): [0.5] * N}).items()
+            },
+            holds=lambda survey: (
+                votes_are(gz2_votes(N))(survey)
+                and list(survey.data_vars) == ["images", "votes"]
+                and survey.attrs["schema"] == "gz2"
+            ),
+        )
+        for name, change in (
+            ("in-capitals", str.upper),
+            ("with-underscores", lambda col: col.replace("-", "_")),
+        )
+    ),
+    Fault(
+        "votes: impossible",
+        "true-and-false",
+        lambda: vote_rows() | {ROOT + "smooth": [i % 2 == 0 for i in range(N)]},
+        refused="smooth.*true and false",
+    ),
+    Fault(
+        "votes: impossible",
+        "votes-with-thousands",
+        lambda: vote_rows(spoilt(3, ROOT + "smooth", "1,234", gz2_votes(N).astype(str).astype(object))),
+        refused="smooth.*1,234.*thousands",
+        readers=SHARED,
     ),
     *(
         Fault(

@@ -1,8 +1,12 @@
 """A run saved as a model: its folder, and predictions that are the run's own, for images, files and surveys."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -272,6 +276,22 @@ def test_a_file_resumed_is_equal_to_one_made_at_once(place, tmp_path, suffix, mo
     write_predictions(model, source, cut, progress=False)
     assert len(computed) == 3 + 3 and cut.read_bytes() == whole.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([whole.name, cut.name])
+
+
+def test_a_file_whose_making_is_killed_at_any_moment_comes_out_equal(tmp_path):
+    command = [sys.executable, Path(__file__).parents[1] / "crash_program.py", tmp_path, "predictions"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout)
+    assert len(ends) > 20 and {killed for killed, _ in ends.values()} == {-9}
+    # Once nothing but its lock is left to remove, a file is complete, and the next command refuses to replace it.
+    unequal = [name for name, (_, again) in ends.items() if again]
+    assert unequal in ([], [name for name in ends if name.startswith("writing")][-1:])
+    for suffix in ("csv", "parquet"):
+        made = {file.name: file.read_bytes() for file in (tmp_path / suffix).iterdir()}
+        assert made.keys() == {f"whole.{suffix}"} | {name for name in ends if name.endswith(suffix)}
+        assert set(made.values()) == {made[f"whole.{suffix}"]}
 
 
 def test_another_model_does_not_go_on_from_ones_parts(place, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def crashes(tmp_path_factory):
     """Where the program of dying sweeps worked, and what it found."""
     folder = tmp_path_factory.mktemp("crashes")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, PROGRAM, folder]
+    command = [sys.executable, PROGRAM, folder, "sweeps"]
     done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)

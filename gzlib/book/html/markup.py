@@ -174,7 +174,7 @@ def article_part(markdown, page, chosen, labels, pictures, folder):
 
 
 def _width(picture):
-    """Points that a chart is wide; None for what is no SVG."""
+    """Points that a chart is wide; None for what is not SVG."""
     found = re.search(rb'<svg[^>]*?\bwidth="([\d.]+)pt"', picture[:2000])
     return float(found[1]) if found else None
 

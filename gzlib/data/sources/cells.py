@@ -28,6 +28,7 @@ BLOCK_BYTES = 4 << 20
 NO_NUMBER = ("na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "--", "-")
 WHOLE, NUMBER = r"^[+-]?\d+$", r"(?i)^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)$"
 DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
+THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+$"  # 1,234,567; 1,234 may be either of the two
 EXPONENT = r"^[+-]?\d(\.\d+)?[eE]\+\d{2,}$"  # as Excel and pandas write a long number: 5.88E+17
 INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+(_level_\d+)?|")  # an index that pandas wrote as a column
 
@@ -57,8 +58,10 @@ class Facts:
     any_number, most_numbers, all_numbers, any_point : bool
         Of a column of text: whether cells that are not :data:`NO_NUMBER` are numbers, some with a decimal point.
     comma, commas : bool
-        Whether commas are read as decimal points; whether some cells are numbers but for a comma, and all others are
+        Whether commas are read as decimal points; whether some cells are numbers but for commas, and all others are
         numbers.
+    boolean : bool
+        Whether all cells are true or false.
     """
 
     kind: str = "empty"
@@ -77,6 +80,7 @@ class Facts:
     any_point: bool = False
     comma: bool = False
     commas: bool = False
+    boolean: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -91,9 +95,10 @@ class Facts:
 class _TextScan:
     """Counts what the cells of a text column look like; the kind follows from all of them."""
 
-    def __init__(self, type_name: str, decimal_commas: bool) -> None:
-        self.facts, self.decimal_commas = Facts(type=type_name), decimal_commas
+    def __init__(self, type_name: str) -> None:
+        self.facts = Facts(type=type_name)
         self.blank = self.no_number = self.whole = self.number = self.comma = self.boolean = 0
+        self.decimal = self.grouped = 0  # cells in which a comma can't be the one of thousands, or not a decimal one
         self.low, self.high, self.longest = np.inf, -np.inf, 0
 
     def add(self, array: pa.Array) -> None:
@@ -104,13 +109,16 @@ class _TextScan:
         boolean = pc.is_in(lower, pa.array(("true", "false"))).fill_null(False)
         number = pc.match_substring_regex(cells, NUMBER).fill_null(False)
         whole = pc.match_substring_regex(cells, WHOLE).fill_null(False)
-        comma = pc.match_substring_regex(cells, DECIMAL_COMMA).fill_null(False)
+        decimal = pc.match_substring_regex(cells, DECIMAL_COMMA).fill_null(False)
+        grouped = pc.match_substring_regex(cells, THOUSANDS).fill_null(False)
+        comma = pc.or_(decimal, grouped)
         word = pc.invert(pc.or_(pc.or_(blank, no_number), number))
         if facts.word is None:
             facts.word = _first(cells, word, facts.n)
         if facts.exponent is None:
             facts.exponent = _first(cells, pc.match_substring_regex(cells, EXPONENT).fill_null(False), facts.n)
         counts = [("blank", blank), ("no_number", no_number), ("number", number), ("whole", whole), ("comma", comma)]
+        counts += [("decimal", pc.and_not(decimal, grouped)), ("grouped", pc.and_not(grouped, decimal))]
         for name, mask in [*counts, ("boolean", boolean)]:
             setattr(self, name, getattr(self, name) + (pc.sum(mask).as_py() or 0))
         facts.n += len(cells)
@@ -121,12 +129,17 @@ class _TextScan:
         self.longest = max(self.longest, pc.max(pc.utf8_length(cells.filter(whole))).as_py() or 0)
         _remember(facts, cells.filter(pc.invert(blank)))
 
-    def finish(self) -> Facts:
+    @property
+    def has_decimal_commas(self) -> bool:
+        return self.decimal > 0 and not self.grouped
+
+    def finish(self, decimal_commas: bool) -> Facts:
+        """The facts; ``decimal_commas`` says whether commas may be decimal points in this column."""
         facts, words = self.facts, self.facts.n - self.blank - self.no_number
         facts.any_number, facts.all_numbers = self.number > 0, self.number == words
         facts.most_numbers = self.number > words / 2
         facts.commas = self.comma > 0 and self.number + self.comma == words
-        facts.comma = facts.commas and self.decimal_commas
+        facts.comma = facts.commas and decimal_commas and not self.grouped
         if self.blank == facts.n:
             facts.kind = "empty"
         elif words and facts.all_numbers:
@@ -137,7 +150,7 @@ class _TextScan:
         elif words and facts.comma:
             facts.kind, facts.whole = "float64", False
         elif words and self.boolean == words:
-            facts.kind, facts.low, facts.high = "int64", 0.0, 1.0
+            facts.kind, facts.low, facts.high, facts.boolean = "int64", 0.0, 1.0, True
         else:
             facts.kind = "string"
         facts.missing = self.blank + (self.no_number if facts.is_number else 0)
@@ -160,8 +173,8 @@ def _remember(facts: Facts, values: pa.Array) -> None:
 
 
 class _NumberScan:
-    def __init__(self, type_name: str, kind: str) -> None:
-        self.facts = Facts(kind=kind, type=type_name)
+    def __init__(self, type_name: str, kind: str, boolean: bool) -> None:
+        self.facts = Facts(kind=kind, type=type_name, boolean=boolean)
 
     def add(self, array: pa.Array) -> None:
         facts = self.facts
@@ -225,8 +238,8 @@ class Table:
     ----------
     path : Path
     types : dict of str to DataType
-        Columns in the file's order, without an index of pandas; names without outer blanks, a role's name in its
-        own spelling (``RA`` is ``ra``).
+        Columns in the file's order, without an index of pandas; names without outer blanks, those of ``roles`` in
+        their own spelling (``RA`` is ``ra``, and ``BAR_GZ2_YES`` is ``bar-gz2_yes``).
     index : list of str
         Columns that are an index of pandas.
     metadata : dict of bytes to bytes
@@ -255,13 +268,14 @@ class Table:
         self.index: list[str] = []
         self.types: dict[str, pa.DataType] = {}
         exact = {name.strip() for name in arrow.names}
+        spelling = {plain_name(role): role for role in roles}
         for column in arrow:
             name = column.name.strip()
             if INDEX.fullmatch(name):
                 self.index.append(name or "(without a name)")
                 continue
-            if name not in roles and name.lower() in roles and name.lower() not in exact:
-                name = name.lower()
+            role = spelling.get(plain_name(name), name)
+            name = role if name not in roles and role not in exact else name
             if name in self.types:
                 raise UserError(f"'{path}' has two columns '{name}'; rename or remove one.")
             self._raw[name], self.types[name] = column.name, column.type
@@ -301,9 +315,9 @@ class Table:
         for name in columns:
             kind, type_name = type_kind(self.types[name]), "text" if self.is_csv else str(self.types[name])
             if kind in ("string", "binary"):
-                scans[name] = _TextScan(type_name, self.is_csv and self.separator != ",")
+                scans[name] = _TextScan(type_name)
             elif kind in ("int64", "float64"):
-                scans[name] = _NumberScan(type_name, kind)
+                scans[name] = _NumberScan(type_name, kind, is_boolean(self.types[name]))
             else:
                 scans[name] = _OtherScan(type_name, kind)
         rows = 0
@@ -322,7 +336,23 @@ class Table:
         for scan in scans.values():
             if scan.facts.kind == "empty" and not scan.facts.n:  # of the null type, whose cells were not scanned
                 scan.facts.n = scan.facts.missing = n_rows
-        return {name: scan.finish() for name, scan in scans.items()}
+        # 1,234 is 1.234 where another cell of the file says so, or it is a position, which is never that large.
+        text = {name: scan for name, scan in scans.items() if isinstance(scan, _TextScan)}
+        commas = self.is_csv and self.separator != ","
+        sure = commas and any(scan.has_decimal_commas for scan in text.values())
+        found = {name: scan.finish() for name, scan in scans.items() if not isinstance(scan, _TextScan)}
+        found |= {name: scan.finish(sure or (commas and name in ("ra", "dec"))) for name, scan in text.items()}
+        return {name: found[name] for name in scans}
+
+
+def is_boolean(kind: pa.DataType) -> bool:
+    """Whether a parquet column holds true and false."""
+    return bool(pa.types.is_boolean(kind.value_type if pa.types.is_dictionary(kind) else kind))
+
+
+def plain_name(name: str) -> str:
+    """A column's name as databases and TOPCAT may change it: without capitals, and with no other mark than ``_``."""
+    return name.lower().replace("-", "_")
 
 
 def refuse_irregular(path: Path) -> None:

@@ -16,6 +16,7 @@ from gzlib.data.sources.cells import (
     MOST_VALUES,
     Facts,
     as_numbers,
+    plain_name,
     plain_text,
     true_as_one,
     type_kind,
@@ -97,8 +98,8 @@ def vote_columns(columns: list[str], schema: str | None) -> tuple[str, set[str]]
 
 def is_derived(column: str, schema: str) -> bool:
     """Whether a column is computed from the votes of a decision tree that the table has."""
-    questions = tuple(q.name for q in load_schema(schema).questions) if schema else ()
-    return column.endswith(DERIVED) and column.startswith(questions)
+    questions = tuple(plain_name(q.name) for q in load_schema(schema).questions) if schema else ()
+    return plain_name(column).endswith(tuple(map(plain_name, DERIVED))) and plain_name(column).startswith(questions)
 
 
 def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, labels: list[str] | None) -> Columns:
@@ -131,7 +132,7 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
         wanted = load_schema(name).label_cols[0]
         raise UserError(f"'{where}' has none of the vote columns of schema '{schema}', e.g. '{wanted}'.")
     for column in sorted(votes):
-        _refuse_words(facts[column], column, where, "counts of votes")
+        _refuse_words(facts[column], column, where, "counts of votes, without thousands separators")
     chosen, ignored = {}, []
     for column, found in facts.items():
         if column in votes or column in ROLES:
@@ -173,6 +174,8 @@ def _refuse_ids(found: Facts, where: str) -> None:
     numbers = found.kind == "string" and found.any_number and found.all_numbers
     if found.kind == "float64" or (numbers and found.any_point):
         raise UserError(f"'{where}' has fractional numbers as id_str, which lose digits; {write}.")
+    if found.boolean:
+        raise UserError(f"'{where}' has true and false as id_str; give every image an id of its own.")
     if found.kind == "empty":
         raise UserError(f"'{where}' has a column 'id_str' without a single id; give every image an id of its own.")
     if found.kind == "other":
@@ -180,10 +183,11 @@ def _refuse_ids(found: Facts, where: str) -> None:
 
 
 def _refuse_words(found: Facts, column: str, where: str, wanted: str) -> None:
-    if found.is_number or found.kind == "empty" or found.holds_no_word:
+    if not found.boolean and (found.is_number or found.kind == "empty" or found.holds_no_word):
         return
     example = f", e.g. '{found.word[1]}' in row {found.word[0]}" if found.word else ""
-    raise UserError(f"Column '{column}' of '{where}' holds {found.type}{example}; it must hold {wanted}.")
+    held = "true and false" if found.boolean else f"{found.type}{example}"
+    raise UserError(f"Column '{column}' of '{where}' holds {held}; it must hold {wanted}.")
 
 
 def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
@@ -198,10 +202,12 @@ def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
         largest = max(-(found.low or 0), found.high or 0)
         too_long = found.kind == "int64" and found.missing and largest > EXACT_IN_FLOAT
         return "blanks among whole numbers of more than 15 digits" if too_long else None
-    if column in NAMED_LABELS or asked:
+    if column in NAMED_LABELS:
         return None
     if found.commas and found.word is not None:
         return f"numbers with commas, e.g. '{found.word[1]}'; write a decimal point and no thousands separators"
+    if asked:
+        return None
     if found.most_numbers and found.word is not None:
         row, text = found.word
         return f"numbers but for '{text}' in row {row} and maybe more; leave blank what is unknown"

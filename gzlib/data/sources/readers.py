@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from gzlib.data.images import SUFFIXES, Unusable
+from gzlib.data.schema import available_schemas, load_schema
 from gzlib.data.sources.base import Batch, Picture, Source, shares
-from gzlib.data.sources.cells import MOST_VALUES, Facts, Table, as_numbers, type_kind
+from gzlib.data.sources.cells import MOST_VALUES, Facts, Table, as_numbers, is_boolean, type_kind
 from gzlib.data.sources.columns import (
     IMAGE_COLUMNS,
     ROLES,
@@ -73,7 +74,8 @@ def table_source(
     UserError
         If a file is not a table, lacks a column, or differs from the others.
     """
-    tables = [Table(file, ROLES) for file in files]
+    names = _known_names(schema)
+    tables = [Table(file, names) for file in files]
     _refuse_other_columns(tables)
     first = tables[0]
     image_column = _image_column(first, text)
@@ -115,6 +117,12 @@ def table_source(
         positions=partial(_positions, tables, facts) if {"ra", "dec"} <= set(facts) else None,
         files=partial(_files, tables, image_column, root, from_hub),
     )
+
+
+def _known_names(schema: str | None) -> tuple[str, ...]:
+    """Roles and vote columns, of the decision tree named or of all, so that capitals and underscores are forgiven."""
+    trees = available_schemas() if schema is None else [schema] if schema else []
+    return (*ROLES, *dict.fromkeys(col for name in trees for col in load_schema(name).label_cols))
 
 
 class _Feature(BaseModel):
@@ -176,11 +184,12 @@ def _facts(tables: list[Table], columns: list[str], votes: set[str]) -> dict[str
     whole: dict[str, Facts] = {}
     for table in tables:
         kinds = {column: type_kind(table.types[column]) for column in columns}
-        known = {c for c in votes if not table.is_csv and kinds.get(c) in ("int64", "float64")}
+        typed = () if table.is_csv else (c for c in votes if not is_boolean(table.types[c]))
+        known = {c for c in typed if kinds.get(c) in ("int64", "float64")}
         scanned = table.scan([column for column in columns if column not in known])
         for column in columns:
             these = scanned.get(column) or Facts(kind=kinds[column], type=str(table.types[column]), values=None)
-            digits = column == "id_str" and kinds[column] == "int64" and not pa.types.is_boolean(table.types[column])
+            digits = column == "id_str" and kinds[column] == "int64"
             if column in TEXT_COLUMNS and these.kind != "empty" and (kinds[column] in ("string", "binary") or digits):
                 no_text = kinds[column] == "binary" and these.kind == "other"
                 these = these if no_text else replace(these, kind="string")
@@ -233,6 +242,7 @@ def _summed(facts: Facts, other: Facts, kind: str) -> Facts:
         any_point=facts.any_point or other.any_point,
         comma=facts.comma or other.comma,
         commas=facts.commas or other.commas,
+        boolean=facts.boolean and other.boolean,
     )
 
 

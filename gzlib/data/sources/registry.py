@@ -30,7 +30,7 @@ from gzlib.files import FilePath
 
 CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
-READING_VERSION = 2  # raised when the same files are read otherwise, so that surveys made before are made again
+READING_VERSION = 3  # raised when the same files are read otherwise, so that surveys made before are made again
 NO_OPTIONS = {"schema": None, "labels": None, "dataset_name": None}
 ENTRY_POINTS = "gzlib.sources"
 REGISTERED_BY = {"sim": "gzlib.sky.source"}  # named, not imported: this package does without the sky
@@ -141,7 +141,7 @@ def _open_one(text: str, seed: int, options: dict[str, Any]) -> Source:
             raise UserError(f"Source '{text}' is not valid: {error}.") from None
     path = find_path(text)
     files = table_files(path) if path.is_dir() else [path]
-    state = json.dumps([[str(file), *_state(file)] for file in files])
+    state = json.dumps([[str(file), *file_state(file)] for file in files])
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     return _open_path(text, path, tuple(files), state, **chosen)
 
@@ -243,16 +243,16 @@ def input_signature(text: str, **options: Any) -> list[Any]:
             continue
         path = find_path(part)
         files = table_files(path) if path.is_dir() else [path]
-        states = [_state(file) for file in files]
+        states = [file_state(file) for file in files]
         images = hashlib.sha256()
         source = _open_one(part, 0, NO_OPTIONS | options)
         for file in source.files() if source.files else ():
-            images.update(json.dumps(_state(file)).encode())
+            images.update(json.dumps(file_state(file)).encode())
         signature += [*states, [READING_VERSION, images.hexdigest()]]
     return signature
 
 
-def _state(file: Path) -> list[str | int]:
+def file_state(file: Path) -> list[str | int]:
     """Name, size and times of a file; a file that is missing has a state too."""
     try:
         status = file.stat()
