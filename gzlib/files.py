@@ -61,8 +61,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def _spare_file(path: Path) -> tuple[BinaryIO, Path]:
     """A temporary file beside a file, open and empty.
 
-    It is the same one every time, locked by the process that writes it, so that the next process writes over what a killed one
-    left. Where another process writes the same file now, or nothing can be locked, it is one of this process's own.
+    It is the same one every time, locked by the process that writes it, so that the next process writes over what a
+    killed one left. Where another process writes the same file now, or nothing can be locked, it is this process's own.
     """
     own, common = (path.with_name(f".{path.name}.tmp-{number}") for number in (os.getpid(), 0))
     try:

@@ -269,7 +269,7 @@ def test_a_run_whose_survey_is_changed_meanwhile_is_not_stored(store, survey, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(pretrain_module, "fit", disturbed)
-        with pytest.raises(UserError, match=f"'{re.escape(str(folder))}' has changed since run '{key}' was begun"):
+        with pytest.raises(UserError, match=f"'{re.escape(str(folder))}' has changed since run '{key}' started"):
             run(pretraining(), named, conduct=Conduct(report=quiet))
     assert {file.name for file in (paths.STORE / key).iterdir()} <= {"failed.json", "progress.jsonl"}
     shutil.rmtree(folder, ignore_errors=True)
