@@ -606,14 +606,14 @@ LAB = ("curate", "pretrain", "finetune", "predict", "sweep")
 DISTURBANCES = {
     # which: (function, phases, how many in each, whether disks have to be mounted)
     "clock set back": (clock, tuple(PHASES), 1, False),
-    "two at once": (two, tuple(PHASES), 2, False),
-    "full disk": (full, tuple(PHASES), 3, True),
+    "two at once": (two, tuple(PHASES), 1, False),
+    "full disk": (full, tuple(PHASES), 2, True),
     "read-only": (read_only, tuple(PHASES), 1, True),
     "read-only inputs": (read_only_inputs, LAB, 1, True),
     "worker dies": (worker_dies, ("sweep", "build"), 2, False),
-    "out of memory": (starved, LAB, 3, False),
-    "source removed": (source_goes, ("curate", "predict"), 3, False),
-    "survey changed": (survey_changes, ("pretrain", "finetune", "sweep"), 4, False),
+    "out of memory": (starved, LAB, 1, False),
+    "source removed": (source_goes, ("curate", "predict"), 2, False),
+    "survey changed": (survey_changes, ("pretrain", "finetune", "sweep"), 2, False),
 }
 FIRST_NUMBER = {"read-only inputs": 10, "out of memory": 10}  # names apart from those of the kind that they belong to
 
