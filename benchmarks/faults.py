@@ -136,6 +136,7 @@ class Workshop:
     def _be_a_command(self):
         from gzlib import paths
 
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         out = os.open(self.folder / f"said-{os.getpid()}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(out, stream)
@@ -649,8 +650,10 @@ def work(known: set[str], kills: int, seed: int, mounts: bool, only: str | None)
     import gzlib.study
     import gzlib.training.predict
     import gzlib.training.publish  # noqa: F401
+    from gzlib.errors import EXIT_STATUS
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STATUS))  # the folder below goes then, too
     # A child of a killed command becomes this program's, which waits for it: no process outlives the program.
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     todo = {}
