@@ -136,6 +136,7 @@ class Workshop:
     def _be_a_command(self):
         from gzlib import paths
 
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         out = os.open(self.folder / f"said-{os.getpid()}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(out, stream)
@@ -606,14 +607,14 @@ LAB = ("curate", "pretrain", "finetune", "predict", "sweep")
 DISTURBANCES = {
     # which: (function, phases, how many in each, whether disks have to be mounted)
     "clock set back": (clock, tuple(PHASES), 1, False),
-    "two at once": (two, tuple(PHASES), 2, False),
-    "full disk": (full, tuple(PHASES), 3, True),
+    "two at once": (two, tuple(PHASES), 1, False),
+    "full disk": (full, tuple(PHASES), 2, True),
     "read-only": (read_only, tuple(PHASES), 1, True),
     "read-only inputs": (read_only_inputs, LAB, 1, True),
     "worker dies": (worker_dies, ("sweep", "build"), 2, False),
-    "out of memory": (starved, LAB, 3, False),
-    "source removed": (source_goes, ("curate", "predict"), 3, False),
-    "survey changed": (survey_changes, ("pretrain", "finetune", "sweep"), 4, False),
+    "out of memory": (starved, LAB, 1, False),
+    "source removed": (source_goes, ("curate", "predict"), 2, False),
+    "survey changed": (survey_changes, ("pretrain", "finetune", "sweep"), 2, False),
 }
 FIRST_NUMBER = {"read-only inputs": 10, "out of memory": 10}  # names apart from those of the kind that they belong to
 
@@ -649,8 +650,10 @@ def work(known: set[str], kills: int, seed: int, mounts: bool, only: str | None)
     import gzlib.study
     import gzlib.training.predict
     import gzlib.training.publish  # noqa: F401
+    from gzlib.errors import EXIT_STATUS
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_STATUS))  # the folder below goes then, too
     # A child of a killed command becomes this program's, which waits for it: no process outlives the program.
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     todo = {}

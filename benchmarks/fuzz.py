@@ -66,16 +66,26 @@ def as_csv(rows: list) -> bytes:
 
 
 def as_toml(plan: dict) -> bytes:
-    """Tables of values, which TOML writes as JSON does, but for null."""
+    """Tables of values; other values stand before them."""
     lines = []
     for name, tables in plan.items():
         for table in tables if isinstance(tables, list) else [tables]:
             if not isinstance(table, dict):
-                lines.insert(0, f"{json.dumps(name)} = {json.dumps(table)}")
+                lines.insert(0, f"{json.dumps(name)} = {_toml(table)}")
                 continue
             lines.append(f"[[{json.dumps(name)}]]" if isinstance(tables, list) else f"[{json.dumps(name)}]")
-            lines += [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items()]
-    return "\n".join(lines).replace("NaN", "nan").replace("Infinity", "inf").encode()
+            lines += [f"{json.dumps(key)} = {_toml(value)}" for key, value in table.items()]
+    return "\n".join(lines).encode()
+
+
+def _toml(value) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return '"none"' if value is None else json.dumps(value)  # which TOML does not have
 
 
 def as_json(value) -> bytes:

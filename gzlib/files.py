@@ -243,8 +243,8 @@ def marked(folder: Path, what: str) -> Callable[[str], bool]:
     """Whether a file is as it was when the folder was marked."""
     try:
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        listed = content["files"] if content["what"] == what else {}
-        return lambda name: name in listed and _digest(folder / name) == listed[name]
+        listed = dict(content["files"]) if content["what"] == what else {}
+        return lambda name: isinstance(listed.get(name), str) and _digest(folder / name) == listed[name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return lambda name: False
 

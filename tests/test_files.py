@@ -122,3 +122,18 @@ def test_what_the_disk_refuses_is_one_sentence_wherever_it_is_met(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(NotWritten), spare_folder(tmp_path / "file" / "book"):
         pass
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["", "[]", "{", "[" * 100_000, '"files"', '{"what": "pages"}', '{"what": ["pages"], "files": {}}', "\x00"]
+    + [f'{{"what": "pages", "files": {files}}}' for files in ("null", "[]", '"a"', '["a"]', '{"a": null}', '{"a": 3}')],
+)
+def test_a_folder_with_a_marker_that_is_none_is_not_replaced(tmp_path, marker):
+    folder = tmp_path / "book"
+    folder.mkdir()
+    (folder / "a").write_text("the user's")
+    (folder / ".gzlib.json").write_text(marker)
+    with pytest.raises(UserError, match="holds 'a', which was not made"):
+        remove_folder(folder, "pages")
+    assert (folder / "a").read_text() == "the user's"

@@ -198,7 +198,7 @@ def available_schemas() -> list[str]:
 
 def is_one_tree(name: str) -> bool:
     """Whether a schema has a file of its own, rather than being a union of several."""
-    return (SCHEMAS / f"{name}.json").is_file()
+    return name in {file.stem for file in SCHEMAS.glob("*.json")} - {"unions"}
 
 
 def is_tree_file(name: str | Path | None) -> bool:
@@ -255,14 +255,14 @@ def load_schema(name: str | Path) -> Schema:
             return schema_from_records(path.stem, json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise UserError(f"There is no schema file '{path}'.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"Schema file '{path}' is not JSON: {error}.") from None
     unions = json.loads((SCHEMAS / "unions.json").read_text())
     union = unions.get(str(name), {"campaigns": str(name).split("+"), "without": []})
     records = []
     for campaign in union["campaigns"]:
-        file = SCHEMAS / f"{campaign}.json"
-        if campaign == "unions" or not file.is_file():
-            raise UserError(f"Unknown schema '{name}'; choose one of {', '.join(available_schemas())}.")
-        records += [r for r in json.loads(file.read_text()) if r["question"] not in union["without"]]
+        if not is_one_tree(campaign):  # nor a path of any other file
+            raise UserError(f"Unknown schema '{str(name)[:80]}'; choose one of {', '.join(available_schemas())}.")
+        content = json.loads((SCHEMAS / f"{campaign}.json").read_text())
+        records += [r for r in content if r["question"] not in union["without"]]
     return schema_from_records(str(name), records)

@@ -206,10 +206,10 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         asked, lines = directive[1], lines[1:]
     comments = [(i, line) for i, line in lines if line.lstrip().startswith(COMMENTS)]
     lines = [(i, line) for i, line in lines if not line.lstrip().startswith(COMMENTS)]
-    if not lines:
-        raise UserError(f"{source} cannot be read as CSV (it is empty): give a file with the columns n_train and loss.")
     delimiter = asked or _delimiter([line for _, line in lines])
     rows = _split(lines, delimiter)
+    if not rows:  # nor is there anything between delimiters
+        raise UserError(f"{source} cannot be read as CSV (it is empty): give a file with the columns n_train and loss.")
     header, start = _header(source, rows, comments, delimiter, notes)
     width = len(header)
     while width and not header[width - 1]:
@@ -283,7 +283,7 @@ def _header(
         return cells, 1
     before = [(i, line.lstrip().lstrip("#%/").strip()) for i, line in comments if i < rows[0][0]]
     if before:
-        names = _split(before[-1:], delimiter)[0][1]
+        names = next((cells for _, cells in _split(before[-1:], delimiter)), [])
         if len(names) == len(cells) and not any(is_number(name) for name in names):
             return names, 0
     if len(cells) == 2:

@@ -256,7 +256,7 @@ def _timm_config(file: Path, what: str) -> dict:
         about = config.get("pretrained_cfg", config)
         mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
         arguments = {k: v for k, v in config.get("model_args", {}).items() if not SET_ANEW.fullmatch(k)}
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         raise UserError(f"{what}: its config.json is damaged or not timm's; save the model with timm again.") from None
     architecture = str(architecture).split(".")[0]
     if not timm.is_model(architecture):

@@ -564,7 +564,7 @@ def _json(pattern: str, name: str, script: str):
     try:
         (file,) = input_files(pattern)
         return json.loads(file.read_text(encoding="utf-8"))[name]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{pattern} is missing or damaged ({error}): restore it from git, or run `python {script}`."
         ) from None

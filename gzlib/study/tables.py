@@ -334,7 +334,7 @@ def questions_table() -> tuple[pd.DataFrame, str]:
         names = asked.index.str.rsplit("-", n=1, expand=True).set_names(["question", "campaign"])
         campaigns = list(dict.fromkeys(names.get_level_values("campaign")))
         table = asked.set_axis(names).unstack(sort=False)[campaigns].reset_index()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"data/plans/questions.json is missing or not the list of a plan's questions ({type(error).__name__}):"
             " restore it from git, or make it again with `benchmarks/questions.py --write`."

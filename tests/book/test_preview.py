@@ -89,7 +89,7 @@ def test_the_article_is_one_text_without_code(copy):
     add(copy, panel, v4.new_markdown_cell("And `@sec-first`."))
     text = style.article(copy).read_text()
     assert text.startswith("# Second steps {#sec-second}") and "matplotlib" not in text and "details" not in text
-    assert "After Section 1 of the book and Equation 1.1 of the book [@walmsley2024]." in text
+    assert "After Chapter 1 of the book and Equation 1.1 of the book [@walmsley2024]." in text
     assert "<p>" not in text and "this is a panel" in text and "And `@sec-first`." in text
     assert "The line of @fig-line;" in text and "compare Table 1.1 of the book." in text
     image = re.search(r'!\[\]\((.*)\)\{fig-alt="A .*line\." width=(.*)\}', text)

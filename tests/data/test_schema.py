@@ -73,12 +73,15 @@ def test_own_schema_file(tmp_path):
     file = tmp_path / "mine.json"
     file.write_text(json.dumps([ROOT_QUESTION]))
     assert load_schema(file).label_cols == ["shape-x_round", "shape-x_flat"]
-    file.write_text("[")
-    with pytest.raises(UserError, match="not JSON"):
-        load_schema(file)
+    for damaged in ("[", "[" * 100_000, ""):
+        file.write_text(damaged)
+        with pytest.raises(UserError, match="not JSON"):
+            load_schema(file)
 
 
-@pytest.mark.parametrize("name", ["gz3", "unions", "gz2+", "none.json"])
+@pytest.mark.parametrize(
+    "name", ["gz3", "unions", "gz2+", "none.json", "", "../schemas/gz2", "x" * 3000, "gz2+../schemas/dr5"]
+)
 def test_unknown_schema(name):
     with pytest.raises(UserError, match=r"[Uu]nknown schema|no schema file"):
         load_schema(name)

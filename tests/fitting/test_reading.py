@@ -185,3 +185,18 @@ def test_what_is_no_file_of_curves(tmp_path):
         read_curves(tmp_path)
     with pytest.raises(UserError, match="not a regular file"):
         read_curves("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "text", [",,,\n", ",\n,\n", "|---|---|\n", '""\n', ";;\n", "\t\t\n,\n", "sep=,\n", "sep=,\n,,\n", "# a\n,,\n"]
+)
+def test_a_file_of_delimiters_alone_is_empty(tmp_path, text):
+    """Found by the fuzzer."""
+    with pytest.raises(UserError, match="it is empty|no rows"):
+        read_curves(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("comment", ["# ,,", "#", "% ||", "//"])
+def test_a_comment_of_delimiters_alone_is_no_header(tmp_path, comment):
+    found = read_curves(written(tmp_path, f"{comment}\n" + PLAIN.partition("\n")[2]))
+    assert np.asarray(found.n_train).tolist() == SIZES

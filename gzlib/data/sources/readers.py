@@ -141,7 +141,7 @@ def _class_names(table: Table) -> list[str]:
         footer = _Footer.model_validate(json.loads(table.metadata.get(b"huggingface", b"{}")))
         feature = footer.info.get("features", {}).get("label", {})
         return _Feature.model_validate(feature).names
-    except (ValidationError, ValueError):
+    except (ValidationError, ValueError, RecursionError):
         return []  # not written by that library: there are no names to be had
 
 
