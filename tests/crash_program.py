@@ -7,11 +7,13 @@ die by SIGKILL at a chosen *event*: a call of a Python or C function, counted by
 depend on the speed of the machine.
 """
 
+import itertools
 import json
 import os
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -50,21 +52,21 @@ def in_child(work) -> int:
 
 def counting(work, is_event, *, die_at: int | None = None) -> int:
     """How many events ``work`` meets; at number ``die_at`` the process kills itself."""
-    seen = 0
+    seen = itertools.count(1)  # one for all threads
 
     def profile(frame, kind, argument):
-        nonlocal seen
-        if kind in ("call", "c_call") and is_event(frame):
-            seen += 1
-            if seen == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if kind in ("call", "c_call") and is_event(frame) and next(seen) == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(profile)
+    if is_event is writing_call:  # predictions are written by a thread of their own
+        threading.setprofile(profile)
     try:
         work()
     finally:
         sys.setprofile(None)
-    return seen
+        threading.setprofile(None)
+    return next(seen) - 1
 
 
 WRITING = (files.write_whole, files.held.__wrapped__, predict._open_place, predict._fill, predict._remove_place)

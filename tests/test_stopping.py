@@ -91,7 +91,7 @@ PHASES = {
         "if not os.path.exists(model):\n"
         "    small = ['--size', '32', '--encoder', 'resnet_w4', '--examples', '64', '--set', 'recipe.evaluations=1']\n"
         "    command(['pretrain', '--survey', 'sim:gz2:160', *small, '--store', place + '/runs', '--out', model])\n"
-        "p._part_table = slow(p._part_table)\n"
+        "p._outputs = slow(p._outputs)\n"
         'main("predict", model, "sim:gz2:160", "--out", "pages/p.csv")',
         False,
     ),

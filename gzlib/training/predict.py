@@ -162,18 +162,20 @@ def _decoded(pictures, size: int, aspect: str | None, pool: ThreadPoolExecutor) 
     return np.array(pixels, np.uint8).reshape(-1, size, size, 3), problems
 
 
-def _columns(model: SavedModel, what: What, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    if what == "embed":
-        features = model.features(pixels)
-        return {f"feature_{i}": features[:, i] for i in range(features.shape[1])}
-    return model.columns(model.outputs(pixels))
+def _outputs(model: SavedModel, what: What, pixels: np.ndarray) -> np.ndarray:
+    """What the network makes of the images of one part; of a blank one if there are none, since columns are wanted."""
+    if not len(pixels):
+        pixels = np.zeros((1, model.config.image.size, model.config.image.size, 3), np.uint8)
+    return model.features(pixels) if what == "embed" else model.outputs(pixels)
 
 
-def _part_table(model: SavedModel, what: What, ids: list[str], pixels: np.ndarray, problems: list[str]) -> pa.Table:
+def _part_table(model: SavedModel, what: What, ids: list[str], outputs: np.ndarray, problems: list[str]) -> pa.Table:
     """The rows of one part: nothing but the id and the problem where an image could not be used."""
     good = np.array([not problem for problem in problems], bool)
-    blank = np.zeros((1, model.config.image.size, model.config.image.size, 3), np.uint8)
-    values = _columns(model, what, pixels if len(pixels) else blank)  # its columns are wanted in any case
+    if what == "embed":
+        values = {f"feature_{i}": outputs[:, i] for i in range(outputs.shape[1])}
+    else:
+        values = model.columns(outputs)
     columns = {"id_str": pa.array(ids, pa.string())}
     for name, found in values.items():
         if good.all():
@@ -225,7 +227,7 @@ def table_of(model: SavedModel, source, what: What) -> pd.DataFrame:
     galaxies = galaxies_of(source, size)
     with _Parts(galaxies, size, model.config.image.aspect, lambda number: False) as parts:
         for ids, pixels, problems in parts:
-            tables.append(_part_table(model, what, ids, pixels, problems))
+            tables.append(_part_table(model, what, ids, _outputs(model, what, pixels), problems))
     table = pa.concat_tables(tables).to_pandas()
     _refuse_useless(galaxies.name, len(table), table.loc[table[PROBLEM] != "", ["id_str", PROBLEM]].values.tolist())
     return table
@@ -382,20 +384,30 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
     def file(number: int) -> Path:
         return place / f"part-{number:07d}.parquet"
 
+    def store(number: int, *part) -> None:
+        table = _part_table(model, what, *part)
+        write_whole(file(number), partial(pq.write_table, table, compression="zstd"))
+
     problems, number, words = [], 0, {"predict": "predicting", "embed": "embedding"}[what]
+    stored: Future | None = None  # intervals and the disk take their time while the network has the next part
     with (
         Progress(words, galaxies.total, "galaxies", progress) as bar,
         _Parts(galaxies, model.config.image.size, aspect, lambda n: file(n).is_file()) as parts,
+        ThreadPoolExecutor(1) as writer,
     ):
         for number, (ids, pixels, found) in enumerate(parts):
             if pixels is not None:
-                table = _part_table(model, what, ids, pixels, found)
-                write_whole(file(number), partial(pq.write_table, table, compression="zstd"))
+                outputs = _outputs(model, what, pixels)
+                if stored is not None:
+                    stored.result()
+                stored = writer.submit(store, number, ids, outputs, found)
             else:
                 table = pq.read_table(file(number), columns=["id_str", PROBLEM])
                 found = table[PROBLEM].to_pylist()
             problems += [(i, why) for i, why in zip(ids, found, strict=True) if why]
             bar.update(len(ids))
+        if stored is not None:
+            stored.result()
     _refuse_useless(galaxies.name, galaxies.total, problems)
     join = _join_csv if out.suffix.lower() == ".csv" else _join_parquet
     whole = place / f"whole{out.suffix.lower()}"

@@ -84,14 +84,20 @@ def jobs(store):
 
 def refuse(monkeypatch, number: int, *, only: str = ""):
     """An operating system that refuses to open files (with this in their names) for writing."""
-    real = open
+    real, low = open, os.open
 
     def refusing(file, mode="r", *args, **kwargs):
         if "w" in mode and only in str(file):
             raise OSError(number, os.strerror(number))
         return real(file, mode, *args, **kwargs)
 
+    def refusing_low(file, flags, *args, **kwargs):
+        if flags & (os.O_WRONLY | os.O_RDWR) and only in str(file):
+            raise OSError(number, os.strerror(number))
+        return low(file, flags, *args, **kwargs)
+
     monkeypatch.setattr("builtins.open", refusing)
+    monkeypatch.setattr(os, "open", refusing_low)
 
 
 def test_a_full_disk_stops_a_sweep_with_one_sentence_and_costs_nothing(jobs, monkeypatch):
