@@ -139,7 +139,7 @@ def model_and_images(folder: Path):
     """A model of votes, and images to predict on."""
     config, survey = jobs(1)[0]
     paths.STORE = paths.BOOK_RUNS = folder / "store"
-    record = runs.run(config, survey, report=lambda line: None, need_weights=True)
+    record = runs.run(config, survey, need_weights=True, conduct=Conduct(report=lambda line: None))
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     for i in range(20):
