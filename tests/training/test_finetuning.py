@@ -202,3 +202,28 @@ def test_the_command_line_says_what_a_label_is(store, source, capsys):
     assert main([*command, "--label", "mag"]) == 0
     captured = capsys.readouterr()
     assert "root mean square" in captured.out and "numbers from" in captured.err
+
+
+SPLIT = ["train"] * 8 + ["test"] * 4
+LACKING = {
+    "a-class-that-is-only-tested": (
+        {"label": [0, 1] * 4 + [2] * 4},
+        4,
+        "no galaxy of the training split is of class 2",
+    ),
+    "a-named-class-that-is-only-tested": ({"label": ["E", "S"] * 4 + ["Irr"] * 4}, 4, "is of class Irr"),
+    "fewer-labels-than-classes": ({"label": ["a", "b", "c", "d"] * 3}, 3, "3 labels are fewer than the 4 classes"),
+    "one-class": ({"label": ["E"] * 12, "morph": ["E", "S"] * 6}, 4, "the same text everywhere"),
+    "more-labels-than-there-are": ({"label": [0, 1] * 6}, 9, "9 training galaxies are wanted, but .* has 7"),
+    "no-training-galaxies": ({"label": [0, 1] * 6, "split": ["test"] * 12}, 4, "4.*0|no.*train"),
+    "infinite-numbers": ({"label": [0.25 * i for i in range(11)] + [float("inf")]}, 4, "infinite numbers"),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_labels_that_cannot_be_learned_are_refused_before_training(store, tmp_path, name):
+    columns, n_train, says = LACKING[name]
+    survey = SurveySpec(str(write_table(tmp_path / "in", "csv", rows(split=SPLIT) | columns)), size=16, split="source")
+    with pytest.raises(UserError, match=says) as error:
+        run(FinetuneConfig("t", "resnet_w4", n_train, recipe=SHORT), survey, report=quiet)
+    assert "\n" not in str(error.value) and not list(paths.STORE.glob("*/run.json"))
