@@ -225,5 +225,5 @@ def test_labels_that_cannot_be_learned_are_refused_before_training(store, tmp_pa
     columns, n_train, says = LACKING[name]
     survey = SurveySpec(str(write_table(tmp_path / "in", "csv", rows(split=SPLIT) | columns)), size=16, split="source")
     with pytest.raises(UserError, match=says) as error:
-        run(FinetuneConfig("t", "resnet_w4", n_train, recipe=SHORT), survey, report=quiet)
+        run(FinetuneConfig("t", "resnet_w4", n_train, recipe=SHORT), survey, conduct=Conduct(report=quiet))
     assert "\n" not in str(error.value) and not list(paths.STORE.glob("*/run.json"))
