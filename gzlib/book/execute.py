@@ -65,7 +65,6 @@ def execute(notebook, page, *, project, runs, surveys=None):
         If a cell fails, or the kernel dies.
     """
     import papermill
-    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.WARNING)
@@ -96,8 +95,12 @@ def execute(notebook, page, *, project, runs, surveys=None):
         except PapermillExecutionError as error:
             place = where(page, notebook.cells[error.cell_index])
             raise UserError(f"{place} failed: {error.ename}: {error.evalue}") from error
-        except DeadKernelError as error:
-            raise UserError(f"{page}: the kernel died while it ran, possibly out of memory.") from error
+        except RuntimeError as error:
+            if not str(error).startswith("Kernel died"):  # before it answered, or later
+                raise
+            raise UserError(
+                f"{page}: the kernel died while it ran, possibly out of memory; close other programs and build again."
+            ) from error
         return executed, trace.read_trace(trace_file)
 
 

@@ -371,6 +371,15 @@ def test_what_must_not_be_stored_is_refused_and_the_chapter_kept(project, code, 
     assert chapter_bytes(project) == before
 
 
+def test_a_kernel_that_dies_before_it_answers_is_one_sentence(project, monkeypatch):
+    """As where the system ends it for want of memory."""
+    before = chapter_bytes(project)
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(UserError, match=r"01-first.ipynb: the kernel died while it ran, possibly out of memory"):
+        build(project=project, only="01", force=True, say=quiet)
+    assert chapter_bytes(project) == before
+
+
 def test_prose_that_names_an_unknown_variable_is_refused(project):
     edit(project, "Printed below", "Printed {{< var first.toal >}} below", "90-notes")
     with pytest.raises(UserError, match=r"first.toal \(in chapters/90-notes.ipynb\)"):
