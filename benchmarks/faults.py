@@ -11,7 +11,8 @@ and what lies there after the disturbance and at the end.
 Commands are forked from a process that has imported everything, so that a disturbance meets the work and not the start
 of Python. Half of the kills come at a file operation, chosen among all that the command makes, the others at a moment.
 Disks are tmpfs in a mount namespace of this program's own (``unshare``): nothing is mounted when it ends, however it
-ends. Rows that are stored already, of the same commit, are not made again.
+ends. Rows that are stored already and passed are not made again and keep the commit that they ran on; those of another
+seed, or all once the file is deleted, are.
 """
 
 import ctypes
@@ -324,6 +325,8 @@ class Trial:
 
     def row(self, fault: str, number: int, moment: str, outcome: str, last: tuple[int, str], *, ok: bool = True):
         """What was found, in all."""
+        from gzlib.paths import git_commit
+
         now, case = sums(self.shop.place), self.case
         self._compare(now)
         times = finished(self.shop.place)
@@ -344,6 +347,7 @@ class Trial:
             "fault": fault,
             "moment": moment,
             "seed": self.shop.seed,
+            "commit": git_commit(),
             "outcome": outcome,
             "compared": len(case.after),
             "half_written": len(self.half),
@@ -678,7 +682,7 @@ def rows(known: list[dict] = (), kills: int = KILLS, seed: int = SEED, only: str
     from gzlib import paths
 
     names = {title(*trial[:3]) for trial in trials(kills)}
-    known = [row for row in known if row["seed"] == seed and row["name"] in names]
+    known = [row for row in known if row["ok"] and row["seed"] == seed and row["name"] in names]
     yield from known
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
     mounts = bool(shutil.which("unshare")) and not subprocess.run([*alone, "true"], check=False).returncode

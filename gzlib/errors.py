@@ -27,10 +27,10 @@ class Busy(UserError):
     """Another process holds a lock; the message says which."""
 
 
-# What the libraries say instead of a MemoryError: torch on CPUs and GPUs, Arrow, Python's threads, the system's loader.
+# What the libraries say instead of a MemoryError: torch and oneDNN, Arrow, Python's threads, the loader.
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|can.t allocate memory|failed to map segment|start new thread|launch worker thread"
-    r"|cannot allocate memory",
+    r"|cannot allocate memory|could not create a (primitive|memory)",
     re.IGNORECASE,
 )
 

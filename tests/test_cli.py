@@ -57,6 +57,7 @@ def test_traceback_only_when_asked():
             "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
         ),
         RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("could not create a primitive"),
         RuntimeError("can't start new thread"),
         OSError(12, "Cannot allocate memory"),
         ImportError("offsets.so: failed to map segment from shared object"),

@@ -283,7 +283,7 @@ def _header(
         return cells, 1
     before = [(i, line.lstrip().lstrip("#%/").strip()) for i, line in comments if i < rows[0][0]]
     if before:
-        names = next((cells for _, cells in _split(before[-1:], delimiter)), [])
+        names: list[str] = next((cells for _, cells in _split(before[-1:], delimiter)), [])
         if len(names) == len(cells) and not any(is_number(name) for name in names):
             return names, 0
     if len(cells) == 2:
