@@ -27,7 +27,7 @@ BLOCK_BYTES = 4 << 20
 NO_NUMBER = ("na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "--", "-")
 WHOLE, NUMBER = r"^[+-]?\d+$", r"(?i)^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)$"
 DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
-THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+$"  # 1,234,567; of 1,234 nobody knows which of the two it is
+THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+$"  # 1,234,567; and 1,234 may be either
 EXPONENT = r"^[+-]?\d(\.\d+)?[eE]\+\d{2,}$"  # as Excel and pandas write a long number: 5.88E+17
 INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+(_level_\d+)?|")  # an index that pandas wrote as a column
 
