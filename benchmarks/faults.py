@@ -532,7 +532,7 @@ def worker_dies(shop: Workshop, case: Case, number: int, dice: random.Random) ->
             worker.kill()
     status, said = shop.end(child)
     trial.look()
-    outcome = outcome_of(status, said)
+    outcome = outcome_of(status, (said.strip().splitlines() or [""])[-1])  # what the worker says comes before
     last = trial.again() if outcome else (status, said)
     return trial.row("out of memory", number, moment, outcome, last, ok=bool(outcome))
 
