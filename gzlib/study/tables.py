@@ -537,6 +537,27 @@ def stored_rows(name: str, part: str) -> list[dict]:
     return rows
 
 
+def zoobot_table() -> pd.DataFrame:
+    """Test errors of finetuning beside Zoobot's own, from ``data/benchmarks/zoobot_finetune.json``: a row for each task
+    and number of labels whose repeats are all there; mean and standard deviation over seeds."""
+    rows = []
+    for row in stored_rows("zoobot_finetune", "rows"):
+        if "errors" in row:
+            told = {name: np.array(errors) for name, errors in row["errors"].items()}
+            texts = {tool: f"{number(e.mean(), '.2f')} ± {number(e.std(ddof=1), '.2f')}" for tool, e in told.items()}
+            rows.append({"task": row["task"].replace("_", " "), "labels": row["n_train"]} | texts)
+    return pd.DataFrame(rows)
+
+
+def zoobot_words() -> str:
+    """How many times the processor time Zoobot's finetuning took, and how that was measured; "" if it was not."""
+    ratio = {row["name"]: row for row in stored_rows("zoobot_finetune", "rows")}.get("zoobot_finetune.time")
+    if ratio is None or ratio["value"] is None:
+        return ""
+    times = number(ratio["value"], ".1f")
+    return f"Zoobot's runs took {times} times the time of full finetuning here ({ratio['detail']})."
+
+
 def recipe_table(name: str) -> pd.DataFrame:
     """Runs of one comparison of recipes (``data/benchmarks/recipe-NAME.json``), a column for each setting that they
     differ in, or one with the recipe's name; a run that failed has no loss."""

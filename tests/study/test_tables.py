@@ -277,3 +277,19 @@ def test_the_stored_disturbances_lost_nothing():
     assert found.lost.sum() == found["half-written"].sum() == 0 and found.times.sum() >= 100
     assert tables.disturbed("phase").times.sum() >= 60
     assert all(text == f"{n} of {n}" for text, n in zip(found["same end"], found.times, strict=True))
+
+
+def test_finetuning_beside_zoobot(tmp_path, monkeypatch):
+    rows = [
+        {"name": "a", "task": "some_rings", "n_train": 50, "errors": {"gzlib": [0.2, 0.4], "Zoobot": [0.5, 0.5]}},
+        {"name": "b", "task": "some_rings", "n_train": 200, "value": None},  # not all repeats were measured
+        {"name": "zoobot_finetune.time", "value": 1.44, "detail": "6 runs each"},
+    ]
+    (tmp_path / "data" / "benchmarks").mkdir(parents=True)
+    file = tmp_path / "data" / "benchmarks" / "zoobot_finetune.json"
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert tables.zoobot_table().empty and tables.zoobot_words() == ""
+    file.write_text(json.dumps({"rows": rows}))
+    (row,) = tables.zoobot_table().to_dict("records")
+    assert row == {"task": "some rings", "labels": 50, "gzlib": "0.30 ± 0.14", "Zoobot": "0.50 ± 0.00"}
+    assert tables.zoobot_words() == "Zoobot's runs took 1.4 times the time of full finetuning here (6 runs each)."
