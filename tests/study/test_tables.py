@@ -249,7 +249,7 @@ def test_disturbed_commands_are_summed_by_kind_and_by_command(monkeypatch, tmp_p
             ("curate", "kill", "file operation 3 of 9 (open)", "killed", 10, 0, True),
             ("curate", "kill", "20% of its time", "finished", 10, 0, True),
             ("predict", "kill", "file operation 1 of 2 (open)", "killed", 5, 2, False),
-            ("curate", "two at once", "5% of its time apart", "finished and waits for nobody", 10, 0, True),
+            ("curate", "two at once", "5% of its time apart", "finished and waits for no one", 10, 0, True),
             ("predict", "two at once", "5% of its time apart", "finished and finished", 5, 0, True),
             ("predict", "full disk", "4 KiB free", "", 5, 0, False),
         ]
@@ -262,7 +262,7 @@ def test_disturbed_commands_are_summed_by_kind_and_by_command(monkeypatch, tmp_p
     assert kinds.commands.tolist() == ["curate, predict", "curate, predict", "predict"]
     assert kinds["the command"].tolist() == [
         "killed 2, finished 1",
-        "finished 3, waits for nobody 1",
+        "finished 3, waits for no one 1",
         "ended otherwise 1",
     ]
     assert kinds["same end"].tolist() == ["2 of 3", "2 of 2", "0 of 1"]
