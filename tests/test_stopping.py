@@ -16,7 +16,7 @@ import tiny_book
 from gzlib import paths
 from gzlib.training.checkpoint import SEAL
 
-SECONDS = 5.0  # by the wall clock, as a user waits
+SECONDS = 5.0  # by the wall clock, as a user waits; longer where other programs share the processor
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 SLOW = """
 import signal, sys, time
@@ -138,7 +138,8 @@ def test_a_signal_is_heard_in_every_phase(tmp_path, project, surveys, phase, num
         stopped.wait()
     assert stopped.returncode == 75, told
     assert "stopped; finished work is kept" in told and "Traceback" not in told
-    assert seconds < SECONDS
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 1.0
+    assert seconds < SECONDS * max(1.0, busy)
     found = list((tmp_path / "runs").glob("*/checkpoint.pt"))
     assert len(found) == has_checkpoint and all(SEAL in file.read_bytes() for file in found)
     assert not list(tmp_path.rglob("run.json")) and not list(tmp_path.rglob(".lock"))
