@@ -179,6 +179,7 @@ def errors(task: str, n: int, found: dict) -> dict:
         task=task,
         n_train=n,
         errors={tool: v.round(5).tolist() for tool, v in values.items()},
+        commonest=round(float(baseline), 3),
         epochs=[one["epochs"] for one in found[THEIRS]],
     )
 

@@ -566,7 +566,7 @@ def _in_store(key: str) -> bool:
 
 def _runs(args):
     from gzlib import paths
-    from gzlib.training import export_runs, find_key, read_run, release, remove_runs
+    from gzlib.training import export_runs, find_key, read_run, remove_runs
 
     store = getattr(args, "store", None)
     _use_store(store)
@@ -578,6 +578,8 @@ def _runs(args):
         remove_runs(args.keys)
         print(f"removed from {paths.STORE}: {', '.join(dict.fromkeys(args.keys))}")
     elif args.action == "release":
+        from gzlib.training import release  # with torch, which the others do without
+
         for file in release([find_key(key) for key in args.keys], args.folder):
             print(file)
     elif args.action == "show":

@@ -168,8 +168,8 @@ class Recipe:
     batch_size : int
         Galaxies that go through the network together, in all processes of the run.
     accumulate : int
-        So many batches give one step of the optimizer, as one batch so many times as large would (networks with batch
-        norm aside, which still see each batch by itself).
+        Batches of one step of the optimizer: as one batch that is larger by this factor (networks with batch norm
+        aside, which still see each batch by itself).
     learning_rate, weight_decay : float
         Of AdamW. Weight decay 0.05 is the Galaxy Zoo Evo baselines'.
     schedule : {"cosine", "constant"}
@@ -181,7 +181,7 @@ class Recipe:
     evaluations : int
         How often the validation loss is measured; the best weights are kept.
     patience : int
-        Stop after so many evaluations without a better validation loss; 0 never stops.
+        Evaluations without a better validation loss after which the run stops; 0 never stops.
     drop_path, dropout : float
         Of the encoder and of the head.
     layer_decay : float
@@ -191,7 +191,7 @@ class Recipe:
         ``schedule-free`` is AdamW that needs no falling rate (Defazio et al. 2024, arXiv:2405.15682): it keeps an
         average of the weights, which is what is validated and kept.
     epochs : float
-        At most so many times as many galaxies as there are to train on, in place of ``examples``; 0 for ``examples``.
+        Most passes through the training galaxies, in place of ``examples``; 0 for ``examples``.
     average : float
         Train beside the weights their running average; it is what is validated and kept. Step ``s`` (from 0) brings it
         ``average / (average + s)`` of the way to the present weights, so that it looks back over a fixed share of the
@@ -200,10 +200,10 @@ class Recipe:
         Validate each time that the run has grown by this fraction since the last time, from its first epoch on, in
         place of ``evaluations`` at even distances; ``patience`` counts these. 0 for even distances.
     warmup_examples : int
-        Warm up over so many galaxies, in place of a fraction of the steps; ``patience`` counts from their end on. 0 for
+        Galaxies of the warm-up, in place of a fraction of the steps; ``patience`` counts from their end on. 0 for
         the fraction.
     watch : int
-        Validate on so many galaxies of the validation split, the same in every run; 0 for all.
+        Galaxies of the validation split to validate on, the same in every run; 0 for all.
     precision : {"auto", "float32", "bfloat16"}
         Of the network in training and test; heads and losses stay in float32. ``auto`` is bfloat16 on GPUs that have
         it and float32 elsewhere.

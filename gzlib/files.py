@@ -83,9 +83,9 @@ def _spare_file(path: Path) -> tuple[BinaryIO, Path]:
     return open(own, "wb"), own
 
 
-def replace_file(path: Path, text: str) -> bool:
+def replace_file(path: Path, text: str | bytes) -> bool:
     """Put ``text`` in a file in one step; an equal file is not touched. True if the file changed."""
-    path, content = Path(path), text.encode()
+    path, content = Path(path), text.encode() if isinstance(text, str) else text
     if path.is_file() and path.read_bytes() == content:
         return False
     write_whole(path, lambda file: file.write(content))

@@ -69,7 +69,15 @@ def counting(work, is_event, *, die_at: int | None = None) -> int:
     return next(seen) - 1
 
 
-WRITING = (files.write_whole, files.held.__wrapped__, predict._open_place, predict._fill, predict._remove_place)
+WRITING = (
+    files.write_whole,
+    files.held.__wrapped__,
+    files.spare_folder.__wrapped__,
+    files._clear_spares,
+    predict._open_place,
+    predict._fill,
+    predict._remove_place,
+)
 WRITING = {function.__code__ for function in WRITING}
 
 

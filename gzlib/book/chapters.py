@@ -17,7 +17,7 @@ import yaml
 
 from gzlib import paths
 from gzlib.errors import UserError
-from gzlib.files import replace_file, write_whole
+from gzlib.files import replace_file
 from gzlib.trace import note
 
 
@@ -475,10 +475,6 @@ RESULTS = "_results.md"  # what the README shows between the two, with variables
 _FIGURE = re.compile(r"\(figures/([\w-]+)\.svg\)")
 
 
-def _write_bytes(file: Path, content: bytes):
-    write_whole(file, lambda target: target.write(content))
-
-
 def write_results(project: Path, notebooks: dict, variables: dict):
     """Bring the README's table and the figures that it shows up to date with the executed chapters."""
     readme = project / "README.md"
@@ -487,8 +483,8 @@ def write_results(project: Path, notebooks: dict, variables: dict):
     text = readme.read_text(encoding="utf-8")
     for name in dict.fromkeys(_FIGURE.findall(text)):
         image, file = _stored_chart(notebooks, f"fig-{name}"), project / "figures" / f"{name}.svg"
-        if image is not None and not (file.is_file() and file.read_bytes() == image):
-            _write_bytes(file, image)
+        if image is not None:
+            replace_file(file, image)
     if START in text:
         if END not in text:
             raise UserError(f"README.md opens the results with '{START}' but does not close them with '{END}'.")

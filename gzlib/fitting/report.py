@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.files import FilePath, write_whole
+from gzlib.files import FilePath, replace_file
 from gzlib.fitting.reading import as_array
 
 if TYPE_CHECKING:
@@ -349,7 +349,7 @@ def plot(
     content = picture.getvalue()
     if suffix == ".html":
         content = _page(content.decode(), fit, told, title).encode()
-    write_whole(Path(file), lambda out: out.write(content))
+    replace_file(Path(file), content)
     return Path(file)
 
 

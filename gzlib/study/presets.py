@@ -454,7 +454,7 @@ def _label_counts(survey: SurveySpec, label: str, wanted: tuple[int, ...]) -> li
 
 
 def _five_tasks(*, rings: int, galaxy10: int) -> dict:
-    """The paper's five tasks, the two large ones with so many galaxies."""
+    """The paper's five tasks, the two large ones with the given number of galaxies."""
     return {
         "is-lsb": ("sim:is-lsb:2880", "label"),
         "which-lsb": ("sim:which-lsb:726", "label"),
@@ -608,10 +608,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "tinynet": {"learning_rate": 3e-3, "precision": "float32"},
     "tf": {"learning_rate": 1e-2, "precision": "float32"},
 }
-DROPOUT, STRONGEST_AT, FALLS_BY = 0.7, 1_000, 0.6  # of the features; falls with a power from so many galaxies on
-# Weight decay, inversely from so many galaxies on, and no less than the recipe's own.
+DROPOUT, STRONGEST_AT, FALLS_BY = 0.7, 1_000, 0.6  # of the features; falls with a power from STRONGEST_AT galaxies on
+# Weight decay, falling inversely from DECAY_UP_TO galaxies on, and no less than the recipe's own.
 WEIGHT_DECAY, DECAY_UP_TO = 0.3, 2_000
-# Most epochs, a guard that few runs should meet: from so many galaxies on it falls with the root of their number.
+# Most epochs, a guard that few runs should meet: from MOST_UP_TO galaxies on it falls with the root of their number.
 EPOCHS, MOST_UP_TO = 1_000.0, 1_000
 DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
 

@@ -3,8 +3,7 @@
 import io
 import json
 import textwrap
-from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
-from gzlib.files import checked_name, replace_file, write_whole
+from gzlib.files import checked_name, replace_file
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
 from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
 from gzlib.study.tables import markdown_table, reports
@@ -510,10 +509,6 @@ def _shapes(votes: pd.DataFrame) -> np.ndarray:
     return np.where(votes.features_no > votes.features_yes, "smooth", discs)
 
 
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
-
-
 def write_catalogue(name: str, *, galaxies: int, size: int = 96) -> tuple[str, str]:
     """Write a catalogue as people have them, of simulated galaxies: a table, image files, and a decision tree.
 
@@ -541,8 +536,7 @@ def write_catalogue(name: str, *, galaxies: int, size: int = 96) -> tuple[str, s
     for one, pixels in zip(ids, made.images, strict=True):
         file, content = folder / "images" / f"{one}.png", io.BytesIO()
         PIL.Image.fromarray(pixels).save(content, "PNG")
-        if not file.is_file() or file.read_bytes() != content.getvalue():  # an equal file keeps its time
-            write_whole(file, partial(_write, content.getvalue()))
+        replace_file(file, content.getvalue())
     replace_file(folder / "catalog.csv", table.join(votes).to_csv(index=False))
     replace_file(folder / "tree.json", json.dumps(OWN_TREE, indent=1) + "\n")
     root = paths.ROOT

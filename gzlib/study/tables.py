@@ -545,17 +545,27 @@ def zoobot_table() -> pd.DataFrame:
         if "errors" in row:
             told = {name: np.array(errors) for name, errors in row["errors"].items()}
             texts = {tool: f"{number(e.mean(), '.2f')} ± {number(e.std(ddof=1), '.2f')}" for tool, e in told.items()}
-            rows.append({"task": row["task"].replace("_", " "), "labels": row["n_train"]} | texts)
+            about = {"task": row["task"].replace("_", " "), "labels": row["n_train"]}
+            rows.append(about | texts | {"commonest class": number(row["commonest"], ".2f")})
     return pd.DataFrame(rows)
 
 
 def zoobot_words() -> str:
-    """How many times the processor time Zoobot's finetuning took, and how that was measured; "" if it was not."""
-    ratio = {row["name"]: row for row in stored_rows("zoobot_finetune", "rows")}.get("zoobot_finetune.time")
+    """How many times the processor time Zoobot's finetuning took, how that was measured, what was not, and where it
+    learned no more than the commonest class; "" if nothing was measured."""
+    rows = stored_rows("zoobot_finetune", "rows")
+    ratio = {row["name"]: row for row in rows}.get("zoobot_finetune.time")
     if ratio is None or ratio["value"] is None:
         return ""
     times = number(ratio["value"], ".1f")
-    return f"Zoobot's runs took {times} times the time of full finetuning here ({ratio['detail']})."
+    said = [f"Zoobot's runs took {times} times the time of full finetuning here ({ratio['detail']})."]
+    for row in rows:
+        where = f"{row.get('task', '').replace('_', ' ')} with {row.get('n_train')} labels"
+        if "errors" in row and np.mean(row["errors"]["Zoobot"]) > row["commonest"] - 0.01:
+            said.append(f"On {where} it ended at the error of the commonest class, which says little of it.")
+        elif "task" in row and "errors" not in row:
+            said.append(f"The runs on {where} are not complete.")
+    return " ".join(said)
 
 
 def recipe_table(name: str) -> pd.DataFrame:

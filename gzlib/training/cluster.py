@@ -20,7 +20,7 @@ import torch
 from gzlib import paths
 from gzlib.config import USUAL, Conduct, SurveySpec, config_dict, config_from_dict, kind_of
 from gzlib.errors import Busy, NotWritten, UserError
-from gzlib.files import write_whole
+from gzlib.files import replace_file
 from gzlib.progress import Live, silent
 from gzlib.training.distributed import cores
 from gzlib.training.runs import key_of, run
@@ -164,7 +164,7 @@ def _keep(client, key: str, outcome: dict, bring_weights: bool):
     if bring_weights:
         weights = client.submit(read_weights, key, workers=[outcome["worker"]], pure=False).result()
         if weights is not None:
-            write_whole(paths.STORE / key / "weights.safetensors", lambda file: file.write(weights))
+            replace_file(paths.STORE / key / "weights.safetensors", weights)
     write_run(outcome["record"])
 
 

@@ -5,11 +5,9 @@ always of the same galaxies, so that a file whose making was interrupted is equa
 """
 
 import csv
-import glob
 import io
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array
 from gzlib.data.sources.registry import file_state, find_path, has_prefix, input_signature, open_source, split_text
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
-from gzlib.files import held, not_written, replace_file, write_whole
+from gzlib.files import held, not_written, replace_file, spare_folder, write_whole
 from gzlib.identity import content_hash, file_hash
 from gzlib.progress import Progress
 from gzlib.training.saved import SavedModel
@@ -362,14 +360,13 @@ def _open_place(place: Path, state: dict):
         raise UserError(f"'{place}' holds '{foreign[0]}', which this command did not make; move it away.")
     for file in place.glob("*.tmp-*"):
         file.unlink()
-    for folder in place.parent.glob(f"{glob.escape(place.name)}.tmp-*"):
-        shutil.rmtree(folder)
-    if (found := _state_of(place)) is None or found.of != state:
-        _remove_place(place)
-        fresh = place.with_name(f"{place.name}.tmp-{os.getpid()}")
-        fresh.mkdir(parents=True)
-        replace_file(fresh / STATE, _State(of=state).model_dump_json())
-        fresh.rename(place)
+    with spare_folder(place) as spare:
+        if (found := _state_of(place)) is None or found.of != state:
+            _remove_place(place)
+            fresh = spare / "fresh"
+            fresh.mkdir()
+            replace_file(fresh / STATE, _State(of=state).model_dump_json())
+            fresh.rename(place)
 
 
 def _remove_place(place: Path):
