@@ -395,8 +395,8 @@ def example(level: float = 0.95) -> str:
     """For the panel with a pasted curve: what its example comes to at eight times its largest size."""
     largest, loss, low, high = example_fit(8, level=level)
     return (
-        f"The example, measured up to {largest:,.0f}, comes to {loss:.3f} at {8 * largest:,.0f}, in a {100 * level:g} %"
-        f" band from {low:.3f} to {high:.3f}."
+        f"The example, measured up to {largest:,.0f}, comes to {loss:.2f} at {8 * largest:,.0f}, in a {100 * level:g} %"
+        f" band from {low:.2g} to {high:.2g}."  # to the digits on which the page's own fit agrees
     )
 
 
