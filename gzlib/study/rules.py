@@ -422,8 +422,9 @@ class Claims:
             return Outcome("undecided", f"no curve has {LEFT_OUT + 3} sizes, two of them to be left out")
         total, rest = (known[known.question == "total"], known[known.question != "total"])
         why = (
-            f"fitted without the two largest sizes, the 95 % band holds {total.held.sum():,} of {total.runs.sum():,} runs"
-            f" there for totals and {rest.held.sum():,} of {rest.runs.sum():,} for questions"
+            "fitted without the two largest sizes, the 95 % band holds"
+            f" {total.held.sum():,} of {total.runs.sum():,} runs there for totals"
+            f" and {rest.held.sum():,} of {rest.runs.sum():,} for questions"
         )
         return Outcome(f"holds for {share(known.held == known.runs)} curves", why)
 
