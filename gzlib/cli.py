@@ -628,7 +628,7 @@ def _list_runs(records: list[dict], args):
     import pandas as pd
 
     columns = ["key", "kind", "task", "mode", "encoder", "weights", "source", "n_train", "seed"]
-    table = pd.DataFrame(rows)[columns]
+    table = pd.DataFrame([{name: row[name] for name in columns} for row in rows])
     table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
     table["started"] = [row.get("started") or "" for row in rows]
     texts = [i for i, name in enumerate(table) if name not in ("n_train", "seed", "result")]  # 20,000 runs take a while
