@@ -136,7 +136,7 @@ def work(kind: str, config: dict, survey: dict, key: str, conduct: dict) -> dict
         try:
             if (own := key_of(*job)) != key:
                 raise UserError(f"This worker would make run {own}: its gzlib is of another version than the sweep's.")
-            record = run(*job, conduct=Conduct(**conduct, report=silent), wait=False)
+            record = run(*job, conduct=Conduct(**conduct, report=silent), wait=False, planned=key)
             return {"record": record, "worker": get_worker().address}
         except Busy:
             return {"busy": True}
