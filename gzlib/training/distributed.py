@@ -207,11 +207,6 @@ VARIABLE = "GZLIB_WORKERS"  # the environment variable that says how many proces
 STOP_SECONDS = 60  # for a helper to write its checkpoint
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def worker_count(runs: int, *, device: str) -> int:
     """How many processes a sweep with so many runs to make takes by default.
 
@@ -223,7 +218,7 @@ def worker_count(runs: int, *, device: str) -> int:
         raise UserError(f"{VARIABLE} must be a number of processes, 1 or more, not '{wanted}'.")
     if world() > 1 or choose_device(device).type != "cpu":
         return int(wanted or 1) if world() == 1 else 1
-    return max(1, min(int(wanted or cores()), runs))
+    return max(1, min(int(wanted or paths.cores()), runs))
 
 
 WINDOW = 1.0  # seconds
