@@ -373,7 +373,7 @@ def train_all(
     """Full finetuning: predictions for the task's test galaxies, what was chosen, and the network."""
     data, target, recipe = task.data, task.target, config.recipe
     images, labels, subset, held = data.images.values, target.values, task.subset, task.held
-    common = {"batch_size": recipe.batch_size, "device": device}
+    common: dict[str, Any] = {"batch_size": recipe.batch_size, "device": device}
     train = train_loader(images, labels, subset[: -len(held)], recipe=recipe, seed=config.seed, device=device)
     val = open_loader(images, labels, held, **common)
 
