@@ -592,7 +592,7 @@ def growth_figure(records: dict[str, dict]):
             axes[0].plot(some["n_params"], some["value"], **style, label=f"{family}, {name}")
         if len(sides := rows_along(record, "side")):
             axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
-            axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
+            axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of which the view, {name}")
             apart = sides["side"][::2] if len(sides) > 4 else sides["side"]
             axes[1].set_xticks(apart, apart.astype(str), minor=False)
         if len(galaxies := rows_along(record, "galaxies")):

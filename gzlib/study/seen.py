@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.data.survey import label_values
-from gzlib.study.figures import COLOURS, encoder_style, family_of
+from gzlib.study.figures import encoder_style, family_of, start_colour
 from gzlib.study.forecasts import Panel, example_fit, page_source, rounded
 from gzlib.study.sheets import REAL_TASKS, transfer_curves
 from gzlib.study.tables import number, share, words
@@ -77,11 +77,11 @@ def _real_views(transfer: dict) -> list[dict]:
         share = task in classes  # of galaxies in the wrong class, else a root mean square
         one = curves.sel(task=task).dropna("n_train", how="all") * (100 if share else 1)
         lines = []
-        for colour, start in zip(COLOURS, one["start"].values, strict=False):
+        for start in map(str, one["start"].values):
             runs = one.sel(start=start).transpose("n_train", "seed")
             ends = np.stack([runs.mean("seed"), runs.min("seed"), runs.max("seed")], axis=1)
             line = [[int(n), *map(_figure, row)] for n, row in zip(runs.n_train.values, ends, strict=True)]
-            lines.append({"name": str(start), "colour": colour, "line": line, "points": _points(runs)})
+            lines.append({"name": start, "colour": start_colour(start), "line": line, "points": _points(runs)})
         n = [int(v) for v in one.n_train.values]
         views.append(
             {"name": f"Real galaxies: {task}", "x": "labels", "what": "features from", "compare": True}
