@@ -238,7 +238,7 @@ def learning_curves(
     """
     groups = _panels([str(name) for name in loss[hue].values]) if hue == "encoder" else {"": list(loss[hue].values)}
     size = (6.2, 4.1) if len(groups) == 1 else (7.6, 4.0)
-    figure, axes = plt.subplots(1, len(groups), figsize=size, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(groups), figsize=size, sharex=True, sharey=True, squeeze=False)
     ticks = list(loss.n_train.values)
     while band is not None and ticks[-1] * 2 <= float(band.n_train.max()) * 1.001:
         ticks.append(ticks[-1] * 2)
@@ -250,7 +250,7 @@ def learning_curves(
                 axis.axhline(level, color="0.4", linestyle=":", linewidth=1)
                 axis.annotate(word, (side, level), xycoords=("axes fraction", "data"), color="0.35",
                               ha="right" if side > 0.5 else "left", va="bottom")  # fmt: skip
-        log_axes(axis, ticks=ticks, most=MOST_TICKS if len(groups) == 1 else MOST_TICKS // 2, **text)
+        log_axes(axis, ticks=ticks, most=MOST_TICKS if len(groups) == 1 else 5, **text)
     for axis in axes.flat[1:]:
         axis.set_ylabel("")
     figure.tight_layout()
@@ -348,7 +348,7 @@ def _draw_curves(axis, loss, hue, band):
     for name, style in zip(names, _styles(names, hue), strict=True):
         curve = loss.sel({hue: name}).dropna("n_train", how="all").transpose("n_train", "seed")
         n, colour = curve.n_train.values, style["color"]
-        if band is None or float(band.n_train.min()) >= float(loss.n_train.max()):
+        if band is None or float(band.n_train.min()) > 0.99 * float(loss.n_train.max()):
             axis.plot(n, curve.mean("seed"), color=colour, linewidth=1, alpha=0.7)
         each, runs = np.repeat(n, curve.sizes["seed"]), curve.values.ravel()
         known = np.isfinite(runs)
