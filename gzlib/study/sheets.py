@@ -485,9 +485,9 @@ def transfer_words(report: dict) -> str:
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")
     tasks = len(report["in_mean"])
     return (
-        f"On {tasks} sets of real galaxies, linear probes on ImageNet + galaxies make {100 * row['reduction']:.0f} %"
-        f" fewer errors than on ImageNet alone (95 % interval over tasks {_interval(row)} %; the paper: 31 %):"
-        f" {_outcome(row)}."
+        f"On {tasks} sets of real galaxies, networks pretrained on ImageNet and then on simulated galaxies make"
+        f" {100 * row['reduction']:.0f} % fewer errors than on ImageNet alone (linear probes; 95 % interval over tasks"
+        f" {_interval(row)} %; the paper: 31 %): {_outcome(row)}."
     )
 
 
