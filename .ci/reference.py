@@ -145,8 +145,9 @@ class Reference:
                     ]
                 case Kind.admonition:
                     parts += [f"**{section.title}**", self.prose(section.value.contents)]
-                case Kind.returns | Kind.yields if not any(item.name or item.description for item in section.value):
-                    said = " ".join(str(item.annotation) for item in section.value)  # a sentence, line by line
+                case Kind.returns | Kind.yields if is_sentence(section.value):
+                    first = f"{section.value[0].name}: " if section.value[0].name else ""
+                    said = first + " ".join(str(item.annotation) for item in section.value)
                     parts += [f"**{section.kind.value.capitalize()}**", self.prose(said)]
                 case _:
                     title = section.title or section.kind.value.capitalize()
@@ -196,6 +197,12 @@ class Reference:
 
 def anchor(package: str, name: str) -> str:
     return f"api-{package}-{name}".replace("_", "-")
+
+
+def is_sentence(items: list) -> bool:
+    """Whether what is returned is told in a sentence, of which griffe makes an item a line."""
+    rest = [item for item in items[1:] if item.name or " : " in str(item.annotation)]
+    return not rest and not any(item.description for item in items)
 
 
 def assignment(name: str, value: str) -> str:

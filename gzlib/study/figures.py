@@ -265,7 +265,7 @@ def learning_curves(
 
 
 def _panels(encoders: list[str]) -> dict[str, list[str]]:
-    """Encoders by panel, with its title: all in one, or where they are many those of the largest family in the first."""
+    """Encoders by panel, with its title: all in one, or of many the largest family in the first."""
     families = [family_of(name) for name in encoders]
     largest = max(families, key=families.count)
     own = [name for name in encoders if family_of(name) == largest]

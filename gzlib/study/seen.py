@@ -169,8 +169,8 @@ def agreement(fractions: dict[str, np.ndarray]) -> str:
     clear = {name: float(np.mean((f < 0.1) | (f > 0.9))) for name, f in fractions.items() if len(f)}
     most, least = max(clear, key=clear.__getitem__), min(clear, key=clear.__getitem__)
     return (
-        f"Nine in ten volunteers agree most often on {words(most)} ({100 * clear[most]:.0f} % of the galaxies) and least"
-        f" often on {words(least)} ({100 * clear[least]:.0f} %)."
+        f"Nine in ten volunteers agree most often on {words(most)} ({100 * clear[most]:.0f} % of the galaxies) and"
+        f" least often on {words(least)} ({100 * clear[least]:.0f} %)."
     )
 
 

@@ -254,7 +254,8 @@ def pictures_table(*, before: bool = False) -> pd.DataFrame:
     """AUC of a classifier that tells two sets of images apart, one row for each pair, one column for each view.
 
     The rows of simulated images come first, then, if ``before``, those of the sky's version before this one and, as
-    yardsticks, real images against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
+    yardsticks, real images against real ones. ``fresh encoder`` is by an encoder with
+    which no constant of the sky was set.
     """
     now: dict[str, dict[str, float]] = {}
     earlier: dict[str, dict[str, float]] = {}
