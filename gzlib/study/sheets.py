@@ -19,7 +19,7 @@ from gzlib.errors import UserError
 from gzlib.files import checked_name, replace_file
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
 from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
-from gzlib.study.tables import markdown_table, reports
+from gzlib.study.tables import markdown_table, number, reports
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
 
@@ -250,14 +250,15 @@ def votes_table() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("question")
 
 
-def pictures_table() -> pd.DataFrame:
+def pictures_table(*, before: bool = False) -> pd.DataFrame:
     """AUC of a classifier that tells two sets of images apart, one row for each pair, one column for each view.
 
-    The rows of simulated images come first, then those of the sky's version before this one and, as yardsticks, real
-    images against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
+    The rows of simulated images come first, then, if ``before``, those of the sky's version before this one and, as
+    yardsticks, real images against real ones. ``fresh encoder`` is by an encoder with
+    which no constant of the sky was set.
     """
     now: dict[str, dict[str, float]] = {}
-    before: dict[str, dict[str, float]] = {}
+    earlier: dict[str, dict[str, float]] = {}
     yardsticks: dict[str, dict[str, float]] = {}
     for record in reports("sky_realism"):
         kind, name = record["name"].removeprefix("sky.").split(".", 1)
@@ -272,11 +273,12 @@ def pictures_table() -> pd.DataFrame:
         row = {view.replace("_", " "): auc for view, auc in detail["auc"].items()}
         row["fresh encoder"] = round(float(np.mean(detail["auc_fresh_encoder"])), 3)
         pair = f"{_SURVEYS[survey]}: real against simulated ({choice}{'' if this else '; version before'})"
-        (now if this else before)[pair] = row
+        (now if this else earlier)[pair] = row
         if this:
             half = detail["auc_real_half_against_half"]
             yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {"full": half}
-    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("images")
+    rows = now | (earlier if before else {}) | yardsticks
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("images")
 
 
 _MEASURES = {
@@ -292,8 +294,11 @@ _MEASURES = {
 }
 
 
-def structure_table() -> pd.DataFrame:
-    """Medians of what 128 px images show, real and simulated, by this version of the sky and the one before."""
+def structure_table(*, before: bool = False) -> pd.DataFrame:
+    """Medians of what 128 px images show, real and simulated, as texts with the same decimals in a row.
+
+    With ``before`` there is a column of the sky's version before this one.
+    """
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for record in reports("sky_realism"):
         if record["name"].startswith("sky.structure."):
@@ -303,7 +308,11 @@ def structure_table() -> pd.DataFrame:
                 found = record["detail"]["measures"][measure]
                 rows.setdefault((survey, words), {})["real"] = found["real"][0]
                 rows[survey, words][version] = found["simulated"][0]
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
+    if not before:
+        table = table.drop(columns="version before", errors="ignore")
+    decimals = (2 - np.floor(np.log10(table.abs().max(axis=1)))).clip(0, 3).astype(int)
+    return table.apply(lambda row: row.map(lambda value: number(value, f".{decimals[row.name]}f")), axis=1)
 
 
 REAL_TASKS = {
@@ -452,12 +461,12 @@ def labels_words(multiplier: tuple[float, float, float]) -> str:
 def transfer_failures(report: dict) -> str:
     """Where features after simulated galaxies are no better than ImageNet's, as a sentence: tasks and intervals."""
     said = []
-    for arm in ("ImageNet + galaxies", "galaxies"):
+    for arm, name in {"ImageNet + galaxies": "ImageNet + galaxies", "galaxies": "galaxies alone"}.items():
         rows = [row for row in report.get("rows", ()) if row["arm"] == arm and row["low"] <= 0]
         if rows:
-            tasks = "; ".join(f"{REAL_TASKS[row['task']]} ({_interval(row)} % of the errors removed)" for row in rows)
-            said.append(f"{arm}: {tasks}")
-    return f"Not shown to be better than ImageNet: {'. '.join(said)}." if said else ""
+            of = [(*REAL_TASKS[row["task"]].split(", "), _interval(row)) for row in rows]
+            said.append(f"{name} on {', '.join(f'{task} ({survey}: {ends} %)' for task, survey, ends in of)}")
+    return f"Not shown to be better than ImageNet, by the share of errors removed: {'; '.join(said)}." if said else ""
 
 
 def transfer_short(report: dict) -> str:
@@ -477,9 +486,9 @@ def transfer_words(report: dict) -> str:
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")
     tasks = len(report["in_mean"])
     return (
-        f"On {tasks} sets of real galaxies, linear probes on ImageNet + galaxies make {100 * row['reduction']:.0f} %"
-        f" fewer errors than on ImageNet alone (95 % interval over tasks {_interval(row)} %; the paper: 31 %):"
-        f" {_outcome(row)}."
+        f"On {tasks} sets of real galaxies, networks pretrained on ImageNet and then on simulated galaxies make"
+        f" {100 * row['reduction']:.0f} % fewer errors than on ImageNet alone (linear probes; 95 % interval over tasks"
+        f" {_interval(row)} %; the paper: 31 %): {_outcome(row)}."
     )
 
 

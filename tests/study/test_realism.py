@@ -42,7 +42,8 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
             {"name": "sky.realism.gz2.matched", "value": 0.95, "detail": detail | {"sky": "another"}},
         ],
     )
-    table = sheets.pictures_table()
+    assert not any("version before" in name for name in sheets.pictures_table().index)
+    table = sheets.pictures_table(before=True)
     assert table.loc["GZ2: real against simulated (matched)"].to_dict() == {
         "full": 0.9,
         "grey blurred": 0.8,
@@ -52,7 +53,8 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
     assert table["full"].tolist() == [0.9, 0.9, 0.51, 0.97]
     assert table["grey blurred"].isna().sum() == 2
     found = sheets.structure_table()
-    assert found.loc[("GZ2", "neighbours")].tolist() == [2.0, 2.5] and list(found.columns) == ["real", "simulated"]
+    assert found.loc[("GZ2", "neighbours")].tolist() == ["2.00", "2.50"]
+    assert list(found.columns) == ["real", "simulated"]
 
 
 def comparison() -> dict:
@@ -81,7 +83,7 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
     assert sheets.transfer_means(report).iloc[0].tolist() == ["ImageNet + galaxies", 50, "20 to 60", "40 to 55"]
     assert "50 % fewer errors" in sheets.transfer_words(report) and "supported" in sheets.transfer_words(report)
     said = sheets.transfer_failures(report)
-    assert "five classes, GZ2 (−1 to 60 % of the errors removed)" in said and sheets.transfer_failures({}) == ""
+    assert "ImageNet + galaxies on five classes (GZ2: −1 to 60 %)" in said and sheets.transfer_failures({}) == ""
     refuted = report | {"means": [report["means"][0] | {"low": -0.1}]}
     assert "undecided" in sheets.transfer_words(refuted)
 
