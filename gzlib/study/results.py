@@ -271,7 +271,7 @@ def early_words(ends: pd.DataFrame) -> str:
     early = ends[ends.early]
     if early.empty:
         return f"None of the {repeated} runs that were repeated with another seed ended early and far above it."
-    worst = early.loc[(early.loss / early.sister).idxmax()]
+    worst = early.iloc[int(np.argmax(early.loss / early.sister))]
     return (
         f"Of the {repeated} runs that were repeated with another seed, {len(early)} ended after less than half of the"
         f" epochs of the best repeat and more than {100 * WORSE:.0f} % above its loss, as chance can end a run. The"

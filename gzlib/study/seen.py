@@ -389,7 +389,8 @@ def nearest(table: pd.DataFrame) -> str:
     ]
     said = f"Nearest comes {_listed(groups)}"
     if worst.nunique() == 1:
-        return f"{said}; {names.get(worst.iloc[0], f'the {worst.iloc[0]}')} is the farthest off at every distance."
+        last = str(worst.iloc[0])
+        return f"{said}; {names.get(last, f'the {last}')} is the farthest off at every distance."
     return f"{said}."
 
 

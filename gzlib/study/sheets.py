@@ -12,6 +12,7 @@ import PIL.Image
 import xarray as xr
 from IPython.display import Image
 from matplotlib.patheffects import withStroke
+from scipy import stats
 
 from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
@@ -354,28 +355,30 @@ def transfer_arms(report: dict) -> list[str]:
 
 
 def transfer_table(report: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Linear probes with all labels on real galaxies, one row a task.
+    """Linear probes with all labels on real galaxies.
 
     Returns
     -------
     errors : DataFrame
-        One column a kind of features.
+        One row a kind of features, one column a task.
     gains : DataFrame
-        From ImageNet to ImageNet + galaxies: the share of errors that is gone, with its interval, and two scores.
+        From ImageNet to ImageNet + galaxies: the share of errors that is gone, with its interval, and two scores; one
+        row a task.
     """
-    errors, gains = [], []
+    errors: dict[str, dict[str, float]] = {}
+    gains = []
     for task, name in REAL_TASKS.items():
         found = {row["arm"]: row for row in report["rows"] if row["task"] == task}
         if found:
             before, after = found["ImageNet"], found["ImageNet + galaxies"]
             order = [arm for arm in ("random", "galaxies", "ImageNet") if arm in found]
             order += [arm for arm in found if arm not in order]
-            errors.append({"task": name, "labels": before["galaxies"]} | {arm: found[arm]["error"] for arm in order})
+            errors[f"{name} ({before['galaxies']:,})"] = {arm: found[arm]["error"] for arm in order}
             about = {"task": name, "errors removed": 100 * after["reduction"], "95 % interval": _interval(after)}
             scores = [[row.get(key) for row in (before, after)] for key in ("balanced_accuracy", "auc")]
             both = ["–" if None in pair else f"{pair[0]:.2f} to {pair[1]:.2f}" for pair in scores]
             gains.append(about | {"balanced accuracy": both[0], "AUC": both[1]})
-    return pd.DataFrame(errors), pd.DataFrame(gains)
+    return pd.DataFrame(errors).rename_axis("features from").reset_index(), pd.DataFrame(gains)
 
 
 def transfer_means(report: dict) -> pd.DataFrame:
@@ -467,6 +470,78 @@ def transfer_failures(report: dict) -> str:
             of = [(*REAL_TASKS[row["task"]].split(", "), _interval(row)) for row in rows]
             said.append(f"{name} on {', '.join(f'{task} ({survey}: {ends} %)' for task, survey, ends in of)}")
     return f"Not shown to be better than ImageNet, by the share of errors removed: {'; '.join(said)}." if said else ""
+
+
+def joined_words(report: dict) -> str:
+    """How many of ImageNet's errors features joined with ImageNet's own remove, as a sentence."""
+    from_ = {"ImageNet's weights": "ImageNet and ImageNet + galaxies, joined"}
+    from_["random weights"] = "ImageNet and galaxies, joined"
+    found = {row["arm"]: row for row in report.get("means", ())}
+    said = [
+        f"of a network that learned galaxies from {start} remove {100 * found[arm]['reduction']:.0f} % of the errors"
+        f" ({_interval(found[arm])} %)"
+        for start, arm in from_.items()
+        if arm in found
+    ]
+    return f"Joined with ImageNet's own features, those {', and those '.join(said)}." if said else ""
+
+
+EQUAL = 0.1  # rules.toml: a ratio of errors from 1 - EQUAL to 1 + EQUAL counts as equal
+LEAST_DRAWS = 3
+
+
+def full_table(report: dict) -> pd.DataFrame:
+    """Linear probes against full finetuning on real galaxies, from ImageNet + galaxies and the same labels.
+
+    Returns
+    -------
+    DataFrame
+        One row a task that was measured: ``labels`` (the numbers of them that count), ``draws`` of labels, the mean
+        errors ``linear`` and ``full``, their ``ratio`` (geometric mean over draws) with its 90 % interval ``low`` to
+        ``high`` by Student's t over draws, and ``outcome`` by the rule in ``data/plans/rules.toml``.
+    """
+    rows = []
+    for row in report.get("rows", ()):
+        full = {n: errors for n, errors in row.get("full", {}).items() if len(errors) >= LEAST_DRAWS}
+        if row["arm"] != "ImageNet + galaxies" or not full:
+            continue
+        draws = min(len(errors) for errors in full.values())
+        both = np.array([[row["few"][n][:draws], errors[:draws]] for n, errors in full.items()])  # (labels, 2, draws)
+        with np.errstate(divide="ignore"):
+            ratio = np.log(both[:, 0] / both[:, 1]).mean(axis=0)
+        error = ratio.std(ddof=1) / np.sqrt(draws)
+        ends = {level: ratio.mean() + error * stats.t.ppf([0.5 - level / 2, 0.5 + level / 2], draws - 1)
+                for level in (0.9, 0.95)}  # fmt: skip
+        low, high = np.exp(ends[0.9])
+        apart = "better" if ends[0.95][1] < 0 else "worse" if ends[0.95][0] > 0 else "undecided"
+        outcome = "equal" if low >= 1 - EQUAL and high <= 1 + EQUAL else apart
+        rows.append(
+            {"task": REAL_TASKS[row["task"]], "labels": ", ".join(f"{int(n):,}" for n in full), "draws": draws}
+            | dict(zip(("linear", "full"), both.mean(axis=(0, 2)), strict=True))
+            | {"ratio": float(np.exp(ratio.mean())), "low": low, "high": high, "outcome": outcome}
+        )
+    return pd.DataFrame(rows)
+
+
+def full_words(table: pd.DataFrame) -> str:
+    """The result of :func:`full_table` as a sentence, by the rule that was written before."""
+    if table.empty:
+        return "On real galaxies this has not been measured."
+    ratio = float(np.exp(np.log(table.ratio).mean()))
+    return (
+        f"On real galaxies a probe's error is {ratio:.2f} times that of full finetuning (geometric mean over"
+        f" {len(table)} tasks); it is {full_short(table)}."
+    )
+
+
+def full_short(table: pd.DataFrame) -> str:
+    """The same for a table of findings."""
+    if table.empty:
+        return "not measured"
+    decided = table[table.outcome != "undecided"]
+    good = decided.outcome.isin(["equal", "better"]).sum()
+    said = "undecided" if decided.empty else "supported" if good >= 0.5 * len(decided) else "refuted"
+    return f"as good or better on {good} of {len(decided)} decided tasks, of {len(table)}: {said}"
 
 
 def transfer_short(report: dict) -> str:
