@@ -145,9 +145,14 @@ NAME = re.compile(r"\w[\w.-]*")
 NAME_BYTES = 200  # file systems take 255, and some names get endings
 
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names of devices on Windows
+
+
 def is_name(text: str) -> bool:
-    """Whether a text may name a file or folder: letters, digits, '.', '_' and '-', so that it is not a path."""
-    return isinstance(text, str) and bool(NAME.fullmatch(text)) and len(text.encode("utf-8", "replace")) <= NAME_BYTES
+    """Whether a text may name a file or folder on any system: letters, digits, '.', '_' and '-', so no path."""
+    if not isinstance(text, str) or not NAME.fullmatch(text) or text.endswith(".") or RESERVED.fullmatch(text):
+        return False
+    return len(text.encode("utf-8", "replace")) <= NAME_BYTES
 
 
 def checked_name(text: str, what: str) -> str:
@@ -161,7 +166,7 @@ def checked_name(text: str, what: str) -> str:
     if not is_name(text):
         raise UserError(
             f"{str(text)[:80]!r} is not a name for {what}: use letters, digits, '.', '_' and '-', at most"
-            f" {NAME_BYTES} bytes, and begin with a letter or digit."
+            f" {NAME_BYTES} bytes; begin with a letter or digit, and end with no '.'."
         )
     return text
 

@@ -397,7 +397,8 @@ def _listed(names: list[str]) -> str:
 
 def refuse_nonfinite(state: dict[str, torch.Tensor], what: str):
     for name, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        values = value.float() if value.is_floating_point() and value.element_size() < 2 else value  # torch can't say
+        if value.is_floating_point() and not bool(torch.isfinite(values).all()):
             raise UserError(f"{what} hold numbers that are not finite, in '{name}'; they can't be used.")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable
@@ -223,8 +224,12 @@ def _from_disk(weights: str) -> Source:
             " with --weights."
         )
     if _exists(path) and path.is_dir():
-        files = [path / name for name in FOLDER_FILES] + sorted(f for f in path.glob("*") if f.suffix in SUFFIXES)
-        file = next((file for file in files if file.is_file()), None)
+        file = next((path / name for name in FOLDER_FILES if (path / name).is_file()), None)
+        others = sorted(f for f in path.glob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        if file is None and len(others) > 1:
+            shown = ", ".join(f.name for f in others[:5])
+            raise UserError(f"Folder {what} holds {len(others)} files of weights ({shown}); name one of them.")
+        file = file or next(iter(others), None)
         if file is None:
             raise UserError(f"Folder {what} holds no weights; it should hold {' or '.join(FOLDER_FILES)}.")
         config = path / "config.json"
@@ -255,6 +260,8 @@ def _timm_config(file: Path, what: str) -> dict:
             return {}
         about = config.get("pretrained_cfg", config)
         mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
+        if {len(mean), len(std)} - {1, 3} or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+            raise ValueError("no normalisation")
         arguments = {k: v for k, v in config.get("model_args", {}).items() if not SET_ANEW.fullmatch(k)}
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         raise UserError(f"{what}: its config.json is damaged or not timm's; save the model with timm again.") from None
@@ -355,6 +362,9 @@ def _tensors(file: Path, changed: int) -> tuple[dict[str, torch.Tensor], dict]:
     if not _is_state(content):
         raise UserError(f"'{file}' holds no tensors by name; save a network's state_dict().")
     state = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    odd = next((n for n, v in state.items() if not isinstance(n, str) or v.layout != torch.strided or v.is_meta), None)
+    if odd is not None:
+        raise UserError(f"'{file}' holds a tensor '{odd}' without a name or without its numbers; save a state_dict().")
     return state, about if isinstance(about, dict) else {}
 
 

@@ -1,11 +1,13 @@
 """A run saved as a model: its folder, and predictions that are the run's own, for images, files and surveys."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -212,9 +214,95 @@ def test_images_come_as_arrays_files_bytes_and_survey(place):
     assert of_files.id_str.tolist() == [str(f) for f in files]
     assert len(model.predict(files[0])) == len(model.predict(np.asarray(Image.open(files[0])))) == 1
     assert model.embed(files[:3]).shape == (3, 32)
-    for bad, says in (([], "no images"), (3.0, "not for float"), (np.zeros((2, 40, 40, 3)), "float64 instead of")):
+    for bad, says in (([], "no images"), (3.0, "not for float"), (np.zeros((2, 40, 40, 3)), "blank image")):
         with pytest.raises(UserError, match=says):
             model.predict(bad)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), dtype=np.uint8)
+GREY = np.repeat(PIXELS[..., :1], 3, axis=-1)
+FIRST_BANDS = PIXELS.transpose(0, 3, 1, 2)
+
+
+def pixels_of(source):
+    """What a model of 20 px would see, and the problems."""
+    _, pictures = next(iter(predicting.galaxies_of(source, 20).parts()))
+    with ThreadPoolExecutor(1) as pool:
+        return predicting._decoded(pictures, 20, None, pool)
+
+
+@pytest.mark.fault("images in Python: arrays, tensors and Pillow's", "read")
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        (PIXELS, PIXELS),
+        (PIXELS / 255, PIXELS),
+        ((PIXELS / 255).astype(np.float32), PIXELS),
+        (PIXELS.astype(float), PIXELS),
+        (PIXELS.astype(np.int64), PIXELS),
+        (PIXELS.astype(np.uint16) * 257, PIXELS),
+        (FIRST_BANDS, PIXELS),
+        (FIRST_BANDS[0] / 255, PIXELS[:1]),
+        (PIXELS[0], PIXELS[:1]),
+        (torch.from_numpy(FIRST_BANDS.copy()) / 255, PIXELS),
+        (torch.from_numpy(PIXELS).bfloat16(), PIXELS),
+        (torch.from_numpy(PIXELS).float().requires_grad_(), PIXELS),
+        (GREY[..., 0], GREY),
+        (GREY[..., :1], GREY),
+        (GREY[..., :1].transpose(0, 3, 1, 2), GREY),
+        (GREY[0, ..., 0] / 255, GREY[:1]),
+        (list(FIRST_BANDS / 255), PIXELS),
+        (tuple(torch.from_numpy(PIXELS)), PIXELS),
+        ([PIXELS[0], np.repeat(np.repeat(PIXELS[1], 2, 0), 2, 1)[::2, ::2], PIXELS[2] / 255], PIXELS[:3]),
+        ([Image.fromarray(one) for one in PIXELS], PIXELS),
+        (Image.fromarray(PIXELS[0]), PIXELS[:1]),
+        (Image.fromarray(GREY[0, ..., 0]), GREY[:1]),
+        (Image.fromarray(GREY[0, ..., 0].astype(np.uint16) * 257), GREY[:1]),
+        (Image.fromarray(PIXELS[0]).convert("RGBA"), PIXELS[:1]),
+        (saved(Image.fromarray(PIXELS[0]), "PNG"), PIXELS[:1]),
+    ],
+)
+def test_images_in_any_order_of_axes_and_range_are_the_same_images(source, wanted):
+    found, problems = pixels_of(source)
+    assert problems == [""] * len(wanted)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.fault("images in Python: arrays, tensors and Pillow's", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ((PIXELS / 255 - 0.5) / 0.2, "between -2.5 and 2.5; give 0..255 or 0..1, without mean and deviation"),
+        (PIXELS * 10.0, "between 0 and 2550"),
+        (np.where(PIXELS == 3, np.nan, PIXELS / 255), "not finite"),
+        (np.concatenate([PIXELS, PIXELS[..., :1]], -1), r"shape \(4, 20, 20, 4\)"),
+        (PIXELS[None], r"shape \(1, 4, 20"),
+        (PIXELS > 3, "bool"),
+        (PIXELS.astype(str), "holds no images"),
+        (PIXELS[:0], "no images"),
+        ([], "no images"),
+        ([None, PIXELS[0]], "not NoneType"),
+        (PIXELS.tolist(), "not list"),
+        ({"images": PIXELS}, "not for dict"),
+        (" ", "blank"),
+    ],
+)
+def test_arrays_that_are_no_images_are_one_sentence(source, says):
+    with pytest.raises(UserError, match=says):
+        pixels_of(source)
+
+
+def test_an_image_of_pillows_is_as_its_file_and_stays_as_it_is():
+    """Turned as its EXIF data say, and refused where a file would be."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(file, "PNG", exif=exif)
+    opened = Image.open(io.BytesIO(file.getvalue()))
+    np.testing.assert_array_equal(pixels_of(opened)[0], pixels_of(file.getvalue())[0])
+    np.testing.assert_array_equal(np.asarray(opened), PIXELS[0])
+    clear = Image.fromarray(np.concatenate([PIXELS[0], PIXELS[0, ..., :1]], -1))
+    assert pixels_of(clear)[1][0].startswith("transparent image")
 
 
 def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, tmp_path, capsys):
