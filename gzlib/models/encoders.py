@@ -323,7 +323,7 @@ def fit_state(encoder: Encoder, state: dict[str, torch.Tensor], what: str) -> st
     spare = [n for n in others if n.startswith(heads) or n.split(".")[0] in HEADS or n.split(".")[0] not in parts]
     unexpected = [name for name in others if name not in spare]
     if missing or unexpected or shapes:
-        lists = [("other shapes", shapes), ("missing", missing), ("unexpected", unexpected)]
+        lists = [("other shapes or kinds", shapes), ("missing", missing), ("unexpected", unexpected)]
         details = "; ".join(f"{label}: {_listed(names)}" for label, names in lists if names)
         raise UserError(f"{what} holds the weights of another encoder than '{encoder.name}'. {details}.")
     inner = {name: value for name, value in inner.items() if name in wanted}
@@ -399,7 +399,7 @@ def refuse_nonfinite(state: dict[str, torch.Tensor], what: str):
     for name, value in state.items():
         values = value.float() if value.is_floating_point() and value.element_size() < 2 else value  # torch can't say
         if value.is_floating_point() and not bool(torch.isfinite(values).all()):
-            raise UserError(f"{what} hold numbers that are not finite, in '{name}'; they can't be used.")
+            raise UserError(f"{what} can't be used: '{name}' holds numbers that are not finite.")
 
 
 Placed = TypeVar("Placed", bound=nn.Module)

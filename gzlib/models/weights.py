@@ -276,7 +276,9 @@ def _timm_config(file: Path, what: str) -> dict:
 
 def _zoobot(file: Path) -> dict:
     """What a checkpoint of Zoobot's says of its encoder; nothing for other files."""
-    about = {} if file.suffix == ".safetensors" else _tensors(file, file.stat().st_mtime_ns)[1]
+    with open(file, "rb") as opened:
+        pickled = opened.read(2).startswith((b"PK", b"\x80"))
+    about = {} if file.suffix == ".safetensors" and not pickled else _tensors(file, file.stat().st_mtime_ns)[1]
     if not about.keys() & {"question_answer_pairs", "head_dropout_prob", "zoobot_checkpoint_loc"}:
         return {}
     named = about.get("architecture_name") or ""
@@ -375,10 +377,17 @@ def _is_state(content) -> bool:
     return any(isinstance(v, torch.Tensor) or (k in NESTED and _is_state(v)) for k, v in content.items())
 
 
-class _Inert:
+# Whose objects stand beside tensors in honest checkpoints: settings, counts, paths. None of them is made.
+HARMLESS = ("zoobot.", "argparse.Namespace", "numpy.", "pathlib.", "omegaconf.", "lightning", "pytorch_lightning.")
+
+
+class _Inert(dict):
     """Stands for an object that a checkpoint holds beside its tensors, such as Zoobot's decision tree."""
 
     def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
         pass
 
 
@@ -387,14 +396,15 @@ def _unpickled(file: Path):
     try:
         # Files from before PyTorch 1.6 are not archives, and can't be asked for their objects.
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipfile.is_zipfile(file) else []
-        if strangers := [name for name in unknown if not name.startswith("zoobot.")]:
+        if strangers := [name for name in unknown if not name.startswith(HARMLESS)]:
             raise UserError(
                 f"'{file}' holds objects that only its own program can make ({', '.join(strangers[:5])}), and reading"
                 " those would run code from the file. If you trust it, save its tensors alone:"
-                " torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'tensors.pt')."
+                " torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'tensors.pt'), of a whole model its"
+                " .state_dict()."
             )
-        with torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in unknown]), open(file, "rb") as opened:
+            return torch.load(opened, map_location="cpu", weights_only=True)  # whatever its name ends with
     except UserError:
         raise
     except Exception:  # what a damaged file makes the reader raise can be anything
