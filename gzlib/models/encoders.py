@@ -5,6 +5,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -157,7 +158,8 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
             raise UserError(f"Encoder '{name}' cannot take images of {size} px; it takes {least} px and more.")
         return Encoder(name, small, SKY_MEAN, SKY_STD, margin=margin)
     if not timm.is_model(name.split(".")[0]):
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
+        asked = name.split(".")[0]
+        near = get_close_matches(asked, timm.list_models(), 3) or timm.list_models(f"*{asked[:8]}*")[:5]
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise UserError(f"Unknown encoder '{name}': use convnext_w<width>, resnet_w<width> or a timm model name{hint}.")
     fitted = timm_arguments(name, size)

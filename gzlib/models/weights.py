@@ -314,15 +314,18 @@ def _in_order(content: bytes) -> bytes:
     return content[:8] + text.ljust(end - 8) + content[end:]
 
 
-def read_weights(file: Path) -> dict[str, torch.Tensor]:
+def read_weights(
+    file: Path, *, cure: str = "delete the file, then make them again with 'gzlib rerun'"
+) -> dict[str, torch.Tensor]:
     """Weights that :func:`write_weights` stored, or of any other safetensors file, which then has no checksum.
+
+    ``cure`` says what to do about damaged ones.
 
     Raises
     ------
     UserError
         If the file is damaged or truncated, or a weight is not finite.
     """
-    cure = "delete the file, then make them again with 'gzlib rerun'"
     state = _safetensors(file, f"The weights '{file}' are damaged or truncated; {cure}.")
     refuse_nonfinite(state, f"The weights '{file}'")
     return state

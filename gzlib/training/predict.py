@@ -30,7 +30,7 @@ from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array, prepa
 from gzlib.data.sources.registry import file_state, find_path, has_prefix, input_signature, open_source, split_text
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
-from gzlib.files import held, not_written, replace_file, spare_folder, write_whole
+from gzlib.files import held, not_written, place_of, replace_file, spare_folder, write_whole
 from gzlib.identity import content_hash, file_hash
 from gzlib.progress import Progress
 from gzlib.training.saved import SavedModel
@@ -377,10 +377,10 @@ def write_table(
 
 def _output_file(out, force: bool) -> tuple[Path, Path, Path]:
     """The file to write, the folder of its parts, and its lock."""
-    out = Path(out).expanduser().absolute()
+    out = place_of(out)
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"'{out.name}' is neither a .csv nor a .parquet file; name one of these with --out.")
-    place, lock = (out.with_name(f".{out.name}.{ending}") for ending in ("partial", "lock"))
+    place, lock = (place_of(out.with_name(f".{out.name}.{ending}")) for ending in ("partial", "lock"))
     left = place.is_dir() or lock.exists()  # by a process that may have been killed when all was done but this
     if out.is_dir() or (os.path.lexists(out) and not force and not left):
         raise _already(out)
@@ -476,6 +476,8 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
             bar.update(len(ids))
         if stored is not None:
             stored.result()
+    if len(problems) == galaxies.total:  # nothing to go on from
+        _remove_place(place)
     _refuse_useless(galaxies.name, galaxies.total, problems)
     join = _join_csv if out.suffix.lower() == ".csv" else _join_parquet
     whole = place / f"whole{out.suffix.lower()}"

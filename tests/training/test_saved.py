@@ -19,6 +19,7 @@ import timm
 import torch
 from fault_inputs import saved, write_table
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from survey_inputs import gz2_votes
 
 from gzlib import paths
@@ -480,8 +481,23 @@ def changed(folder, change, tmp_path):
         (lambda c: c["image"].update(std=[0.1, 0.0, 0.1]), "greater than 0"),
         (lambda c: c.pop("head"), "'head' is missing"),
         (lambda c: c["calibration"].update(temperature=-1.0), "temperature"),
+        (lambda c: c["calibration"].update(temperature=float("nan")), "'calibration.temperature' is nan"),
+        (lambda c: c["image"].update(mean=[float("nan")] * 3), "'image.mean.0' is nan"),
+        (lambda c: c.update(format=0), "'format' is 0"),
+        (lambda c: c["head"]["classes"].__setitem__(0, ""), "'head.classes.0' is ''"),
+        (lambda c: c["head"].update(classes=["a", "a", "b"]), "each once"),
+        (lambda c: c["head"].update(kind="number"), "must have the levels"),
+        (lambda c: c.update(encoder="hf-hub:timm/resnet18"), "Unknown encoder"),
+        (
+            lambda c: (
+                c["head"].update(kind="number")
+                or c["calibration"].update(half_widths={"50": 9.0, "80": 2.0, "95": 1.0})
+            ),
+            "must grow with the level",
+        ),
     ],
 )
+@pytest.mark.fault("saved models edited by hand", "refused in one sentence")
 def test_a_model_that_cannot_be_used_is_one_sentence(place, tmp_path, change, says):
     saved_model(place, "classes-full")
     with pytest.raises(UserError, match=says) as caught:
@@ -499,6 +515,81 @@ def test_damaged_weights_and_other_folders_are_no_model(place, tmp_path):
         load_model(copy)
     with pytest.raises(UserError, match="not a saved model"):
         load_model(tmp_path)
+
+
+@pytest.mark.fault("saved models edited by hand", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.update(spare=torch.zeros(1)), "'spare' is unknown"),
+        (lambda s: s.pop("head.linear.bias"), "'head.linear.bias' is missing"),
+        (lambda s: s.update({"head.linear.bias": s["head.linear.bias"].int()}), "is of torch.int32"),
+        (lambda s: s.update({"head.linear.bias": s["head.linear.bias"] * torch.nan}), "not finite"),
+    ],
+)
+def test_weights_that_are_not_the_models(place, tmp_path, change, says):
+    saved_model(place, "classes-full")
+    copy = changed(place / "classes-full", lambda c: None, tmp_path)
+    state = load_file(copy / "model.safetensors")
+    change(state)
+    save_file(state, copy / "model.safetensors")
+    with pytest.raises(UserError, match=says):
+        load_model(copy)
+
+
+@pytest.mark.fault("saved models edited by hand", "read")
+def test_a_model_moved_renamed_and_edited_elsewhere_predicts_the_same(place, tmp_path):
+    """Without its card and marker, under another name, with Windows' line ends and byte order mark, in half."""
+    model = saved_model(place, "classes-full")
+    copy = shutil.move(changed(place / "classes-full", lambda c: c.update(more=1), tmp_path), tmp_path / "mödel ✨")
+    for name in ("README.md", "figures.html", ".gzlib.json"):
+        (copy / name).unlink(missing_ok=True)
+    text = (copy / "config.json").read_bytes().replace(b"\n", b"\r\n")
+    (copy / "config.json").write_bytes(b"\xef\xbb\xbf" + text)
+    state = load_file(copy / "model.safetensors")
+    save_file({n: v.half() if v.is_floating_point() else v for n, v in state.items()}, copy / "model.safetensors")
+    (tmp_path / "link").symlink_to(copy)
+    files = sorted((place / "in" / "images").glob("*.png"))[:8]
+    found, wanted = (m.predict(files).filter(like="probability") for m in (load_model(tmp_path / "link"), model))
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+
+
+@pytest.mark.fault("names of models and of files to write", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [(None, "not from NoneType"), (b"a", "not from bytes"), ("a\0b", "no path"), ("x" * 5000, "too long"),
+     ("hf_hub:x", "OWNER/NAME"), ("hf_hub:nobody/nothing", "could not be reached"), ("", "not a saved model")],
+)  # fmt: skip
+def test_what_names_no_model(folder, says, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.registry.hub_reachable", lambda: False)
+    with pytest.raises(UserError, match=says) as caught:
+        load_model(folder)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.fault("names of models and of files to write", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("x" * 300 + ".csv", "too long"), ("x" * 245 + ".csv", "too long"), ("a\0b.csv", "null byte"),
+     ("p.txt", "neither a .csv"),
+     ("~no-such-user/p.csv", "no path for a file"), ("/proc/p.csv", "could not be written"), ("p.csv.gz", "neither")],
+)  # fmt: skip
+def test_where_no_predictions_can_be_written(place, tmp_path, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    model = saved_model(place, "classes-linear")
+    with pytest.raises(UserError, match=says):
+        write_predictions(model, str(place / "in" / "images"), name, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_no_image_can_be_used_nothing_stays(place, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    with pytest.raises(UserError, match="None of the 1 images"):
+        write_predictions(
+            saved_model(place, "classes-linear"), str(tmp_path / "in"), tmp_path / "p.csv", progress=False
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
 
 
 def test_a_folder_with_somebodys_file_is_refused_before_training(place, tmp_path, capsys, monkeypatch):
