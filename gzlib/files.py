@@ -188,7 +188,8 @@ def checked_name(text: str, what: str) -> str:
     if not is_name(text):
         raise UserError(
             f"{str(text)[:80]!r} is not a name for {what}: use letters, digits, '.', '_' and '-', at most"
-            f" {NAME_BYTES} bytes; begin with a letter or digit, and end with no '.'."
+            f" {NAME_BYTES} bytes; begin with a letter or digit, end with no '.', and take none that Windows keeps for"
+            " devices (CON, NUL, COM1)."
         )
     return text
 

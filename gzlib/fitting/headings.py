@@ -45,7 +45,7 @@ AFFIXES = _words(
 )
 LOSSES = _words(
     "loss error err error_rate errors misclassification misclassification_rate mse rmse mae nll cross_entropy ce"
-    " log_loss logloss perplexity wer cer brier risk deviance bpc"
+    " log_loss logloss perplexity ppl wer cer brier risk deviance bpc"
 )
 ABOUT_NUMBERS = _words("mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error")
 LOSSES |= ABOUT_NUMBERS | _words(
@@ -53,7 +53,8 @@ LOSSES |= ABOUT_NUMBERS | _words(
 )
 RISING = _words(
     "accuracy acc balanced_accuracy auc auroc roc_auc auprc f1 f1_score precision recall r2 r_squared iou miou dice"
-    " map top1 top_1 top1_accuracy top_1_accuracy top5 top5_accuracy top1_acc top5_acc accuracy_score mcc kappa"
+    " map ap average_precision ndcg mrr bleu rouge exact_match macro_f1 f1_macro micro_f1 f1_weighted completeness"
+    " purity r_2 top1 top_1 top1_accuracy top_1_accuracy top5 top5_accuracy top1_acc top5_acc accuracy_score mcc kappa"
 )
 NEGATED = _words(
     "log_likelihood loglikelihood loglik log_lik ll elbo log_prob log_evidence"
@@ -81,10 +82,13 @@ MORE_LABELS = _words(
 
 def _plain(name: object) -> str:
     """A column's name in lower case, with single underscores and without units or a tracking program's prefix."""
-    name = re.sub(r"\(.*?\)|\[.*?\]|\s/\s.*$", "", str(name))
+    name = re.sub(r"\(.*?\)|\[.*?\]|\s/\s.*$|\bin (?:thousand|million|billion)s?\b", "", str(name))
     name = re.sub(r"^(?:(?:params?|metrics?|config|summary|hparams?|args)[./]|params_)(?=.)", "", name.strip())
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+    whole, parted = (
+        re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
+        for text in (name, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name))
+    )
+    return whole if whole in LOSSES | RISING else parted  # mAP, logLoss; nTrain
 
 
 def kind_of(name: object) -> tuple[str | None, int]:
@@ -279,7 +283,7 @@ def _take_score(table: Table, roles: _Roles, column: str | None) -> None:
     """A score is what its numbers show: one that rises, in 0..1 or percent, or below 0, as scikit-learn's negated."""
     name = table.name
     if column is not None and roles.size is not None:
-        values = numbers(table, column, False)
+        values = numbers(Table(name, table.frame, table.places), column, False)
         rises = _falls(table, roles.size, column, sign=-1)
         if rises and np.nanmin(values) >= 0 and np.nanmax(values) <= 100:
             roles.loss, roles.rising = column, True
@@ -309,7 +313,7 @@ def _text(cell: Any) -> str:
 
 def _label(cell: Any) -> str:
     """A cell that distinguishes curves, as text; 1000.0 is 1000."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", _text(cell)) or "(blank)"
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(_text(cell).split())) or "(blank)"
 
 
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "--", "?"}
@@ -327,17 +331,23 @@ def _wide(table: Table, roles: _Roles) -> list[str]:
         if kind in metrics.values():
             roles.rising = kind == "rising"
             return [column for column, metric in metrics.items() if metric == kind]
-    if len(found) > 1 and not all(_falls(table, roles.size, column) for column in found):
+    if found and not all(_falls(table, roles.size, column) for column in found) and not _constant(table, found):
         rising = all(_falls(table, roles.size, column, sign=-1) for column in found)
         raise UserError(
             f"{table.name} has no column 'loss', and its columns {', '.join(found[:4])} "
             + (
-                "rise with the size: are they accuracies? Give 1 - accuracy, or name them so (resnet_accuracy)."
+                "rise with the size: are they accuracies? Give 1 - accuracy, name them so (resnet_accuracy), or say"
+                " --accuracy-column (in Python accuracy=)."
                 if rising
                 else "do not all fall with the size: say which is the loss with --loss-column (in Python loss=)."
             )
         )
     return found
+
+
+def _constant(table: Table, columns: list[str]) -> bool:
+    """Whether nothing in some columns changes, so that neither rises."""
+    return all(_texts(table.frame, column).nunique() < 2 for column in columns)
 
 
 def _metric_in(column: str) -> str | None:
@@ -359,7 +369,8 @@ def _are_runs(stems: set[str]) -> bool:
 
 
 def _falls(table: Table, size: str, column: str, sign: int = 1) -> bool:
-    rows = pd.DataFrame({"x": numbers(table, size, True), "y": numbers(table, column, False)}).dropna()
+    quiet = Table(table.name, table.frame, table.places)  # how numbers were read is said once, when they are used
+    rows = pd.DataFrame({"x": numbers(quiet, size, True), "y": numbers(quiet, column, False)}).dropna()
     mean = rows.groupby("x")["y"].mean()
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
@@ -393,6 +404,9 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
 GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
 SUFFIXES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9, "T": 1e12}
 SUFFIX_WORDS = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
+UNIT_OF_SIZES = re.compile(
+    r"[(\[]\s*(?:in )?(k|K|M|B|thousands?|millions?|billions?)\s*[)\]]|\bin (thousands?|millions?)\b"
+)
 SPREAD_BEHIND = re.compile(
     r"(.*\d)\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\))\s*(%?)"
 )  # 0.50 ± 0.02, 0.50(2)
@@ -406,6 +420,15 @@ def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     UserError
         With the line, where a cell is not a number, or can be read as two.
     """
+    if is_size and (unit := UNIT_OF_SIZES.search(column)):
+        word = (unit[1] or unit[2]).removesuffix("s")
+        factor = {"thousand": 1e3, "million": 1e6, "billion": 1e9}.get(word) or SUFFIXES[word]
+        table.notes.append(f"{column}: each is multiplied by {factor:,.0f}")
+        return factor * _numbers(table, column, is_size)
+    return _numbers(table, column, is_size)
+
+
+def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     cells = [_text(cell) for cell in table.frame[column]]
     if pd.api.types.is_bool_dtype(table.frame[column]) or pd.api.types.is_complex_dtype(table.frame[column]):
         raise UserError(f"{table.name}: the column {column!r} holds {table.frame[column].dtype} values, not numbers.")

@@ -31,9 +31,11 @@ Line = tuple[int, str]  # its number and its text
 Row = tuple[int, list[str]]  # the number of the line in which it ends, and its cells
 
 MOST_BYTES = 2**28
-DELIMITERS = ("\t", ";", "|", ",", None)  # None: blanks
+DELIMITERS = ("\t", ";", "|", "&", ",", None)  # None: blanks
 COMMENTS = ("#", "%", "//")
 NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
+PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
+LATEX = re.compile(r"\\(begin|end|hline|toprule|midrule|bottomrule|cline)\b.*")
 
 
 def read_curves(
@@ -131,6 +133,8 @@ def _from_file(source: FilePath) -> Table:
     for start, what in NOT_TEXT.items():
         if content.startswith(start):
             raise UserError(f"{source} is {what}, not text: save the curves as CSV.")
+    if PAGE.match(content):
+        raise UserError(f"{source} is a web page, not a table: save the curves as CSV.")
     return _from_bytes(source, content, is_json=suffix in (".json", ".jsonl", ".ndjson"))
 
 
@@ -174,7 +178,11 @@ def _bytes_of(source: FilePath) -> bytes:
 
 def _decoded(source: FilePath, content: bytes) -> tuple[str, list[str]]:
     """The text, whatever program saved it, and what to say about that."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig")):
+    marks = [(b"\xff\xfe\0\0", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig")]
+    two = max(content[:64:2].count(0), content[1:64:2].count(0)) > min(len(content), 64) // 3  # bytes a letter
+    if two and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        marks.insert(2, (b"", "utf-16-be" if content[0] == 0 else "utf-16-le"))
+    for mark, encoding in marks:
         if content.startswith(mark):
             try:
                 text = content.decode(encoding)
@@ -185,7 +193,7 @@ def _decoded(source: FilePath, content: bytes) -> tuple[str, list[str]]:
         text = content.decode("cp1252", errors="replace")
     if "\x00" in text:
         raise UserError(f"{source} cannot be read as CSV (it holds NUL bytes): give a text file.")
-    return text, []
+    return text.removesuffix("\x1a"), []
 
 
 def _from_parquet(path: Path) -> Table:
@@ -309,6 +317,13 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         asked, lines = directive[1], lines[1:]
     comments = [(i, line) for i, line in lines if line.lstrip().startswith(COMMENTS)]
     lines = [(i, line) for i, line in lines if not line.lstrip().startswith(COMMENTS)]
+    if any(line.rstrip().endswith("\\\\") for _, line in lines):  # LaTeX
+        bare = [
+            (i, re.sub(r"\s*\\\\\s*(\\hline)?$", "", line.strip()))
+            for i, line in lines
+            if not LATEX.match(line.strip())
+        ]
+        lines = [(i, re.sub(r"(?<=\d)\\?%|\$", "", line)) for i, line in bare]
     lines = _without_title(_ruled(source, lines, notes), notes) if asked is None else lines
     delimiter = asked or _delimiter([line for _, line in lines])
     rows = _split(lines, delimiter, source)
@@ -340,6 +355,22 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+NOWHERE = "the table"  # while the delimiter is looked for
+
+
+def _refuse_open_quote(lines: list[Line], delimiter: str, source: FilePath) -> None:
+    """A quote that is never closed would swallow all rows behind it."""
+    try:
+        for _ in csv.reader(
+            (line + "\n" for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
+        ):
+            pass
+    except csv.Error as error:
+        if "end of data" in str(error):
+            first = next(i for i, line in lines if line.count('"') % 2)
+            raise UserError(f"{source}, line {first}: a quotation mark is never closed; close or remove it.") from None
 
 
 RULE = re.compile(r"(?=.*[-=]{2})[\s|+:=-]+")  # between the header and the rows of a table in text
@@ -381,7 +412,7 @@ def _without_title(lines: list[Line], notes: list[str]) -> list[Line]:
     return lines
 
 
-def _split(lines: list[Line], delimiter: str | None, source: FilePath = "the table") -> list[Row]:
+def _split(lines: list[Line], delimiter: str | None, source: FilePath = NOWHERE) -> list[Row]:
     """(line, cells) of each row; the line is where the row ends."""
     if delimiter is None:
         return [(i, [cell.strip("\"'") for cell in line.split()]) for i, line in lines]
@@ -394,6 +425,8 @@ def _split(lines: list[Line], delimiter: str | None, source: FilePath = "the tab
 
     rows = []
     try:
+        if source != NOWHERE and any('"' in line for _, line in lines):
+            _refuse_open_quote(lines, delimiter, source)
         for cells in csv.reader(feed(), delimiter=delimiter, skipinitialspace=True):
             cells = [re.sub(r"^'(.*)'$", r"\1", cell.strip()) for cell in cells]
             if any(cells) and not (delimiter == "|" and all(re.fullmatch(r":?-+:?", cell) for cell in cells)):
@@ -410,7 +443,11 @@ def _delimiter(lines: list[str]) -> str | None:
     sample = [(0, line) for line in lines[:200]]
     for delimiter in DELIMITERS:
         counts = []
-        for _, cells in _split(sample, delimiter):
+        try:
+            rows = _split(sample, delimiter)
+        except UserError:  # which is told with its line, where the table is read
+            continue
+        for _, cells in rows:
             while cells and not cells[-1]:
                 cells = cells[:-1]
             counts.append(len(cells))

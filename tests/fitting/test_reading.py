@@ -71,7 +71,17 @@ def test_one_curve_in_many_dresses(tmp_path, text, said):
     assert said in notes and bool(said) == bool(notes)
 
 
-@pytest.mark.parametrize(("name", "encoding"), [("a.csv", "utf-16"), ("b.csv", "cp1252"), ("c.txt", "utf-8-sig")])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("a.csv", "utf-16"),
+        ("b.csv", "cp1252"),
+        ("c.txt", "utf-8-sig"),
+        ("d.csv", "utf-16-le"),
+        ("e.csv", "utf-16-be"),
+        ("f.csv", "utf-32"),
+    ],
+)
 def test_what_spreadsheets_save(tmp_path, name, encoding):
     curves = read_curves(written(tmp_path, PLAIN.replace("loss", "loss (größe)"), name, encoding))
     np.testing.assert_allclose(curves["loss"], LOSSES)
@@ -246,6 +256,10 @@ def test_what_programs_that_track_runs_export(tmp_path, text):
         ("n,loss\n250,0.5+/-0.02\n500,0.4+-.02\n1000,.33 (0.01)\n2000,.29(1)\n", "0.5+/-0.02 is read as 0.5"),
         ("n,accuracy (%)\n250,0.5\n500,.6\n1000,1.67\n2000,1.71\n", "100 - accuracy (%)"),
         ("'n_train','loss'\n'250','0.5'\n500,.4\n1000,.33\n2000,.29\n", ""),
+        ("n_train (k),loss\n0.25,.5\n.5,.4\n1,.33\n2,.29\n", "multiplied by 1,000"),
+        ("tokens in millions,ppl\n250,.5\n500,.4\n1000,.33\n2000,.29\n", "multiplied by 1,000,000"),
+        ("# images,mAP\n250,.5\n500,.6\n1000,.67\n2000,.71\n", "1 - mAP"),
+        ("n,R^2\n250,.5\n500,.6\n1000,.67\n2000,.71\n", "1 - R^2"),
         ("training set size / galaxies,test loss / nats\n250,0.5\n500,.4\n1000,.33\n2000,.29\n", ""),
     ],
 )  # fmt: skip
@@ -273,6 +287,9 @@ def test_numbers_as_people_write_them(tmp_path, text, said):
         "n_train,250,500,1000,2000\nloss,.5,.4,.33,.29\n",
         "n_train,250,500,1000,2000\naccuracy,.5,.6,.67,.71\n",
         "seed,n=250,n=500,n=1000,n=2000\n0,.5,.4,.33,.29\n",
+        "\\begin{tabular}{lrr}\n\\toprule\nmodel & n & error \\\\\n\\midrule\nA & 250 & 0.5 \\\\\n"
+        "A & $500$ & 0.4\\\\ \\hline\nA & 1000 & 0.33 \\\\\nA & 2000 & 0.29 \\\\\n\\end{tabular}\n",
+        PLAIN + "\x1a",
     ],
 )  # fmt: skip
 def test_tables_in_text(tmp_path, text):
@@ -339,6 +356,10 @@ def test_wide_tables_whose_columns_name_a_metric(tmp_path, header, metric):
         ('{"n_train": 3, "loss": 2}', "one value for each name"),
         ('[{"n_train": ' + "9" * 400 + ', "loss": 1}]', "…; it must be a positive number"),
         ("null\n", "no list of runs|no rows"),
+        ('n_train,loss,model\n100,.5,"a\n200,.4,b\n', "line 2: a quotation mark is never closed"),
+        ("n_train,loss,model\n100,.5," + "x" * 200_000 + "\n", "line 2, cannot be read as CSV .field larger"),
+        ("<!DOCTYPE html><table></table>", "a web page"),
+        ("n,something\n100,.5\n200,.6\n", "rise with the size: are they accuracies"),
     ],
 )  # fmt: skip
 def test_what_else_has_no_single_reading(tmp_path, text, message):
@@ -350,6 +371,12 @@ def test_what_else_has_no_single_reading(tmp_path, text, message):
 def test_a_mistyped_column_is_told_with_the_nearest(tmp_path):
     with pytest.raises(UserError, match="no column 'los' .did you mean 'loss'"):
         read_curves(written(tmp_path, PLAIN), loss="los")
+
+
+def test_what_was_read_is_said_once(tmp_path):
+    """However often a column is looked at before it is known what it is."""
+    table = read_curves(written(tmp_path, "n,resnet,vit\n1k,0.5,0.6\n2k,0.4,0.45\n4k,0.33,0.4\n"))
+    assert len(table.attrs["notes"]) == len(set(table.attrs["notes"])) == 2
 
 
 def test_names_of_runs_make_no_curves_and_no_memory():
