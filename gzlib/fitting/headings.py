@@ -706,9 +706,8 @@ def _check_seeds(name: str, out: pd.DataFrame) -> None:
         )
 
 
-def check_falling(runs: pd.DataFrame, name: str, column: str = "loss", cure: str = "") -> None:
+def check_falling(runs: pd.DataFrame, name: str, column: str = "loss") -> None:
     """Raise UserError if the losses of most curves rise with the size: then they are not losses."""
-    cure = cure or f"say --accuracy-column {column} (in Python accuracy={column!r}), which fits 1 - {column}"
     rising = []
     for curve, rows in runs.groupby("curve", sort=False):
         mean = np.log(rows["loss"]).groupby(rows["n_train"]).mean()
@@ -718,5 +717,6 @@ def check_falling(runs: pd.DataFrame, name: str, column: str = "loss", cure: str
         which = "" if runs["curve"].nunique() == 1 else f" of {curve!r}"
         raise UserError(
             f"{name}: the {column}{which} rises with n_train ({mean.iloc[0]:.3g} at {mean.index[0]:g},"
-            f" {mean.iloc[-1]:.3g} at {mean.index[-1]:g}); is it an accuracy? Then {cure}."
+            f" {mean.iloc[-1]:.3g} at {mean.index[-1]:g}); is it an accuracy? Then say --accuracy-column {column} (in"
+            f" Python accuracy={column!r}), which fits 1 - {column}."
         )

@@ -21,8 +21,8 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath
-from gzlib.fitting.curves import to_array
-from gzlib.fitting.headings import Table, as_runs, check_falling, check_unit, is_number, kind_of
+from gzlib.fitting.curves import geometric_mean, log_of, shape_of, to_array
+from gzlib.fitting.headings import Table, as_runs, check_unit, is_number, kind_of
 
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
 # what learning curves may be given as: also a dict of columns, or sizes
@@ -607,11 +607,16 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
     if not np.isnan(losses.values).all():
         check_unit(losses.values[~np.isnan(losses.values)], "The losses")
     if "metric" not in data.attrs:
-        extra = [str(dim) for dim in losses.dims if dim not in (x, replicate)]
-        runs = losses.rename("loss").to_series().dropna().reset_index()
-        labels = runs[extra].astype(str).agg(" / ".join, axis=1) if extra else "curve"
-        runs = pd.DataFrame({"curve": labels, "n_train": runs[x], "loss": runs["loss"]})
-        check_falling(runs, "the array", cure="name it so: data.rename('accuracy')")
+        mean = log_of(geometric_mean(losses, replicate).sortby(x)).transpose(..., x)
+        flat = mean.values.reshape(-1, mean.sizes[x])
+        rising = [row for row in flat if shape_of(row) == "rises"]
+        if len(rising) > 0.5 * len(flat):
+            known = np.isfinite(rising[0])
+            ends = [f"{np.exp(rising[0][known][i]):.3g} at {mean[x].values[known][i]:g}" for i in (0, -1)]
+            raise UserError(
+                f"The loss rises with {x} ({', '.join(ends)}); is it an accuracy? Then name it so:"
+                " data.rename('accuracy')."
+            )
     return losses.assign_attrs(notes=notes, metric=metric)
 
 
