@@ -708,15 +708,17 @@ def _check_seeds(name: str, out: pd.DataFrame) -> None:
 
 def check_falling(runs: pd.DataFrame, name: str, column: str = "loss") -> None:
     """Raise UserError if the losses of most curves rise with the size: then they are not losses."""
-    rising = []
-    for curve, rows in runs.groupby("curve", sort=False):
-        mean = np.log(rows["loss"]).groupby(rows["n_train"]).mean()
-        rising += [(curve, np.exp(mean))] if shape_of(mean.to_numpy()) == "rises" else []
-    if len(rising) > 0.5 * runs["curve"].nunique():
-        curve, mean = rising[0]
-        which = "" if runs["curve"].nunique() == 1 else f" of {curve!r}"
+    mean = np.log(runs["loss"]).groupby([runs["curve"], runs["n_train"]], sort=True).mean()
+    curves, sizes = mean.index.get_level_values(0).to_numpy(), mean.index.get_level_values(1).to_numpy()
+    starts = np.flatnonzero(np.append(True, curves[1:] != curves[:-1]))
+    parts = np.split(mean.to_numpy(), starts[1:])
+    rising = [i for i, part in enumerate(parts) if shape_of(part) == "rises"]
+    if len(rising) > 0.5 * len(parts):
+        first = starts[rising[0]]
+        curve, ends = curves[first], (first, first + len(parts[rising[0]]) - 1)
+        shown = [f"{np.exp(mean.iloc[i]):.3g} at {sizes[i]:g}" for i in ends]
+        which = "" if len(parts) == 1 else f" of {curve!r}"
         raise UserError(
-            f"{name}: the {column}{which} rises with n_train ({mean.iloc[0]:.3g} at {mean.index[0]:g},"
-            f" {mean.iloc[-1]:.3g} at {mean.index[-1]:g}); is it an accuracy? Then say --accuracy-column {column} (in"
-            f" Python accuracy={column!r}), which fits 1 - {column}."
+            f"{name}: the {column}{which} rises with n_train ({', '.join(shown)}); is it an accuracy? Then say"
+            f" --accuracy-column {column} (in Python accuracy={column!r}), which fits 1 - {column}."
         )
