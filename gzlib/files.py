@@ -47,7 +47,7 @@ def place_of(path: FilePath) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         shown = repr(str(path)) if len(str(path)) <= 80 else f"{str(path)[:79]!r}…"
-        raise NotWritten(f"{shown} is no path for a file ({reason}); choose another name.") from None
+        raise NotWritten(f"{shown} is not a path for a file ({reason}); choose another name.") from None
     return place
 
 
@@ -388,7 +388,9 @@ SPARE_LOCK = ".lock"
 def _clear_spares(folder: Path):
     for spare in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*"):
         if not (spare.is_symlink() or (spare / SPARE_LOCK).is_file()):
-            with suppress(OSError):  # killed before it was locked, or at the last step; whoever makes it now does again
+            with suppress(
+                OSError
+            ):  # killed before it was locked, or at the last step; one that is being made is made again
                 spare.rmdir()
         if spare.is_symlink() or not (spare / SPARE_LOCK).is_file() or is_held(spare / SPARE_LOCK):
             continue
@@ -398,7 +400,7 @@ def _clear_spares(folder: Path):
 
 
 def _remove_spare(spare: Path) -> None:
-    """Its lock goes last, so that what a killed process leaves is still told from somebody's folder."""
+    """Its lock goes last, so that what a killed process leaves is still told from a user's folder."""
     with suppress(OSError):
         for entry in os.scandir(spare):
             if entry.is_dir(follow_symlinks=False):

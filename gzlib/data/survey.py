@@ -307,7 +307,7 @@ def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
     known = [str(name) for name in survey.data_vars if survey[name].dims == ("galaxy",)]
     answers = [f"{answer}_fraction" for answer in survey.answer.values] if "votes" in survey else []
     if why := re.search(rf"[:,] {re.escape(column)} \((.*?)\)(?:, |;|$)", survey.attrs.get("not_used", "")):
-        raise UserError(f"Column '{column}' of '{survey.attrs['source']}' is no label: {why[1]}.")
+        raise UserError(f"Column '{column}' of '{survey.attrs['source']}' is not a label: {why[1]}.")
     near = get_close_matches(column, [*known, *answers], 1)
     shown = [*known[:12], *answers[:1]]
     more = " and more" if len(known) + len(answers) > len(shown) else ""

@@ -502,7 +502,7 @@ def unit_of(law: Law, log_mean: np.ndarray) -> float:
     known = log_mean[np.isfinite(log_mean)]
     typical = float(np.exp(known.mean())) if known.size else 1.0
     own = law is LAWS.get(law.name) and all(p.unit in UNITS for p in law.parameters.values())
-    return 1.0 if not own or ORDINARY[0] <= typical <= ORDINARY[1] else 10.0 ** np.round(np.log10(typical))
+    return 1.0 if not own or ORDINARY[0] <= typical <= ORDINARY[1] else 10.0 ** round(np.log10(typical))
 
 
 def _in_unit(columns: dict[str, np.ndarray], law: Law, losses: list[str], unit: float) -> None:

@@ -250,7 +250,7 @@ def _frame_of(content: Any, notes: list[str]) -> pd.DataFrame:
             return _frame_of(content[runs[0]], notes)  # {"name": ..., "runs": [...]}
         return _of_mapping(content)
     if not isinstance(content, Sequence) or isinstance(content, str) or not all(map(_is_row, content)):
-        raise TypeError("it is no list of runs")
+        raise TypeError("it is not a list of runs")
     if not content or isinstance(content[0], Mapping):
         flat = pd.json_normalize([dict(run) for run in content])
         names = [str(name) for name in flat.columns]
@@ -399,7 +399,7 @@ def _ruled(source: FilePath, lines: list[Line], notes: list[str]) -> list[Line]:
 
 
 def _without_title(lines: list[Line], notes: list[str]) -> list[Line]:
-    """The lines from the header on, where a title with fewer cells stands above it."""
+    """The lines from the header on, where a title with fewer cells is above it."""
     for k, (number, line) in enumerate(lines[:20]):
         for delimiter in DELIMITERS:
             cells = [[cell for cell in row if cell] for _, row in _split(lines[: k + 1], delimiter)]

@@ -476,7 +476,7 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
             bar.update(len(ids))
         if stored is not None:
             stored.result()
-    if len(problems) == galaxies.total:  # nothing to go on from
+    if len(problems) == galaxies.total:  # there is nothing to resume from
         _remove_place(place)
     _refuse_useless(galaxies.name, galaxies.total, problems)
     join = _join_csv if out.suffix.lower() == ".csv" else _join_parquet

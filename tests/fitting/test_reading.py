@@ -355,7 +355,7 @@ def test_wide_tables_whose_columns_name_a_metric(tmp_path, header, metric):
         ("| n | loss |\n|--|--|\n| 1 | 2 |\n\n| n | acc |\n|--|--|\n| 1 | .2 |\n", "2 tables .the second in line 5"),
         ('{"n_train": 3, "loss": 2}', "one value for each name"),
         ('[{"n_train": ' + "9" * 400 + ', "loss": 1}]', "…; it must be a positive number"),
-        ("null\n", "no list of runs|no rows"),
+        ("null\n", "not a list of runs|no rows"),
         ('n_train,loss,model\n100,.5,"a\n200,.4,b\n', "line 2: a quotation mark is never closed"),
         ("n_train,loss,model\n100,.5," + "x" * 200_000 + "\n", "line 2, cannot be read as CSV .field larger"),
         ("<!DOCTYPE html><table></table>", "a web page"),

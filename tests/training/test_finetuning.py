@@ -234,13 +234,13 @@ def test_labels_that_cannot_be_learned_are_refused_before_training(store, tmp_pa
 
 
 WHY = {
-    "one-text": ({"arm": ["two"] * 12}, "arm", "Column 'arm' of .* is no label: the same text everywhere"),
+    "one-text": ({"arm": ["two"] * 12}, "arm", "Column 'arm' of .* is not a label: the same text everywhere"),
     "each-its-own": (
         {"arm": [f"text {i}" for i in range(12)]},
         "arm",
-        "is no label: text that differs in nearly every",
+        "is not a label: text that differs in nearly every",
     ),
-    "commas": ({"arm": [f"{i},5" for i in range(12)]}, "arm", "is no label: numbers with commas"),
+    "commas": ({"arm": [f"{i},5" for i in range(12)]}, "arm", "is not a label: numbers with commas"),
     "mistyped": (
         {"morphology": ["E", "S"] * 6},
         "morpholgy",

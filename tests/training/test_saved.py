@@ -557,7 +557,7 @@ def test_a_model_moved_renamed_and_edited_elsewhere_predicts_the_same(place, tmp
 @pytest.mark.fault("names of models and of files to write", "refused in one sentence")
 @pytest.mark.parametrize(
     ("folder", "says"),
-    [(None, "not from NoneType"), (b"a", "not from bytes"), ("a\0b", "no path"), ("x" * 5000, "too long"),
+    [(None, "not from NoneType"), (b"a", "not from bytes"), ("a\0b", "not a path"), ("x" * 5000, "too long"),
      ("hf_hub:x", "OWNER/NAME"), ("hf_hub:nobody/nothing", "could not be reached"), ("", "not a saved model")],
 )  # fmt: skip
 def test_what_names_no_model(folder, says, monkeypatch):
@@ -572,7 +572,8 @@ def test_what_names_no_model(folder, says, monkeypatch):
     ("name", "says"),
     [("x" * 300 + ".csv", "too long"), ("x" * 245 + ".csv", "too long"), ("a\0b.csv", "null byte"),
      ("p.txt", "neither a .csv"),
-     ("~no-such-user/p.csv", "no path for a file"), ("/proc/p.csv", "could not be written"), ("p.csv.gz", "neither")],
+     ("~no-such-user/p.csv", "not a path for a file"),
+     ("/proc/p.csv", "could not be written"), ("p.csv.gz", "neither")],
 )  # fmt: skip
 def test_where_no_predictions_can_be_written(place, tmp_path, monkeypatch, name, says):
     monkeypatch.chdir(tmp_path)
