@@ -31,6 +31,26 @@ def not_written(path: Path, error: OSError) -> NotWritten:
     return NotWritten(f"'{path}' could not be written ({reason}); free space, change rights or choose another folder.")
 
 
+def place_of(path: FilePath) -> Path:
+    """Where a user's path leads, absolute, with a home for ``~``.
+
+    Raises
+    ------
+    NotWritten
+        If there can be no file there: its name is too long or holds a NUL, or there is no such user.
+    """
+    try:
+        place = Path(path).expanduser().absolute()
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        shown = repr(str(path)) if len(str(path)) <= 80 else f"{str(path)[:79]!r}…"
+        raise NotWritten(f"{shown} is not a path for a file ({reason}); choose another name.") from None
+    return place
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file in the same folder, then put it in the file's place in one step.
 
@@ -85,6 +105,8 @@ def _spare_file(path: Path) -> tuple[BinaryIO, Path]:
 
 def replace_file(path: Path, text: str | bytes) -> bool:
     """Put ``text`` in a file in one step; an equal file is not touched. True if the file changed."""
+    if place_of(path).is_dir():  # and a name that can't be one is told here
+        raise NotWritten(f"'{path}' is a folder; name a file in it.")
     path, content = Path(path), text.encode() if isinstance(text, str) else text
     if path.is_file() and path.read_bytes() == content:
         return False
@@ -111,7 +133,7 @@ def read_checked(file: Path, shape: "type[BaseModel]", *, what: str, cure: str) 
     from pydantic_core import from_json  # slow to load, as below; twice as fast as the standard library's
 
     try:
-        content: dict[str, Any] = from_json(file.read_bytes())
+        content: dict[str, Any] = from_json(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))  # of Windows' editors
     except (OSError, ValueError) as error:
         why = "it is nested too deeply" if "recursion limit" in str(error) else error
         raise UserError(f"'{file}' is damaged ({why}); {cure}.") from None
@@ -145,9 +167,14 @@ NAME = re.compile(r"\w[\w.-]*")
 NAME_BYTES = 200  # file systems take 255, and some names get endings
 
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names of devices on Windows
+
+
 def is_name(text: str) -> bool:
-    """Whether a text may name a file or folder: letters, digits, '.', '_' and '-', so that it is not a path."""
-    return isinstance(text, str) and bool(NAME.fullmatch(text)) and len(text.encode("utf-8", "replace")) <= NAME_BYTES
+    """Whether a text may name a file or folder on any system: letters, digits, '.', '_' and '-', so no path."""
+    if not isinstance(text, str) or not NAME.fullmatch(text) or text.endswith(".") or RESERVED.fullmatch(text):
+        return False
+    return len(text.encode("utf-8", "replace")) <= NAME_BYTES
 
 
 def checked_name(text: str, what: str) -> str:
@@ -161,7 +188,8 @@ def checked_name(text: str, what: str) -> str:
     if not is_name(text):
         raise UserError(
             f"{str(text)[:80]!r} is not a name for {what}: use letters, digits, '.', '_' and '-', at most"
-            f" {NAME_BYTES} bytes, and begin with a letter or digit."
+            f" {NAME_BYTES} bytes; begin with a letter or digit, end with no '.', and take none that Windows keeps for"
+            " devices (CON, NUL, COM1)."
         )
     return text
 
@@ -348,8 +376,8 @@ def spare_folder(folder: Path) -> Iterator[Path]:
         try:
             yield spare
         finally:
+            _remove_spare(spare)
             lock.release()
-            shutil.rmtree(spare, ignore_errors=True)
     except OSError as error:
         raise not_written(folder, error) from None
 
@@ -359,14 +387,31 @@ SPARE_LOCK = ".lock"
 
 def _clear_spares(folder: Path):
     for spare in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*"):
+        if not (spare.is_symlink() or (spare / SPARE_LOCK).is_file()):
+            with suppress(
+                OSError
+            ):  # killed before it was locked, or at the last step; one that is being made is made again
+                spare.rmdir()
         if spare.is_symlink() or not (spare / SPARE_LOCK).is_file() or is_held(spare / SPARE_LOCK):
             continue
         if (spare / OLD).exists() and not os.path.lexists(folder):
             os.rename(spare / OLD, folder)
-        shutil.rmtree(spare, ignore_errors=True)
+        _remove_spare(spare)
+
+
+def _remove_spare(spare: Path) -> None:
+    """Its lock goes last, so that what a killed process leaves is still told from a user's folder."""
+    with suppress(OSError):
+        for entry in os.scandir(spare):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != SPARE_LOCK:
+                os.unlink(entry.path)
+    shutil.rmtree(spare, ignore_errors=True)
 
 
 POLL_SECONDS = 0.5
+REFUSALS = 3  # of a lock whose file does not exist, after which the place takes no files
 
 
 @contextmanager
@@ -412,13 +457,17 @@ def held(path: Path, what: str, *, wait: Callable[[str], None] | None = None) ->
 def _acquire(lock: "BaseFileLock", path: Path, what: str, wait: Callable[[str], None] | None) -> None:
     from filelock import Timeout
 
-    told = False
+    told, refused = False, 0
     while True:
-        try:
+        with suppress(Timeout):
             lock.acquire()
             return
-        except Timeout:
-            holder = _holder(path)
+        if not path.exists():  # freed at this moment, or the place takes no files
+            if (refused := refused + 1) > REFUSALS:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT))  # raises what the system has against it
+            time.sleep(0.01)
+            continue
+        holder = _holder(path)
         if wait is None:
             raise Busy(f"{what} is being made by {holder}.")
         if not told:

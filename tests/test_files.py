@@ -9,7 +9,16 @@ import pytest
 
 from gzlib import paths
 from gzlib.errors import NotWritten, UserError
-from gzlib.files import OLD, is_held, remove_folder, replace_file, replace_folder, spare_folder, write_whole
+from gzlib.files import (
+    OLD,
+    checked_name,
+    is_held,
+    remove_folder,
+    replace_file,
+    replace_folder,
+    spare_folder,
+    write_whole,
+)
 
 KILL = "import os, signal\ndie = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
 
@@ -137,3 +146,57 @@ def test_a_folder_with_a_marker_that_is_none_is_not_replaced(tmp_path, marker):
     with pytest.raises(UserError, match="holds 'a', which was not made"):
         remove_folder(folder, "pages")
     assert (folder / "a").read_text() == "the user's"
+
+
+NAMES = ["a", "pilot-2", "v1.2", "größe", "名", "con1", "nullable", "a" * 200, "COM", "lpt", "auxiliary.json"]
+NO_NAMES = [
+    "",
+    ".",
+    "..",
+    ".hidden",
+    "../x",
+    "/x",
+    "a/b",
+    "a\\b",
+    "a\0b",
+    "a\n",
+    "a ",
+    " a",
+    "a.",
+    "a..",
+    "-a",
+    "~",
+    "*",
+    "a:b",
+    "🌌",
+]
+NO_NAMES += [
+    "a\u200fb",
+    "\u202ea",
+    "a\u200b",
+    "CON",
+    "nul",
+    "aux.json",
+    "Com1",
+    "lpt9.txt",
+    "a" * 201,
+    "é" * 101,
+    None,
+    3,
+    b"a",
+]
+
+
+@pytest.mark.fault("names of runs, forecasts, experiments", "read")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_kept_as_it_is(name):
+    assert checked_name(name, "a forecast") == name
+
+
+@pytest.mark.fault("names of runs, forecasts, experiments", "refused in one sentence")
+@pytest.mark.parametrize("name", NO_NAMES, ids=range(len(NO_NAMES)))
+def test_what_is_a_path_or_no_name_on_some_system_is_refused(name):
+    """Windows keeps some names for devices and drops a point at the end, so a folder of that name can't be shared."""
+    with pytest.raises(UserError, match="is not a name for a forecast") as caught:
+        checked_name(name, "a forecast")
+    assert len(str(caught.value)) < 350 and "\n" not in str(caught.value)

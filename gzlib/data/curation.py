@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -186,16 +187,22 @@ def curate(
         signature.append(["tree", tree_hash(schema)])
     folder = Path(out).expanduser() if out else _default_folder(text, parameters)
 
+    def is_same(report: dict[str, Any]) -> bool:
+        """Whether a survey is of this source, whichever way its path was written, with the same parameters."""
+        same = report.get("source") == text or not out  # a folder of its own is named by source and parameters
+        with suppress(UserError):  # the survey's source is gone
+            same = same or (bool(report) and _places(report["source"]) == _places(text))
+        return same and report.get("parameters") == parameters
+
     def is_done() -> bool:
         report = read_report(folder) if is_survey(folder) else {}
-        same = report.get("parameters") == parameters and report.get("source") == text
-        return same and signature is not None and report["input"] == signature and is_current(report, folder)
+        return is_same(report) and signature is not None and report["input"] == signature and is_current(report, folder)
 
     if is_done() and not force:
         return folder
     if not make:
         raise FileNotFoundError(folder)
-    refuse_foreign(folder, text, parameters)
+    refuse_foreign(folder, is_same)
     opened = given if given else open_source(text, schema=schema, seed=seed)
     if split != "hash":
         _refuse_split(opened, text)
@@ -237,10 +244,20 @@ def _refuse_parameters(
 def _default_folder(text: str, parameters: dict[str, Any]) -> Path:
     """A folder of the survey's own, the same from whichever working directory its source is named."""
     parts = split_text(text)
-    whole = [part if has_prefix(part) else str(find_path(part).resolve()) for part in parts]
-    digest = content_hash([whole, parameters])[:10]
+    digest = content_hash([_places(text), parameters])[:10]
     words = re.sub(r"[^A-Za-z0-9+]+", "-", "+".join(Path(part).name for part in parts)).strip("-")
     return paths.SURVEYS / f"{words[:60]}-{parameters['size']}px-{digest}"
+
+
+def _places(text: str) -> list[str]:
+    """The parts of a source, paths from the root on.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    return [part if has_prefix(part) else str(find_path(part).resolve()) for part in split_text(text)]
 
 
 def fingerprint_start(source: Source, size: int, limit: int | None, split: str) -> "hashlib._Hash":

@@ -6,9 +6,9 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,14 +89,24 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
         raw = _raw_bytes(image)
         digest = hashlib.sha256(raw).digest()
         try:
-            pixels, conversion = _decode(raw, size, aspect, alone=large)
+            with _told():
+                pixels, conversion = _decode(raw, size, aspect, alone=large)
             return Loaded(pixels, digest, conversion)
         except UnidentifiedImageError:
             raise Unusable("unreadable image", _what_it_is(raw)) from None
-        except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
-            raise Unusable("unreadable image", str(error)[:200]) from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise Unusable("oversized image", f"more than {MAX_PIXELS:,} pixels") from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What Pillow's decoders raise, as Unusable."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
+        raise Unusable("unreadable image", str(error)[:200]) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Unusable("oversized image", f"more than {MAX_PIXELS:,} pixels") from None
 
 
 def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> np.ndarray:
@@ -110,6 +120,20 @@ def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> n
         raise Unusable("wrong shape", f"{pixels.shape} {pixels.dtype} instead of (y, x, 3) uint8")
     _refuse_size(pixels.shape[1], pixels.shape[0], size, aspect)
     return _resized([Image.fromarray(pixels).convert("RGB")], size, aspect)
+
+
+def prepare_image(image: Image.Image, size: int, aspect: str | None = None) -> np.ndarray:
+    """(size, size, 3) uint8 of an image that Pillow holds, which stays as it is; see :func:`load_image`.
+
+    Raises
+    ------
+    Unusable
+    """
+    with _told():
+        _refuse_size(*image.size, size, aspect)
+        own = image.copy()
+        own.format = image.format
+        return _resized([_upright(own)], size, aspect)
 
 
 def load_all(
@@ -186,10 +210,15 @@ def _decode(raw: bytes, size: int, aspect: str | None, *, alone: bool) -> tuple[
         with _one_large if large and not alone else nullcontext():
             image.draft(None, (2 * size, 2 * size))
             image.load()
-            ready = _eight_bits(image)
-            with suppress(Exception):  # of metadata in any shape; the pixels stay as they are
-                ImageOps.exif_transpose(ready, in_place=True)
+            ready = _upright(image)
             return _resized([ready], size, aspect), "16" if ready.mode == "F" else ""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    ready = _eight_bits(image)
+    with suppress(Exception):  # of metadata in any shape; the pixels stay as they are
+        ImageOps.exif_transpose(ready, in_place=True)
+    return ready
 
 
 def _webp_size(raw: bytes) -> tuple[int, int]:

@@ -197,8 +197,8 @@ def hash_galaxies(fingerprint: "hashlib._Hash", table: pa.Table, digests: list[b
         fingerprint.update(json.dumps(list(record.values())).encode())
 
 
-def refuse_foreign(folder: Path, text: str, parameters: dict[str, Any]) -> None:
-    """Refuse a folder that holds anything but an older survey from the same source with the same parameters."""
+def refuse_foreign(folder: Path, is_same: Callable[[dict[str, Any]], bool]) -> None:
+    """Refuse a folder that holds anything but an older survey that is the same by its report."""
     if not folder.exists():
         return
     if not is_survey(folder):
@@ -206,7 +206,7 @@ def refuse_foreign(folder: Path, text: str, parameters: dict[str, Any]) -> None:
             raise UserError(f"'{folder}' holds something else than a curated survey; choose another folder.")
         return
     report = read_report(folder)
-    if report["source"] != text or report["parameters"] != parameters:
+    if not is_same(report):
         raise UserError(
             f"'{folder}' holds another survey (of '{report['source']}', {report['parameters']['size']} px);"
             " delete it or choose another folder."

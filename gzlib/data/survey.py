@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +260,7 @@ def open_survey(folder: FilePath) -> xr.Dataset:
         variables[column] = ("galaxy", _values(table, column))
     attrs = {name: report[name] for name in ("fingerprint", "source")} | {"schema": _schema(report, folder)}
     attrs |= {"simulated": int(report["simulated"]), "kind": describe_galaxies(report["parts"])}
+    attrs["not_used"] = "; ".join(note for note in report.get("notes", []) if note.startswith("columns of "))
     return xr.Dataset(variables, coords, attrs)
 
 
@@ -301,10 +304,15 @@ def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             share: np.ndarray = votes[:, place] / votes[:, question.columns].sum(axis=1).astype(float)
         return share
-    known = [name for name in survey.data_vars if survey[name].dims == ("galaxy",)]
-    if "votes" in survey:
-        known.append(f"{survey.answer.values[0]}_fraction and so on")
-    raise UserError(f"The survey has no label column '{column}'; it has {known}.")
+    known = [str(name) for name in survey.data_vars if survey[name].dims == ("galaxy",)]
+    answers = [f"{answer}_fraction" for answer in survey.answer.values] if "votes" in survey else []
+    if why := re.search(rf"[:,] {re.escape(column)} \((.*?)\)(?:, |;|$)", survey.attrs.get("not_used", "")):
+        raise UserError(f"Column '{column}' of '{survey.attrs['source']}' is not a label: {why[1]}.")
+    near = get_close_matches(column, [*known, *answers], 1)
+    shown = [*known[:12], *answers[:1]]
+    more = " and more" if len(known) + len(answers) > len(shown) else ""
+    hint = f"did you mean '{near[0]}'" if near else f"it has {', '.join(shown) or 'none'}{more}"
+    raise UserError(f"The survey has no label column '{column[:80]}' ({hint}).")
 
 
 def labelled(survey: xr.Dataset, column: str) -> np.ndarray:
@@ -335,6 +343,9 @@ def training_subset(survey: xr.Dataset, n: int, *, seed: int, among: np.ndarray 
         If the survey has fewer training galaxies.
     """
     train = np.flatnonzero((survey["split"].values == "train") & (True if among is None else among))
+    if not len(train):
+        what = "" if among is None or among.all() else " with a label"
+        raise UserError(f"The survey of '{survey.attrs['source']}' has no training galaxies{what}; curate more.")
     if not 0 < n <= len(train):
         raise UserError(
             f"{n} training galaxies are wanted, but the survey of '{survey.attrs['source']}' has {len(train)}"

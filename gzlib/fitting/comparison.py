@@ -13,8 +13,8 @@ from scipy.optimize import minimize_scalar
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import Floor, log_of, summarise_replicates
-from gzlib.fitting.fits import fit_curves, fit_law
-from gzlib.fitting.laws import LawLike, get_law
+from gzlib.fitting.fits import fit_curves, fit_law, unit_of
+from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.optimise import batch_fit, law_bounds, log_loss
 
 
@@ -75,7 +75,9 @@ def compare_laws(
     ``rms`` (of ln(loss) about the law, over runs), ``success``; ``n_runs`` over the remaining dims. A law with too few
     sizes has NaN ``rms`` and infinite criteria.
     """
-    compared = [get_law(law) for law in laws]
+    compared = [get_law(law) for law in ([laws] if isinstance(laws, str | Law) else laws)]
+    if not compared:
+        raise UserError("Name one law or more to compare, such as laws=['power', 'power-offset'].")
     if wrong := [law for law in compared if len(law.variables) != 1]:
         raise UserError(f"{wrong[0].name} is a law of {', '.join(wrong[0].variables)}: compare laws of one size here.")
     summary = summarise_replicates(loss, replicate=replicate, x=x)
@@ -97,8 +99,9 @@ def compare_laws(
         for k, law in enumerate(compared):
             if present.sum() <= len(law.names):
                 continue
-            result = fit_law(law, sizes[present], np.exp(mean), weights=np.sqrt(n_runs[present]))
-            residuals = (result.best_fit[:, None] - row[present])[there[present]]
+            log_unit = np.log(unit_of(law, mean))
+            result = fit_law(law, sizes[present], np.exp(mean - log_unit), weights=np.sqrt(n_runs[present]))
+            residuals = (result.best_fit[:, None] + log_unit - row[present])[there[present]]
             criteria = information(residuals, len(law.names), log_loss=row[there])
             columns["aicc"][i, k], columns["bic"][i, k] = criteria
             columns["rms"][i, k] = np.sqrt(np.mean(residuals**2))

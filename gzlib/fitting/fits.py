@@ -19,7 +19,7 @@ from gzlib.fitting.curves import (
     shape_of,
     summarise_replicates,
 )
-from gzlib.fitting.intervals import floor_tension, interval_columns
+from gzlib.fitting.intervals import check_level, floor_tension, interval_columns
 from gzlib.fitting.laws import LAWS, Law, LawLike, get_law
 from gzlib.fitting.optimise import PRIOR_SIZE, Sizes, batch_fit, law_bounds, starting_points
 
@@ -405,6 +405,9 @@ def fit_curves(
     law = get_law(law)
     if len(law.variables) != 1:
         raise UserError(f"{law.name} is a law of {', '.join(law.variables)}: fit it with fit_surface.")
+    check_level(level)
+    if draws < 0:
+        raise UserError(f"draws={draws}: give the number of bootstrap draws, or 0 for none.")
     if x not in loss.coords:
         raise UserError(f"The dimension {x!r} needs a coordinate with the sizes.")
     sizes_all = loss[x].values.astype(float)
@@ -420,13 +423,16 @@ def fit_curves(
         for key in ("log_mean", "n_runs", "seed_sd", "seed_dof")
     }
 
-    held, priors = [dict(fixed or {})] * int(np.prod(shape, dtype=int)), None
+    unit, losses = unit_of(law, flat["log_mean"]), [n for n, p in law.parameters.items() if p.unit == "loss"]
+    flat["log_mean"] = flat["log_mean"] - np.log(unit)
+    fixed = {name: value / unit if name in losses else value for name, value in (fixed or {}).items()}
+    held, priors = [dict(fixed)] * int(np.prod(shape, dtype=int)), None
     if floor is not None:
-        floors = _of_each_curve(law, "floor", floor, summary, rest)
+        floors = _of_each_curve(law, "floor", floor, summary, rest) / unit
         if floor_sd is None:
             held = [own | {"E": float(value)} for own, value in zip(held, floors, strict=True)]
         else:
-            priors = np.stack([floors, _of_each_curve(law, "floor_sd", floor_sd, summary, rest)], axis=1)
+            priors = np.stack([floors, _of_each_curve(law, "floor_sd", floor_sd, summary, rest) / unit], axis=1)
             if np.any(priors <= 0) or "E" in (fixed or {}) or noise != "gaussian":
                 raise UserError("A prior on E needs a positive floor and floor_sd, Gaussian noise, and E not fixed.")
     elif floor_sd is not None:
@@ -457,9 +463,12 @@ def fit_curves(
         draws=draws,
         kind=kind,
         seed=seed,
+        unit=unit,
     )
     if priors is not None:
         columns |= floor_tension(law, sizes_all / x_ref, curves, priors)
+    if unit != 1:
+        _in_unit(columns, law, losses, unit)
     coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims}
     coords |= {"parameter": list(law.names), "parameter_2": list(law.names)}
     tail = {"covariance": ("parameter", "parameter_2"), "draw_values": ("draw", "parameter"), "draw_sd": ("draw",)}
@@ -482,6 +491,30 @@ def fit_curves(
             "x_max": float(sizes_all.max()),
         },
     )
+
+
+ORDINARY = (1e-4, 1e8)  # losses between which fits need no other unit
+UNITS = ("loss", "1", "x_ref", "1/x_ref")  # of parameters, which tell how each one goes with the unit of the loss
+
+
+def unit_of(law: Law, log_mean: np.ndarray) -> float:
+    """What losses are divided by for a fit, whose steps and bounds are made for losses of about 1."""
+    known = log_mean[np.isfinite(log_mean)]
+    typical = float(np.exp(known.mean())) if known.size else 1.0
+    own = law is LAWS.get(law.name) and all(p.unit in UNITS for p in law.parameters.values())
+    return 1.0 if not own or ORDINARY[0] <= typical <= ORDINARY[1] else 10.0 ** round(np.log10(typical))
+
+
+def _in_unit(columns: dict[str, np.ndarray], law: Law, losses: list[str], unit: float) -> None:
+    """Bring the columns of a fit of loss / unit to the unit of the losses."""
+    ends = ("", "_stderr", "_low", "_high", "_upper", "_free")
+    for name in (f"{name}{end}" for name in losses for end in ends):
+        if name in columns:
+            columns[name] = columns[name] * unit
+    factors = np.array([unit if name in losses else 1.0 for name in law.names])
+    columns["covariance"] = columns["covariance"] * factors[:, None] * factors
+    if "draw_values" in columns:
+        columns["draw_values"] = columns["draw_values"] * factors
 
 
 def _of_each_curve(law: Law, name: str, value: Floor, summary: xr.Dataset, rest: list[Hashable]) -> np.ndarray:

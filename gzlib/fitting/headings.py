@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from gzlib.errors import UserError
@@ -22,7 +24,7 @@ class Table:
 
 
 def is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+)?\s*[%kKM]?", cell))
+    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+)?\s*[%kKmMbBGT]?", cell))
 
 
 def _words(text: str) -> set[str]:
@@ -38,17 +40,38 @@ SIZES = _words(
 )
 FIRST_SIZES = {"train", "training", "trainset", "seen"}
 NO_SIZE = {"train", "training", "data", "set", "number", "the", "of", "total", "count", "sample", "no"}  # alone
-AFFIXES = _words("test val valid validation eval evaluation mean avg average heldout holdout out final cv value")
+AFFIXES = _words(
+    "test val valid validation eval evaluation mean avg average heldout holdout out final best cv value percent pct"
+)
 LOSSES = _words(
     "loss error err error_rate errors misclassification misclassification_rate mse rmse mae nll cross_entropy ce"
-    " log_loss logloss perplexity wer cer brier risk deviance bpc"
+    " log_loss logloss perplexity ppl wer cer brier risk deviance bpc"
+)
+ABOUT_NUMBERS = _words("mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error")
+LOSSES |= ABOUT_NUMBERS | _words(
+    "zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char"
 )
 RISING = _words(
     "accuracy acc balanced_accuracy auc auroc roc_auc auprc f1 f1_score precision recall r2 r_squared iou miou dice"
-    " map top1 top_1 top1_accuracy top_1_accuracy top5 top5_accuracy top1_acc top5_acc accuracy_score mcc kappa"
+    " map ap average_precision ndcg mrr bleu rouge exact_match macro_f1 f1_macro micro_f1 f1_weighted completeness"
+    " purity r_2 top1 top_1 top1_accuracy top_1_accuracy top5 top5_accuracy top1_acc top5_acc accuracy_score mcc kappa"
 )
+NEGATED = _words(
+    "log_likelihood loglikelihood loglik log_lik ll elbo log_prob log_evidence"
+)  # and neg_...: rise, below 0
 SPREADS = _words("std sd stderr stdev se sem var variance ci low high lower upper min max q025 q975 p05 p95")
-MEASURED = ("loss", "rising", "score", "training metric", "spread", "runs")
+MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "runs", "log")
+# What programs that track runs note of each, and none that learns from curves wants.
+TIMES = _words(
+    "time times runtime duration elapsed seconds secs minutes hours timestamp date datetime created started finished"
+    " walltime wallclock"
+)
+LOGGED = _words(
+    "notes note comment comments tags state status sweep user author host hostname commit git_commit git_hash url link"
+    " artifact_uri experiment_id lifecycle_stage"
+)
+# One name for each run, unless a name comes back at another size.
+NAMES = _words("name run_name experiment")
 SEEDS = _words("seed random_seed random_state run run_id rep repeat repetition replicate replica fold trial init")
 LABELS = ("domain", "curve", "encoder", "question", "task", "model")
 MORE_LABELS = _words(
@@ -58,10 +81,14 @@ MORE_LABELS = _words(
 
 
 def _plain(name: object) -> str:
-    """A column's name in lower case, with single underscores and without units."""
-    name = re.sub(r"\(.*?\)|\[.*?\]", "", str(name))
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+    """A column's name in lower case, with single underscores and without units or a tracking program's prefix."""
+    name = re.sub(r"\(.*?\)|\[.*?\]|\s/\s.*$|\bin (?:thousand|million|billion)s?\b", "", str(name))
+    name = re.sub(r"^(?:(?:params?|metrics?|config|summary|hparams?|args)[./]|params_)(?=.)", "", name.strip())
+    whole, parted = (
+        re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
+        for text in (name, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name))
+    )
+    return whole if whole in LOSSES | RISING else parted  # mAP, logLoss; nTrain
 
 
 def kind_of(name: object) -> tuple[str | None, int]:
@@ -72,11 +99,14 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return ("size" if plain == "n_train" else "loss"), 0
     if plain in SEEDS:
         return "seed", 0
+    if str(name).startswith("tags.") or plain in LOGGED or set(words) & TIMES:
+        return "log", 0
     if plain in LABELS or plain in MORE_LABELS:
         return "label", 0
     if plain == "training":
         return "training", 0
-    if set(words) & SPREADS and len(words) <= 4 and (len(words) > 1 or plain not in ("low", "high", "min", "max")):
+    spread = words[-1] in SPREADS or (set(words) & SPREADS and len(words) <= 4)
+    if spread and (len(words) > 1 or plain not in ("low", "high", "min", "max")):
         return "spread", 0
     if plain in ("n_runs", "n_seeds", "n_repeats", "runs", "seeds", "repeats"):
         return "runs", 0
@@ -86,6 +116,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return "loss", rank
     if base in RISING:
         return "rising", rank
+    if base in NEGATED or (base.startswith("neg_") and base[4:] in LOSSES | ABOUT_NUMBERS):
+        return "negated", rank
     if {"train", "training"} & set(words) and "_".join(w for w in words if w not in ("train", "training")) in (
         LOSSES | RISING | {"score"}
     ):
@@ -111,6 +143,7 @@ class _Roles:
     size: str | None = None
     loss: str | None = None
     rising: bool = False
+    negated: bool = False  # as log-likelihoods are: the loss is minus the column
     seeds: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     training: str | None = None
@@ -146,9 +179,14 @@ def _roles(
     frame.columns = columns
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise UserError(f"{name}: the column {twice[0]!r} appears twice; remove or rename one of them.")
+    if not size and _across(frame):
+        frame = table.frame = frame.rename(columns={columns[0]: "curve"})
+        columns = list(frame.columns)
     for column in [*filter(None, (size, loss, accuracy, seed)), *curve, *ignore]:
         if column not in columns:
-            raise UserError(f"{name} has no column {column!r} (found: {', '.join(columns)}).")
+            near = get_close_matches(column, columns, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"found: {_listed(frame)}"
+            raise UserError(f"{name} has no column {column!r} ({hint}).")
     if loss and accuracy:
         raise UserError(f"Name either the loss ({loss!r}) or a metric that rises ({accuracy!r}), not both.")
     if frame.empty:
@@ -175,22 +213,23 @@ def _roles(
     if roles.loss is None:
         roles.loss = best("rising", "accuracy")
         roles.rising = roles.loss is not None
+    if roles.loss is None:
+        roles.loss = best("negated", "loss")
+        roles.negated = roles.loss is not None
     if roles.loss is None and len(found := of("y")) == 1:
         roles.loss = found[0]
-    if roles.loss is None and (scores := of("score")):
-        raise UserError(
-            f"{name}: does {scores[0]!r} rise or fall as models get better? Say so with --accuracy-column {scores[0]}"
-            f" or --loss-column {scores[0]} (in Python accuracy=, loss=)."
-        )
+    if roles.loss is None and of("score"):
+        _take_score(table, roles, best("score", "accuracy"))
     roles.seeds = [seed] if seed else of("seed")
-    labels = of("label")
+    labels = [column for column in of("label") if not _names_runs(frame, column, roles.size)]
+    unused = [column for column in of("label") if column not in labels]
     roles.labels = curve or [*sorted((c for c in labels if _plain(c) in LABELS), key=lambda c: LABELS.index(_plain(c)))]
     if not curve:
         roles.labels += [column for column in labels if column not in roles.labels]
     training = of("training")
     roles.training = training[0] if training else None
     used = {roles.size, roles.loss, roles.training, *roles.seeds, *roles.labels}
-    unused = [column for column in of(*MEASURED) if column not in used]
+    unused = [c for c in unused if c not in used] + [column for column in of(*MEASURED) if column not in used]
     roles.rest = [c for c in kinds if c not in used and c not in unused and kinds[c][0] != "index"]
     if roles.loss is None:
         roles.wide = _wide(table, roles)
@@ -199,20 +238,70 @@ def _roles(
         missing = "loss" if roles.size else "n_train"
         raise UserError(
             f"{name} has no column {missing!r}: it needs n_train and loss, or columns that --size-column and"
-            f" --loss-column name (found: {', '.join(frame.columns)})."
+            f" --loss-column name (found: {_listed(frame)})."
         )
     if roles.size is None and roles.loss is not None:
         raise UserError(
             f"{name} has no column 'n_train': say which column holds the training sizes with --size-column (in Python"
-            f" size=; found: {', '.join(frame.columns)})."
+            f" size=; found: {_listed(frame)})."
         )
+    unused = [
+        column for column in unused if kinds[column][0] not in ("log", "label") or _texts(frame, column).nunique() > 1
+    ]
     if unused:
         table.notes.append(f"not used: {', '.join(unused)}")
     return roles
 
 
+def _listed(frame: pd.DataFrame) -> str:
+    names = [name if len(name) <= 40 else f"{name[:39]}…" for name in map(str, frame.columns)]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _across(frame: pd.DataFrame) -> bool:
+    """Whether the sizes stand in the header: "n_train, 100, 200, 400", then a row for each curve."""
+    if len(frame.columns) < 4:
+        return False
+    first, *others = frame.columns
+    cells = _texts(frame, first)
+    return (
+        kind_of(first)[0] == "size"
+        and all(SIZE_NAME.fullmatch(column) for column in others)
+        and not any(is_number(cell) for cell in cells)
+    )
+
+
+def _names_runs(frame: pd.DataFrame, column: str, size: str | None) -> bool:
+    """Whether a column gives each run a name of its own, as programs that track runs do, and tells no curves apart."""
+    if _plain(column) not in NAMES or size is None:
+        return False
+    names = _texts(frame, column)
+    return len(names) > 1 and not names.duplicated().any()
+
+
+def _take_score(table: Table, roles: _Roles, column: str | None) -> None:
+    """A score is what its numbers show: one that rises, in 0..1 or percent, or below 0, as scikit-learn's negated."""
+    name = table.name
+    if column is not None and roles.size is not None:
+        values = numbers(Table(name, table.frame, table.places), column, False)
+        rises = _falls(table, roles.size, column, sign=-1)
+        if rises and np.nanmin(values) >= 0 and np.nanmax(values) <= 100:
+            roles.loss, roles.rising = column, True
+        elif rises and np.nanmax(values) < 0:
+            roles.loss, roles.negated = column, True
+    if roles.loss is None:
+        raise UserError(
+            f"{name}: does {column!r} rise or fall as models get better? Say so with --accuracy-column {column}"
+            f" or --loss-column {column} (in Python accuracy=, loss=)."
+        )
+
+
 def _blank(column: pd.Series) -> bool:
-    return bool(column.map(lambda cell: _text(cell) == "").all())
+    return all(_text(cell) == "" for cell in column)
+
+
+def _texts(frame: pd.DataFrame, column: str) -> pd.Series:
+    return pd.Series([_text(cell) for cell in frame[column]], frame.index, dtype=object)
 
 
 def _text(cell: Any) -> str:
@@ -224,31 +313,49 @@ def _text(cell: Any) -> str:
 
 def _label(cell: Any) -> str:
     """A cell that distinguishes curves, as text; 1000.0 is 1000."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", _text(cell)) or "(blank)"
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(_text(cell).split())) or "(blank)"
 
 
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "--", "?"}
+SIZE_NAME = re.compile(r"(?:(?:n|n_train|size|samples)[ _=]{1,3})?([\d.,_ ']*\d[\d.,_ ']*[kKmMbBGT]?)")
 
 
 def _wide(table: Table, roles: _Roles) -> list[str]:
     """Columns that hold a curve or a run each, or (without a size) that are named by sizes; none if it is not plain."""
     if roles.size is None:
-        sizes = [column for column in map(str, table.frame) if re.fullmatch(r"[\d.,_ ']+[kKM]?", column)]
+        sizes = [column for column in map(str, table.frame) if SIZE_NAME.fullmatch(column)]
         return sizes if len(sizes) >= 3 else []
-    found = [c for c in roles.rest if all(is_number(t) or t.lower() in MISSING for t in map(_text, table.frame[c]))]
-    if found and kind_of(_stem(found[0]))[0] == "rising" and len({_stem(column) for column in found}) == 1:
-        return found
-    if len(found) > 1 and not all(_falls(table, roles.size, column) for column in found):
+    found = [c for c in roles.rest if all(is_number(t) or t.lower() in MISSING for t in _texts(table.frame, c))]
+    metrics = {column: metric for column in found if (metric := _metric_in(column))}
+    for kind in ("loss", "rising"):  # "resnet_error", "acc_vit", "resnet - val_loss" beside "Step"
+        if kind in metrics.values():
+            roles.rising = kind == "rising"
+            return [column for column, metric in metrics.items() if metric == kind]
+    if found and not all(_falls(table, roles.size, column) for column in found) and not _constant(table, found):
         rising = all(_falls(table, roles.size, column, sign=-1) for column in found)
         raise UserError(
             f"{table.name} has no column 'loss', and its columns {', '.join(found[:4])} "
             + (
-                "rise with the size: are they accuracies? Give 1 - accuracy."
+                "rise with the size: are they accuracies? Give 1 - accuracy, name them so (resnet_accuracy), or say"
+                " --accuracy-column (in Python accuracy=)."
                 if rising
                 else "do not all fall with the size: say which is the loss with --loss-column (in Python loss=)."
             )
         )
     return found
+
+
+def _constant(table: Table, columns: list[str]) -> bool:
+    """Whether nothing in some columns changes, so that neither rises."""
+    return all(_texts(table.frame, column).nunique() < 2 for column in columns)
+
+
+def _metric_in(column: str) -> str | None:
+    """ "loss" or "rising" if the name of a column begins or ends with a metric's: "resnet_error", "acc_seed0"."""
+    words = _plain(_stem(column)).split("_")
+    parts = [words[:i] for i in range(len(words), 0, -1)] + [words[i:] for i in range(1, len(words))]
+    kinds = (kind_of("_".join(part))[0] for part in sorted(parts, key=len, reverse=True))
+    return next((kind for kind in kinds if kind in ("loss", "rising")), None)
 
 
 def _stem(column: str) -> str:
@@ -262,7 +369,8 @@ def _are_runs(stems: set[str]) -> bool:
 
 
 def _falls(table: Table, size: str, column: str, sign: int = 1) -> bool:
-    rows = pd.DataFrame({"x": numbers(table, size, True), "y": numbers(table, column, False)}).dropna()
+    quiet = Table(table.name, table.frame, table.places)  # how numbers were read is said once, when they are used
+    rows = pd.DataFrame({"x": numbers(quiet, size, True), "y": numbers(quiet, column, False)}).dropna()
     mean = rows.groupby("x")["y"].mean()
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
@@ -274,14 +382,16 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     frame, kept = table.frame, [c for c in table.frame if c not in roles.wide]
     long = frame.reset_index(drop=True).melt(kept, roles.wide, "column", "loss", ignore_index=False)
     if roles.loss is None and roles.size is None:
-        long = long.rename(columns={"column": "n_train"})
+        long["n_train"] = [match[1] for match in map(SIZE_NAME.fullmatch, long.pop("column")) if match]
         roles.size = "n_train"
-        table.notes.append("the columns are named by sizes: each cell is taken as one run's loss")
+        rows = {kind_of(label)[0] for column in roles.labels for label in _texts(frame, column)}
+        roles.rising = rows == {"rising"}  # the rows are called accuracy
+        what = "1 - its loss" if roles.rising else "loss"
+        table.notes.append(f"the columns are named by sizes: each cell is taken as one run's {what}")
     elif len(roles.wide) == 1:
         table.notes.append(f"the column {roles.wide[0]!r} is taken as the loss")
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
         roles.seeds = [*roles.seeds, "column"]
-        roles.rising = kind_of(_stem(roles.wide[0]))[0] == "rising"
         table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of one curve")
     else:
         roles.labels = [*roles.labels, "column"]
@@ -292,7 +402,14 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
 
 
 GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
-SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6}
+SUFFIXES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9, "T": 1e12}
+SUFFIX_WORDS = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
+UNIT_OF_SIZES = re.compile(
+    r"[(\[]\s*(?:in )?(k|K|M|B|thousands?|millions?|billions?)\s*[)\]]|\bin (thousands?|millions?)\b"
+)
+SPREAD_BEHIND = re.compile(
+    r"(.*\d)\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\))\s*(%?)"
+)  # 0.50 ± 0.02, 0.50(2)
 
 
 def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
@@ -303,9 +420,29 @@ def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     UserError
         With the line, where a cell is not a number, or can be read as two.
     """
+    if is_size and (unit := UNIT_OF_SIZES.search(column)):
+        word = (unit[1] or unit[2]).removesuffix("s")
+        factor = {"thousand": 1e3, "million": 1e6, "billion": 1e9}.get(word) or SUFFIXES[word]
+        table.notes.append(f"{column}: each is multiplied by {factor:,.0f}")
+        return factor * _numbers(table, column, is_size)
+    return _numbers(table, column, is_size)
+
+
+def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     cells = [_text(cell) for cell in table.frame[column]]
+    if pd.api.types.is_bool_dtype(table.frame[column]) or pd.api.types.is_complex_dtype(table.frame[column]):
+        raise UserError(f"{table.name}: the column {column!r} holds {table.frame[column].dtype} values, not numbers.")
     if pd.api.types.is_numeric_dtype(table.frame[column]):
-        return pd.to_numeric(table.frame[column]).astype(float).to_numpy()
+        return pd.to_numeric(table.frame[column]).astype(float).to_numpy(na_value=np.nan)
+    if not is_size and (example := next((cell for cell in cells if SPREAD_BEHIND.fullmatch(cell)), None)):
+        cells = [SPREAD_BEHIND.sub(r"\1\2", cell) for cell in cells]
+        value = SPREAD_BEHIND.sub(r"\1\2", example)
+        table.notes.append(f"spreads behind numbers in {column} are not used: {example} is read as {value}")
+    if is_size and (shares := [i for i, cell in enumerate(cells) if cell.endswith("%")]):
+        raise UserError(
+            f"{table.name}, {table.places[shares[0]]}: {column} is {cells[shares[0]]!r}: give the number of training"
+            " examples, not their share."
+        )
     bare = [_bare(cell) for cell in cells]
     decimal = _decimal_mark(table, column, is_size)
     group = "." if decimal == "," else ","
@@ -318,10 +455,11 @@ def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
                 " thousands separators."
             )
     out, grouped, suffixed = np.full(len(cells), np.nan), None, None
+    used: dict[str, str] = {}  # what suffixes mean, and the first one of each meaning
     for i, cell in enumerate(bare):
         if cell.lower() in MISSING:
             continue
-        factor = SUFFIXES.get(cell[-1], 1.0) if is_size else 1.0
+        factor = SUFFIXES.get(cell[-1], 1.0) if is_size and len(cell) > 1 else 1.0
         number = cell[:-1].strip() if factor != 1 else cell
         if re.fullmatch(GROUPS % re.escape(group) + rf"(?:{re.escape(decimal)}\d+)?", number):
             grouped, number = grouped or cells[i], number.replace(group, "")
@@ -331,18 +469,26 @@ def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
             out[i] = float(number.replace(decimal, ".")) * factor
         except ValueError:
             raise UserError(
-                f"{table.name}, {table.places[i]}: {column} is {cells[i]!r}; it must be a positive number."
+                f"{table.name}, {table.places[i]}: {column} is {_shown(cells[i])}; it must be a positive number."
             ) from None
-        suffixed = suffixed or (cells[i] if factor != 1 else None)
+        if factor != 1:
+            suffixed = suffixed or cells[i]
+            used.setdefault(SUFFIX_WORDS[factor], cell[-1])
         if number != cells[i] and re.fullmatch(r"\d+[\s\u00a0\u202f_'’]\d.*", cells[i]):
             grouped = grouped or cells[i]
-    for example, what in ((grouped, "thousands separators"), (suffixed, "k and M for thousands and millions")):
+    meaning = " and ".join(f"{suffix} for {word}" for word, suffix in used.items())
+    for example, what in ((grouped, "thousands separators"), (suffixed, meaning)):
         if example:
             value = out[cells.index(example)]
             table.notes.append(f"{what} in {column}: {example} is read as {value:.12g}")
     if decimal == "," and any("," in cell for cell in bare):
         table.notes.append(f"decimal commas in {column}: {next(c for c in cells if ',' in c)} is read with a point")
     return out
+
+
+def _shown(cell: object) -> str:
+    text = repr(cell)
+    return "blank" if text == "''" else text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _bare(cell: str) -> str:
@@ -390,7 +536,7 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     out = pd.DataFrame(
         {"n_train": numbers(table, roles.size, True), "loss": numbers(table, roles.loss, False)}, dtype=float
     )
-    metric = "loss" if "column" in frame and roles.loss == "loss" else roles.loss
+    metric = ("loss" if "column" in frame and roles.loss == "loss" else roles.loss).replace(" - ", " ")
     missing = out["loss"].isna().to_numpy()
     if missing.all():
         raise UserError(f"{name}: no cell of the column {roles.loss!r} holds a number.")
@@ -400,27 +546,35 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
             some = "..." if missing.sum() > 3 else ""
             notes.append(f"{missing.sum()} of {len(out)} rows have no {roles.loss} and are left out ({first}{some})")
     if roles.rising:
-        top = 100.0 if out["loss"].max() > 1.5 else 1.0
-        if out["loss"].max() > top:
-            raise UserError(
-                f"{name}: {roles.loss} is {out['loss'].max():g}, but its best value is 1, or 100 in percent."
-            )
+        shown = "accuracy" if roles.wide else roles.loss
+        top = _best_value(name, out["loss"].max(), [shown, *(_text(cell) for cell in frame[roles.loss])], shown)
         out["loss"] = (top - out["loss"]).round(12)
-        metric = f"{top:g} - {roles.loss if roles.loss in frame else 'accuracy'}"
+        metric = f"{top:g} - {shown}"
+        notes.append(f"{shown} rises as models get better: fitted is {metric}")
+    elif roles.negated:
+        out["loss"], metric = -out["loss"], f"minus {metric}"
         notes.append(f"{roles.loss} rises as models get better: fitted is {metric}")
     for column, label in (("n_train", roles.size), ("loss", roles.loss)):
         bad = ~(np.isfinite(out[column]) & (out[column] > 0)).to_numpy() & ~missing
         if bad.any():
             i = int(np.argmax(bad))
-            shown = frame[label].iloc[i]
-            shown = shown.item() if isinstance(shown, np.generic) else shown
-            turned = roles.rising and column == "loss"
-            why = "1 - it is not a positive loss" if turned else "it must be a positive number"
-            raise UserError(f"{name}, {table.places[i]}: {label} is {shown!r}; {why}.")
+            cell = frame[label].iloc[i]
+            cell = cell.item() if isinstance(cell, np.generic) else cell
+            why = "it must be a positive number"
+            if column == "loss":
+                if roles.rising:
+                    why = (
+                        f"{top:g} - it is not a positive loss, as laws need: leave the row out, or measure it on a"
+                        " larger test set"
+                    )
+                elif np.isfinite(out[column].iloc[i]):
+                    why += " (laws describe losses above 0; of a log-likelihood give its negative)"
+            raise UserError(f"{name}, {table.places[i]}: {label} is {_shown(cell)}; {why}.")
+    check_unit(out["loss"][~missing], f"{name}: the losses")
     out["training"] = _flags(table, roles)
-    labels = {column: frame[column].map(_label) for column in roles.labels}
+    labels = {column: _texts(frame, column).map(_label) for column in roles.labels}
     for column in _telling(table, roles, out, labels):
-        labels[column] = frame[column].map(_label)
+        labels[column] = _texts(frame, column).map(_label)
     own = {"n_train", "loss", "training", "seed", "curve"}
     for column, values in labels.items():
         plain = _plain(column) if _plain(column) in LABELS else column
@@ -442,11 +596,39 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     return out
 
 
+def _best_value(name: str, largest: float, texts: list[str], shown: str) -> float:
+    """1, or 100 if a metric that rises is in percent, as its numbers, its header or its cells say."""
+    named = re.search(r"%|\bpercent|\bpct|_pct|_percent", texts[0], re.IGNORECASE)
+    percent = named or any(text.endswith("%") for text in texts[1:])
+    if percent and largest <= 1:
+        raise UserError(
+            f"{name}: {shown} is in percent by its name and {largest:g} at most: write 100 for the best value, or take"
+            " the percent sign out of its name."
+        )
+    top = 100.0 if percent or largest > 1.5 else 1.0
+    if largest > top:
+        raise UserError(f"{name}: {shown} is {largest:g}, but its best value is 1, or 100 in percent.")
+    return top
+
+
+LEAST_LOSS, MOST_LOSS = 1e-30, 1e30  # far enough from the least and largest numbers
+
+
+def check_unit(losses: npt.ArrayLike, what: str) -> None:
+    """Raise UserError if losses are so small or large that powers of them overflow."""
+    typical = float(np.median(np.asarray(losses, float)))
+    if not LEAST_LOSS <= typical <= MOST_LOSS:
+        unit = 10.0 ** np.round(np.log10(typical))
+        raise UserError(
+            f"{what} are about {typical:.1g}: give them in a unit nearer to 1, such as divided by {unit:.0e}."
+        )
+
+
 def _flags(table: Table, roles: _Roles) -> np.ndarray | bool:
     if roles.training is None:
         return True
     known = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
-    flags = table.frame[roles.training].map(_text).str.lower().map(known)
+    flags = _texts(table.frame, roles.training).str.lower().map(known)
     if flags.isna().any():
         raise UserError(
             f"{table.name}: the column {roles.training} holds something other than 1 (fit) and 0 (held out)."
@@ -458,7 +640,7 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
     """Columns of unknown names that distinguish curves; raises UserError where that is not plain."""
     found = []
     for column in roles.rest:
-        values = table.frame[column].map(_text)
+        values = _texts(table.frame, column)
         if values.nunique() < 2:
             continue
         key = pd.DataFrame({**labels, "training": out["training"]}).astype(str).agg("/".join, axis=1)
@@ -467,6 +649,8 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
         per_size = rows.groupby(["key", "size"])["value"].nunique()
         if per_value.max() == 1 and values.nunique() > 0.9 * len(values):
             table.notes.append(f"not used: {column} (it differs in each row)")
+        elif per_value.max() == 1 and per_size.max() == 1:
+            table.notes.append(f"not used: {column} (it goes with {roles.size})")
         elif per_size.max() > 1 and (per_value >= 2).all():
             found.append(column)
             table.notes.append(f"the column {column!r} tells {values.nunique()} curves apart")
@@ -489,13 +673,15 @@ def _seeds(table: Table, roles: _Roles, out: pd.DataFrame) -> np.ndarray:
     counted = out.groupby(["curve", "training", "n_train"]).cumcount()
     if not roles.seeds:
         return counted.to_numpy()
-    parts = [table.frame[column].map(_text) for column in roles.seeds]
+    parts = [_texts(table.frame, column) for column in roles.seeds]
     blank = np.all([part.str.lower().isin(MISSING) for part in parts], axis=0)
     seeds = parts[0] if len(parts) == 1 else pd.concat(parts, axis=1).agg("/".join, axis=1)
     seeds = seeds.str.replace(r"^(-?\d+)\.0$", r"\1", regex=True)
     if blank.any():
         table.notes.append(f"{blank.sum()} rows without a seed are counted as runs of their own")
         seeds = seeds.where(~blank, "unnamed " + counted.astype(str))
+    if not (blank.any() or seeds.duplicated().any()):  # a name for each run: no size shares it with another
+        return counted.to_numpy()
     whole = seeds.str.fullmatch(r"-?\d{1,18}")
     return seeds.astype(int).to_numpy() if whole.all() else seeds.to_numpy(object)
 
@@ -522,15 +708,17 @@ def _check_seeds(name: str, out: pd.DataFrame) -> None:
 
 def check_falling(runs: pd.DataFrame, name: str, column: str = "loss") -> None:
     """Raise UserError if the losses of most curves rise with the size: then they are not losses."""
-    rising = []
-    for curve, rows in runs.groupby("curve", sort=False):
-        mean = np.log(rows["loss"]).groupby(rows["n_train"]).mean()
-        rising += [(curve, np.exp(mean))] if shape_of(mean.to_numpy()) == "rises" else []
-    if len(rising) > 0.5 * runs["curve"].nunique():
-        curve, mean = rising[0]
-        which = "" if runs["curve"].nunique() == 1 else f" of {curve!r}"
+    mean = np.log(runs["loss"]).groupby([runs["curve"], runs["n_train"]], sort=True).mean()
+    curves, sizes = mean.index.get_level_values(0).to_numpy(), mean.index.get_level_values(1).to_numpy()
+    starts = np.flatnonzero(np.append(True, curves[1:] != curves[:-1]))
+    parts = np.split(mean.to_numpy(), starts[1:])
+    rising = [i for i, part in enumerate(parts) if shape_of(part) == "rises"]
+    if len(rising) > 0.5 * len(parts):
+        first = starts[rising[0]]
+        curve, ends = curves[first], (first, first + len(parts[rising[0]]) - 1)
+        shown = [f"{np.exp(mean.iloc[i]):.3g} at {sizes[i]:g}" for i in ends]
+        which = "" if len(parts) == 1 else f" of {curve!r}"
         raise UserError(
-            f"{name}: the {column}{which} rises with n_train ({mean.iloc[0]:.3g} at {mean.index[0]:g},"
-            f" {mean.iloc[-1]:.3g} at {mean.index[-1]:g}); is it an accuracy? Then say --accuracy-column {column} (in"
-            f" Python accuracy={column!r}), which fits 1 - {column}."
+            f"{name}: the {column}{which} rises with n_train ({', '.join(shown)}); is it an accuracy? Then say"
+            f" --accuracy-column {column} (in Python accuracy={column!r}), which fits 1 - {column}."
         )

@@ -140,6 +140,12 @@ def profile_limits(
     return limits[0], limits[1]
 
 
+def check_level(level: float) -> None:
+    """Raise UserError unless a coverage lies between 0 and 1."""
+    if not (isinstance(level, int | float | np.number) and 0 < level < 1):
+        raise UserError(f"The level of a band is a share between 0 and 1, such as 0.95, not {level}.")
+
+
 def rise_of(
     level: float, *, dof: npt.ArrayLike, variance: float | np.ndarray = 1.0, one_sided: bool = False
 ) -> np.ndarray:
@@ -283,10 +289,12 @@ def interval_columns(
     draws: int,
     kind: str,
     seed: int,
+    unit: float = 1.0,
 ) -> dict[str, np.ndarray]:
     """Columns (curves, ...) of the result: parameters, intervals, verdicts after the fit.
 
-    ``curves`` are the dicts of ``fit_one``; ``held`` names the parameters that were held.
+    ``curves`` are the dicts of ``fit_one``; ``held`` names the parameters that were held; ``unit`` is what the losses
+    were divided by, for the words.
     """
     n, p = len(curves), len(law.names)
     ok = np.array([curve["values"] is not None for curve in curves], bool)
@@ -298,6 +306,10 @@ def interval_columns(
     names = [*law.names, *(f"{name}{end}" for name in law.names for end in ("_stderr", "_low", "_high"))]
     columns |= {name: np.full(n, np.nan) for name in names}
     columns["covariance"] = np.full((n, p, p), np.nan)
+    # Whatever came of the fits, so that those of several groups of curves go together.
+    more = ["E_upper"] if "E" in law.names else []
+    more += AGAINST_PLAIN_POWER if law is LAWS["power-offset"] else []
+    columns |= {name: np.full(n, np.nan) for name in more}
     if draws:
         columns |= {"draw_values": np.full((n, draws, p), np.nan), "draw_sd": np.full((n, draws), np.nan)}
     verdict = np.array([curve["verdict"] for curve in curves], object)
@@ -334,7 +346,6 @@ def interval_columns(
         if "E" in law.names and "E" not in held:
             j = law.names.index("E")
             rise = rise_of(level, dof=dof, variance=variance, one_sided=True)
-            columns["E_upper"] = np.full(n, np.nan)
             columns["E_upper"][ok] = _profile(
                 law, sizes, y, best, cost, "E", weights, measurable, np.sqrt(matrix[:, j, j]), rise, held
             )[1]
@@ -360,7 +371,7 @@ def interval_columns(
             where = np.flatnonzero(ok)[measurable]
             columns["draw_values"][where], columns["draw_sd"][where] = values, np.sqrt(variances)
         for i in np.flatnonzero(ok).tolist():
-            verdict[i], reason[i] = _judge_fit(law, columns, i, verdict[i], reason[i], held)
+            verdict[i], reason[i] = _judge_fit(law, columns, i, verdict[i], reason[i], held, unit)
     columns["verdict"], columns["reason"] = verdict.astype(str), reason.astype(str)
     return columns
 
@@ -387,6 +398,9 @@ def _profile(
     return low, high
 
 
+AGAINST_PLAIN_POWER = ["alpha_without_E", "alpha_without_E_low", "alpha_without_E_high", "correlation_E_alpha"]
+
+
 def _against_plain_power(
     law: Law,
     sizes: np.ndarray,
@@ -408,13 +422,8 @@ def _against_plain_power(
     half = student_quantile(0.5 * (1 + level), dof) * np.sqrt(spread)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = matrix[:, 0, 2] / np.sqrt(matrix[:, 0, 0] * matrix[:, 2, 2])
-    out = {}
-    for key, values in [
-        ("alpha_without_E", result.parameters[:, 1]),
-        ("alpha_without_E_low", result.parameters[:, 1] - half),
-        ("alpha_without_E_high", result.parameters[:, 1] + half),
-        ("correlation_E_alpha", correlation),
-    ]:
+    out, alpha = {}, result.parameters[:, 1]
+    for key, values in zip(AGAINST_PLAIN_POWER, [alpha, alpha - half, alpha + half, correlation], strict=True):
         out[key] = np.full(len(ok), np.nan)
         out[key][ok] = values
     return out
@@ -441,7 +450,7 @@ def floor_tension(
 
 
 def _judge_fit(
-    law: Law, columns: Mapping[str, np.ndarray], i: int, verdict: str, reason: str, held: tuple[str, ...]
+    law: Law, columns: Mapping[str, np.ndarray], i: int, verdict: str, reason: str, held: tuple[str, ...], unit: float
 ) -> tuple[str, str]:
     """The design's verdict, made stricter by what the profiles show."""
     exponents = [
@@ -456,7 +465,7 @@ def _judge_fit(
         if low <= 0 or high >= law.parameters[name].maximum:
             return NOT_IDENTIFIED, f"the interval of {name} is open: {low:.3g} to {high:.3g}"
     if "E" in law.names and "E" not in held and columns["E_low"][i] <= 0:
-        return ONE_SIDED, f"E = 0 is not excluded; E < {columns['E_upper'][i]:.4g}"
+        return ONE_SIDED, f"E = 0 is not excluded; E < {columns['E_upper'][i] * unit:.4g}"
     if verdict == ONE_SIDED:
         return verdict, reason
     return IDENTIFIED, reason
@@ -494,6 +503,7 @@ def predict(
     """
     if kind not in BANDS:
         raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
+    check_level(level)
     if "draw_values" not in fits:
         raise UserError("These fits carry no draws, so no band can be made: call fit_curves with draws=500.")
     x_new = np.atleast_1d(np.asarray(x_new, float))

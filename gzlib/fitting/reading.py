@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +21,21 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath
-from gzlib.fitting.curves import to_array
-from gzlib.fitting.headings import Table, as_runs, is_number, kind_of
+from gzlib.fitting.curves import geometric_mean, log_of, shape_of, to_array
+from gzlib.fitting.headings import Table, as_runs, check_unit, is_number, kind_of
 
-TableSource = FilePath | pd.DataFrame | pd.Series  # what a table of runs is read from
+TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
 # what learning curves may be given as: also a dict of columns, or sizes
 AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | Sequence[Any] | np.ndarray
 Line = tuple[int, str]  # its number and its text
 Row = tuple[int, list[str]]  # the number of the line in which it ends, and its cells
 
 MOST_BYTES = 2**28
-DELIMITERS = ("\t", ";", "|", ",", None)  # None: blanks
+DELIMITERS = ("\t", ";", "|", "&", ",", None)  # None: blanks
 COMMENTS = ("#", "%", "//")
 NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
+PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
+LATEX = re.compile(r"\\(begin|end|hline|toprule|midrule|bottomrule|cline)\b.*")
 
 
 def read_curves(
@@ -48,9 +50,10 @@ def read_curves(
 ) -> pd.DataFrame:
     """Read and check learning curves.
 
-    Text (``.csv``, ``.tsv``, ``.txt``; commas, semicolons, tabs, bars or blanks; decimal commas; thousands separators;
-    comment lines; a byte order mark), ``.json``, ``.jsonl`` and ``.parquet`` files, DataFrames and Series. Long tables
-    have one row for each run; wide ones a column for each curve or seed, or for each size.
+    Text (``.csv``, ``.tsv``, ``.txt``, Markdown; commas, semicolons, tabs, bars or blanks; decimal commas; thousands
+    separators; comment lines; a byte order mark), ``.json``, ``.jsonl`` and ``.parquet`` files, DataFrames and Series.
+    Long tables have one row for each run; wide ones a column for each curve or seed, or for each size. JSON is a list
+    of runs (nested settings and metrics are laid side by side), columns, pandas' own, or curves by name.
 
     Columns are found by their usual names: the size by ``n_train``, ``n``, ``samples``, ``train_size``,
     ``Seen Examples`` and the like; the loss by ``loss``, ``error``, ``test_error``, ``rmse``, ...; ``accuracy``,
@@ -61,7 +64,7 @@ def read_curves(
     Parameters
     ----------
     source : path ("-" for standard input)
-        DataFrame or Series (its index the sizes)
+        Text with line breaks, an open file, DataFrame (also of polars or Arrow) or Series (its index the sizes)
     size, loss, accuracy, seed : str, optional
         Names of columns, where they cannot be found or the wrong one would be taken; ``accuracy`` names a metric that
         rises.
@@ -90,9 +93,16 @@ def _listed(names: str | Iterable[str] | None) -> list[str]:
 
 
 def read_table(source: TableSource) -> Table:
-    """Cells as they are, from a file, DataFrame or Series: a Table."""
+    """Cells as they are, from a file, text, DataFrame or Series: a Table."""
+    convert = getattr(source, "to_pandas", None)  # of polars, Arrow
+    source = convert() if convert is not None else source
     if isinstance(source, pd.DataFrame | pd.Series):
         return _from_frame(source)
+    if isinstance(source, bytes) or hasattr(source, "read"):
+        content = source if isinstance(source, bytes) else source.read()
+        return _from_bytes("the file", content.encode() if isinstance(content, str) else content)
+    if isinstance(source, str) and "\n" in source.strip():
+        return _from_bytes("the text", source.encode())
     if not isinstance(source, str | os.PathLike):
         raise UserError(f"Learning curves cannot be read from {source!r:.40}: give a file or a DataFrame.")
     return _from_file(source)
@@ -100,11 +110,13 @@ def read_table(source: TableSource) -> Table:
 
 def _from_frame(source: pd.DataFrame | pd.Series) -> Table:
     frame = source.to_frame("loss" if source.name is None else source.name) if isinstance(source, pd.Series) else source
+    if isinstance(frame.columns, pd.MultiIndex):  # as groupby(...).agg leaves it
+        frame = frame.set_axis(["_".join(filter(None, map(str, names))) for names in frame.columns], axis=1)
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
     elif (
         not isinstance(frame.index, pd.RangeIndex)
-        and pd.api.types.is_numeric_dtype(frame.index)
+        and all(is_number(str(size)) for size in frame.index)
         and not any(kind_of(column)[0] == "size" for column in frame)
     ):
         frame = frame.rename_axis("n_train").reset_index()
@@ -121,8 +133,15 @@ def _from_file(source: FilePath) -> Table:
     for start, what in NOT_TEXT.items():
         if content.startswith(start):
             raise UserError(f"{source} is {what}, not text: save the curves as CSV.")
+    if PAGE.match(content):
+        raise UserError(f"{source} is a web page, not a table: save the curves as CSV.")
+    return _from_bytes(source, content, is_json=suffix in (".json", ".jsonl", ".ndjson"))
+
+
+def _from_bytes(source: FilePath, content: bytes, *, is_json: bool = False) -> Table:
+    """A table from text of any kind, whatever the ending of the file's name says."""
     text, notes = _decoded(source, content)
-    if suffix in (".json", ".jsonl", ".ndjson"):
+    if text.lstrip()[:1] in ("[", "{") or (is_json and "\n" not in text.strip()):
         return _from_json(source, text, notes)
     return _from_text(source, text, notes)
 
@@ -131,20 +150,26 @@ def _bytes_of(source: FilePath) -> bytes:
     try:
         if str(source) == "-":
             return sys.stdin.buffer.read(MOST_BYTES)
+        if not str(source):
+            raise UserError("The name of the file is blank: give the path of a file of learning curves.")
         path = Path(source)
         passed_by_shell = str(path).startswith(("/dev/fd/", "/proc/self/fd/", "/dev/stdin"))
         if not (stat.S_ISREG(path.stat().st_mode) or path.is_dir() or passed_by_shell):
             raise UserError(f"{source} is not a regular file: give a file of learning curves.")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
+    except UserError:
+        raise
     except FileNotFoundError as error:
+        if str(source).startswith(("http://", "https://", "http:/", "https:/")):
+            raise UserError(f"{source} is an address, not a file: download it, and give its path.") from error
         raise UserError(
             f"There is no file {source}: give the path of a CSV file with the columns n_train and loss."
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"{source} cannot be read ({reason}): give a file with the columns n_train and loss."
+            f"{str(source)[:200]} cannot be read ({reason}): give a file with the columns n_train and loss."
         ) from error
     if len(content) > MOST_BYTES:
         raise UserError(f"{source} is larger than {MOST_BYTES >> 20} MiB: is it a file of learning curves?")
@@ -153,7 +178,11 @@ def _bytes_of(source: FilePath) -> bytes:
 
 def _decoded(source: FilePath, content: bytes) -> tuple[str, list[str]]:
     """The text, whatever program saved it, and what to say about that."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig")):
+    marks = [(b"\xff\xfe\0\0", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"", "utf-8-sig")]
+    two = max(content[:64:2].count(0), content[1:64:2].count(0)) > min(len(content), 64) // 3  # bytes a letter
+    if two and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        marks.insert(2, (b"", "utf-16-be" if content[0] == 0 else "utf-16-le"))
+    for mark, encoding in marks:
         if content.startswith(mark):
             try:
                 text = content.decode(encoding)
@@ -164,7 +193,7 @@ def _decoded(source: FilePath, content: bytes) -> tuple[str, list[str]]:
         text = content.decode("cp1252", errors="replace")
     if "\x00" in text:
         raise UserError(f"{source} cannot be read as CSV (it holds NUL bytes): give a text file.")
-    return text, []
+    return text.removesuffix("\x1a"), []
 
 
 def _from_parquet(path: Path) -> Table:
@@ -183,20 +212,102 @@ def _from_json(source: FilePath, text: str, notes: list[str]) -> Table:
     try:
         try:
             content = json.loads(text)
-        except ValueError:
-            content = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if isinstance(content, dict) and len(content) == 1 and isinstance(inner := next(iter(content.values())), list):
-            content = inner  # {"runs": [...]}
-        frame = pd.DataFrame(content)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except ValueError as error:
+            lines = [line for line in text.splitlines() if line.strip()]
+            if len(lines) < 2 or not lines[0].rstrip().endswith("}"):
+                raise
+            try:
+                content = [json.loads(line) for line in lines]
+            except ValueError:
+                raise error from None
+        frame = _frame_of(content, notes)
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(
-            f"{source} cannot be read as JSON ({error}): give a list of runs, or one run a line, each with n_train and"
-            " loss."
+            f"{source} cannot be read as JSON ({str(error)[:120]}): give a list of runs, or one run a line, each with"
+            " n_train and loss."
         ) from error
-    frame = frame.rename(columns=str).astype(object)
     if frame.map(lambda cell: isinstance(cell, list | dict)).any(axis=None):
         raise UserError(f"{source} holds nested values: give a flat list of runs, each with n_train and loss.")
     return Table(str(source), frame, [f"run {i + 1}" for i in range(len(frame))], notes)
+
+
+def _frame_of(content: Any, notes: list[str]) -> pd.DataFrame:
+    """Runs as a table, from what JSON or Python's lists and dicts hold of them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no such reading.
+    """
+    if isinstance(content, Mapping):
+        content = {str(key): value for key, value in content.items()}
+        runs = [key for key, value in content.items() if _is_runs(value)]
+        if {"columns", "data"} <= content.keys():  # pandas, orient="split"
+            return pd.DataFrame(content["data"], columns=list(map(str, content["columns"])), dtype=object)
+        if len(runs) == 1 and not any(
+            isinstance(v, list | dict) for k, v in content.items() if k not in [*runs, "schema"]
+        ):
+            return _frame_of(content[runs[0]], notes)  # {"name": ..., "runs": [...]}
+        return _of_mapping(content)
+    if not isinstance(content, Sequence) or isinstance(content, str) or not all(map(_is_row, content)):
+        raise TypeError("it is not a list of runs")
+    if not content or isinstance(content[0], Mapping):
+        flat = pd.json_normalize([dict(run) for run in content])
+        names = [str(name) for name in flat.columns]
+        leaves = [name.rpartition(".")[2] for name in names]
+        own = [leaf if leaves.count(leaf) == 1 else name for name, leaf in zip(names, leaves, strict=True)]
+        return _exploded(flat.set_axis(own, axis=1).astype(object))
+    rows = [list(row) for row in content]
+    header = rows.pop(0) if all(isinstance(cell, str) and not is_number(cell) for cell in rows[0]) else None
+    if header is None and len(rows) == 2 < len(rows[0]):  # sizes, then losses
+        rows = [list(pair) for pair in zip(*rows, strict=True)]
+    if header is None and ({len(row) for row in rows} != {2} or len(rows) == 2):
+        raise ValueError("its lists have no names")
+    if header is None:
+        notes.append("the first number of each pair is taken as n_train and the second as loss")
+    return pd.DataFrame(rows, columns=header or ["n_train", "loss"], dtype=object)
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
+
+
+def _is_runs(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(run, Mapping) for run in value)
+
+
+def _of_mapping(content: dict[str, Any]) -> pd.DataFrame:
+    """Runs as a table from columns by name, losses by size, or curves by name, in the shapes that these come in."""
+    numbered = bool(content) and all(map(is_number, content))
+    values = list(content.values())
+    if numbered and not any(map(_is_row, values)):  # losses by size
+        return pd.DataFrame({"n_train": list(content), "loss": values}, dtype=object)
+    if content and all(isinstance(value, Mapping) for value in values):
+        inner = [{str(key): cell for key, cell in value.items()} for value in values]
+        if any(kind_of(column)[0] == "size" for column in content):  # pandas' own: cells by row, for each column
+            return pd.DataFrame(dict(zip(content, inner, strict=True))).astype(object)
+        if numbered:  # runs by row; or the metrics of each size
+            has_size = any(kind_of(key)[0] == "size" for key in inner[0])
+            return _exploded(
+                pd.DataFrame([run if has_size else {"n_train": n} | run for n, run in zip(content, inner, strict=True)])
+            )
+        parts = {name: _of_mapping(value) for name, value in zip(content, inner, strict=True)}
+    elif content and all(map(_is_runs, values)):
+        parts = {name: pd.json_normalize([dict(run) for run in value]) for name, value in content.items()}
+    elif not any(map(_is_row, values)):
+        raise ValueError("it holds one value for each name")
+    else:
+        return _exploded(pd.DataFrame(content)) if not numbered else pd.DataFrame(content).astype(object)
+    whole = pd.concat([part.assign(curve=name) for name, part in parts.items()], ignore_index=True)
+    return whole.astype(object)
+
+
+def _exploded(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each run, of cells that hold a list of runs."""
+    lists = [name for name in frame if frame[name].map(lambda cell: isinstance(cell, list | tuple)).all()]
+    if len(frame) and lists and any(kind_of(name)[0] == "size" for name in frame if name not in lists):
+        frame = frame.explode(lists, ignore_index=True)
+    return frame.astype(object)
 
 
 def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
@@ -206,11 +317,22 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         asked, lines = directive[1], lines[1:]
     comments = [(i, line) for i, line in lines if line.lstrip().startswith(COMMENTS)]
     lines = [(i, line) for i, line in lines if not line.lstrip().startswith(COMMENTS)]
+    if any(line.rstrip().endswith("\\\\") for _, line in lines):  # LaTeX
+        bare = [
+            (i, re.sub(r"\s*\\\\\s*(\\hline)?$", "", line.strip()))
+            for i, line in lines
+            if not LATEX.match(line.strip())
+        ]
+        lines = [(i, re.sub(r"(?<=\d)\\?%|\$", "", line)) for i, line in bare]
+    lines = _without_title(_ruled(source, lines, notes), notes) if asked is None else lines
     delimiter = asked or _delimiter([line for _, line in lines])
-    rows = _split(lines, delimiter)
+    rows = _split(lines, delimiter, source)
     if not rows:  # nor is there anything between delimiters
         raise UserError(f"{source} cannot be read as CSV (it is empty): give a file with the columns n_train and loss.")
     header, start = _header(source, rows, comments, delimiter, notes)
+    if again := [line for line, cells in rows[start:] if cells == header]:  # files put one behind the other
+        notes.append(f"line {again[0]} repeats the header and is left out")
+        rows = rows[:start] + [(line, cells) for line, cells in rows[start:] if cells != header]
     width = len(header)
     while width and not header[width - 1]:
         width -= 1
@@ -235,7 +357,62 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _split(lines: list[Line], delimiter: str | None) -> list[Row]:
+NOWHERE = "the table"  # while the delimiter is looked for
+
+
+def _refuse_open_quote(lines: list[Line], delimiter: str, source: FilePath) -> None:
+    """A quote that is never closed would swallow all rows behind it."""
+    try:
+        for _ in csv.reader(
+            (line + "\n" for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
+        ):
+            pass
+    except csv.Error as error:
+        if "end of data" in str(error):
+            first = next(i for i, line in lines if line.count('"') % 2)
+            raise UserError(f"{source}, line {first}: a quotation mark is never closed; close or remove it.") from None
+
+
+RULE = re.compile(r"(?=.*[-=]{2})[\s|+:=-]+")  # between the header and the rows of a table in text
+
+
+def _ruled(source: FilePath, lines: list[Line], notes: list[str]) -> list[Line]:
+    """The rows of a table that is drawn with rules, as in Markdown, without the text around it; else all lines."""
+    rules = [k for k, (_, line) in enumerate(lines) if RULE.fullmatch(line) and ("|" in line or "+" in line)]
+    if not rules:
+        return lines
+    blocks: list[list[Line]] = []
+    last = -1
+    for i, line in lines:
+        if "|" in line or RULE.fullmatch(line):
+            blocks += [[]] if i != last + 1 else []
+            blocks[-1].append((i, line))
+            last = i
+    blocks = [block for block in blocks if any(RULE.fullmatch(line) for _, line in block)]
+    rows = [[(i, line) for i, line in block if not RULE.fullmatch(line)] for block in blocks]
+    if len({re.sub(r"\s", "", block[0][1]) for block in rows if block}) > 1:
+        raise UserError(f"{source} holds {len(rows)} tables (the second in line {rows[1][0][0]}): keep one of them.")
+    kept = [line for block in rows for line in block]
+    if len(lines) > sum(map(len, blocks)):
+        notes.append(f"text around the table (lines {kept[0][0]} to {kept[-1][0]}) is left out")
+    return [(i, re.sub(r"(?<![\w*])(\*\*?|`)([^*`|]+)\1", r"\2", line)) for i, line in kept]
+
+
+def _without_title(lines: list[Line], notes: list[str]) -> list[Line]:
+    """The lines from the header on, where a title with fewer cells is above it."""
+    for k, (number, line) in enumerate(lines[:20]):
+        for delimiter in DELIMITERS:
+            cells = [[cell for cell in row if cell] for _, row in _split(lines[: k + 1], delimiter)]
+            own = cells[-1] if cells and len(_split([(number, line)], delimiter)) else []
+            if len(own) > 1 and any(kind_of(cell)[0] == "size" for cell in own) and not any(map(is_number, own)):
+                if k and all(len(row) < len(own) for row in cells[:-1]):
+                    notes.append(f"line {lines[0][0]} is left out: the header is line {number}")
+                    return lines[k:]
+                return lines
+    return lines
+
+
+def _split(lines: list[Line], delimiter: str | None, source: FilePath = NOWHERE) -> list[Row]:
     """(line, cells) of each row; the line is where the row ends."""
     if delimiter is None:
         return [(i, [cell.strip("\"'") for cell in line.split()]) for i, line in lines]
@@ -248,12 +425,14 @@ def _split(lines: list[Line], delimiter: str | None) -> list[Row]:
 
     rows = []
     try:
+        if source != NOWHERE and any('"' in line for _, line in lines):
+            _refuse_open_quote(lines, delimiter, source)
         for cells in csv.reader(feed(), delimiter=delimiter, skipinitialspace=True):
-            cells = [cell.strip() for cell in cells]
+            cells = [re.sub(r"^'(.*)'$", r"\1", cell.strip()) for cell in cells]
             if any(cells) and not (delimiter == "|" and all(re.fullmatch(r":?-+:?", cell) for cell in cells)):
                 rows.append((seen[-1], cells))
     except csv.Error as error:
-        raise UserError(f"line {seen[-1]} cannot be read as CSV ({error}): correct it.") from error
+        raise UserError(f"{source}, line {seen[-1]}, cannot be read as CSV ({error}): correct it.") from error
     return rows
 
 
@@ -264,7 +443,11 @@ def _delimiter(lines: list[str]) -> str | None:
     sample = [(0, line) for line in lines[:200]]
     for delimiter in DELIMITERS:
         counts = []
-        for _, cells in _split(sample, delimiter):
+        try:
+            rows = _split(sample, delimiter)
+        except UserError:  # which is told with its line, where the table is read
+            continue
+        for _, cells in rows:
             while cells and not cells[-1]:
                 cells = cells[:-1]
             counts.append(len(cells))
@@ -300,7 +483,8 @@ def as_array(
     Parameters
     ----------
     data : path
-        DataFrame, Series, DataArray, Dataset with a variable ``loss``, dict of columns, or the sizes.
+        DataFrame, Series, DataArray, Dataset with a loss, dict of columns or of losses by size, list of runs, (sizes,
+        losses), or the sizes.
     losses : array (sizes,) or (sizes, runs), optional
         The losses of one curve; ``data`` then holds its sizes.
     x, replicate : str
@@ -319,41 +503,143 @@ def as_array(
         If the data cannot be read, or the losses of most curves rise.
     """
     if isinstance(data, xr.Dataset):
-        if "loss" not in data:
-            raise UserError(f"The Dataset has no variable 'loss' (found: {', '.join(map(str, data))}): give one.")
-        data = data["loss"]
+        data = _losses_of(data)
     if isinstance(data, xr.DataArray):
-        if x not in data.dims or x not in data.coords:
-            raise UserError(
-                f"The losses have the dimensions {', '.join(map(str, data.dims))}; {x!r} is not one with sizes: name"
-                " the dimension of the sizes with x=, and give it a coordinate."
-            )
-        return data.astype(float).assign_attrs(
-            notes=list(data.attrs.get("notes", [])), metric=data.attrs.get("metric", "loss")
-        )
-    if losses is not None:
-        return _of_arrays(data, losses, x, replicate)
-    if isinstance(data, tuple | list) and len(data) == 2:
-        sizes, losses = data
-        return _of_arrays(sizes, losses, x, replicate)
-    if isinstance(data, np.ndarray | Sequence) and not isinstance(data, str):
-        raise UserError("An array alone has no sizes: give sizes and losses, as in fit(sizes, losses).")
-    runs = read_curves(pd.DataFrame(dict(data)) if isinstance(data, Mapping) else data, **columns)
+        data = data.rename("accuracy") if columns.pop("accuracy", None) else data
+        if named := [name for name, value in columns.items() if value]:
+            raise UserError(f"{named[0]}= names a column of a table, and a labelled array has none: leave it out.")
+        return _checked(data, x, replicate)
+    notes: list[str] = []
+    table: Any = data
+    if losses is not None or _is_pair(data):
+        table = _of_arrays(*(table if losses is None else (data, losses)))
+    elif isinstance(data, Mapping | np.ndarray | Sequence) and not isinstance(data, str | bytes):
+        table = _of_plain(data, notes)
+    runs = read_curves(table, **columns)
     loss = to_array(runs).rename({"n_train": x, "seed": replicate})
     loss = loss.isel(curve=0, drop=True) if list(loss["curve"].values) == ["curve"] else loss
-    return loss.assign_attrs(notes=runs.attrs["notes"], metric=runs.attrs["metric"])
+    return loss.assign_attrs(notes=notes + runs.attrs["notes"], metric=runs.attrs["metric"])
 
 
-def _of_arrays(sizes: Any, losses: Any, x: str, replicate: str) -> xr.DataArray:
+def _is_pair(data: Any) -> bool:
+    """Whether it is (sizes, losses), and not two runs."""
+    if not isinstance(data, tuple | list | np.ndarray) or len(data) != 2 or any(isinstance(v, Mapping) for v in data):
+        return False
+    if not all(hasattr(part, "__len__") for part in data):
+        return False
+    if isinstance(data, tuple) or len(data[0]) != 2:
+        return True
+    if isinstance(data, list) and all(isinstance(part, tuple) for part in data):  # [(250, .5), (500, .4)]
+        return False
+    raise UserError("Two pairs of numbers can be sizes and losses, or two runs: write (sizes, losses), a tuple.")
+
+
+def _of_plain(data: Any, notes: list[str]) -> pd.DataFrame:
+    """A table from a dict, a list of runs or of pairs."""
+    plain = isinstance(data, Mapping) and any(isinstance(v, np.ndarray | pd.Series | pd.Index) for v in data.values())
     try:
-        sizes, losses = np.asarray(sizes, float), np.asarray(losses, float)
+        if plain:
+            return pd.DataFrame(dict(data))
+        data = data.tolist() if isinstance(data, np.ndarray) else data
+        return _frame_of([*data.items()] if not data else data if isinstance(data, Mapping) else list(data), notes)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        what = "A dict" if isinstance(data, Mapping) else "A list or array alone"
+        raise UserError(
+            f"{what} of these values has no sizes and losses to read ({str(error)[:120]}): give both, as in"
+            " fit(sizes, losses), or columns by name."
+        ) from error
+
+
+def _losses_of(data: xr.Dataset) -> xr.DataArray:
+    """The variable of a Dataset that is the loss, by its name."""
+    if "loss" in data:
+        return data["loss"]
+    for kind in ("loss", "rising", "negated"):
+        found = [name for name in data if kind_of(name)[0] == kind]
+        best = [name for name in found if kind_of(name)[1] == min(kind_of(other)[1] for other in found)]
+        if len(best) == 1:
+            return data[best[0]]
+    raise UserError(
+        f"The Dataset has no variable 'loss' (found: {', '.join(map(str, data))}): give it as data['NAME']."
+    )
+
+
+def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
+    """A labelled array with sizes that are numbers and losses that can be fitted; accuracies are turned, and said."""
+    if x not in data.dims or x not in data.coords:
+        raise UserError(
+            f"The losses have the dimensions {', '.join(map(str, data.dims))}; {x!r} is not one with sizes: name"
+            " the dimension of the sizes with x=, and give it a coordinate."
+        )
+    try:
+        if "M" in data[x].dtype.kind or data.dtype.kind in "bcmM":
+            raise TypeError(f"they are of the kind {data[x].dtype if data[x].dtype.kind == 'M' else data.dtype}")
+        sizes, losses = data[x].astype(float), data.astype(float)
     except (TypeError, ValueError) as error:
-        raise UserError(f"Sizes and losses must be arrays of numbers ({error}).") from error
-    if sizes.ndim != 1 or losses.ndim not in (1, 2) or len(losses) != len(sizes):
+        raise UserError(f"Sizes in {x!r} and losses must be numbers ({error}).") from error
+    if not np.all(np.isfinite(sizes) & (sizes > 0)):
+        bad = sizes.values[~(np.isfinite(sizes.values) & (sizes.values > 0))][0]
+        raise UserError(f"The sizes in {x!r} must be positive and finite: {bad:g} is not.")
+    if not losses.size:
+        raise UserError("There are no losses: give one for each size.")
+    values, twice = np.unique(sizes, return_counts=True)
+    if twice.max() > 1:
+        raise UserError(
+            f"The size {values[twice.argmax()]:g} stands {twice.max()} times in {x!r}: give repeated runs a dimension"
+            f" of their own, such as {replicate!r}."
+        )
+    notes, metric = list(data.attrs.get("notes", [])), data.attrs.get("metric", "loss")
+    if sizes.dtype != data[x].dtype and data[x].dtype.kind not in "iu":
+        losses = losses.assign_coords({x: sizes.values})
+    kind = kind_of(data.name)[0] if "metric" not in data.attrs else None
+    if kind in ("rising", "negated"):
+        top = 0.0 if kind == "negated" else 100.0 if losses.max() > 1.5 else 1.0
+        losses, metric = (top - losses).round(12), f"{top:g} - {data.name}" if top else f"minus {data.name}"
+        notes.append(f"{data.name} rises as models get better: fitted is {metric}")
+    bad = (losses.values <= 0) | np.isinf(losses.values)
+    if bad.any():
+        where = {str(dim): losses[dim].values[i] for dim, i in zip(losses.dims, np.argwhere(bad)[0], strict=True)}
+        place = ", ".join(f"{dim}={value}" for dim, value in where.items())
+        raise UserError(
+            f"The loss at {place} is {losses.values[bad][0]:g}: power laws need positive, finite losses; leave that run"
+            " out."
+        )
+    if not np.isnan(losses.values).all():
+        check_unit(losses.values[~np.isnan(losses.values)], "The losses")
+    if "metric" not in data.attrs:
+        mean = log_of(geometric_mean(losses, replicate).sortby(x)).transpose(..., x)
+        flat = mean.values.reshape(-1, mean.sizes[x])
+        rising = [row for row in flat if shape_of(row) == "rises"]
+        if len(rising) > 0.5 * len(flat):
+            known = np.isfinite(rising[0])
+            ends = [f"{np.exp(rising[0][known][i]):.3g} at {mean[x].values[known][i]:g}" for i in (0, -1)]
+            raise UserError(
+                f"The loss rises with {x} ({', '.join(ends)}); is it an accuracy? Then name it so:"
+                " data.rename('accuracy')."
+            )
+    return losses.assign_attrs(notes=notes, metric=metric)
+
+
+def _of_arrays(sizes: Any, losses: Any) -> pd.DataFrame:
+    try:
+        sizes, losses = (_numbers(values) for values in (sizes, losses))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Sizes and losses must be arrays of numbers ({str(error)[:120]}).") from error
+    if sizes.ndim != 1 or losses.ndim not in (1, 2) or len(losses) != len(sizes) or not losses.size:
         raise UserError(
             f"The sizes have the shape {sizes.shape} and the losses {losses.shape}: give one size for each loss, or a"
             " row of runs for each size."
         )
     runs = losses.reshape(len(sizes), -1)
     frame = pd.DataFrame({"n_train": np.repeat(sizes, runs.shape[1]), "loss": runs.ravel()}).dropna(subset="loss")
-    return as_array(frame, x=x, replicate=replicate)
+    if frame.empty:
+        raise UserError("No loss is a number: give one for each size.")
+    return frame
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """An array of floats, NaN where one is masked."""
+    array = np.ma.asarray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if array.dtype.kind in "bcmM":
+        raise TypeError(f"they are of the kind {array.dtype}")
+    return np.ma.filled(array.astype(float), np.nan)

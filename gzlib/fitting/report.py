@@ -32,6 +32,7 @@ MOST_SENTENCES = 20  # curves that are told one by one
 MOST_COLOURS = 10
 NO_LIMIT = "no limit"
 WIDE, WIDEST = 3.0, 1000.0  # ratios of a band's ends between which each is rounded for itself
+MOST_DECIMALS, MOST_DIGITS = 6, 12  # beyond which numbers are written as 2.6e-10
 
 
 def decimals_for(*ends: float) -> int | None:
@@ -60,7 +61,7 @@ def with_band(value: float, low: float, high: float) -> Band:
     def text(number: float) -> str:
         if not np.isfinite(number):
             return "-" if np.isnan(number) else NO_LIMIT
-        return f"{number * unit + 0.0:,.{max(decimals, 0)}f}"  # + 0.0: never "-0"
+        return _written(number * unit + 0.0, decimals)  # + 0.0: never "-0"
 
     def rounded(number: float, way: Rounding) -> float:
         return way(number / unit) if np.isfinite(number) else number
@@ -73,20 +74,40 @@ def with_band(value: float, low: float, high: float) -> Band:
     )
 
 
+def _written(number: float, decimals: int) -> str:
+    """A number rounded to so many decimals, as text."""
+    if number and (decimals > MOST_DECIMALS or abs(number) >= 10.0**MOST_DIGITS):
+        return f"{number:.{max(decimals + int(np.floor(np.log10(abs(number)))), 0)}e}"
+    return (
+        f"{number:,.{max(decimals, 0)}f}"
+        if number
+        else "0"
+        if decimals > MOST_DECIMALS
+        else f"{0:.{max(decimals, 0)}f}"
+    )
+
+
+def size_text(size: float) -> str:
+    """A size, which may be a fraction or far beyond all data."""
+    if not np.isfinite(size) or abs(size) >= 10.0**MOST_DIGITS:
+        return f"{size:.3g}"
+    return f"{size:,.0f}" if size >= 1000 or size == round(size) else f"{size:.4g}"
+
+
 def _significant(number: float, way: Rounding) -> str:
     """One digit, two if it begins with 1 or 2."""
     step = np.floor(np.log10(number))
     decimals = int((number / 10.0**step < 3) - step)
-    return f"{way(number * 10.0**decimals) * 10.0**-decimals:,.{max(decimals, 0)}f}"
+    return _written(way(number * 10.0**decimals) * 10.0**-decimals, decimals)
 
 
 def count(number: float, way: Rounding = np.round, *, precise: bool = False) -> str:
     """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``)."""
     if not np.isfinite(number):
         return "-" if np.isnan(number) else NO_LIMIT
-    step = np.floor(np.log10(number))
+    step = np.floor(np.log10(number)) if number else 0.0
     unit = 10.0 ** (step - (number / 10.0**step < 3) - precise)
-    return f"{way(number / unit) * unit:,.0f}" if number >= 10 else f"{number:.3g}"
+    return f"{way(number / unit) * unit:,.0f}" if 10 <= number < 10.0**MOST_DIGITS else f"{number:.3g}"
 
 
 def _counts(labels: float, low: float, high: float) -> Band:
@@ -134,7 +155,7 @@ def _fit_sentence(name: str, one: xr.Dataset, fit: Fit) -> str:
         return f"{name}: {one['verdict'].item()}: {one['reason'].item()}"
     shown = {p: with_band(*(float(one[key]) for key in (p, f"{p}_low", f"{p}_high"))) for p in law.names}
     if law.name in ("power", "power-offset"):
-        reference = f"(n / {fit.results.attrs['x_ref']:,.0f})^-{shown['alpha'][0]}"
+        reference = f"(n / {size_text(fit.results.attrs['x_ref'])})^-{shown['alpha'][0]}"
         floor = f"{shown['E'][0]} + " if "E" in shown else ""
         text = f"{name}: loss = {floor}{shown['A'][0]} {reference}; exponent {_band(shown['alpha'], level)}"
         if "E" in shown and float(one["E_low"]) > 0:
@@ -159,14 +180,14 @@ def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
     if status == "no forecast":
         return f"{name}: no forecast: too few sizes (at least 3 are needed)"
     if status == "already reached":
-        return f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {largest:,.0f})"
+        return f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {size_text(largest)})"
     above = f"the fitted floor is {with_band(floor, float(one['E_low']), float(one['E_upper']))[0]}"
     tail = ", above the target" if floor > attrs["target"] else ""
     text, least, most = _counts(labels, low, high)
     if status == "below the floor":
         return f"{name}: {target} is not reached by more labels alone: {above}, above the target"
     if not np.isfinite(labels):
-        beyond = f"not within {largest * attrs['max_factor']:,.0f} labels"
+        beyond = f"not within {size_text(largest * attrs['max_factor'])} labels"
         earliest = f" ({level}: {least} at the earliest)" if np.isfinite(low) else ""
         return f"{name}: {target} is out of reach, {beyond}{earliest}" + (f"; {above}{tail}" if floor > 0 else "")
     doubt = "; may never be reached" if np.isinf(high) else ""
@@ -181,10 +202,10 @@ def _forecast_sentences(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) ->
     for i, size in enumerate(one[x].values):
         value, low, high = (float(one[key][i]) for key in ("loss", "lower", "upper"))
         if np.isnan(value):
-            yield f"{name}: no forecast at {size:,.0f}: too few sizes (at least 3 are needed)"
+            yield f"{name}: no forecast at {size_text(size)}: too few sizes (at least 3 are needed)"
         else:
             text, least, most = with_band(value, low, high)
-            yield f"{name}: about {text} at {size:,.0f} ({level}: {least} to {most})"
+            yield f"{name}: about {text} at {size_text(size)} ({level}: {least} to {most})"
 
 
 def _law_sentence(name: str, one: xr.Dataset) -> str:
@@ -223,7 +244,7 @@ def plan_rows(needed: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
         row |= dict(zip(("labels", "labels_low", "labels_high"), shown if rounded else numbers, strict=True))
         largest, best, floor = (float(one[key]) for key in ("largest", "best_loss", "E"))
         if rounded:
-            row |= {"largest": f"{largest:,.0f}", "best_loss": f"{best:.4g}"}
+            row |= {"largest": size_text(largest), "best_loss": f"{best:.4g}"}
             row["floor"] = with_band(floor, float(one["E_low"]), float(one["E_upper"]))[0]
         else:
             row |= {"largest": largest, "best_loss": best, "floor": floor}
@@ -462,6 +483,10 @@ def answer(
         raise UserError(f"--level {level:g}: give a coverage between 0 and 1, such as 0.95.")
     if bad := [size for size in at if not (np.isfinite(size) and size > 0)]:
         raise UserError(f"--at {bad[0]:g}: give a positive size.")
+    if cost is not None and not (np.isfinite(cost) and cost > 0):
+        raise UserError(f"--cost {cost:g}: give what one label costs, a number above 0.")
+    if not (np.isfinite(owned) and owned >= 0):
+        raise UserError(f"--owned {owned:g}: give the number of labels that already exist, 0 or more.")
     if question == "forecast" and target is None and not len(at):
         raise UserError("A forecast needs --at SIZE (the loss there) or --target LOSS (the labels that reach it).")
     if form == "csv" and target is not None and len(at):
@@ -497,6 +522,9 @@ def answer(
         *loss.attrs["notes"],
         *(["the band is that of the law: right if the law holds"] if law and results else []),
     ]
+    if inside := [size for size in np.sort(at) if size <= float(loss["n_train"].max())]:
+        shown = ", ".join(size_text(size) for size in inside[:5])
+        notes.append(f"{shown}: no larger than the sizes measured; 'fit' says more there than a forecast")
     ahead = results.get("forecasts")
     if ahead is not None and "status" in ahead:
         notes += [f"{name}: {one['status'].item()}" for name, one in _curves(ahead, "status")][:MOST_SENTENCES]
@@ -537,7 +565,7 @@ def _advice(loss: xr.DataArray, needed: xr.Dataset, cost: float | None, owned: f
         if np.isfinite(step["best"]):
             gain = float(step["shrink"].sel(candidate=2 * largest))
             told.append(
-                f"{name}: one more run, at {2 * largest:,.0f}, would narrow the fitted loss at {count(labels)} by"
+                f"{name}: one more run, at {size_text(2 * largest)}, would narrow the fitted loss at {count(labels)} by"
                 f" {100 * gain:.0f} %"
             )
     return told

@@ -332,7 +332,8 @@ def surface(
     if sizes is not None:
         if isinstance(data, str | os.PathLike | pd.DataFrame):
             raise UserError("With sizes the losses are numbers, one for each run: a file or table holds its own sizes.")
-        return fit_surface(data, sizes, law=law, **options)
+        losses: Any = data
+        return fit_surface(losses, sizes, law=law, **options)
     columns = dict(columns or {})
     if isinstance(data, xr.DataArray):
         names = [str(name) for name in data.coords]

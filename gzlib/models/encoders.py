@@ -5,6 +5,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -157,7 +158,8 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
             raise UserError(f"Encoder '{name}' cannot take images of {size} px; it takes {least} px and more.")
         return Encoder(name, small, SKY_MEAN, SKY_STD, margin=margin)
     if not timm.is_model(name.split(".")[0]):
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
+        asked = name.split(".")[0]
+        near = get_close_matches(asked, timm.list_models(), 3) or timm.list_models(f"*{asked[:8]}*")[:5]
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise UserError(f"Unknown encoder '{name}': use convnext_w<width>, resnet_w<width> or a timm model name{hint}.")
     fitted = timm_arguments(name, size)
@@ -323,7 +325,7 @@ def fit_state(encoder: Encoder, state: dict[str, torch.Tensor], what: str) -> st
     spare = [n for n in others if n.startswith(heads) or n.split(".")[0] in HEADS or n.split(".")[0] not in parts]
     unexpected = [name for name in others if name not in spare]
     if missing or unexpected or shapes:
-        lists = [("other shapes", shapes), ("missing", missing), ("unexpected", unexpected)]
+        lists = [("other shapes or kinds", shapes), ("missing", missing), ("unexpected", unexpected)]
         details = "; ".join(f"{label}: {_listed(names)}" for label, names in lists if names)
         raise UserError(f"{what} holds the weights of another encoder than '{encoder.name}'. {details}.")
     inner = {name: value for name, value in inner.items() if name in wanted}
@@ -397,8 +399,9 @@ def _listed(names: list[str]) -> str:
 
 def refuse_nonfinite(state: dict[str, torch.Tensor], what: str):
     for name, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{what} hold numbers that are not finite, in '{name}'; they can't be used.")
+        values = value.float() if value.is_floating_point() and value.element_size() < 2 else value  # torch can't say
+        if value.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise UserError(f"{what} can't be used: '{name}' holds numbers that are not finite.")
 
 
 Placed = TypeVar("Placed", bound=nn.Module)

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable
@@ -223,8 +224,12 @@ def _from_disk(weights: str) -> Source:
             " with --weights."
         )
     if _exists(path) and path.is_dir():
-        files = [path / name for name in FOLDER_FILES] + sorted(f for f in path.glob("*") if f.suffix in SUFFIXES)
-        file = next((file for file in files if file.is_file()), None)
+        file = next((path / name for name in FOLDER_FILES if (path / name).is_file()), None)
+        others = sorted(f for f in path.glob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        if file is None and len(others) > 1:
+            shown = ", ".join(f.name for f in others[:5])
+            raise UserError(f"Folder {what} holds {len(others)} files of weights ({shown}); name one of them.")
+        file = file or next(iter(others), None)
         if file is None:
             raise UserError(f"Folder {what} holds no weights; it should hold {' or '.join(FOLDER_FILES)}.")
         config = path / "config.json"
@@ -255,6 +260,8 @@ def _timm_config(file: Path, what: str) -> dict:
             return {}
         about = config.get("pretrained_cfg", config)
         mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
+        if {len(mean), len(std)} - {1, 3} or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+            raise ValueError("no normalisation")
         arguments = {k: v for k, v in config.get("model_args", {}).items() if not SET_ANEW.fullmatch(k)}
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         raise UserError(f"{what}: its config.json is damaged or not timm's; save the model with timm again.") from None
@@ -269,7 +276,9 @@ def _timm_config(file: Path, what: str) -> dict:
 
 def _zoobot(file: Path) -> dict:
     """What a checkpoint of Zoobot's says of its encoder; nothing for other files."""
-    about = {} if file.suffix == ".safetensors" else _tensors(file, file.stat().st_mtime_ns)[1]
+    with open(file, "rb") as opened:
+        pickled = opened.read(2).startswith((b"PK", b"\x80"))
+    about = {} if file.suffix == ".safetensors" and not pickled else _tensors(file, file.stat().st_mtime_ns)[1]
     if not about.keys() & {"question_answer_pairs", "head_dropout_prob", "zoobot_checkpoint_loc"}:
         return {}
     named = about.get("architecture_name") or ""
@@ -305,15 +314,18 @@ def _in_order(content: bytes) -> bytes:
     return content[:8] + text.ljust(end - 8) + content[end:]
 
 
-def read_weights(file: Path) -> dict[str, torch.Tensor]:
+def read_weights(
+    file: Path, *, cure: str = "delete the file, then make them again with 'gzlib rerun'"
+) -> dict[str, torch.Tensor]:
     """Weights that :func:`write_weights` stored, or of any other safetensors file, which then has no checksum.
+
+    ``cure`` says what to do about damaged ones.
 
     Raises
     ------
     UserError
         If the file is damaged or truncated, or a weight is not finite.
     """
-    cure = "delete the file, then make them again with 'gzlib rerun'"
     state = _safetensors(file, f"The weights '{file}' are damaged or truncated; {cure}.")
     refuse_nonfinite(state, f"The weights '{file}'")
     return state
@@ -355,6 +367,9 @@ def _tensors(file: Path, changed: int) -> tuple[dict[str, torch.Tensor], dict]:
     if not _is_state(content):
         raise UserError(f"'{file}' holds no tensors by name; save a network's state_dict().")
     state = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    odd = next((n for n, v in state.items() if not isinstance(n, str) or v.layout != torch.strided or v.is_meta), None)
+    if odd is not None:
+        raise UserError(f"'{file}' holds a tensor '{odd}' without a name or without its numbers; save a state_dict().")
     return state, about if isinstance(about, dict) else {}
 
 
@@ -365,10 +380,17 @@ def _is_state(content) -> bool:
     return any(isinstance(v, torch.Tensor) or (k in NESTED and _is_state(v)) for k, v in content.items())
 
 
-class _Inert:
+# Whose objects stand beside tensors in honest checkpoints: settings, counts, paths. None of them is made.
+HARMLESS = ("zoobot.", "argparse.Namespace", "numpy.", "pathlib.", "omegaconf.", "lightning", "pytorch_lightning.")
+
+
+class _Inert(dict):
     """Stands for an object that a checkpoint holds beside its tensors, such as Zoobot's decision tree."""
 
     def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
         pass
 
 
@@ -377,14 +399,15 @@ def _unpickled(file: Path):
     try:
         # Files from before PyTorch 1.6 are not archives, and can't be asked for their objects.
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(file) if zipfile.is_zipfile(file) else []
-        if strangers := [name for name in unknown if not name.startswith("zoobot.")]:
+        if strangers := [name for name in unknown if not name.startswith(HARMLESS)]:
             raise UserError(
                 f"'{file}' holds objects that only its own program can make ({', '.join(strangers[:5])}), and reading"
                 " those would run code from the file. If you trust it, save its tensors alone:"
-                " torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'tensors.pt')."
+                " torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'tensors.pt'), of a whole model its"
+                " .state_dict()."
             )
-        with torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in unknown]), open(file, "rb") as opened:
+            return torch.load(opened, map_location="cpu", weights_only=True)  # whatever its name ends with
     except UserError:
         raise
     except Exception:  # what a damaged file makes the reader raise can be anything

@@ -45,7 +45,7 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError, TypeError):
         raise UserError(f"This machine has no device '{name}'; use 'auto' or 'cpu'.") from None
     return device
 

@@ -81,7 +81,7 @@ def labelled_rows(model: SavedModel, survey: xr.Dataset, label: str | None) -> t
     text = values.dtype.kind in "UO"
     numbers = {str(code): i for i, code in enumerate(head.codes)}
     numbers |= {name: i for i, name in enumerate(head.classes)} if text else {}
-    written = [str(v) if text else f"{v:g}" for v in values[known].tolist()]
+    written = [str(int(v)) if not text and float(v).is_integer() else str(v) for v in values[known].tolist()]
     if unknown := [word for word in dict.fromkeys(written) if word not in numbers]:
         raise UserError(
             f"Label column '{label}' holds '{unknown[0]}', which is not a class of the model; it has"
@@ -198,7 +198,7 @@ def told(found: dict) -> list[str]:
     names = {"error": "error", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}
     names |= {"bias": "bias", "median_error": "median absolute error", "loss": "loss"}
     names |= {"calibration_error": "expected calibration error"}
-    shown = [f"{name} {found[key]:.4f}" for key, name in names.items() if found.get(key) is not None]
+    shown = [f"{name} {short_number(found[key])}" for key, name in names.items() if found.get(key) is not None]
     lines = [f"{found['n']:,} galaxies ({found['part']}): {', '.join(shown)}"]
     coverage = found.get("coverage", {})
     if coverage and "50" in coverage:
@@ -210,6 +210,11 @@ def told(found: dict) -> list[str]:
     for name, worth in found.get("volunteers", {}).items():
         lines.append(f"{name}: worth {'more than can be told' if worth is None else f'{worth:.1f}'} volunteers")
     return lines + benchmark_words(found)
+
+
+def short_number(value: float) -> str:
+    """Four decimals, or four digits of what is far from 1, such as the error of a number in its own unit."""
+    return f"{value:.4f}" if not value or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 # Galaxy Zoo Evo's own benchmarks (arXiv:2512.23691; figures of its public notebooks). Vote fractions: of each answer of

@@ -232,10 +232,13 @@ def task_target(data, column: str) -> Target:
         found, number = np.unique(values[known].astype(str), return_inverse=True)
         classes = np.zeros(len(values), np.int64)
         classes[known] = number
-        shown = f"{len(found)} classes ({', '.join(found[:12])}{', …' if len(found) > 12 else ''})"
+        listed = ", ".join(" ".join(name.split()) for name in found[:12])
+        shown = f"{len(found)} classes ({listed}{', …' if len(found) > 12 else ''})"
+        if len({name.casefold() for name in found}) < len(found):
+            shown += ", some of which differ in capital letters alone"
         words = tuple(found.tolist())
         return Target(classes, known, len(found), words, shown + unlabelled, codes=words)
-    numbers = values[known].astype(float)
+    numbers = values[known] if values.dtype.kind in "iu" else values[known].astype(float)
     _refuse_placeholders(numbers, column)
     different = np.unique(numbers)
     if not holds_classes(set(different.tolist()), bool((different == np.rint(different)).all())):
@@ -246,7 +249,7 @@ def task_target(data, column: str) -> Target:
         n_classes, names = int(different.max()) + 1, _class_names(data, column, classes, known)
         codes = tuple(range(n_classes))
     else:
-        n_classes, names = len(different), tuple(f"{value:.0f}" for value in different)
+        n_classes, names = len(different), tuple(str(int(value)) for value in different)
         codes = tuple(int(value) for value in different)
         classes[known] = np.searchsorted(different, numbers)
     said = [names[int(value)] if names and n_classes > value else f"{value:g}" for value in different[:12]]

@@ -342,7 +342,8 @@ def batch_norm_explained(galaxies: int) -> Iterator[None]:
             raise
         raise UserError(
             f"Batch norm cannot learn from {galaxies} galaxy a batch at this image size: use a batch size of 2 or more"
-            " (--batch-size), or an encoder without batch norm, such as a ConvNeXt."
+            " (--batch-size), more labels if there is one to train on, or an encoder without batch norm, such as a"
+            " ConvNeXt."
         ) from None
 
 

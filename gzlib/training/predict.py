@@ -20,15 +20,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+import torch
 import xarray as xr
+from PIL import Image
 from pydantic import BaseModel
 
 from gzlib.data.curation import is_survey_source
-from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array
+from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array, prepare_image
 from gzlib.data.sources.registry import file_state, find_path, has_prefix, input_signature, open_source, split_text
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
-from gzlib.files import held, not_written, replace_file, spare_folder, write_whole
+from gzlib.files import held, not_written, place_of, replace_file, spare_folder, write_whole
 from gzlib.identity import content_hash, file_hash
 from gzlib.progress import Progress
 from gzlib.training.saved import SavedModel
@@ -73,16 +75,26 @@ def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
     """
     if isinstance(source, xr.Dataset):
         return _of_survey(source, limit)
-    if isinstance(source, np.ndarray):
-        return _of_images(list(source[None] if source.ndim == 3 else source), limit)
+    if isinstance(source, pd.Series):
+        source = source.tolist()
+    if isinstance(source, bytes | Image.Image):
+        source = [source]
     if isinstance(source, list | tuple):
-        return _of_images(list(source), limit)
+        arrays = source and all(_is_array(image) for image in source)
+        if arrays and len({(tuple(image.shape), str(image.dtype)) for image in source}) == 1:
+            source = np.stack([_as_array(image) for image in source])  # one range of numbers, one order of axes
+        else:
+            return _of_images(list(source), limit)
+    if _is_array(source):
+        return _of_images(_as_batch(source), limit)
     if not isinstance(source, str | os.PathLike):
         raise UserError(
-            f"Predictions are made for images (n, y, x, 3) uint8, a list of image files, a survey or the path of a"
-            f" source, not for {type(source).__name__}."
+            f"Predictions are made for images (n, y, x, 3) in 0..255 or 0..1, a list of image files, a survey or the"
+            f" path of a source, not for {type(source).__name__}."
         )
     text = str(source)
+    if not text.strip():
+        raise UserError("The name of the source is blank: give the path of images, of a catalogue or of a survey.")
     if len(split_text(text)) == 1 and not has_prefix(text):
         path = find_path(text)
         if path.is_file() and path.name.lower().endswith(SUFFIXES):
@@ -132,23 +144,82 @@ def _of_images(images: list, limit: int | None) -> Galaxies:
 def _as_picture(image):
     if isinstance(image, str | os.PathLike):
         return Path(image)
-    if isinstance(image, np.ndarray | bytes):
+    if isinstance(image, bytes | Image.Image):
         return image
-    if hasattr(image, "convert"):  # a PIL image
-        return np.asarray(image.convert("RGB"))
-    raise UserError(f"An image must be an array (y, x, 3) uint8, bytes, a path or a PIL image, not {type(image)}.")
+    if _is_array(image):
+        found = _as_batch(image)
+        if len(found) == 1:
+            return found[0]
+        raise UserError(f"One image of a list has the shape {np.shape(image)}; give (y, x, 3) each.")
+    raise UserError(
+        f"An image must be an array (y, x, 3), bytes, a path or a PIL image, not {type(image).__name__}; leave out what"
+        " is missing."
+    )
+
+
+def _is_array(image) -> bool:
+    return isinstance(image, np.ndarray | torch.Tensor | xr.DataArray)
+
+
+def _as_array(images) -> np.ndarray:
+    if isinstance(images, torch.Tensor):  # numpy has no bfloat16
+        images = (images.float() if images.is_floating_point() else images).detach().cpu().numpy()
+    return np.asarray(images)
+
+
+def _as_batch(images) -> list[np.ndarray]:
+    """Images (y, x, 3) uint8 of an array or tensor as other programs hold them.
+
+    One image or many; bands last, first, one or none; 0..255 whole or not, 0..65,535 of 16 bits, or 0..1.
+
+    Raises
+    ------
+    UserError
+        If the axes or the range of the numbers cannot be told.
+    """
+    pixels = _as_array(images)
+    bands = [axis for axis in (-1, -3) if pixels.ndim >= 3 and pixels.shape[axis] == 3]
+    bands = bands or [axis for axis in (-1, -3) if pixels.ndim == 4 and pixels.shape[axis] == 1]
+    plain = pixels.ndim in (2, 3) and not bands  # grey, without an axis of bands
+    if pixels.dtype.kind not in "uif" or not (plain or (bands and pixels.ndim in (3, 4))):
+        raise UserError(
+            f"An array of the shape {pixels.shape} {pixels.dtype} holds no images as they are read here; give"
+            " (n, y, x, 3) in 0..255 or 0..1."
+        )
+    if not pixels.size:
+        return []
+    if not plain:
+        pixels = np.moveaxis(pixels, bands[0], -1)
+        pixels = np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels
+    pixels = pixels if pixels.ndim == (3 if plain else 4) else pixels[None]
+    return list(pixels if pixels.dtype == np.uint8 else _eight_bits(pixels))
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    if not np.isfinite(pixels).all():
+        raise UserError("Some pixels of the images are not finite; replace them, for instance by 0.")
+    low, high = float(pixels.min()), float(pixels.max())
+    top = 65535 if pixels.dtype == np.uint16 else 1 if pixels.dtype.kind == "f" and high <= 1 else 255
+    if low < 0 or high > top:
+        raise UserError(
+            f"The pixels of the images lie between {low:g} and {high:g}; give 0..255 or 0..1, without mean and"
+            " deviation taken out: the model does that itself."
+        )
+    return np.rint(pixels.astype(np.float32) * np.float32(255 / top)).astype(np.uint8)
 
 
 def _decoded(pictures, size: int, aspect: str | None, pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[str]]:
     """The images of one part that can be used, (m, size, size, 3) uint8, and for each galaxy its problem or ""."""
     if isinstance(pictures, np.ndarray):
         return pictures, [""] * len(pictures)
-    arrays = [row for row, picture in enumerate(pictures) if isinstance(picture, np.ndarray)]
-    encoded = [row for row, picture in enumerate(pictures) if not isinstance(picture, np.ndarray)]
+    ready = (np.ndarray, Image.Image)
+    arrays = [row for row, picture in enumerate(pictures) if isinstance(picture, ready)]
+    encoded = [row for row, picture in enumerate(pictures) if not isinstance(picture, ready)]
     found: dict[int, Any] = dict(zip(encoded, load_all(pictures, encoded, size, aspect, pool), strict=True))
     for row in arrays:
         try:
-            found[row] = prepare_array(pictures[row], size, aspect)
+            prepare = prepare_array if isinstance(pictures[row], np.ndarray) else prepare_image
+            found[row] = prepare(pictures[row], size, aspect)
         except Unusable as unusable:
             found[row] = unusable
     problems, pixels = [""] * len(pictures), []
@@ -306,10 +377,10 @@ def write_table(
 
 def _output_file(out, force: bool) -> tuple[Path, Path, Path]:
     """The file to write, the folder of its parts, and its lock."""
-    out = Path(out).expanduser().absolute()
+    out = place_of(out)
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"'{out.name}' is neither a .csv nor a .parquet file; name one of these with --out.")
-    place, lock = (out.with_name(f".{out.name}.{ending}") for ending in ("partial", "lock"))
+    place, lock = (place_of(out.with_name(f".{out.name}.{ending}")) for ending in ("partial", "lock"))
     left = place.is_dir() or lock.exists()  # by a process that may have been killed when all was done but this
     if out.is_dir() or (os.path.lexists(out) and not force and not left):
         raise _already(out)
@@ -405,6 +476,8 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
             bar.update(len(ids))
         if stored is not None:
             stored.result()
+    if len(problems) == galaxies.total:  # there is nothing to resume from
+        _remove_place(place)
     _refuse_useless(galaxies.name, galaxies.total, problems)
     join = _join_csv if out.suffix.lower() == ".csv" else _join_parquet
     whole = place / f"whole{out.suffix.lower()}"

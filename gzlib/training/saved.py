@@ -4,6 +4,7 @@
 predicts, in which units, and how it was calibrated; ``README.md`` is the model card, ``figures.html`` shows errors.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,7 +20,7 @@ from torch import nn
 from gzlib.data.loader import to_float
 from gzlib.data.schema import Schema, schema_from_records
 from gzlib.errors import UserError
-from gzlib.files import read_checked
+from gzlib.files import place_of, read_checked
 from gzlib.identity import content_hash, file_hash
 from gzlib.models.encoders import Encoder, build_encoder, placed
 from gzlib.models.heads import LEVELS, ClassHead, DirichletHead, GalaxyModel, NumberHead, RegressionHead
@@ -53,14 +54,17 @@ class ImageShape(_Shape):
     aspect: Literal["pad", "crop"] | None = None
 
 
+Name = Annotated[str, Field(min_length=1)]
+
+
 class HeadShape(_Shape):
     """What is predicted: classes by name, a number in its unit, or the votes of a decision tree."""
 
     kind: Literal["classes", "number", "fraction", "votes"]
-    label: str
+    label: Name
     unit: str = ""
     linear: bool = False
-    classes: list[str] = []
+    classes: list[Name] = []
     codes: list[int | str] = []
     tree_name: str = ""
     tree: list[dict[str, Any]] = []
@@ -79,7 +83,7 @@ class CalibrationShape(_Shape):
 class ModelConfig(_Shape):
     """The content of ``config.json``."""
 
-    format: int
+    format: Annotated[int, Field(ge=1)]
     gzlib: str
     encoder: str
     num_features: Annotated[int, Field(ge=1)]
@@ -102,6 +106,9 @@ class ModelConfig(_Shape):
         used = set(calibration.levels if head.kind == "votes" else calibration.half_widths)
         if head.kind != "classes" and used != names:
             raise ValueError(f"'calibration' must have the levels {', '.join(sorted(names))}")
+        widths = [calibration.half_widths[level] for level in sorted(calibration.half_widths, key=float)]
+        if widths != sorted(widths):
+            raise ValueError("'calibration.half_widths' must grow with the level")
         return self
 
 
@@ -160,15 +167,16 @@ def load_model(folder, *, device: str = "auto") -> "SavedModel":
     UserError
         If there is no model, it is damaged or of another version, or the weights are not its encoder's.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"A model is read from a folder or hf_hub:OWNER/NAME, not from {type(folder).__name__}.")
     if match := HUB.fullmatch(str(folder)):
         folder = _download(match[1])
-    folder = Path(folder).expanduser()
+    elif str(folder).startswith(("hf_hub:", "hf-hub:")):
+        raise UserError(f"'{folder}' does not name a repository; write hf_hub:OWNER/NAME.")
+    folder = place_of(folder)
     config = read_config(folder)
     network = bare_network(config)
-    try:
-        state = read_weights(folder / WEIGHTS)
-    except UserError as error:
-        raise UserError(f"Model '{folder}' can't be used: {error}") from None
+    state = read_weights(folder / WEIGHTS, cure="save the model again, or copy it whole")
     _refuse_misfit(network, state, f"'{folder / WEIGHTS}'", config.encoder)
     network.load_state_dict(state)
     return SavedModel(network, config, device=device, folder=folder)
@@ -179,9 +187,15 @@ def _download(repository: str) -> Path:
 
     from gzlib.data.sources.registry import hub_reachable
 
+    reachable = hub_reachable()
     try:
-        return Path(snapshot_download(repository, local_files_only=not hub_reachable()))
+        return Path(snapshot_download(repository, local_files_only=not reachable))
     except Exception as error:  # hub clients raise dozens of types; all mean that the model did not come
+        if not reachable:
+            raise UserError(
+                f"The hub with model '{repository}' could not be reached, and it was not downloaded before; download it"
+                " elsewhere, and give its folder."
+            ) from None
         raise UserError(
             f"Model '{repository}' could not be had from the hub ({type(error).__name__}:"
             f" {(str(error).splitlines() or ['?'])[0]}); check the name, or give the folder of a model on this machine."
@@ -216,6 +230,11 @@ def _refuse_misfit(network: torch.nn.Module, state: dict, where: str, encoder: s
         f"'{name}' is {found[name]} instead of {shape}"
         for name, shape in wanted.items()
         if name in found and found[name] != shape
+    ]
+    problems += [
+        f"'{name}' is of {state[name].dtype}"
+        for name, value in network.state_dict().items()
+        if name in state and value.is_floating_point() and not state[name].is_floating_point()
     ]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -308,10 +327,11 @@ class SavedModel:
         Parameters
         ----------
         source
-            ``(n, y, x, 3)`` uint8 (or one image without the first axis); a list of paths, encoded bytes or PIL images;
-            a curated survey as :func:`gzlib.open_survey` gives it; or the path of an image, of a folder of images, of a
-            catalogue, of parquet or of a survey, or another source as :func:`gzlib.open_source` takes it. Images larger
-            than the model's size are resized as those that it was trained on.
+            ``(n, y, x, 3)`` in 0..255 or 0..1, an array or tensor; also one image, grey ones, or with the bands before
+            the pixels as torch has them. A list of arrays, paths, encoded bytes or PIL images. A curated survey as
+            :func:`gzlib.open_survey` gives it. Or the path of an image, of a folder of images, of a catalogue, of
+            parquet or of a survey, or another source as :func:`gzlib.open_source` takes it. Images larger than the
+            model's size are resized as those that it was trained on.
 
         Returns
         -------

@@ -317,7 +317,9 @@ def find_key(text: str) -> str:
     keys = {file.parent.name for store in paths.stores() for file in store.glob("*/run.json")}
     found = {key for key in keys if text and key.startswith(text)}
     if len(found) != 1:
-        several = f"{len(found)} runs have keys that begin with '{text}'" if found else f"There is no run '{text}'"
+        shown = repr(text if len(text) <= 40 else f"{text[:39]}…")
+        several = f"{len(found)} runs have keys that begin with {shown}" if found else f"There is no run {shown}"
+        several += f" ({', '.join(sorted(found)[:3])}, ...)" if found else ""
         raise UserError(f"{several} in {where}; list them with 'gzlib runs ls'.")
     return found.pop()
 
@@ -336,7 +338,8 @@ def remove_runs(keys: list[str]):
         raise UserError(f"'{paths.STORE}' holds the book's own runs; remove those with git, if you must.")
     for key in keys:
         if not KEY.fullmatch(key) or not (paths.STORE / key).is_dir():
-            raise UserError(f"There is no run '{key}' in '{paths.STORE}'; list them with 'gzlib runs ls'.")
+            shown = repr(key if len(key) <= 40 else f"{key[:39]}…")
+            raise UserError(f"There is no run {shown} in '{paths.STORE}'; list them with 'gzlib runs ls'.")
         if is_held(paths.STORE / key / LOCK):
             raise Busy(f"Run {key} is being made by another process; stop that one first.")
     for act in (check_replaceable, remove_folder):  # first all are looked at

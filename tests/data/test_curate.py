@@ -240,6 +240,25 @@ def test_the_same_input_is_curated_once_and_changed_input_again(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == ["out"]
 
 
+@pytest.mark.parametrize("out", [None, "survey"])
+def test_a_source_named_by_another_path_is_the_same_survey(tmp_path, monkeypatch, out):
+    """From the root, from the working directory, through a link; made once, and no other survey in the way."""
+    monkeypatch.setattr("gzlib.paths.SURVEYS", tmp_path / "surveys")
+    source = write_evo(tmp_path / "in", gz2_table(12))
+    place = {} if out is None else {"out": tmp_path / out}
+    folder = curate(str(source), size=16, progress=False, **place)
+    written = (folder / "survey.json").stat().st_mtime_ns
+    (tmp_path / "link").symlink_to(source)
+    monkeypatch.chdir(tmp_path)
+    for name in ("in", "./in", "../" + tmp_path.name + "/in", source, *(["link"] if out else [])):
+        assert curate(name, size=16, progress=False, **place) == folder
+    assert (folder / "survey.json").stat().st_mtime_ns == written
+    other = write_evo(tmp_path / "other", gz2_table(12, 20))
+    if out:
+        with pytest.raises(UserError, match="holds another survey"):
+            curate(str(other), size=16, progress=False, **place)
+
+
 def test_fingerprint_is_of_the_content_not_of_the_place_or_time(tmp_path):
     table = gz2_table(6)
     prints = {}

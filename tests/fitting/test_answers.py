@@ -1,6 +1,7 @@
 """The front door: one call for each question, whatever the data come as; answers in words, tables, figures, files."""
 
 import json
+import re
 import subprocess
 import sys
 from types import MappingProxyType
@@ -17,6 +18,9 @@ from gzlib.fitting import answers, report
 from gzlib.fitting.laws import LAWS, Law, Parameter
 
 SIZES = np.array([250, 500, 1000, 2000, 4000, 8000])
+
+
+PILOT = "n_train,loss\n250,.9\n500,.7\n1000,.5\n2000,.4\n"
 
 
 def losses(floor=0.1, *, sd=0.01, runs=3, seed=0):
@@ -300,6 +304,87 @@ def test_a_pilot_of_a_model_and_of_a_function():
     ):
         with pytest.raises(UserError, match=message):
             gz.learning_curve(model, [10, 20], seeds=1, **options)
+
+
+@pytest.mark.fault("curves: shapes that no law describes", "read")
+@pytest.mark.parametrize(("target", "status"), [(0.2, "out of reach|no forecast"), (0.5, "already reached")])
+def test_a_plan_for_curves_that_no_law_describes(target, status):
+    """Constant at every size: there is no fitted floor, and the plan says what it can."""
+    needed = gz.plan((SIZES, np.full(len(SIZES), 0.5)), target)
+    assert np.isnan(needed["E_upper"]) and re.fullmatch(status, str(needed["status"].item()))
+    assert "nan" not in gz.sentences(needed)[0]
+
+
+def test_groups_of_curves_go_together_where_one_has_no_fit(monkeypatch):
+    monkeypatch.setattr(answers, "TOGETHER", 2)
+    y = np.concatenate([np.tile(losses()[:, 0], (3, 1)), np.full((3, len(SIZES)), 0.5)])
+    array = xr.DataArray(y, {"curve": list("abcdef"), "n_train": SIZES}, ("curve", "n_train"))
+    fit = gz.fit(array, draws=0)
+    assert fit.results["success"].values.tolist() == [True] * 3 + [False] * 3
+    assert "say" in str(fit) and np.isnan(fit.results["alpha_without_E"][3:]).all()
+
+
+def test_a_known_floor_can_be_printed():
+    """Also one above the losses, which leaves nothing to fit."""
+    assert "exponent 0.5" in str(gz.fit(SIZES, losses(sd=0.001), floor=0.1, draws=0))
+    assert str(gz.fit(SIZES, losses(), floor=0.9, draws=0))
+
+
+@pytest.mark.fault("curves: losses in any unit", "read")
+@pytest.mark.parametrize("unit", [1e-20, 1e-9, 1e-6, 1e6, 1e9, 1e20])
+def test_the_unit_of_the_loss_changes_no_exponent(unit):
+    one, other = (gz.fit(SIZES, losses() * factor, draws=0) for factor in (1, unit))
+    for name in ("alpha", "alpha_low", "alpha_high"):
+        assert float(other.results[name]) == pytest.approx(float(one.results[name]), rel=1e-4)
+    assert float(other.results["E_upper"]) == pytest.approx(float(one.results["E_upper"]) * unit, rel=1e-4)
+    assert len(str(other)) < 250
+    ranks = [gz.compare(SIZES, losses() * factor)["delta"].values for factor in (1, unit)]
+    np.testing.assert_allclose(*ranks, atol=1e-3)
+
+
+@pytest.mark.fault("options of fits and plans", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda y: gz.fit(SIZES, y, level=95), "between 0 and 1, such as 0.95, not 95"),
+        (lambda y: gz.fit(SIZES, y, level=1.0), "not 1.0"),
+        (lambda y: gz.fit(SIZES, y, level=np.nan), "not nan"),
+        (lambda y: gz.fit(SIZES, y, level="95%"), "not 95%"),
+        (lambda y: gz.fit(SIZES, y).interval("alpha", level=50), "not 50"),
+        (lambda y: gz.fit(SIZES, y).predict(9000, level=50), "not 50"),
+        (lambda y: gz.fit(SIZES, y, draws=-1), "draws=-1"),
+        (lambda y: gz.compare(SIZES, y, laws=[]), "one law or more"),
+        (lambda y: gz.compare(SIZES, y, laws="powr"), "unknown law 'powr'"),
+    ],
+)
+def test_options_of_fits_that_make_no_sense(call, message):
+    with pytest.raises(UserError, match=message):
+        call(losses())
+
+
+@pytest.mark.fault("options of fits and plans", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cost", "-1"], "--cost -1: give what one label costs"),
+        (["--cost", "nan"], "--cost nan"),
+        (["--owned", "-5"], "--owned -5: give the number of labels"),
+        (["--level", "95"], "--level 95: give a coverage between 0 and 1"),
+        (["--size-column", "n_trian"], "did you mean 'n_train'"),
+        (["--plot", "x.xyz"], "choose one of these endings"),
+    ],
+)
+def test_options_of_the_command_line_that_make_no_sense(file, capsys, options, message):
+    assert main(["plan", str(file), "--target", "0.2", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_sizes_are_shown_as_they_are():
+    small = gz.fit(np.array([0.1, 0.2, 0.4, 0.8]), losses()[:4, 0], draws=0)
+    assert "(n / 0.2828)^" in str(small)
+    assert [report.size_text(size) for size in (2.5, 1414.2, 2e6, 1e15)] == ["2.5", "1,414", "2,000,000", "1e+15"]
+    assert report.with_band(2.58e-10, 2.33e-10, 2.74e-10) == ("2.58e-10", "2.33e-10", "2.74e-10")
+    assert "no larger than the sizes measured" in report.answer("forecast", PILOT, at=[500])
 
 
 @pytest.mark.parametrize("module", ["answers", "curves"])

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.reading import read_curves
+from gzlib.fitting.reading import as_array, read_curves
 
 SIZES, LOSSES = [250, 500, 1000, 2000], [0.5, 0.4, 0.33, 0.29]
 PLAIN = "n_train,loss\n250,0.5\n500,0.4\n1000,0.33\n2000,0.29\n"
@@ -70,7 +71,17 @@ def test_one_curve_in_many_dresses(tmp_path, text, said):
     assert said in notes and bool(said) == bool(notes)
 
 
-@pytest.mark.parametrize(("name", "encoding"), [("a.csv", "utf-16"), ("b.csv", "cp1252"), ("c.txt", "utf-8-sig")])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("a.csv", "utf-16"),
+        ("b.csv", "cp1252"),
+        ("c.txt", "utf-8-sig"),
+        ("d.csv", "utf-16-le"),
+        ("e.csv", "utf-16-be"),
+        ("f.csv", "utf-32"),
+    ],
+)
 def test_what_spreadsheets_save(tmp_path, name, encoding):
     curves = read_curves(written(tmp_path, PLAIN.replace("loss", "loss (größe)"), name, encoding))
     np.testing.assert_allclose(curves["loss"], LOSSES)
@@ -200,3 +211,236 @@ def test_a_file_of_delimiters_alone_is_empty(tmp_path, text):
 def test_a_comment_of_delimiters_alone_is_no_header(tmp_path, comment):
     found = read_curves(written(tmp_path, f"{comment}\n" + PLAIN.partition("\n")[2]))
     assert np.asarray(found.n_train).tolist() == SIZES
+
+
+def exported(header, *cells):
+    """Text of a table with a header and, for each size, cells in which {n}, {y} and {i} stand for size, loss, row."""
+    rows = ([cell.format(n=n, y=y, i=i, a=round(1 - y, 2)) for cell in cells] for i, (n, y) in enumerate(PAIRS))
+    return "\n".join([header, *(",".join(row) for row in rows)]) + "\n"
+
+
+PAIRS = list(zip(SIZES, LOSSES, strict=True))
+WANDB = '"Name","State","Created","Runtime","Sweep","n_train","seed","val_loss","val_loss__MIN"'
+MLFLOW = "run_id,experiment_id,status,artifact_uri,start_time,metrics.val_loss,params.n_train,tags.mlflow.user"
+
+
+@pytest.mark.fault("curves: exports of other programs", "read")
+@pytest.mark.parametrize(
+    "text",
+    [
+        exported(WANDB, '"run-{i}"', '"finished"', '"2026-05-0{i}"', '"10{i}"', "", "{n}", "0", "{y}", "{y}"),
+        exported('"Step","n_train","resnet - val_loss","resnet - val_loss__MAX"', "{i}", "{n}", "{y}", "{y}"),
+        exported(MLFLOW, "ab{i}", "0", "FINISHED", "file:///x", "2026-01-0{i}", "{y}", "{n}", "me"),
+        exported("Run ID,Name,Start Time,Duration,n_train,test_error", "a{i}", "calm-{i}", "d", "{i}min", "{n}", "{y}"),
+        exported("train_sizes,train_scores_mean,test_scores_mean,test_scores_std", "{n}", "1", "{a}", "0"),
+        exported("train_sizes,test_neg_log_loss", "{n}", "-{y}"),
+        exported("n_train,log_likelihood", "{n}", "-{y}"),
+        exported("config.n_train,config.lr,summary.test/loss,summary._runtime", "{n}", ".1", "{y}", "1{i}"),
+        exported("step,n_train,loss", "1{n}", "{n}", "{y}") + exported("", "1{n}", "{n}", "{y}").lstrip(),
+    ],
+)  # fmt: skip
+def test_what_programs_that_track_runs_export(tmp_path, text):
+    table = read_curves(written(tmp_path, text))
+    assert list(table["curve"].unique()) == ["curve"]
+    np.testing.assert_allclose(table["n_train"], SIZES)
+    np.testing.assert_allclose(table["loss"], LOSSES)
+
+
+@pytest.mark.fault("curves: numbers as people write them", "read")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tokens,loss\n0.25B,.5\n0.5b,.4\n1B,.33\n2G,.29\n", "B for billions"),
+        ("tokens,loss\n250m,.5\n0.5B,.4\n1000M,.33\n0.002T,.29\n", "m for millions"),
+        ("n,loss\n250,0.50 ± 0.02\n500,0.40 ± .02\n1000,.33±.01\n2000,.29 ± .01\n", "0.50 ± 0.02 is read as 0.50"),
+        ("n,loss\n250,0.5+/-0.02\n500,0.4+-.02\n1000,.33 (0.01)\n2000,.29(1)\n", "0.5+/-0.02 is read as 0.5"),
+        ("n,accuracy (%)\n250,0.5\n500,.6\n1000,1.67\n2000,1.71\n", "100 - accuracy (%)"),
+        ("'n_train','loss'\n'250','0.5'\n500,.4\n1000,.33\n2000,.29\n", ""),
+        ("n_train (k),loss\n0.25,.5\n.5,.4\n1,.33\n2,.29\n", "multiplied by 1,000"),
+        ("tokens in millions,ppl\n250,.5\n500,.4\n1000,.33\n2000,.29\n", "multiplied by 1,000,000"),
+        ("# images,mAP\n250,.5\n500,.6\n1000,.67\n2000,.71\n", "1 - mAP"),
+        ("n,R^2\n250,.5\n500,.6\n1000,.67\n2000,.71\n", "1 - R^2"),
+        ("training set size / galaxies,test loss / nats\n250,0.5\n500,.4\n1000,.33\n2000,.29\n", ""),
+    ],
+)  # fmt: skip
+def test_numbers_as_people_write_them(tmp_path, text, said):
+    table = read_curves(written(tmp_path, text))
+    factor = table["n_train"].max() / 2000
+    np.testing.assert_allclose(table["n_train"], np.multiply(SIZES, factor))
+    wanted = [99.5, 99.4, 98.33, 98.29] if "%" in text else LOSSES
+    np.testing.assert_allclose(table["loss"], wanted)
+    assert said in " ".join(table.attrs["notes"])
+
+
+@pytest.mark.fault("curves: tables in text, and text around tables", "read")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My pilot of May\n" + PLAIN,
+        "My pilot of May,\n,\n" + PLAIN,
+        "# Results\n\nSome, text; here.\n\n| n_train | loss |\n|---|---|\n| 250 | **0.5** |\n| 500 | *0.4* |\n"
+        "| 1000 | `0.33` |\n| 2000 | 0.29 |\n\nMore text\n",
+        "n_train | loss\n--- | ---\n250 | 0.5\n500 | 0.4\n1000 | .33\n2000 | .29\n",
+        "+------+------+\n| n    | loss |\n+======+======+\n| 250  | 0.5  |\n+------+------+\n| 500  | 0.4  |\n"
+        "| 1000 | .33  |\n| 2000 | .29  |\n+------+------+\n",
+        "n_train,loss\n250,.5\n500,.4\nn_train,loss\n1000,.33\n2000,.29\n",
+        "n_train,250,500,1000,2000\nloss,.5,.4,.33,.29\n",
+        "n_train,250,500,1000,2000\naccuracy,.5,.6,.67,.71\n",
+        "seed,n=250,n=500,n=1000,n=2000\n0,.5,.4,.33,.29\n",
+        "\\begin{tabular}{lrr}\n\\toprule\nmodel & n & error \\\\\n\\midrule\nA & 250 & 0.5 \\\\\n"
+        "A & $500$ & 0.4\\\\ \\hline\nA & 1000 & 0.33 \\\\\nA & 2000 & 0.29 \\\\\n\\end{tabular}\n",
+        PLAIN + "\x1a",
+    ],
+)  # fmt: skip
+def test_tables_in_text(tmp_path, text):
+    table = read_curves(written(tmp_path, text, "curves.md"))
+    np.testing.assert_allclose(table["n_train"], SIZES)
+    np.testing.assert_allclose(table["loss"], LOSSES)
+
+
+@pytest.mark.fault("curves: shapes of JSON", "read")
+@pytest.mark.parametrize("name", ["curves.json", "curves.csv", "-"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"n_train": SIZES, "loss": LOSSES},
+        {"model": "resnet", "train_sizes": SIZES, "test_scores": [[1 - y] for y in LOSSES]},
+        [SIZES, LOSSES],
+        PAIRS,
+        [["n_train", "loss"], *PAIRS],
+        dict(PAIRS),
+        {n: {"loss": y, "epochs": 3} for n, y in PAIRS},
+        {"resnet": dict(PAIRS)},
+        {"resnet": {"n_train": SIZES, "loss": LOSSES}},
+        {"resnet": [{"n": n, "loss": y} for n, y in PAIRS], "vit": [{"n": n, "loss": 2 * y} for n, y in PAIRS]},
+        {"name": "pilot", "runs": [{"n_train": n, "loss": y} for n, y in PAIRS]},
+        [{"config": {"n_train": n, "lr": 1}, "metrics": {"train": {"loss": 1}, "test": {"loss": y}}} for n, y in PAIRS],
+        *(json.loads(pd.DataFrame(PAIRS, columns=["n_train", "loss"]).to_json(orient=how))
+          for how in ("split", "table", "index", "columns", "records", "values")),
+    ],
+)  # fmt: skip
+def test_shapes_of_json(tmp_path, monkeypatch, content, name):
+    text = json.dumps(content)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    table = read_curves("-" if name == "-" else written(tmp_path, text, name))
+    first = table[table["curve"] != "vit"]
+    np.testing.assert_allclose(first["n_train"], SIZES)
+    np.testing.assert_allclose(first["loss"], LOSSES)
+
+
+@pytest.mark.fault("curves: wide tables", "read")
+@pytest.mark.parametrize(
+    ("header", "metric"),
+    [("n,resnet_acc,vit_acc", "1 - accuracy"), ("n,acc_resnet,acc_vit", "1 - accuracy"), ("n,A error,B error", "loss"),
+     ("step,n,a - val_loss,b - val_loss", "loss")],
+)  # fmt: skip
+def test_wide_tables_whose_columns_name_a_metric(tmp_path, header, metric):
+    value, step = ("{a}", []) if "acc" in header else ("{y}", ["{i}"] if "step" in header else [])
+    table = read_curves(written(tmp_path, exported(header, *step, "{n}", value, value)))
+    assert table["curve"].nunique() == 2 and table.attrs["metric"] == metric
+    np.testing.assert_allclose(table["loss"], LOSSES * 2)
+
+
+@pytest.mark.fault("curves: no single reading", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_train,loss\n10%,.5\n20%,.4\n", "line 2: n_train is '10%': give the number of training examples"),
+        ("n_train,loss\n,.5\n20,.4\n", "line 2: n_train is blank"),
+        ("n_train,loss\n100,-.5\n200,-.4\n", "of a log-likelihood give its negative"),
+        ("n,accuracy\n100,.5\n200,1\n", "leave the row out"),
+        ("n,accuracy (%)\n100,.5\n200,.6\n", "in percent by its name and 0.6 at most"),
+        ("n,loss\n100,5e-41\n200,4e-41\n", "about 5e-41: give them in a unit nearer to 1"),
+        ("n,loss\n100,5e37\n200,4e37\n", "give them in a unit nearer to 1"),
+        ("| n | loss |\n|--|--|\n| 1 | 2 |\n\n| n | acc |\n|--|--|\n| 1 | .2 |\n", "2 tables .the second in line 5"),
+        ('{"n_train": 3, "loss": 2}', "one value for each name"),
+        ('[{"n_train": ' + "9" * 400 + ', "loss": 1}]', "…; it must be a positive number"),
+        ("null\n", "not a list of runs|no rows"),
+        ('n_train,loss,model\n100,.5,"a\n200,.4,b\n', "line 2: a quotation mark is never closed"),
+        ("n_train,loss,model\n100,.5," + "x" * 200_000 + "\n", "line 2, cannot be read as CSV .field larger"),
+        ("<!DOCTYPE html><table></table>", "a web page"),
+        ("n,something\n100,.5\n200,.6\n", "rise with the size: are they accuracies"),
+    ],
+)  # fmt: skip
+def test_what_else_has_no_single_reading(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_curves(written(tmp_path, text, "a.json" if text.startswith(("{", "[", "null")) else "a.csv"))
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_mistyped_column_is_told_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="no column 'los' .did you mean 'loss'"):
+        read_curves(written(tmp_path, PLAIN), loss="los")
+
+
+def test_what_was_read_is_said_once(tmp_path):
+    """However often a column is looked at before it is known what it is."""
+    table = read_curves(written(tmp_path, "n,resnet,vit\n1k,0.5,0.6\n2k,0.4,0.45\n4k,0.33,0.4\n"))
+    assert len(table.attrs["notes"]) == len(set(table.attrs["notes"])) == 2
+
+
+def test_names_of_runs_make_no_curves_and_no_memory():
+    """A seed that is another for each run pairs nothing: one row of the array holds all runs of a size."""
+    runs = pd.DataFrame({"run_id": [f"r{i}" for i in range(3000)], "n_train": np.repeat(SIZES, 750), "loss": 0.5})
+    assert as_array(runs).shape == (4, 750)
+
+
+@pytest.mark.fault("curves: in Python", "read")
+@pytest.mark.parametrize(
+    "data",
+    [
+        (SIZES, LOSSES), [SIZES, LOSSES], PAIRS, np.array(PAIRS), np.array(PAIRS).T, dict(PAIRS), PLAIN, PLAIN.encode(),
+        io.StringIO(PLAIN), [{"n": n, "error": y} for n, y in PAIRS],
+        pd.Series(LOSSES, index=list(map(str, SIZES))),
+        pd.Series(1 - np.array(LOSSES), index=SIZES, name="accuracy"),
+        pd.DataFrame({("loss", "mean"): LOSSES, ("loss", "std"): 0.1}, index=pd.Index(SIZES, name="n_train")),
+        pd.DataFrame({"n": SIZES, "loss": LOSSES, "model": pd.Categorical(["a"] * 4)}),
+        xr.DataArray(LOSSES, {"n_train": list(map(str, SIZES))}, "n_train"),
+        xr.DataArray(LOSSES[::-1], {"n_train": SIZES[::-1]}, "n_train")[::-1],
+        xr.DataArray(1 - np.array(LOSSES), {"n_train": SIZES}, "n_train", name="accuracy"),
+        xr.Dataset({"val_acc": ("n_train", 1 - np.array(LOSSES)), "seconds": ("n_train", SIZES)}, {"n_train": SIZES}),
+        (np.ma.masked_array([*SIZES, 4000]), np.ma.masked_array([*LOSSES, 9.0], [0, 0, 0, 0, 1])),
+    ],
+)  # fmt: skip
+def test_curves_as_python_has_them(data):
+    array = as_array(data)
+    np.testing.assert_allclose(np.ravel(array), LOSSES)
+    np.testing.assert_allclose(array["n_train"].astype(float), SIZES)
+
+
+@pytest.mark.fault("curves: in Python", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([(250, 0.5), (500, 0.4)], "no sizes and losses to read"),
+        ([[250, 500], [0.5, 0.4]], "Two pairs of numbers"),
+        ({"n_train": 100, "loss": 0.5}, "one value for each name"),
+        ((SIZES, np.array(LOSSES) + 1j), "complex"),
+        ((SIZES, [True] * 4), "bool"),
+        ((np.array(SIZES, "datetime64[D]"), LOSSES), "datetime"),
+        (([], []), r"shape \(0,\)"),
+        ((SIZES, [np.nan] * 4), "No loss is a number"),
+        (pd.DataFrame(), "no rows"),
+        (pd.DataFrame({"n": SIZES, "loss": True}), "bool values"),
+        (xr.DataArray(LOSSES, {"n_train": [100, 100, 200, 200]}, "n_train"), "stands 2 times"),
+        (xr.DataArray(LOSSES, {"n_train": [0, 100, 200, 300]}, "n_train"), "0 is not"),
+        (xr.DataArray(LOSSES, {"n_train": np.array(SIZES, "datetime64[s]")}, "n_train"), "must be numbers"),
+        (xr.DataArray(LOSSES[::-1], {"n_train": SIZES}, "n_train"), "rises with n_train .*rename.'accuracy'"),
+        (xr.DataArray(np.zeros(4), {"n_train": SIZES}, "n_train"), "at n_train=250 is 0"),
+        (xr.DataArray(LOSSES, {"n_train": SIZES}, "n_train")[:0], "no losses"),
+        (xr.Dataset({"a": 1, "b": 2}), "no variable 'loss'"),
+        ("", "blank"), ("https://example.org/a.csv", "download it"),
+    ],
+)  # fmt: skip
+def test_what_python_has_and_no_curve_is(data, message):
+    with pytest.raises(UserError, match=message):
+        as_array(data)
+
+
+def test_an_option_that_turns_accuracies_reaches_every_kind_of_input():
+    rising = 1 - np.array(LOSSES)
+    array = xr.DataArray(rising, {"n_train": SIZES}, "n_train")
+    for data in ((SIZES, rising), list(zip(SIZES, rising, strict=True)), array):
+        np.testing.assert_allclose(np.ravel(as_array(data, accuracy="loss")), LOSSES)
+    with pytest.raises(UserError, match="size= names a column of a table"):
+        as_array(xr.DataArray(LOSSES, {"n_train": SIZES}, "n_train"), size="n")

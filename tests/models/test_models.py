@@ -148,11 +148,11 @@ def test_weights_that_are_no_numbers_are_refused(own_store, value):
     name = next(name for name in state if name.endswith("weight"))
     state[name].view(-1)[-1] = value
     file = paths.STORE / "abc" / "weights.safetensors"
-    with pytest.raises(UserError, match=f"not finite, in '{name}'"):
+    with pytest.raises(UserError, match=f"'{name}' holds numbers that are not finite"):
         weights.write_weights(file, state)
     file.parent.mkdir(parents=True)
     save_file(state, file)  # a stranger's file without a checksum
-    with pytest.raises(UserError, match=f"not finite, in '{name}'"):
+    with pytest.raises(UserError, match=f"'{name}' holds numbers that are not finite"):
         models.load_encoder("resnet_w4", "abc")
 
 

@@ -1,17 +1,22 @@
 """Starting weights from outside: a hub served here, folders that timm wrote, checkpoints of other programs."""
 
+import argparse
+import collections
 import json
 import os
 import sys
 import types
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from huggingface_hub import constants
 from local_hub import serving
 from safetensors.torch import save_file
+from torch import nn
 
 from gzlib import models
 from gzlib.config import FinetuneConfig
@@ -114,11 +119,11 @@ def misfit(state, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("shape", r"another encoder.*other shapes: stem.0.weight \(5, 3, 4, 4\) for \(24, 3, 4, 4\)"),
+        ("shape", r"another encoder.*other shapes or kinds: stem.0.weight \(5, 3, 4, 4\) for \(24, 3, 4, 4\)"),
         ("missing", "another encoder.*missing: stem.0.weight"),
         ("unexpected", "another encoder.*unexpected: stages.1.blocks.9.gamma"),
-        ("nan", "not finite, in 'stem.0.weight'"),
-        ("whole numbers", "other shapes: stem.0.weight of torch.int8"),
+        ("nan", "'stem.0.weight' holds numbers that are not finite"),
+        ("whole numbers", "other shapes or kinds: stem.0.weight of torch.int8"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, how, message):
@@ -261,6 +266,69 @@ def test_files_that_are_no_weights(tmp_path, monkeypatch, kind):
     with pytest.raises(UserError, match=message):
         load(ARCHITECTURE, "a.pt")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.fault("weights: files of other programs", "read")
+@pytest.mark.parametrize(
+    "kind", ["renamed", "settings", "numpy", "lightning", "before 1.6", "half", "bfloat16", "float8"]
+)
+def test_honest_files_in_other_dress(tmp_path, kind):
+    state, file = network().state_dict(), tmp_path / "a.ckpt"
+    if kind == "renamed":
+        torch.save(state, file := tmp_path / "a.safetensors")
+    elif kind == "settings":  # as timm's own training writes them
+        torch.save({"state_dict": state, "args": argparse.Namespace(lr=0.1), "metric": 3.0}, file)
+    elif kind == "numpy":
+        torch.save({"model": state, "best": np.float64(3), "rng": np.arange(4), "home": Path("/x")}, file)
+    elif kind == "lightning":
+        nested = {f"encoder.{name}": value for name, value in state.items()}
+        torch.save({"state_dict": nested, "epoch": 3, "hyper_parameters": collections.OrderedDict(lr=0.1)}, file)
+    elif kind == "before 1.6":
+        torch.save(state, file, _use_new_zipfile_serialization=False)
+    else:
+        dtype = {"half": torch.half, "bfloat16": torch.bfloat16, "float8": torch.float8_e5m2}[kind]
+        save_file({n: v.to(dtype) for n, v in state.items()}, file)
+    encoder, _ = load(ARCHITECTURE, file)
+    name = "stem.0.weight"
+    torch.testing.assert_close(encoder.network.state_dict()[name], state[name], rtol=0.15, atol=0.02)
+
+
+@pytest.mark.fault("weights: files that hold none", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({0: torch.zeros(3)}, "tensor '0' without a name"),
+        ({"a": torch.eye(3).to_sparse()}, "without its numbers|damaged"),
+        ({"a": torch.zeros(3, device="meta")}, "without its numbers"),
+        ([torch.zeros(3)], "holds no tensors by name"),
+        (torch.zeros(3), "holds no tensors by name"),
+        (nn.Linear(2, 2), "objects that only its own program can make .*of a whole model its .state_dict"),
+    ],
+)
+def test_checkpoints_without_named_tensors(tmp_path, content, message):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=message):
+        load(ARCHITECTURE, tmp_path / "a.pt")
+
+
+@pytest.mark.fault("weights: folders", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"mean": [0.5] * 3, "std": [0.0] * 3}, "damaged or not timm's"),
+        ({"mean": [0.5] * 4, "std": [0.5] * 4}, "damaged or not timm's"),
+        ({"mean": [float("nan")] * 3, "std": [0.5] * 3}, "damaged or not timm's"),
+        (None, "2 files of weights .a.ckpt, b.ckpt.; name one"),
+    ],
+)
+def test_folders_that_leave_a_choice_or_no_sense(tmp_path, config, message):
+    for name in ("a.ckpt", "b.ckpt") if config is None else ("model.safetensors",):
+        torch.save(network().state_dict(), tmp_path / name)
+    if config:
+        text = json.dumps({"architecture": ARCHITECTURE, "pretrained_cfg": config})
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load(ARCHITECTURE, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What a task's labels are taken for, and that predictions come out in the labels' own terms."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 from fault_inputs import rows, saved, vote_rows, write_table
 from PIL import Image
 from survey_inputs import gz2_votes, jpeg
@@ -15,8 +17,10 @@ from gzlib.data.curation import curate, make_survey, training_galaxies
 from gzlib.data.schema import load_schema
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
+from gzlib.training.evaluation import labelled_rows
 from gzlib.training.finetuning import task_target
 from gzlib.training.runs import run
+from gzlib.training.saved import HeadShape
 
 N = 90
 SHORT = Recipe(examples=512, batch_size=32, evaluations=2, learning_rate=3e-3)
@@ -227,3 +231,58 @@ def test_labels_that_cannot_be_learned_are_refused_before_training(store, tmp_pa
     with pytest.raises(UserError, match=says) as error:
         run(FinetuneConfig("t", "resnet_w4", n_train, recipe=SHORT), survey, conduct=Conduct(report=quiet))
     assert "\n" not in str(error.value) and not list(paths.STORE.glob("*/run.json"))
+
+
+WHY = {
+    "one-text": ({"arm": ["two"] * 12}, "arm", "Column 'arm' of .* is not a label: the same text everywhere"),
+    "each-its-own": (
+        {"arm": [f"text {i}" for i in range(12)]},
+        "arm",
+        "is not a label: text that differs in nearly every",
+    ),
+    "commas": ({"arm": [f"{i},5" for i in range(12)]}, "arm", "is not a label: numbers with commas"),
+    "mistyped": (
+        {"morphology": ["E", "S"] * 6},
+        "morpholgy",
+        "has no label column 'morpholgy' .did you mean 'morphology'",
+    ),
+    "unlike-any": ({"arm": ["a", "b"] * 6}, "zzz", "has no label column 'zzz' .it has label, arm"),
+    "labels-in-the-test-split-alone": (
+        {"arm": [None] * 8 + ["a", "b"] * 2},
+        "arm",
+        "no training galaxies with a label",
+    ),
+}
+
+
+@pytest.mark.fault("labels that a column does not hold", "refused in one sentence")
+@pytest.mark.parametrize("name", WHY)
+def test_what_is_no_label_says_why(store, tmp_path, name):
+    columns, label, says = WHY[name]
+    survey = SurveySpec(str(write_table(tmp_path / "in", "csv", rows(split=SPLIT) | columns)), size=16, split="source")
+    with pytest.raises(UserError, match=says) as error:
+        run(FinetuneConfig("t", "resnet_w4", 4, label=label, recipe=SHORT), survey, conduct=Conduct(report=quiet))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.fault("labels: class numbers of any size", "read")
+@pytest.mark.parametrize(
+    "codes", [(1_000_000, 2_000_000), (2**53 + 1, 2**53 + 2), (10**17 + 1, 10**17 + 3), (0, 1_234_567)]
+)
+def test_class_numbers_stay_exact(codes):
+    """Where a model is made and where it is scored."""
+    values = np.array(codes * 3, np.int64)
+    data = xr.Dataset({"label": ("galaxy", values)}, attrs={"source": "x", "schema": ""})
+    target = task_target(data, "label")
+    assert target.codes == codes and target.values.tolist() == [0, 1] * 3
+    head = HeadShape(kind="classes", label="label", classes=[target.name(i) for i in range(2)], codes=list(codes))
+    known, found = labelled_rows(SimpleNamespace(config=SimpleNamespace(head=head)), data, None)
+    assert known.all() and found.tolist() == [0, 1] * 3
+
+
+def test_classes_that_differ_in_capital_letters_are_told():
+    data = xr.Dataset(
+        {"label": ("galaxy", np.array(["Spiral", "spiral", "E\nS"]))}, attrs={"source": "x", "schema": ""}
+    )
+    words = task_target(data, "label").words
+    assert "3 classes (E S, Spiral, spiral), some of which differ in capital letters alone" in words

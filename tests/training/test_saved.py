@@ -1,11 +1,13 @@
 """A run saved as a model: its folder, and predictions that are the run's own, for images, files and surveys."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +19,7 @@ import timm
 import torch
 from fault_inputs import saved, write_table
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from survey_inputs import gz2_votes
 
 from gzlib import paths
@@ -212,9 +215,95 @@ def test_images_come_as_arrays_files_bytes_and_survey(place):
     assert of_files.id_str.tolist() == [str(f) for f in files]
     assert len(model.predict(files[0])) == len(model.predict(np.asarray(Image.open(files[0])))) == 1
     assert model.embed(files[:3]).shape == (3, 32)
-    for bad, says in (([], "no images"), (3.0, "not for float"), (np.zeros((2, 40, 40, 3)), "float64 instead of")):
+    for bad, says in (([], "no images"), (3.0, "not for float"), (np.zeros((2, 40, 40, 3)), "blank image")):
         with pytest.raises(UserError, match=says):
             model.predict(bad)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), dtype=np.uint8)
+GREY = np.repeat(PIXELS[..., :1], 3, axis=-1)
+FIRST_BANDS = PIXELS.transpose(0, 3, 1, 2)
+
+
+def pixels_of(source):
+    """What a model of 20 px would see, and the problems."""
+    _, pictures = next(iter(predicting.galaxies_of(source, 20).parts()))
+    with ThreadPoolExecutor(1) as pool:
+        return predicting._decoded(pictures, 20, None, pool)
+
+
+@pytest.mark.fault("images in Python: arrays, tensors and Pillow's", "read")
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        (PIXELS, PIXELS),
+        (PIXELS / 255, PIXELS),
+        ((PIXELS / 255).astype(np.float32), PIXELS),
+        (PIXELS.astype(float), PIXELS),
+        (PIXELS.astype(np.int64), PIXELS),
+        (PIXELS.astype(np.uint16) * 257, PIXELS),
+        (FIRST_BANDS, PIXELS),
+        (FIRST_BANDS[0] / 255, PIXELS[:1]),
+        (PIXELS[0], PIXELS[:1]),
+        (torch.from_numpy(FIRST_BANDS.copy()) / 255, PIXELS),
+        (torch.from_numpy(PIXELS).bfloat16(), PIXELS),
+        (torch.from_numpy(PIXELS).float().requires_grad_(), PIXELS),
+        (GREY[..., 0], GREY),
+        (GREY[..., :1], GREY),
+        (GREY[..., :1].transpose(0, 3, 1, 2), GREY),
+        (GREY[0, ..., 0] / 255, GREY[:1]),
+        (list(FIRST_BANDS / 255), PIXELS),
+        (tuple(torch.from_numpy(PIXELS)), PIXELS),
+        ([PIXELS[0], np.repeat(np.repeat(PIXELS[1], 2, 0), 2, 1)[::2, ::2], PIXELS[2] / 255], PIXELS[:3]),
+        ([Image.fromarray(one) for one in PIXELS], PIXELS),
+        (Image.fromarray(PIXELS[0]), PIXELS[:1]),
+        (Image.fromarray(GREY[0, ..., 0]), GREY[:1]),
+        (Image.fromarray(GREY[0, ..., 0].astype(np.uint16) * 257), GREY[:1]),
+        (Image.fromarray(PIXELS[0]).convert("RGBA"), PIXELS[:1]),
+        (saved(Image.fromarray(PIXELS[0]), "PNG"), PIXELS[:1]),
+    ],
+)
+def test_images_in_any_order_of_axes_and_range_are_the_same_images(source, wanted):
+    found, problems = pixels_of(source)
+    assert problems == [""] * len(wanted)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.fault("images in Python: arrays, tensors and Pillow's", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ((PIXELS / 255 - 0.5) / 0.2, "between -2.5 and 2.5; give 0..255 or 0..1, without mean and deviation"),
+        (PIXELS * 10.0, "between 0 and 2550"),
+        (np.where(PIXELS == 3, np.nan, PIXELS / 255), "not finite"),
+        (np.concatenate([PIXELS, PIXELS[..., :1]], -1), r"shape \(4, 20, 20, 4\)"),
+        (PIXELS[None], r"shape \(1, 4, 20"),
+        (PIXELS > 3, "bool"),
+        (PIXELS.astype(str), "holds no images"),
+        (PIXELS[:0], "no images"),
+        ([], "no images"),
+        ([None, PIXELS[0]], "not NoneType"),
+        (PIXELS.tolist(), "not list"),
+        ({"images": PIXELS}, "not for dict"),
+        (" ", "blank"),
+    ],
+)
+def test_arrays_that_are_no_images_are_one_sentence(source, says):
+    with pytest.raises(UserError, match=says):
+        pixels_of(source)
+
+
+def test_an_image_of_pillows_is_as_its_file_and_stays_as_it_is():
+    """Turned as its EXIF data say, and refused where a file would be."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(file, "PNG", exif=exif)
+    opened = Image.open(io.BytesIO(file.getvalue()))
+    np.testing.assert_array_equal(pixels_of(opened)[0], pixels_of(file.getvalue())[0])
+    np.testing.assert_array_equal(np.asarray(opened), PIXELS[0])
+    clear = Image.fromarray(np.concatenate([PIXELS[0], PIXELS[0, ..., :1]], -1))
+    assert pixels_of(clear)[1][0].startswith("transparent image")
 
 
 def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, tmp_path, capsys):
@@ -404,8 +493,23 @@ def changed(folder, change, tmp_path):
         (lambda c: c["image"].update(std=[0.1, 0.0, 0.1]), "greater than 0"),
         (lambda c: c.pop("head"), "'head' is missing"),
         (lambda c: c["calibration"].update(temperature=-1.0), "temperature"),
+        (lambda c: c["calibration"].update(temperature=float("nan")), "'calibration.temperature' is nan"),
+        (lambda c: c["image"].update(mean=[float("nan")] * 3), "'image.mean.0' is nan"),
+        (lambda c: c.update(format=0), "'format' is 0"),
+        (lambda c: c["head"]["classes"].__setitem__(0, ""), "'head.classes.0' is ''"),
+        (lambda c: c["head"].update(classes=["a", "a", "b"]), "each once"),
+        (lambda c: c["head"].update(kind="number"), "must have the levels"),
+        (lambda c: c.update(encoder="hf-hub:timm/resnet18"), "Unknown encoder"),
+        (
+            lambda c: (
+                c["head"].update(kind="number")
+                or c["calibration"].update(half_widths={"50": 9.0, "80": 2.0, "95": 1.0})
+            ),
+            "must grow with the level",
+        ),
     ],
 )
+@pytest.mark.fault("saved models edited by hand", "refused in one sentence")
 def test_a_model_that_cannot_be_used_is_one_sentence(place, tmp_path, change, says):
     saved_model(place, "classes-full")
     with pytest.raises(UserError, match=says) as caught:
@@ -423,6 +527,82 @@ def test_damaged_weights_and_other_folders_are_no_model(place, tmp_path):
         load_model(copy)
     with pytest.raises(UserError, match="not a saved model"):
         load_model(tmp_path)
+
+
+@pytest.mark.fault("saved models edited by hand", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.update(spare=torch.zeros(1)), "'spare' is unknown"),
+        (lambda s: s.pop("head.linear.bias"), "'head.linear.bias' is missing"),
+        (lambda s: s.update({"head.linear.bias": s["head.linear.bias"].int()}), "is of torch.int32"),
+        (lambda s: s.update({"head.linear.bias": s["head.linear.bias"] * torch.nan}), "not finite"),
+    ],
+)
+def test_weights_that_are_not_the_models(place, tmp_path, change, says):
+    saved_model(place, "classes-full")
+    copy = changed(place / "classes-full", lambda c: None, tmp_path)
+    state = load_file(copy / "model.safetensors")
+    change(state)
+    save_file(state, copy / "model.safetensors")
+    with pytest.raises(UserError, match=says):
+        load_model(copy)
+
+
+@pytest.mark.fault("saved models edited by hand", "read")
+def test_a_model_moved_renamed_and_edited_elsewhere_predicts_the_same(place, tmp_path):
+    """Without its card and marker, under another name, with Windows' line ends and byte order mark, in half."""
+    model = saved_model(place, "classes-full")
+    copy = shutil.move(changed(place / "classes-full", lambda c: c.update(more=1), tmp_path), tmp_path / "mödel ✨")
+    for name in ("README.md", "figures.html", ".gzlib.json"):
+        (copy / name).unlink(missing_ok=True)
+    text = (copy / "config.json").read_bytes().replace(b"\n", b"\r\n")
+    (copy / "config.json").write_bytes(b"\xef\xbb\xbf" + text)
+    state = load_file(copy / "model.safetensors")
+    save_file({n: v.half() if v.is_floating_point() else v for n, v in state.items()}, copy / "model.safetensors")
+    (tmp_path / "link").symlink_to(copy)
+    files = sorted((place / "in" / "images").glob("*.png"))[:8]
+    found, wanted = (m.predict(files).filter(like="probability") for m in (load_model(tmp_path / "link"), model))
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+
+
+@pytest.mark.fault("names of models and of files to write", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [(None, "not from NoneType"), (b"a", "not from bytes"), ("a\0b", "not a path"), ("x" * 5000, "too long"),
+     ("hf_hub:x", "OWNER/NAME"), ("hf_hub:nobody/nothing", "could not be reached"), ("", "not a saved model")],
+)  # fmt: skip
+def test_what_names_no_model(folder, says, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.registry.hub_reachable", lambda: False)
+    with pytest.raises(UserError, match=says) as caught:
+        load_model(folder)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.fault("names of models and of files to write", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("x" * 300 + ".csv", "too long"), ("x" * 245 + ".csv", "too long"), ("a\0b.csv", "null byte"),
+     ("p.txt", "neither a .csv"),
+     ("~no-such-user/p.csv", "not a path for a file"),
+     ("/proc/p.csv", "could not be written"), ("p.csv.gz", "neither")],
+)  # fmt: skip
+def test_where_no_predictions_can_be_written(place, tmp_path, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    model = saved_model(place, "classes-linear")
+    with pytest.raises(UserError, match=says):
+        write_predictions(model, str(place / "in" / "images"), name, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_no_image_can_be_used_nothing_stays(place, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    with pytest.raises(UserError, match="None of the 1 images"):
+        write_predictions(
+            saved_model(place, "classes-linear"), str(tmp_path / "in"), tmp_path / "p.csv", progress=False
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
 
 
 def test_a_folder_with_somebodys_file_is_refused_before_training(place, tmp_path, capsys, monkeypatch):

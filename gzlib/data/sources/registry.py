@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -192,7 +192,9 @@ def has_prefix(text: str) -> bool:
 
 
 def _existing(text: str) -> Path | None:
-    candidates = [Path(text).expanduser()] if text else []
+    candidates = [Path(text)] if text else []
+    with suppress(RuntimeError):  # no such user
+        candidates[:1] = [path.expanduser() for path in candidates]
     candidates += [paths.ROOT / text] if text and paths.ROOT else []
     return next((path for path in candidates if os.path.exists(path)), None)  # no error where a text is not a file name
 
