@@ -562,7 +562,7 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
             "runs": table["runs"],
             "images": table["images"] / 1e6,
             f"{gpu} rate": [in_words(rate, NONE) for rate in table["gpu_rate"]],
-            f"{gpu} memory": [in_words(size / 1e9, NONE) for size in table["gpu_memory"]],
+            f"{gpu} memory": table["gpu_memory"] / 1e9,
             f"{gpu} time": table["gpu_hours"],
             "weights": table["disk"] / 1e9,
             "memory": table["memory"] / 1e9,
