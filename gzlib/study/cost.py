@@ -453,7 +453,7 @@ def encoders_table(record: dict, other: dict | None, *, hours: float) -> pd.Data
         "time": 1e3 * rows["value"],
         "rate": rows["flops"] / rows["value"] / 1e9,
     }
-    return _filled(pd.DataFrame(table | fits))
+    return _without_blanks(pd.DataFrame(table | fits))
 
 
 def day_table(presets: list[str], record: dict, other: dict | None, *, hours: float) -> pd.DataFrame:
@@ -467,10 +467,10 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
             row[f"hours, {where}"] = in_words(study_hours(one, jobs), NONE)
             row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours), NONE)
         rows.append(row)
-    return _filled(pd.DataFrame(rows))
+    return _without_blanks(pd.DataFrame(rows))
 
 
-def _filled(table: pd.DataFrame) -> pd.DataFrame:
+def _without_blanks(table: pd.DataFrame) -> pd.DataFrame:
     """A table without the columns that hold no number at all."""
     return table.loc[:, [not (table[name] == NONE).all() for name in table]]
 
@@ -562,7 +562,7 @@ def paper_table(records: dict[str, dict]) -> pd.DataFrame:
             "runs": table["runs"],
             "images": table["images"] / 1e6,
             f"{gpu} rate": [in_words(rate, NONE) for rate in table["gpu_rate"]],
-            f"{gpu} memory": [in_words(size / 1e9, NONE) for size in table["gpu_memory"]],
+            f"{gpu} memory": table["gpu_memory"] / 1e9,
             f"{gpu} time": table["gpu_hours"],
             "weights": table["disk"] / 1e9,
             "memory": table["memory"] / 1e9,

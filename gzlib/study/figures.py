@@ -281,8 +281,9 @@ def name_lines(axis):
     for line in sorted(axis.lines, key=lambda line: line.get_linestyle() == "None"):
         points = np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float)
         points = points[np.isfinite(points).all(axis=1)]
-        if len(points):
-            ends.setdefault(line.get_color(), points[points[:, 0].argmax()])
+        colour, end = line.get_color(), points[points[:, 0].argmax()] if len(points) else None
+        if end is not None and (colour not in ends or end[0] > ends[colour][0]):
+            ends[colour] = end
     colours = [handle.get_color() for handle in handles]
     own = [(axis.transScale + axis.transLimits).transform(ends[colour]) for colour in colours if colour in ends]
     if len(own) < len(labels) or len(set(colours)) < len(labels) or any(x < 0.85 for x, _ in own):

@@ -48,7 +48,8 @@ function page(root, data) {
     const path = (curve) => curve.map((v, i) => `${x(data.sizes[i]).toFixed(1)},${y(v).toFixed(1)}`);
     const ticks = [];
     for (let n = 10 ** Math.ceil(Math.log10(data.sizes[0])); n <= data.sizes.at(-1); n *= 10) ticks.push(n);
-    const parts = ticks.map((n) => `<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/><text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`);
+    const every = Math.ceil((ticks.length * 62) / (right - left)); // numbers that don't touch on a phone
+    const parts = ticks.map((n, i) => `<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/>${(ticks.length - 1 - i) % every ? "" : `<text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`}`);
     parts.push(...marks(low, high).map((v) => `<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${y(v) + 4}" text-anchor="end">${Number(v.toPrecision(3))}</text>`));
     if (option.median.every((v) => v !== null)) {
       parts.push(`<polygon class="band" points="${[...path(option.lower).slice(option.last), ...path(option.upper).slice(option.last).reverse()].join(" ")}"/>`);

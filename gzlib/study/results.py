@@ -538,7 +538,7 @@ def pretraining_claim(reduction: pd.DataFrame) -> str:
     if len(percent) < 2:
         return f"{outcome}, one task"
     p = stats.ttest_1samp(percent, 0, alternative="greater").pvalue
-    return f"{outcome}, p = {number(p, '.2g')} over {len(percent)} tasks"
+    return f"{outcome}, p\u00a0=\u00a0{number(p, '.2g')} over {len(percent)} tasks"
 
 
 def probe_claim(errors: xr.DataArray, *, margin: float = 0.05) -> str:

@@ -426,10 +426,11 @@ def misfits(fits: xr.Dataset, loss: xr.DataArray, *, level: float = 0.05) -> str
             f" explains (Holm, {100 * level:g} %)."
         )
     spread = summarise_replicates(loss.sel(encoder=rejected)).seed_sd
-    told = [f"{words(name)} (seeds differ by {100 * float(spread.sel(encoder=name)):.2f} %)" for name in rejected]
+    differ = [f"{100 * float(spread.sel(encoder=name)):.2f} %" for name in rejected]
     return (
-        f"The misfit is larger than the scatter of the seeds explains for {_listed(told)} (Holm over {len(p)} encoders"
-        f" with repeated sizes, {100 * level:g} %); how large a misfit is, beside how certain, is asked further down."
+        f"The misfit is larger than the scatter of the seeds explains for {_listed([words(n) for n in rejected])} (Holm"
+        f" over {len(p)} encoders with repeated sizes, {100 * level:g} %), whose seeds differ by {_listed(differ)}. How"
+        " large a misfit is, rather than how certain, is asked further down."
     )
 
 
