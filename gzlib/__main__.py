@@ -1,8 +1,254 @@
-"""``python -m gzlib``: the command line of :mod:`gzlib.cli`."""
+"""The program ``gzlib``, also ``python -m gzlib``: reads a command line, runs its command, says what was wrong.
 
+The commands are functions in :mod:`gzlib.cli`. Help is printed here as plain text, without boxes and colours, and
+without rich, which the library would load for it.
+"""
+
+import difflib
+import os
+import re
+import shutil
 import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from inspect import BoundArguments
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
-from gzlib.cli import main
+from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, sentence, stop_at_once, tell
+
+if TYPE_CHECKING:
+    from cyclopts import App, CycloptsError, Group
+    from cyclopts.argument import Argument
+
+# What the commands are about, in the order of the work.
+ABOUT = {
+    "Surveys and runs": "curate verify pretrain finetune sweep runs rerun",
+    "Saved models": "predict embed evaluate export push",
+    "Learning curves, of any field": "fit forecast plan",
+    "The book and its study": "build render preview register",
+    "This machine": "bench doctor",
+}
+WORDS: dict[Any, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # for a value of the type
+TITLES = {"Parameters": "Options"}  # of the library's groups
+WIDEST, COLUMN = 100, 26  # of help [characters]: a line, and what stands before the text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
+        bad or there was too little memory, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
+    """
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    with handling(stop_at_once):
+        return _run(tokens)
+
+
+def _run(tokens: list[str]) -> int:
+    ours = tokens[: tokens.index("--")] if "--" in tokens else tokens  # what follows it is no option
+    debug = "--debug" in ours
+    tokens = [token for token in ours if token != "--debug"] + tokens[len(ours) :]
+    name = " ".join(["gzlib", *[token for token in tokens[:1] if not token.startswith("-")]])
+    try:
+        status = _answer(tokens)
+        sys.stdout.flush()  # here, where a closed pipe is told from other errors
+        return status
+    except BrokenPipeError:
+        if not _stdout_is_closed():  # some other connection, as to a worker of a cluster
+            raise
+        return 0
+    except Exception as error:
+        said = sentence(error)
+        if debug or said is None:
+            raise
+        tell(f"{name}: {said}")
+        return 2
+    except (Stopped, KeyboardInterrupt):
+        tell(f"{name}: stopped; finished work is kept, and the same command resumes from its checkpoint")
+        return EXIT_STATUS
+
+
+def _answer(tokens: list[str]) -> int:
+    from cyclopts import CycloptsError
+
+    if tokens == ["--version"]:
+        from gzlib import __version__
+
+        print(f"gzlib {__version__}")
+        return 0
+    if {"--help", "-h"} & {*tokens[: tokens.index("--") if "--" in tokens else None]}:
+        print(help_text(tokens))
+        return 0
+    try:
+        command, bound = parse(tokens)
+        return command(*bound.args, **bound.kwargs) or 0
+    except CycloptsError as error:
+        chain = " ".join(error.command_chain or ())
+        where = f"(see 'gzlib{' ' * bool(chain)}{chain} --help')"
+        raise UserError(f"{misuse(error)} {where}") from error
+
+
+def parse(tokens: list[str]) -> tuple[Callable[..., int | None], BoundArguments]:
+    """The function that a command line calls, and its arguments.
+
+    Raises
+    ------
+    UserError
+        If no command is named.
+    CycloptsError
+        If the command line has another mistake.
+    """
+    from gzlib.cli.tools import app
+
+    if not tokens:
+        raise UserError("name a command; 'gzlib --help' lists them")
+    if "-" in tokens and "--" not in tokens:  # standard input, which the library takes for an option
+        tokens = [*[token for token in tokens if token != "-"], "--", "-"]
+    return app.parse_args(tokens)[:2]
+
+
+def misuse(error: "CycloptsError") -> str:
+    """What is wrong with a command line, and the nearest that is right."""
+    import cyclopts
+
+    name = error.argument and error.argument.name
+    unused = error.unused_tokens or []
+    if isinstance(error, cyclopts.UnknownCommandError):
+        if unused[0].startswith("-"):
+            return f"unknown option '{unused[0]}'"
+        return f"unknown command '{unused[0]}'{_nearest(unused[0], error.app or ())}"
+    if isinstance(error, cyclopts.UnknownOptionError):
+        option = (error.token.keyword or error.token.value).partition("=")[0]
+        return f"unknown option '{option}'{_nearest(option, [n for a in error.argument_collection for n in a.names])}"
+    if isinstance(error, cyclopts.MissingArgumentError):
+        if error.keyword:
+            many, _ = error.argument.token_count()
+            return f"{error.keyword} needs {'a value' if many < 2 else f'{many} values'}"
+        near = difflib.get_close_matches(name, [token.partition("=")[0] for token in unused], 1)
+        return f"{name} is missing{f', or {near[0]!r} is misspelled' if near else ''}"
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return f"'{unused[0]}' is one argument too many"
+    if isinstance(error, cyclopts.CoercionError) and error.token:
+        given = f"{error.token.keyword or name} '{error.token.value}'"
+        if choices := error.argument and error.argument.get_choices():
+            return f"{given}: choose from {', '.join(choices)}{_nearest(error.token.value, choices)}"
+        what = {int: "a whole number", float: "a number"}.get(error.target_type)
+        return f"{given} is not {what}" if what else f"{given} cannot be read"
+    return str(error).rstrip(".")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of standard output, such as head, has enough; nothing is left to flush at exit then."""
+    try:
+        print(flush=True)  # a line, since what failed before may have been dropped and a flush alone succeed
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def help_text(tokens: list[str]) -> str:
+    """What ``--help`` prints: of the program, or of the command that is named before it."""
+    from gzlib.cli.tools import app
+
+    chain, apps, _ = app.parse_commands([token for token in tokens if not token.startswith("-")])
+    return _help_of_command(chain, apps[1:]) if chain else _help_of_program(app)
+
+
+def _help_of_program(app: "App") -> str:
+    parts = ["usage: gzlib COMMAND ...", app.help]
+    for title, names in ABOUT.items():
+        parts.append(_section(title, [(name, _summary(app[name])) for name in names.split()]))
+    more = {"--help, -h": "Show this, or the options of a command.", "--version": "Show the version."}
+    return "\n\n".join([*parts, _section("Options", [*more.items(), ("--debug", "Show the traceback of an error.")])])
+
+
+def _help_of_command(chain: tuple[str, ...], apps: Sequence["App"]) -> str:
+    """Usage, what the command does, and its arguments in groups; its own before those of the command around it."""
+    arguments = [argument for app in reversed(apps) for argument in arguments_of(app)]
+    actions = {name: _summary(apps[0][name]) for name in apps[0]} if len(chain) == 1 else {}
+    places = [a.name + " ..." * (a.field_info.kind is a.field_info.VAR_POSITIONAL) for a in arguments if a.index is not None]
+    needed = [_names(a) for a in arguments if a.index is None and a.required]
+    usage = " ".join(["usage: gzlib", *chain, *["ACTION ..."] * bool(actions), *places, *needed, "[OPTIONS]"])
+    groups: dict[Group, list[tuple[str, str]]] = {}
+    for argument in arguments:
+        groups.setdefault(argument.parameter.group[0], []).append((_names(argument), _help(argument)))
+    titled = [(TITLES.get(group.name, group.name), rows, group.help) for group, rows in groups.items()]
+    titled.sort(key=lambda section: section[0] != "Arguments")
+    parts = [usage, _summary(apps[-1]), _section("Actions", [*actions.items()]) if actions else ""]
+    return "\n\n".join([part for part in parts if part] + [_section(*section) for section in titled])
+
+
+def arguments_of(app: "App") -> list["Argument"]:
+    """The arguments of a command that its help shows."""
+    from gzlib.cli.train import HOW
+
+    if not app.default_command:
+        return []
+    collection = app.assemble_argument_collection(default_parameter=HOW["default_parameter"], parse_docstring=True)
+    return [argument for argument in collection if argument.show]
+
+
+def _summary(app: "App") -> str:
+    command = app.default_command or app.meta.default_command
+    return str(command.__doc__).partition("\n")[0]
+
+
+def _names(argument: "Argument") -> str:
+    """``--size N``, ``--quiet, -q`` or ``--augment.flip, --augment.no-flip``; the longer name of a recipe's is left out."""
+    off = argument.negatives if argument.field_info.default is not True else ()
+    shown = [name for name in argument.names if name not in off and not name.startswith("--recipe.")]
+    return " ".join(filter(None, [", ".join(shown), _value(argument)]))
+
+
+def _value(argument: "Argument") -> str:
+    many, more = argument.token_count()
+    if many == 0 or argument.index is not None:
+        return ""
+    if not (word := argument.parameter.metavar):
+        choices = argument.get_choices()
+        kinds = [kind for kind in (argument.hint, *get_args(argument.hint)) if kind in WORDS]
+        word = f"{{{','.join(choices)}}}" if choices else " ".join([WORDS[kinds[0]]] * many)
+    return word + " ..." * bool(argument.parameter.consume_multiple)
+
+
+def _help(argument: "Argument") -> str:
+    said = re.sub(r":\w+:`~?([^`]*)`", r"\1", argument.parameter.help or "")
+    said = re.sub(r"``([^`]*)``", r"\1", said)
+    default = argument.field_info.default
+    if default is True:
+        default = "on"
+    elif isinstance(default, tuple):
+        default = " ".join(f"{value:g}" for value in default)
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    if default in (argument.field_info.empty, None, False, "") or "(default: " in said:
+        return said
+    return f"{said} (default: {default})"
+
+
+def _section(title: str, rows: list[tuple[str, str]], said: str = "") -> str:
+    """A title, and two columns below it; a long name stands on a line of its own."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    lines = [f"{title}:", *textwrap.wrap(said, width - 2, initial_indent="  ", subsequent_indent="  ")]
+    for name, text in rows:
+        wrapped = textwrap.wrap(text, width - COLUMN, break_on_hyphens=False) or [""]
+        if len(name) + 4 > COLUMN:
+            lines.append(f"  {name}")
+        else:
+            wrapped[0] = f"  {name}".ljust(COLUMN) + wrapped[0]
+        lines += [line if line.startswith("  ") else " " * COLUMN + line for line in wrapped]
+    return "\n".join(line.rstrip() for line in lines)
+
 
 if __name__ == "__main__":
     sys.exit(main())
