@@ -34,6 +34,10 @@ TITLES = {"Parameters": "Options"}  # of the library's groups
 WIDEST, COLUMN = 100, 26  # of help [characters]: a line, and what stands before the text
 
 
+class Misuse(UserError):
+    """A command line that cannot be read."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
@@ -63,7 +67,7 @@ def _run(tokens: list[str]) -> int:
         return 0
     except Exception as error:
         said = sentence(error)
-        if debug or said is None:
+        if said is None or (debug and not isinstance(error, Misuse)):
             raise
         tell(f"{name}: {said}")
         return 2
@@ -75,7 +79,7 @@ def _run(tokens: list[str]) -> int:
 def _answer(tokens: list[str]) -> int:
     from cyclopts import CycloptsError
 
-    if tokens == ["--version"]:
+    if tokens[:1] == ["--version"]:
         from gzlib import __version__
 
         print(f"gzlib {__version__}")
@@ -87,9 +91,8 @@ def _answer(tokens: list[str]) -> int:
         command, bound = parse(tokens)
         return command(*bound.args, **bound.kwargs) or 0
     except CycloptsError as error:
-        chain = " ".join(error.command_chain or ())
-        where = f"(see 'gzlib{' ' * bool(chain)}{chain} --help')"
-        raise UserError(f"{misuse(error)} {where}") from error
+        chain, apps = named(tokens)
+        raise Misuse(f"{misuse(error, apps)} (see '{' '.join(['gzlib', *chain, '--help'])}')") from error
 
 
 def parse(tokens: list[str]) -> tuple[Callable[..., int | None], BoundArguments]:
@@ -97,7 +100,7 @@ def parse(tokens: list[str]) -> tuple[Callable[..., int | None], BoundArguments]
 
     Raises
     ------
-    UserError
+    Misuse
         If no command is named.
     CycloptsError
         If the command line has another mistake.
@@ -105,33 +108,37 @@ def parse(tokens: list[str]) -> tuple[Callable[..., int | None], BoundArguments]
     from gzlib.cli.tools import app
 
     if not tokens:
-        raise UserError("name a command; 'gzlib --help' lists them")
+        raise Misuse("name a command; 'gzlib --help' lists them")
     if "-" in tokens and "--" not in tokens:  # standard input, which the library takes for an option
-        tokens = [*[token for token in tokens if token != "-"], "--", "-"]
+        tokens = [*[token for token in tokens if token != "-"], "--", *["-"] * tokens.count("-")]
     return app.parse_args(tokens)[:2]
 
 
-def misuse(error: "CycloptsError") -> str:
-    """What is wrong with a command line, and the nearest that is right."""
+def misuse(error: "CycloptsError", apps: Sequence["App"]) -> str:
+    """What is wrong with a command line that names these commands, and the nearest that is right."""
     import cyclopts
 
     name = error.argument and error.argument.name
-    unused = error.unused_tokens or []
-    if isinstance(error, cyclopts.UnknownCommandError):
-        if unused[0].startswith("-"):
-            return f"unknown option '{unused[0]}'"
-        return f"unknown command '{unused[0]}'{_nearest(unused[0], error.app or ())}"
-    if isinstance(error, cyclopts.UnknownOptionError):
-        option = (error.token.keyword or error.token.value).partition("=")[0]
-        return f"unknown option '{option}'{_nearest(option, [n for a in error.argument_collection for n in a.names])}"
+    unused = error.unused_tokens or [""]
+    known = [argument for app in apps for argument in arguments_of(app)]
+    word = unused[0]
+    if isinstance(error, cyclopts.UnknownCommandError) and not word.startswith("-"):
+        return f"unknown {'action' if apps else 'command'} '{word}'{_nearest(word, error.app or ())}"
+    if isinstance(error, cyclopts.UnknownCommandError | cyclopts.UnknownOptionError):
+        if isinstance(error, cyclopts.UnknownOptionError):
+            word = error.token.keyword or error.token.value
+        word = word.partition("=")[0]
+        return f"unknown option '{word}'{_nearest(word, [name for argument in known for name in argument.names])}"
     if isinstance(error, cyclopts.MissingArgumentError):
         if error.keyword:
             many, _ = error.argument.token_count()
             return f"{error.keyword} needs {'a value' if many < 2 else f'{many} values'}"
         near = difflib.get_close_matches(name, [token.partition("=")[0] for token in unused], 1)
-        return f"{name} is missing{f', or {near[0]!r} is misspelled' if near else ''}"
+        said = next((_plain(argument.parameter.help) for argument in known if argument.name == name), "")
+        said = said.partition("; ")[0].rstrip(".")
+        return f"{name} is missing{f', or {near[0]!r} is misspelled' if near else ''}{f': {said}' if said else ''}"
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        return f"'{unused[0]}' is one argument too many"
+        return f"'{word}' is one argument too many"
     if isinstance(error, cyclopts.CoercionError) and error.token:
         given = f"{error.token.keyword or name} '{error.token.value}'"
         if choices := error.argument and error.argument.get_choices():
@@ -160,8 +167,16 @@ def help_text(tokens: list[str]) -> str:
     """What ``--help`` prints: of the program, or of the command that is named before it."""
     from gzlib.cli.tools import app
 
+    chain, apps = named(tokens)
+    return _help_of_command(chain, apps) if chain else _help_of_program(app)
+
+
+def named(tokens: list[str]) -> tuple[tuple[str, ...], Sequence["App"]]:
+    """The command that a command line names, such as ``runs ls``, and what the library has of it and those around it."""
+    from gzlib.cli.tools import app
+
     chain, apps, _ = app.parse_commands([token for token in tokens if not token.startswith("-")])
-    return _help_of_command(chain, apps[1:]) if chain else _help_of_program(app)
+    return chain, apps[1:]
 
 
 def _help_of_program(app: "App") -> str:
@@ -222,18 +237,23 @@ def _value(argument: "Argument") -> str:
 
 
 def _help(argument: "Argument") -> str:
-    said = re.sub(r":\w+:`~?([^`]*)`", r"\1", argument.parameter.help or "")
-    said = re.sub(r"``([^`]*)``", r"\1", said)
+    said = _plain(argument.parameter.help)
     default = argument.field_info.default
-    if default is True:
-        default = "on"
+    if isinstance(default, bool):
+        default = "on" if default else None
     elif isinstance(default, tuple):
         default = " ".join(f"{value:g}" for value in default)
     elif isinstance(default, float):
         default = f"{default:g}"
-    if default in (argument.field_info.empty, None, False, "") or "(default: " in said:
+    if default in (argument.field_info.empty, None, "") or "(default: " in said:
         return said
-    return f"{said} (default: {default})"
+    return f"{said} (default: {default})".strip()
+
+
+def _plain(docstring: str | None) -> str:
+    """Without its markup."""
+    said = " ".join((docstring or "").split())
+    return re.sub(r"``([^`]*)``", r"\1", re.sub(r":\w+:`~?([^`]*)`", r"\1", said))
 
 
 def _section(title: str, rows: list[tuple[str, str]], said: str = "") -> str:

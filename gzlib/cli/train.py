@@ -20,15 +20,17 @@ from gzlib.config import USUAL, Conduct, FinetuneConfig, PretrainConfig, SurveyS
 from gzlib.errors import UserError, tell
 
 def whole(app: App, commands: tuple[str, ...], arguments: ArgumentCollection):
-    """Refuse 1.5 where a whole number is asked for; the library would round it.
+    """Refuse 1.5 where a whole number is asked for, which the library would round, and one value for a whole recipe.
 
     Raises
     ------
-    CoercionError
+    CoercionError, UserError
     """
     for argument in arguments:
-        if int in (argument.hint, *get_args(argument.hint)):
-            for token in argument.tokens:
+        for token in argument.tokens:
+            if argument.children:
+                raise UserError(f"{token.keyword} has no value of its own: write {argument.children[-1].name}, and others.")
+            if int in (argument.hint, *get_args(argument.hint)):
                 if not re.fullmatch(r"[-+]?\d+(_\d+)*", token.value):
                     raise CoercionError(argument=argument, token=token, target_type=int)
 
@@ -365,7 +367,7 @@ def _in_store(
     from gzlib import paths
 
     if not tokens:
-        raise UserError(f"name an action: {', '.join(runs)} (see 'gzlib runs --help')")
+        raise UserError(f"name an action: {', '.join(runs)}; 'gzlib runs --help' says what they do")
     action, bound, _ = runs.parse_args(tokens)
     _use_store(store)
     if book:
