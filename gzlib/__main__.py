@@ -172,7 +172,7 @@ def help_text(tokens: list[str]) -> str:
 
 
 def named(tokens: list[str]) -> tuple[tuple[str, ...], Sequence["App"]]:
-    """The command that a command line names, such as ``runs ls``, and what the library has of it and those around it."""
+    """The command that a command line names, such as ``runs ls``; and those around it and itself, for the library."""
     from gzlib.cli.tools import app
 
     chain, apps, _ = app.parse_commands([token for token in tokens if not token.startswith("-")])
@@ -191,7 +191,7 @@ def _help_of_command(chain: tuple[str, ...], apps: Sequence["App"]) -> str:
     """Usage, what the command does, and its arguments in groups; its own before those of the command around it."""
     arguments = [argument for app in reversed(apps) for argument in arguments_of(app)]
     actions = {name: _summary(apps[0][name]) for name in apps[0]} if len(chain) == 1 else {}
-    places = [a.name + " ..." * (a.field_info.kind is a.field_info.VAR_POSITIONAL) for a in arguments if a.index is not None]
+    places = [_place(a) for a in arguments if a.index is not None]
     needed = [_names(a) for a in arguments if a.index is None and a.required]
     usage = " ".join(["usage: gzlib", *chain, *["ACTION ..."] * bool(actions), *places, *needed, "[OPTIONS]"])
     groups: dict[Group, list[tuple[str, str]]] = {}
@@ -199,13 +199,14 @@ def _help_of_command(chain: tuple[str, ...], apps: Sequence["App"]) -> str:
         groups.setdefault(argument.parameter.group[0], []).append((_names(argument), _help(argument)))
     titled = [(TITLES.get(group.name, group.name), rows, group.help) for group, rows in groups.items()]
     titled.sort(key=lambda section: section[0] != "Arguments")
-    parts = [usage, _summary(apps[-1]), _section("Actions", [*actions.items()]) if actions else ""]
-    return "\n\n".join([part for part in parts if part] + [_section(*section) for section in titled])
+    parts = [textwrap.fill(usage, _width()), textwrap.fill(_summary(apps[-1]), _width())]
+    parts += [_section("Actions", [*actions.items()])] if actions else []
+    return "\n\n".join([*parts, *(_section(*section) for section in titled)])
 
 
 def arguments_of(app: "App") -> list["Argument"]:
     """The arguments of a command that its help shows."""
-    from gzlib.cli.train import HOW
+    from gzlib.cli import HOW
 
     if not app.default_command:
         return []
@@ -218,15 +219,20 @@ def _summary(app: "App") -> str:
     return str(command.__doc__).partition("\n")[0]
 
 
+def _place(argument: "Argument") -> str:
+    several = argument.field_info.kind is argument.field_info.VAR_POSITIONAL
+    return f"[{argument.name} ...]" if several else argument.name
+
+
 def _names(argument: "Argument") -> str:
-    """``--size N``, ``--quiet, -q`` or ``--augment.flip, --augment.no-flip``; the longer name of a recipe's is left out."""
+    """``--size N``, ``--quiet, -q`` or ``--augment.flip, --augment.no-flip``, without the longer name, --recipe.clip."""
     off = argument.negatives if argument.field_info.default is not True else ()
     shown = [name for name in argument.names if name not in off and not name.startswith("--recipe.")]
     return " ".join(filter(None, [", ".join(shown), _value(argument)]))
 
 
 def _value(argument: "Argument") -> str:
-    many, more = argument.token_count()
+    many, _ = argument.token_count()
     if many == 0 or argument.index is not None:
         return ""
     if not (word := argument.parameter.metavar):
@@ -256,9 +262,13 @@ def _plain(docstring: str | None) -> str:
     return re.sub(r"``([^`]*)``", r"\1", re.sub(r":\w+:`~?([^`]*)`", r"\1", said))
 
 
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, WIDEST)
+
+
 def _section(title: str, rows: list[tuple[str, str]], said: str = "") -> str:
     """A title, and two columns below it; a long name stands on a line of its own."""
-    width = min(shutil.get_terminal_size().columns, WIDEST)
+    width = _width()
     lines = [f"{title}:", *textwrap.wrap(said, width - 2, initial_indent="  ", subsequent_indent="  ")]
     for name, text in rows:
         wrapped = textwrap.wrap(text, width - COLUMN, break_on_hyphens=False) or [""]

@@ -1,7 +1,9 @@
 """What defines a survey and a run: dataclasses whose every field enters an identity, and how text sets them.
 
-The command line has its options, their types, choices, defaults and help from these fields and their docstrings
-(:mod:`gzlib.cli`). Nothing here imports torch. The fields in ``IN_EVERY_KEY`` enter a run's key with their defaults written out. Any other
+The options of the command line, their types, choices, defaults and help, are made from these fields and docstrings
+(:mod:`gzlib.cli`): a field that is added is an option.
+
+Nothing here imports torch. The fields in ``IN_EVERY_KEY`` enter a run's key with their defaults written out. Any other
 field, one added since, enters it only where it is not at its default, so that every run made before it keeps its key
 (``tests/training/test_keys.py`` holds the committed runs to that). ``IN_EVERY_KEY`` itself never changes.
 """
@@ -332,8 +334,16 @@ class PretrainConfig:
         See :func:`gzlib.models.build_encoder`.
     n_train : int
         Training galaxies; with one seed, each training set contains the smaller ones.
+    seed : int
+        Of all that is drawn: the training galaxies, a new network's weights, the order and the views.
     weights : str
-        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
+        What to start from: ``random``, ``imagenet``, ``sky`` (in this package), a tag of timm, ``hf_hub:OWNER/NAME``, a
+        file or folder, or a run's key (:func:`gzlib.models.load_encoder`). A run stores a local file by its content,
+        never by its path.
+    recipe : Recipe
+        How the optimizer is driven.
+    objective : Objective
+        What is minimised.
     """
 
     encoder: str
@@ -359,12 +369,21 @@ class FinetuneConfig:
     ----------
     task : str
         Name of the task, for reading; what it is stands in the survey's fingerprint.
+    encoder : str
+        See :func:`gzlib.models.build_encoder`.
+    n_train : int
+        Training galaxies; with one seed, each training set contains the smaller ones.
     label : str
-        Column of the survey that is predicted.
+        Column of the survey that is predicted, or ``votes``.
+    seed : int
+        Of all that is drawn: the training galaxies, a new head's weights, the order and the views.
     weights : str
-        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
+        What to start from, as in :class:`PretrainConfig`: ``random``, ``imagenet``, ``sky`` (in this package), a tag of
+        timm, ``hf_hub:OWNER/NAME``, a file or folder, or a run's key.
     mode : {"linear", "full"}
-        A linear probe on the frozen encoder's features, or all weights.
+        A linear probe on the frozen encoder's features (``linear``), or training of all weights (``full``).
+    recipe : Recipe
+        How the optimizer is driven.
     """
 
     task: str
@@ -391,13 +410,13 @@ class Conduct:
     Attributes
     ----------
     device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``, see :func:`gzlib.training.choose_device`.
+        ``auto``, ``cpu``, ``cuda`` or ``mps`` (:func:`gzlib.training.choose_device`).
     compile : bool
         Train through ``torch.compile``: worth its minutes on GPUs, for long runs.
     log : str, optional
         ``tensorboard`` writes training curves into the runs' folders.
     checkpoint_seconds : float
-        Between checkpoints [s].
+        Time between checkpoints [s].
     report : callable, optional
         Takes one line at a time, which is to stay; standard error if left out.
     live : callable, optional

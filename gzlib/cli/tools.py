@@ -1,6 +1,6 @@
-"""The commands for what is made: saved models, learning curves of any field, the book, and this machine.
+"""The commands for saved models, learning curves of any field, plans of many runs, the book, and this machine.
 
-As in :mod:`gzlib.cli.train`, a function's signature and docstring are its command line.
+As in :mod:`gzlib.cli`, a function's signature and docstring are its command line.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from gzlib.cli.train import FILE, FLAT, FOLDER, NAME, SEVERAL, Device, app
+from gzlib.cli import FILE, FLAT, FOLDER, NAME, SEVERAL, Conducting, Device, Store, app, conducted
 from gzlib.config import Aspect, Preset, Split
 from gzlib.errors import UserError, tell
 
@@ -254,6 +254,67 @@ def plan(
 
 
 @app.command
+def sweep(
+    plan: Path,
+    /,
+    *,
+    dry_run: bool = False,
+    workers: Annotated[int | None, Parameter(metavar="N")] = None,
+    scheduler: Annotated[str | None, Parameter(metavar="WHERE")] = None,
+    bring_weights: bool = False,
+    store: Store = None,
+    conduct: Conducting = None,
+):
+    """Make the runs of a plan that are missing, here or on a cluster.
+
+    Parameters
+    ----------
+    plan
+        A TOML file; see examples/plan.toml.
+    dry_run
+        List the runs, which are complete, and what all cost.
+    workers
+        Processes here, one thread each (default: as many as cores).
+    scheduler
+        Dask workers: local:N processes here, or a running scheduler's address.
+    bring_weights
+        From workers that do not share this file system.
+    """
+    from gzlib.study import preset_jobs, recipe_rule
+    from gzlib.training import plan_notes, read_plan, sweep, sweep_on
+
+    how = replace(conducted(store, conduct), noted=plan_notes(plan))
+    if dry_run:
+        return _tell_plan(plan)
+    jobs = read_plan(plan, preset=preset_jobs, rule=recipe_rule)
+    if scheduler:
+        records = sweep_on(scheduler, jobs, bring_weights=bring_weights, conduct=how)
+    else:
+        records = sweep(jobs, workers=workers, conduct=how)
+    print(f"{len(records)} of {len(jobs)} runs complete")
+    return 0 if len(records) == len(jobs) else 1
+
+
+def _tell_plan(plan: Path):
+    """Which runs of a plan are complete, and what all of them cost; nothing is made or fetched for it."""
+    from functools import partial
+
+    import pandas as pd
+
+    from gzlib.study import preset_jobs, recipe_rule
+    from gzlib.study.cost import plan_words, planned_training
+    from gzlib.training import plan_summary, plan_table, read_plan
+
+    jobs = read_plan(plan, preset=partial(preset_jobs, planned=True), rule=recipe_rule, planned=planned_training)
+    rows = plan_table(jobs)
+    table = pd.DataFrame(plan_summary(rows))
+    texts = [i for i, name in enumerate(table) if name not in ("runs", "n_train", "seed", "seeds")]
+    print(table.to_markdown(index=False, disable_numparse=texts), end="\n\n")
+    print("\n".join(plan_words(jobs)), end="\n\n")
+    print(", ".join(f"{n} {state}" for state, n in pd.Series([row["state"] for row in rows]).value_counts().items()))
+
+
+@app.command
 def build(
     *,
     preset: Preset | None = None,
@@ -328,9 +389,9 @@ def register(
     preset: Preset = "laptop",
     plan: str | None = None,
     source: str | None = None,
-    encoder: Annotated[list[str] | None, NAME] = None,
-    pilot: Annotated[list[int] | None, SEVERAL] = None,
-    target: Annotated[list[int] | None, SEVERAL] = None,
+    encoder: Annotated[tuple[str, ...], NAME] = (),
+    pilot: Annotated[tuple[int, ...], SEVERAL] = (),
+    target: Annotated[tuple[int, ...], SEVERAL] = (),
     seeds: Annotated[tuple[int, ...], SEVERAL] = (0, 1, 2),
     level: float = 0.95,
 ):
@@ -360,7 +421,8 @@ def register(
         Coverage of the band.
     """
     from gzlib import paths
-    from gzlib.study import register_forecast, register_plan, run_outcome as make
+    from gzlib.study import register_forecast, register_plan
+    from gzlib.study import run_outcome as make
 
     paths.STORE = paths.project() / "data" / "runs"  # a registered forecast is part of the book, and so are its runs
     if run_outcome:

@@ -1,1 +1,0 @@
-from ..__main__ import main as main  # run one command
