@@ -225,7 +225,7 @@ def _place(argument: "Argument") -> str:
 
 
 def _names(argument: "Argument") -> str:
-    """``--size N``, ``--quiet, -q`` or ``--augment.flip, --augment.no-flip``, without the longer name, --recipe.clip."""
+    """``--size N``, ``--quiet, -q`` or ``--augment.flip, --augment.no-flip``; no ``--recipe.clip``."""
     off = argument.negatives if argument.field_info.default is not True else ()
     shown = [name for name in argument.names if name not in off and not name.startswith("--recipe.")]
     return " ".join(filter(None, [", ".join(shown), _value(argument)]))

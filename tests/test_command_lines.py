@@ -1,4 +1,4 @@
-"""Command lines that people have go on meaning what they meant; options, help and mistakes come from the dataclasses."""
+"""Command lines go on meaning what they meant; options come from the dataclasses; help and mistakes can be read."""
 
 import json
 import re
