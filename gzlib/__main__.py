@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from inspect import BoundArguments
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, sentence, stop_at_once, tell
 
@@ -118,9 +118,10 @@ def misuse(error: "CycloptsError", apps: Sequence["App"]) -> str:
     """What is wrong with a command line that names these commands, and the nearest that is right."""
     import cyclopts
 
-    name = error.argument and error.argument.name
+    argument = error.argument
+    name = argument.name if argument else ""
     unused = error.unused_tokens or [""]
-    known = [argument for app in apps for argument in arguments_of(app)]
+    known = [one for app in apps for one in arguments_of(app)]
     word = unused[0]
     if isinstance(error, cyclopts.UnknownCommandError) and not word.startswith("-"):
         return f"unknown {'action' if apps else 'command'} '{word}'{_nearest(word, error.app or ())}"
@@ -128,22 +129,22 @@ def misuse(error: "CycloptsError", apps: Sequence["App"]) -> str:
         if isinstance(error, cyclopts.UnknownOptionError):
             word = error.token.keyword or error.token.value
         word = word.partition("=")[0]
-        return f"unknown option '{word}'{_nearest(word, [name for argument in known for name in argument.names])}"
+        return f"unknown option '{word}'{_nearest(word, [name for one in known for name in one.names])}"
     if isinstance(error, cyclopts.MissingArgumentError):
         if error.keyword:
-            many, _ = error.argument.token_count()
+            many = argument.token_count()[0] if argument else 1
             return f"{error.keyword} needs {'a value' if many < 2 else f'{many} values'}"
         near = difflib.get_close_matches(name, [token.partition("=")[0] for token in unused], 1)
-        said = next((_plain(argument.parameter.help) for argument in known if argument.name == name), "")
+        said = next((_plain(one.parameter.help) for one in known if one.name == name), "")
         said = said.partition("; ")[0].rstrip(".")
         return f"{name} is missing{f', or {near[0]!r} is misspelled' if near else ''}{f': {said}' if said else ''}"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return f"'{word}' is one argument too many"
     if isinstance(error, cyclopts.CoercionError) and error.token:
         given = f"{error.token.keyword or name} '{error.token.value}'"
-        if choices := error.argument and error.argument.get_choices():
+        if choices := argument and argument.get_choices():
             return f"{given}: choose from {', '.join(choices)}{_nearest(error.token.value, choices)}"
-        what = {int: "a whole number", float: "a number"}.get(error.target_type)
+        what = {int: "a whole number", float: "a number"}.get(error.target_type or str)
         return f"{given} is not {what}" if what else f"{given} cannot be read"
     return str(error).rstrip(".")
 
@@ -196,7 +197,8 @@ def _help_of_command(chain: tuple[str, ...], apps: Sequence["App"]) -> str:
     usage = " ".join(["usage: gzlib", *chain, *["ACTION ..."] * bool(actions), *places, *needed, "[OPTIONS]"])
     groups: dict[Group, list[tuple[str, str]]] = {}
     for argument in arguments:
-        groups.setdefault(argument.parameter.group[0], []).append((_names(argument), _help(argument)))
+        group, *_ = cast("tuple[Group, ...]", argument.parameter.group)
+        groups.setdefault(group, []).append((_names(argument), _help(argument)))
     titled = [(TITLES.get(group.name, group.name), rows, group.help) for group, rows in groups.items()]
     titled.sort(key=lambda section: section[0] != "Arguments")
     parts = [textwrap.fill(usage, _width()), textwrap.fill(_summary(apps[-1]), _width())]

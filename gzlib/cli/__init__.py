@@ -100,7 +100,11 @@ def filled(default: Any, given: Any, **more: Any) -> Any:
 SURVEY, PRETRAIN = SurveySpec(""), PretrainConfig("", 0)
 FINETUNE = FinetuneConfig("task", "", 0, weights="imagenet")
 if TYPE_CHECKING:
-    Survey = Curated = Pretraining = Finetuning = Conducting = Any
+    Survey = Any
+    Curated = Any
+    Pretraining = Any
+    Finetuning = Any
+    Conducting = Any
 else:
     # A field of the recipe is named as in plans, --recipe.clip, or shortly, --clip. Some of its flags are usually on.
     in_run = {

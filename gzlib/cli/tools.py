@@ -100,7 +100,7 @@ def evaluate(
     from gzlib.training.evaluation import evaluate, own_spec, told
 
     loaded = load_model(model, device=device)
-    named = {name: value for name, value in (("split", split), ("schema", schema)) if value}
+    named: dict[str, Any] = {name: value for name, value in (("split", split), ("schema", schema)) if value}
     spec = replace(own_spec(loaded, source), **named)
     found = evaluate(loaded, source, label=label, part=part, spec=spec, progress=True)
     print("\n".join(told(found)))
