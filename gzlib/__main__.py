@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(tokens: list[str]) -> int:
-    ours = tokens[: tokens.index("--")] if "--" in tokens else tokens  # what follows it is no option
+    ours = tokens[: tokens.index("--")] if "--" in tokens else tokens  # what follows it is not an option
     debug = "--debug" in ours
     tokens = [token for token in ours if token != "--debug"] + tokens[len(ours) :]
     name = " ".join(["gzlib", *[token for token in tokens[:1] if not token.startswith("-")]])

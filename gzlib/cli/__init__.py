@@ -85,20 +85,32 @@ def options(default: Any, *, leave_out: str = "", required: str = "", **how: Par
 
 
 def filled(default: Any, given: Any, **more: Any) -> Any:
-    """An instance of a dataclass with what the command line gave for it, if it gave anything.
+    """An instance of a dataclass with what the command line gave for it.
 
     Raises
     ------
     UserError
         If the dataclass does not take a value.
     """
-    values = vars(given) if given else {}
-    nested = {name: filled(getattr(default, name), v) if is_dataclass(v) else v for name, v in values.items()}
+    values = vars(given).items()
+    nested = {name: filled(getattr(default, name), value) if is_dataclass(value) else value for name, value in values}
     return replace(default, **nested | more)
 
 
 SURVEY, PRETRAIN = SurveySpec(""), PretrainConfig("", 0)
 FINETUNE = FinetuneConfig("task", "", 0, weights="imagenet")
+# A field of the recipe is named as in plans, --recipe.clip, or shortly, --clip. Some of its flags are usually on.
+IN_RUN = {
+    "recipe": Parameter(name=("*", "--recipe"), group=RECIPE, negative=None, negative_iterable=()),
+    "objective": Parameter(group=RECIPE),
+    "weights": Parameter(metavar="WEIGHTS"),
+    "label": Parameter(metavar="COLUMN"),
+}
+IN_SURVEY = {"source": Parameter(name="--survey", metavar="SOURCE"), "match_radius": Parameter(metavar="ARCSEC")}
+CURATED = options(SURVEY, leave_out="source", **IN_SURVEY)()
+PRETRAINED = options(PRETRAIN, leave_out="encoder n_train", **IN_RUN)()
+FINETUNED = options(FINETUNE, leave_out="encoder n_train", **IN_RUN)()
+CONDUCTED = options(USUAL, leave_out="report live noted")()
 if TYPE_CHECKING:
     Survey = Any
     Curated = Any
@@ -106,21 +118,13 @@ if TYPE_CHECKING:
     Finetuning = Any
     Conducting = Any
 else:
-    # A field of the recipe is named as in plans, --recipe.clip, or shortly, --clip. Some of its flags are usually on.
-    in_run = {
-        "recipe": Parameter(name=("*", "--recipe"), group=RECIPE, negative=None, negative_iterable=()),
-        "objective": Parameter(group=RECIPE),
-        "weights": Parameter(metavar="WEIGHTS"),
-        "label": Parameter(metavar="COLUMN"),
-    }
-    in_survey = {"source": Parameter(name="--survey", metavar="SOURCE"), "match_radius": Parameter(metavar="ARCSEC")}
     Survey = Annotated[
-        options(SURVEY, leave_out="limit seed", required="source", **in_survey), FLAT, Parameter(group="Survey")
+        options(SURVEY, leave_out="limit seed", required="source", **IN_SURVEY), FLAT, Parameter(group="Survey")
     ]
-    Curated = Annotated[options(SURVEY, leave_out="source", **in_survey), FLAT]
-    Pretraining = Annotated[options(PRETRAIN, leave_out="encoder n_train", **in_run), FLAT]
-    Finetuning = Annotated[options(FINETUNE, leave_out="encoder n_train", **in_run), FLAT]
-    Conducting = Annotated[options(USUAL, leave_out="report live noted"), FLAT, Parameter(group=CONDUCT)]
+    Curated = Annotated[type(CURATED), FLAT]
+    Pretraining = Annotated[type(PRETRAINED), FLAT]
+    Finetuning = Annotated[type(FINETUNED), FLAT]
+    Conducting = Annotated[type(CONDUCTED), FLAT, Parameter(group=CONDUCT)]
 Store = Annotated[
     Path | None, FOLDER, Parameter(group=CONDUCT, help="Where runs are kept (default: GZLIB_STORE, or ./runs).")
 ]
@@ -143,7 +147,7 @@ def curate(
     /,
     *,
     out: Annotated[Path | None, FOLDER] = None,
-    survey: Curated = None,
+    survey: Curated = CURATED,
     keep_going: bool = False,
     force: bool = False,
 ):
@@ -196,11 +200,11 @@ def pretrain(
     survey: Survey,
     encoder: Annotated[str | None, NAME] = None,
     n_train: int | None = None,
-    run: Pretraining = None,
+    run: Pretraining = PRETRAINED,
     settings: Settings = (),
     out: Annotated[Path | None, FOLDER] = None,
     store: Store = None,
-    conduct: Conducting = None,
+    conduct: Conducting = CONDUCTED,
 ):
     """Train an encoder on a survey's votes.
 
@@ -223,12 +227,12 @@ def finetune(
     survey: Survey,
     encoder: Annotated[str | None, NAME] = None,
     n_train: int | None = None,
-    run: Finetuning = None,
+    run: Finetuning = FINETUNED,
     settings: Settings = (),
     out: Annotated[Path | None, FOLDER] = None,
     unit: str = "",
     store: Store = None,
-    conduct: Conducting = None,
+    conduct: Conducting = CONDUCTED,
 ):
     """Train an encoder on a task's labels.
 
@@ -272,11 +276,10 @@ def _train(default, given, encoder, usual, n_train, settings, survey, conduct: C
     from gzlib.training.publish import check_out, save_run
 
     def configured(n: int):
-        named = filled(default, given, encoder=_encoder(encoder, weights, usual), n_train=n)
-        return fill(named, parse_settings(settings), "--set")
+        return fill(filled(default, given, encoder=chosen, n_train=n), parse_settings(settings), "--set")
 
-    weights = given.weights if given else default.weights
     with joined():
+        chosen = _encoder(encoder, given.weights, usual)
         spec, config = filled(SURVEY, survey), configured(n_train or 0)
         if n_train is None:  # counted last, since the survey may have to be made for it
             label = config.label if isinstance(config, FinetuneConfig) else None
@@ -320,7 +323,7 @@ def rerun(
     *,
     weights: Annotated[str | None, FILE] = None,
     store: Store = None,
-    conduct: Conducting = None,
+    conduct: Conducting = CONDUCTED,
 ):
     """Make a recorded run and its weights again.
 

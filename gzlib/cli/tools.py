@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from gzlib.cli import FILE, FLAT, FOLDER, NAME, SEVERAL, Conducting, Device, Store, app, conducted
+from gzlib.cli import CONDUCTED, FILE, FLAT, FOLDER, NAME, SEVERAL, Conducting, Device, Store, app, conducted
 from gzlib.config import Aspect, Preset, Split
 from gzlib.errors import UserError, tell
 
@@ -136,7 +136,7 @@ def push(model: Model, repository: str, /, *, private: bool = False, figures: bo
     repository
         OWNER/NAME.
     private
-        For nobody else to see.
+        Visible to its owner alone.
     figures
         With the page of figures, which shows images of galaxies.
     """
@@ -263,7 +263,7 @@ def sweep(
     scheduler: Annotated[str | None, Parameter(metavar="WHERE")] = None,
     bring_weights: bool = False,
     store: Store = None,
-    conduct: Conducting = None,
+    conduct: Conducting = CONDUCTED,
 ):
     """Make the runs of a plan that are missing, here or on a cluster.
 
