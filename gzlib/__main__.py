@@ -31,7 +31,7 @@ ABOUT = {
 }
 WORDS: dict[Any, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # for a value of the type
 TITLES = {"Parameters": "Options"}  # of the library's groups
-WIDEST, COLUMN = 100, 26  # of help [characters]: a line, and what stands before the text
+WIDEST, COLUMN, NARROW = 100, 26, 14  # of help [characters]: a line, and what stands before options' and commands' text
 
 
 class Misuse(UserError):
@@ -183,9 +183,10 @@ def named(tokens: list[str]) -> tuple[tuple[str, ...], Sequence["App"]]:
 def _help_of_program(app: "App") -> str:
     parts = ["usage: gzlib COMMAND ...", app.help]
     for title, names in ABOUT.items():
-        parts.append(_section(title, [(name, _summary(app[name])) for name in names.split()]))
+        parts.append(_section(title, [(name, _summary(app[name])) for name in names.split()], column=NARROW))
     more = {"--help, -h": "Show this, or the options of a command.", "--version": "Show the version."}
-    return "\n\n".join([*parts, _section("Options", [*more.items(), ("--debug", "Show the traceback of an error.")])])
+    more["--debug"] = "Show the traceback of an error."
+    return "\n\n".join([*parts, _section("Options", [*more.items()], column=NARROW)])
 
 
 def _help_of_command(chain: tuple[str, ...], apps: Sequence["App"]) -> str:
@@ -202,7 +203,7 @@ def _help_of_command(chain: tuple[str, ...], apps: Sequence["App"]) -> str:
     titled = [(TITLES.get(group.name, group.name), rows, group.help) for group, rows in groups.items()]
     titled.sort(key=lambda section: section[0] != "Arguments")
     parts = [textwrap.fill(usage, _width()), textwrap.fill(_summary(apps[-1]), _width())]
-    parts += [_section("Actions", [*actions.items()])] if actions else []
+    parts += [_section("Actions", [*actions.items()], column=NARROW)] if actions else []
     return "\n\n".join([*parts, *(_section(*section) for section in titled)])
 
 
@@ -268,17 +269,17 @@ def _width() -> int:
     return min(shutil.get_terminal_size().columns, WIDEST)
 
 
-def _section(title: str, rows: list[tuple[str, str]], said: str = "") -> str:
+def _section(title: str, rows: list[tuple[str, str]], said: str = "", column: int = COLUMN) -> str:
     """A title, and two columns below it; a long name stands on a line of its own."""
     width = _width()
     lines = [f"{title}:", *textwrap.wrap(said, width - 2, initial_indent="  ", subsequent_indent="  ")]
     for name, text in rows:
-        wrapped = textwrap.wrap(text, width - COLUMN, break_on_hyphens=False) or [""]
-        if len(name) + 4 > COLUMN:
+        wrapped = textwrap.wrap(text, width - column, break_on_hyphens=False) or [""]
+        if len(name) + 4 > column:
             lines.append(f"  {name}")
         else:
-            wrapped[0] = f"  {name}".ljust(COLUMN) + wrapped[0]
-        lines += [line if line.startswith("  ") else " " * COLUMN + line for line in wrapped]
+            wrapped[0] = f"  {name}".ljust(column) + wrapped[0]
+        lines += [line if line.startswith("  ") else " " * column + line for line in wrapped]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -55,12 +55,12 @@ class SurveySpec:
         ``hash`` (70 / 10 / 20 % by the hash of the id), ``source`` (keep the published test set, and a fifth of the
         rest to validate on) or ``published`` (keep the published training, validation and test set).
     seed : int
-        Of the simulated sky.
+        Seed of the simulated sky.
     schema : str, optional
         Decision tree to read, or a JSON file with one; recognised by its columns if not given.
     aspect : {None, "pad", "crop"}
-        Images that are not square get equal black margins (``pad``), keep their central square (``crop``), or are
-        rejected (None).
+        Images that are not square get equal black margins (``pad``) or keep their central square (``crop``); by
+        default they are rejected.
     match_radius : float, optional
         Distance within which two galaxies of one data set are the same [arcsec]; by default the decision tree's.
     """
@@ -335,7 +335,7 @@ class PretrainConfig:
     n_train : int
         Training galaxies; with one seed, each training set contains the smaller ones.
     seed : int
-        Of all that is drawn: the training galaxies, a new network's weights, the order and the views.
+        Seed of all that is drawn: the training galaxies, a new network's weights, the order and the views.
     weights : str
         What to start from: ``random``, ``imagenet``, ``sky`` (in this package), a tag of timm, ``hf_hub:OWNER/NAME``, a
         file or folder, or a run's key (:func:`gzlib.models.load_encoder`). A run stores a local file by its content,
@@ -376,7 +376,7 @@ class FinetuneConfig:
     label : str
         Column of the survey that is predicted, or ``votes``.
     seed : int
-        Of all that is drawn: the training galaxies, a new head's weights, the order and the views.
+        Seed of all that is drawn: the training galaxies, a new head's weights, the order and the views.
     weights : str
         What to start from, as in :class:`PretrainConfig`: ``random``, ``imagenet``, ``sky`` (in this package), a tag of
         timm, ``hf_hub:OWNER/NAME``, a file or folder, or a run's key.

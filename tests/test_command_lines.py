@@ -14,6 +14,7 @@ from cyclopts import App, MissingArgumentError
 
 from gzlib import cli, paths
 from gzlib.__main__ import ABOUT, arguments_of, help_text, main, named, parse
+from gzlib.cli.tools import app
 from gzlib.config import Augment, Conduct, FinetuneConfig, Objective, PretrainConfig, Recipe, SurveySpec
 
 # What every command line of the README of version 0.1, and of all texts and examples since, meant to the parser that
@@ -91,7 +92,7 @@ def test_every_command_line_of_the_texts_can_be_read():
 
 
 def option_names(command: str) -> set[str]:
-    return {name for app in named(command.split())[1] for argument in arguments_of(app) for name in argument.names}
+    return {name for one in named(command.split())[1] for argument in arguments_of(one) for name in argument.names}
 
 
 def dashed(cls: type, prefix: str = "--", without: str = "") -> set[str]:
@@ -124,16 +125,16 @@ def test_a_field_that_is_added_is_an_option_with_its_help_and_the_default_of_the
         pause: float = 1.5
 
     longer = Longer(examples=7, pause=2.5)
-    app = App(**cli.HOW)
+    alone = App(**cli.HOW)
     made = cli.options(longer)
 
-    @app.default
+    @alone.default
     def train(*, recipe: made = None):
         return cli.filled(longer, recipe)
 
-    (argument,) = [a for a in arguments_of(app) if a.name == "--recipe.pause"]
+    (argument,) = [a for a in arguments_of(alone) if a.name == "--recipe.pause"]
     assert argument.parameter.help == "Between epochs [s]." and argument.field_info.default == 2.5
-    function, bound, _ = app.parse_args(["--recipe.pause", "4", "--recipe.augment.zoom", "1", "2"])
+    function, bound, _ = alone.parse_args(["--recipe.pause", "4", "--recipe.augment.zoom", "1", "2"])
     assert function(**bound.kwargs) == replace(longer, pause=4.0, augment=Augment(zoom=(1.0, 2.0)))
 
 
@@ -158,10 +159,14 @@ def test_an_option_is_the_setting_of_its_name(command, options, settings):
     assert values["recipe"] == told.recipe and type(values["recipe"]) is Recipe
 
 
+def test_help_lists_every_command():
+    assert Counter(COMMANDS) == Counter(app)
+
+
 @pytest.mark.parametrize("command", ALL)
 def test_options_have_help_and_names_of_their_own(command):
     _, apps = named(command.split())
-    arguments = [argument for app in apps for argument in arguments_of(app)]
+    arguments = [argument for one in apps for argument in arguments_of(one)]
     assert max(Counter(name for a in arguments for name in a.names).values(), default=1) == 1
     assert [a.name for a in arguments if not a.parameter.help] == []
 
@@ -203,7 +208,7 @@ WRONG = [
     ("fit x --at", "gzlib fit: --at needs a value"),
     ("fit x --level high", "gzlib fit: --level 'high' is not a number"),
     ("build -p level", "gzlib build: -p needs 2 values"),
-    ("plan x", "gzlib plan: --target is missing: The loss or error to reach"),
+    ("plan x", "gzlib plan: --target is missing: Loss or error to reach"),
     ("pretrain", "gzlib pretrain: --survey is missing: The folder of a curated survey"),
     ("pretrain --surve x", "--survey is missing, or '--surve' is misspelled"),
     ("pretrain --survey x --seed 1.5", "gzlib pretrain: --seed '1.5' is not a whole number"),

@@ -245,7 +245,7 @@ def finetune(
     out
         Save the model there, for 'predict' and others.
     unit
-        Of a number that is predicted, such as mag; for the saved model.
+        Unit of a number that is predicted, such as mag; for the saved model.
     """
     how = conducted(store, conduct)
     _train(FINETUNE, run, encoder, "tf_efficientnet_lite0", n_train, settings, survey, how, out, unit)
@@ -377,9 +377,9 @@ class Chosen:
     Attributes
     ----------
     kind
-        Only these.
+        Runs of this kind alone.
     where
-        Only those with this setting, such as encoder=resnet_w12; repeatable.
+        Runs with this setting alone, such as encoder=resnet_w12; repeatable.
     """
 
     kind: Literal["pretrain", "finetune"] | None = None

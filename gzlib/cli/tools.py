@@ -28,9 +28,9 @@ class Table:
     Attributes
     ----------
     out
-        A file .csv or .parquet.
+        The file to write, .csv or .parquet.
     aspect
-        Of images that are not square (default: as in training).
+        What becomes of images that are not square (default: as in training).
     limit
         Maximum number of galaxies.
     force
@@ -46,13 +46,13 @@ class Table:
 
 @app.command
 def predict(model: Model, source: Galaxies, /, *, table: Annotated[Table, FLAT]):
-    """Predictions of a saved model for every galaxy of a source, in a file."""
+    """Write a saved model's predictions for every galaxy of a source."""
     _write("predict", model, source, table)
 
 
 @app.command
 def embed(model: Model, source: Galaxies, /, *, table: Annotated[Table, FLAT]):
-    """Features of a saved model's encoder for every galaxy of a source, in a file."""
+    """Write the features of a saved model's encoder for every galaxy."""
     _write("embed", model, source, table)
 
 
@@ -88,13 +88,13 @@ def evaluate(
     label
         Column of the labels (default: the model's).
     part
-        Of the galaxies (default: test of its survey, else all).
+        Which galaxies (default: test of its survey, else all).
     split
         'source' keeps a published test set, 'published' also the validation set.
     schema
         Decision tree of the votes, or a JSON file with one.
     out
-        All scores, as JSON.
+        A file for all scores, as JSON.
     """
     from gzlib.training import load_model
     from gzlib.training.evaluation import evaluate, own_spec, told
@@ -117,9 +117,9 @@ def export(model: Model, /, *, out: Annotated[Path, FOLDER], format: Literal["ti
     Parameters
     ----------
     out
-        A folder for it.
+        The folder to write.
     format
-        Of the files.
+        What reads it.
     """
     from gzlib.training import load_model
     from gzlib.training.publish import export
@@ -134,7 +134,7 @@ def push(model: Model, repository: str, /, *, private: bool = False, figures: bo
     Parameters
     ----------
     repository
-        OWNER/NAME.
+        Its name on the hub, OWNER/NAME.
     private
         Visible to its owner alone.
     figures
@@ -224,7 +224,7 @@ def forecast(curves: Runs, /, *, target: float | None = None, answering: Answeri
     Parameters
     ----------
     target
-        The loss or error to reach.
+        Loss or error to reach.
     """
     answering.answer("forecast", curves, target=target)
 
@@ -244,9 +244,9 @@ def plan(
     Parameters
     ----------
     target
-        The loss or error to reach.
+        Loss or error to reach.
     cost
-        Of one label, in any currency.
+        Cost of one label, in any currency.
     owned
         Labels that already exist.
     """
@@ -278,7 +278,7 @@ def sweep(
     scheduler
         Dask workers: local:N processes here, or a running scheduler's address.
     bring_weights
-        From workers that do not share this file system.
+        Fetch the weights from workers that do not share this file system.
     """
     from gzlib.study import preset_jobs, recipe_rule
     from gzlib.training import plan_notes, read_plan, sweep, sweep_on
@@ -332,7 +332,7 @@ def build(
     only
         A chapter by its number, such as 02; repeatable.
     p
-        Set a parameter; repeatable.
+        Set a parameter of the chapters; repeatable.
     force
         Run fresh chapters too; an experiment starts from nothing.
     name
@@ -400,23 +400,23 @@ def register(
     Parameters
     ----------
     name
-        Of the forecast, stored as data/forecasts/NAME.json.
+        Name of the forecast, stored as data/forecasts/NAME.json.
     run_outcome
         Make the runs that a stored forecast is about.
     preset
-        Whose recipe.
+        Preset whose recipe the runs have.
     plan
         Forecast the missing runs of a plan in data/plans from those that are made, as 'study'.
     source
         Survey of pilot and outcome, such as sim:24000.
     encoder
-        Of the runs; repeatable.
+        An encoder to train; repeatable.
     pilot
         Training galaxies of the runs to learn from.
     target
         Training galaxies of the runs to forecast.
     seeds
-        Of all runs.
+        Seeds of the runs, each with every encoder and size.
     level
         Coverage of the band.
     """
@@ -467,7 +467,7 @@ def bench(
     kills
         How many commands 'faults' kills.
     seed
-        Of the moments at which 'faults' disturbs them.
+        Seed of the moments at which 'faults' disturbs them.
     """
     from gzlib import paths
 
