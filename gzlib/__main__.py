@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(tokens: list[str]) -> int:
-    ours = tokens[: tokens.index("--")] if "--" in tokens else tokens  # what follows it is not an option
+    ours = _before_dashes(tokens)
     debug = "--debug" in ours
     tokens = [token for token in ours if token != "--debug"] + tokens[len(ours) :]
     name = " ".join(["gzlib", *[token for token in tokens[:1] if not token.startswith("-")]])
@@ -76,6 +76,11 @@ def _run(tokens: list[str]) -> int:
         return EXIT_STATUS
 
 
+def _before_dashes(tokens: list[str]) -> list[str]:
+    """What may be an option: all that stands before ``--``."""
+    return tokens[: tokens.index("--")] if "--" in tokens else tokens
+
+
 def _answer(tokens: list[str]) -> int:
     from cyclopts import CycloptsError
 
@@ -84,7 +89,7 @@ def _answer(tokens: list[str]) -> int:
 
         print(f"gzlib {__version__}")
         return 0
-    if {"--help", "-h"} & {*tokens[: tokens.index("--") if "--" in tokens else None]}:
+    if {"--help", "-h"} & {*_before_dashes(tokens)}:
         print(help_text(tokens))
         return 0
     try:

@@ -12,8 +12,8 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_da
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
-# Cyclopts, of several: released every few weeks, it takes numpydoc and hands a mistake over as an object that one
-# sentence can be made from, where tyro prints boxes; jsonargparse takes twice as long to load.
+# Of the libraries that are well kept, cyclopts hands a mistake over as an object that one sentence can be made from,
+# where tyro prints boxes, and loads faster than jsonargparse.
 from cyclopts import App, CoercionError, Group, Parameter
 from cyclopts.argument import ArgumentCollection
 
@@ -22,7 +22,7 @@ from gzlib.config import USUAL, Conduct, FinetuneConfig, PretrainConfig, SurveyS
 from gzlib.errors import UserError, tell
 
 
-def whole(app: App, commands: tuple[str, ...], arguments: ArgumentCollection):
+def check_values(app: App, commands: tuple[str, ...], arguments: ArgumentCollection):
     """Refuse 1.5 where a whole number is asked for, which the library would round, and one value for a whole recipe.
 
     Raises
@@ -42,7 +42,7 @@ def whole(app: App, commands: tuple[str, ...], arguments: ArgumentCollection):
 # Flags have no negative form, a later value replaces an earlier one, and no value is read as JSON. What is wrong is
 # raised, for gzlib.__main__ to say.
 HOW: dict[str, Any] = {
-    "config": whole,
+    "config": check_values,
     "default_parameter": Parameter(negative=(), allow_repeating=True, json_list=False, json_dict=False),
     "print_error": False,
     "exit_on_error": False,
@@ -52,7 +52,7 @@ HOW: dict[str, Any] = {
 }
 app = App(name="gzlib", help="Scaling laws for galaxy images.", **HOW)
 runs = App(name="runs", **HOW)
-FOLDER, FILE, KEY, NAME, PAIR = (Parameter(metavar=word) for word in ("FOLDER", "FILE", "KEY", "NAME", "NAME=VALUE"))
+FOLDER, FILE, NAME, PAIR = (Parameter(metavar=word) for word in ("FOLDER", "FILE", "NAME", "NAME=VALUE"))
 RECIPE = Group("Recipe", help="How the optimizer is driven. --clip is recipe.clip in plans and for --set.")
 CONDUCT = Group("Running it", help="None of it changes what is found, but for rounding errors.")
 SEVERAL, FLAT = Parameter(consume_multiple=(1, None)), Parameter(name="*")
@@ -106,7 +106,11 @@ IN_RUN = {
     "weights": Parameter(metavar="WEIGHTS"),
     "label": Parameter(metavar="COLUMN"),
 }
-IN_SURVEY = {"source": Parameter(name="--survey", metavar="SOURCE"), "match_radius": Parameter(metavar="ARCSEC")}
+IN_SURVEY = {
+    "source": Parameter(name="--survey", metavar="SOURCE"),
+    "schema": Parameter(metavar="TREE"),
+    "match_radius": Parameter(metavar="ARCSEC"),
+}
 CURATED = options(SURVEY, leave_out="source", **IN_SURVEY)()
 PRETRAINED = options(PRETRAIN, leave_out="encoder n_train", **IN_RUN)()
 FINETUNED = options(FINETUNE, leave_out="encoder n_train", **IN_RUN)()

@@ -77,7 +77,7 @@ def evaluate(
     label: Annotated[str | None, Parameter(metavar="COLUMN")] = None,
     part: Literal["all", "train", "val", "test"] | None = None,
     split: Split | None = None,
-    schema: str | None = None,
+    schema: Annotated[str | None, Parameter(metavar="TREE")] = None,
     out: Annotated[Path | None, FILE] = None,
     device: Device = "auto",
 ):
@@ -178,7 +178,7 @@ class Curves:
     """
 
     at: Annotated[tuple[float, ...], SEVERAL, Parameter(metavar="SIZE")] = ()
-    law: str | None = None
+    law: Annotated[str | None, NAME] = None
     level: float = 0.95
     plot: Annotated[str | None, FILE] = None
     json: bool = False
