@@ -100,13 +100,13 @@ def filled(default: Any, given: Any, **more: Any) -> Any:
 SURVEY, PRETRAIN = SurveySpec(""), PretrainConfig("", 0)
 FINETUNE = FinetuneConfig("task", "", 0, weights="imagenet")
 # A field of the recipe is named as in plans, --recipe.clip, or shortly, --clip. Some of its flags are usually on.
-IN_RUN = {
+IN_RUN: dict[str, Any] = {
     "recipe": Parameter(name=("*", "--recipe"), group=RECIPE, negative=None, negative_iterable=()),
     "objective": Parameter(group=RECIPE),
     "weights": Parameter(metavar="WEIGHTS"),
     "label": Parameter(metavar="COLUMN"),
 }
-IN_SURVEY = {
+IN_SURVEY: dict[str, Any] = {
     "source": Parameter(name="--survey", metavar="SOURCE"),
     "schema": Parameter(metavar="TREE"),
     "match_radius": Parameter(metavar="ARCSEC"),
