@@ -14,7 +14,7 @@ test: .venv/.ready # two processes, each with the tests of a file at a time
 
 # What is heavy: installed wheels in new environments, and other checks of many minutes.
 test-long: .venv/.ready
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --outcomes data/long-tests.json
 
 check: .venv/.ready
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import ast
 import logging
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import griffe
@@ -18,7 +19,7 @@ from griffe import DocstringSectionKind as Kind
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gzlib", "data", "sky", "models", "training", "fitting", "study", "book")
 MADE = "<!-- Written by `make reference` from the docstrings in gzlib; do not edit. -->"
-WIDTH = 100  # of a signature that stands on one line
+WIDTH = 84  # of a line of code that a page shows whole
 ROLE = re.compile(r":(?:py:)?(?:func|class|meth|mod|attr|data):`~?([\w.]+)`")
 
 
@@ -116,14 +117,15 @@ class Reference:
             parts.append(f"```python\n{signature(name, found)}\n```")
         elif found.is_attribute and found.value is not None:
             value = str(found.value)
-            parts.append(f"```python\n{name} = {value if len(value) < 400 else '...'}\n```")
+            parts.append(f"```python\n{assignment(name, value) if len(value) < 400 else f'{name} = ...'}\n```")
         parts.append(self.docstring(found) or f"{escaped(said)[:1].upper()}{escaped(said)[1:]}.")
         if found.is_class:
             parts += [self._member(member) for member in found.members.values() if is_shown(member)]
         return "\n\n".join(parts)
 
     def _member(self, member) -> str:
-        head = signature(member.name, member) if member.is_function else member.name
+        typed = f": {member.annotation}" if getattr(member, "annotation", None) is not None else ""
+        head = signature(member.name, member) if member.is_function else f"{member.name}{typed}"
         title = f"### {member.parent.name}.{member.name} {{.unlisted}}"
         return "\n\n".join([title, f"```python\n{head}\n```", self.docstring(member)])
 
@@ -135,7 +137,7 @@ class Reference:
         for section in found.docstring.parsed:
             match section.kind:
                 case Kind.text:
-                    parts.append(self.prose(section.value))
+                    parts += [self._block(block) for block in re.split(r"\n\s*\n", section.value)]
                 case Kind.examples:
                     parts += [
                         f"```python\n{text}\n```" if kind is Kind.examples else self.prose(text)
@@ -143,10 +145,21 @@ class Reference:
                     ]
                 case Kind.admonition:
                     parts += [f"**{section.title}**", self.prose(section.value.contents)]
+                case Kind.returns | Kind.yields if is_sentence(section.value):
+                    first = f"{section.value[0].name}: " if section.value[0].name else ""
+                    said = first + " ".join(str(item.annotation) for item in section.value)
+                    parts += [f"**{section.kind.value.capitalize()}**", self.prose(said)]
                 case _:
                     title = section.title or section.kind.value.capitalize()
                     parts += [f"**{title}**", "\n\n".join(self._item(item, found) for item in section.value)]
         return "\n\n".join(parts)
+
+    def _block(self, text: str) -> str:
+        """A paragraph of a docstring; an example, and what is indented, as code."""
+        lines = text.split("\n")
+        if lines[0].startswith(">>> ") or all(line.startswith("    ") for line in lines):
+            return f"```python\n{textwrap.dedent(text)}\n```"
+        return self.prose(text)
 
     def _item(self, item, found) -> str:
         """One parameter, result or error of an object as a definition."""
@@ -154,10 +167,14 @@ class Reference:
         own = {one.name: one.annotation for one in getattr(found, "parameters", ())}
         if any(annotation is one for one in own.values()):  # of several names griffe takes the first one's
             annotation = own.get(name)
+        # As it is written, where it is: griffe makes tuples of choices and of what is optional.
+        written = re.search(rf"^(?:[\w*]+, )*\**{re.escape(name)}(?:, [\w*]+)* : (.+)$", found.docstring.value, re.M)
         kind = "" if annotation is None or str(annotation) == "Any" else str(annotation)
-        head = " : ".join(part for part in (f"`{name}`" if name else "", f"*{escaped(kind)}*" if kind else "") if part)
+        kind = written[1].strip() if name and written else kind
+        parts = (f"`{name}`" if name else "", f"_{self.prose(kind)}_" if kind else "")
+        head = " : ".join(part for part in parts if part)
         text = self.prose((item.description or "").strip())
-        return f"{head}\n:   {indented(text)}" if text else head
+        return f"{head}\n:   {indented(text)}" if text else f"**{head}**"
 
     def prose(self, text: str) -> str:
         """Docstring text as Markdown: roles become links, everything else outside of code stays letter by letter."""
@@ -180,6 +197,32 @@ class Reference:
 
 def anchor(package: str, name: str) -> str:
     return f"api-{package}-{name}".replace("_", "-")
+
+
+def is_sentence(items: list) -> bool:
+    """Whether what is returned is told in a sentence, of which griffe makes an item a line."""
+    rest = [item for item in items[1:] if item.name or " : " in str(item.annotation)]
+    return not rest and not any(item.description for item in items)
+
+
+def assignment(name: str, value: str) -> str:
+    """A constant as code, with a line for each part where one line is too long."""
+    line, node = f"{name} = {value}", ast.parse(value, mode="eval").body
+    if len(line) <= WIDTH:
+        return line
+    match node:
+        case ast.Call():
+            parts = [*map(ast.unparse, node.args), *(f"{one.arg}={ast.unparse(one.value)}" for one in node.keywords)]
+            ends = f"{ast.unparse(node.func)}(", ")"
+        case ast.Dict():
+            parts = [f"{ast.unparse(k)}: {ast.unparse(v)}" for k, v in zip(node.keys, node.values, strict=True) if k]
+            ends = "{", "}"
+        case ast.Tuple() | ast.List():
+            parts = [ast.unparse(one) for one in node.elts]
+            ends = ("(", ")") if isinstance(node, ast.Tuple) else ("[", "]")
+        case _:
+            return line
+    return f"{name} = {ends[0]}\n" + "".join(f"    {part},\n" for part in parts) + ends[1]
 
 
 def indented(text: str) -> str:

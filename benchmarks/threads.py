@@ -16,7 +16,8 @@ from step import study
 
 import gzlib.training.loop as loop
 from gzlib.config import Recipe
-from gzlib.training.distributed import Pace, cores
+from gzlib.paths import cores
+from gzlib.training.distributed import Pace
 
 ENCODER, SIDE, BATCH = "resnet_w8", 32, 64
 SECONDS = 12.0  # of each measurement; the threads are given up within three

@@ -3,6 +3,7 @@
     python benchmarks/transfer.py learn --start imagenet --cache DIR    the simulated sky, from ImageNet's weights
     python benchmarks/transfer.py learn --start random --cache DIR      the same from random weights
     python benchmarks/transfer.py features --cache DIR                  of every encoder in DIR whose features are not
+    python benchmarks/transfer.py full --cache DIR                      full finetuning, as many labels as some probes
     python benchmarks/transfer.py compare --cache DIR --write           every linear probe, from cached features
 
 ``learn`` shows an encoder so many simulated galaxies (``--images``; ``sky_lessons`` says what it learns), on a GPU
@@ -13,6 +14,9 @@ galaxy:
 
 - all labels: five folds, so that every galaxy is predicted once; repeated with other folds for a small set;
 - fewer labels, for ImageNet with and without galaxies: in each fold, the same random labels for both.
+
+``full`` trains all weights with the library's recipe, from the same labels as probes with fewer labels and tested on
+the same galaxies; ``compare`` takes in what it has found by then.
 
 What is measured is kept in the cache, so that a comparison that was cut off goes on.
 
@@ -29,7 +33,8 @@ import os
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,6 +42,7 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+import xarray as xr
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -44,9 +50,12 @@ from sky_lessons import lessons, pretrain
 from sky_realism import REAL, features, gz2_table, imagenet_encoder, real_pictures, reduced
 
 from gzlib import paths
+from gzlib.config import FINETUNING, Conduct, FinetuneConfig
 from gzlib.files import replace_file
 from gzlib.identity import content_hash, file_hash
+from gzlib.progress import silent
 from gzlib.sky import sky_identity
+from gzlib.training.finetuning import Target, Task, train_all
 from gzlib.training.probes import fit_probe
 
 ENCODER = "tf_efficientnet_lite0"
@@ -64,6 +73,8 @@ ARMS = {
     "ImageNet and ImageNet + galaxies, joined": ("imagenet", "imagenet-sky"),
 }
 WITH_FEWER = ("ImageNet", "ImageNet + galaxies")
+STARTS = {"imagenet": "packaged.safetensors"}  # of full finetuning; its features are known by the package's weights
+FULL_ARMS, FULL_COUNTS = WITH_FEWER[::-1], (200, 50, 800)  # what is measured first comes first
 FEWEST, DRAWS = 25, 5
 SMALL, REPEATS = 1000, 8  # sets of fewer galaxies are split into folds so many times
 BOOTSTRAP = 2000
@@ -198,9 +209,9 @@ def measure(job: tuple[Path, str, str]) -> dict:
             if repeat == 0:
                 predicted |= dict(zip(test.tolist(), prediction, strict=True))
     few = {}
-    for draw, (train, test) in enumerate(folds(labels, 0)[:DRAWS]):
-        order = np.random.default_rng(draw).permutation(train)
-        for n in counts(len(train)) if arm in WITH_FEWER else ():
+    for draw in range(DRAWS):
+        order, test = labels_of_draw(labels, draw)
+        for n in counts(len(order)) if arm in WITH_FEWER else ():
             some = order[:n]
             if labels.dtype.kind == "f" or len(np.unique(labels[some])) > 1:
                 cost_few = costs(probe(x, labels, some, test, seed=draw), labels[test])
@@ -215,6 +226,61 @@ def measure(job: tuple[Path, str, str]) -> dict:
         out |= {"balanced_accuracy": round(float(np.mean(recall)), 4), "auc": round(float(auc), 4)}
     replace_file(kept, json.dumps(out | {"cost": out["cost"].tolist()}))
     return out
+
+
+def labels_of_draw(labels: np.ndarray, draw: int) -> tuple[np.ndarray, np.ndarray]:
+    """Galaxies to learn from, in the order in which they are labelled, and those to test on."""
+    train, test = folds(labels, 0)[draw]
+    return np.random.default_rng(draw).permutation(train), test
+
+
+def finetune_all(cache: Path, size: int):
+    """Full finetuning of each task of the mean, runs that are missing; each is kept when it ends."""
+    if not (start := cache / STARTS["imagenet"]).is_file():
+        save_file(imagenet_encoder().state_dict(), start)
+    for arm, n in ((arm, n) for arm in FULL_ARMS for n in FULL_COUNTS):
+        for draw in range(DRAWS):
+            for task in (t for t in available() if t in IN_MEAN):
+                if not (kept := _full_file(cache, task, arm, n, draw)).is_file() and n <= len(folded(task, size)[0][0]):
+                    error = finetuned(cache, task, arm, n, draw, size)
+                    replace_file(kept, json.dumps({"error": round(error, 5)}))
+                    print(f"{task}, {arm}, {n} labels, draw {draw}: {error:.4f}", flush=True)
+
+
+@lru_cache(maxsize=1)
+def folded(task: str, size: int) -> tuple[list, np.ndarray, np.ndarray]:
+    images, labels = real_set(task, size)
+    return [train for train, _ in folds(labels, 0)], images, labels
+
+
+def finetuned(cache: Path, task: str, arm: str, n: int, draw: int, size: int) -> float:
+    """Error on the draw's test galaxies after training all weights on its first ``n`` labels."""
+    _, images, labels = folded(task, size)
+    order, test = labels_of_draw(labels, draw)
+    data = xr.Dataset({"images": (("galaxy", "y", "x", "band"), images), "id_str": ("galaxy", np.arange(len(images)))})
+    target = Target(labels, np.ones(len(labels), bool), int(labels.max()) + 1, (), "")
+    augment = replace(FINETUNING.augment, flip=task != "gz1_six_classes")  # some of its classes are mirror images
+    (name,) = ARMS[arm]
+    weights, recipe = str(cache / STARTS.get(name, f"{name}.safetensors")), replace(FINETUNING, augment=augment)
+    config = FinetuneConfig(task, ENCODER, n, seed=draw, weights=weights, mode="full", recipe=recipe)
+    conduct = Conduct(report=silent)
+    logits, _, _ = train_all(config, Task(cache, data, target, order[:n], test), torch.device("cpu"), conduct)
+    return float(costs(logits.numpy(), labels[test]).mean())
+
+
+def _full_file(cache: Path, task: str, arm: str, n: int, draw: int) -> Path:
+    return cache / f"{task}.{content_hash([arm, encoders_content(cache, arm), n, draw])[:8]}.full.json"
+
+
+def full_errors(cache: Path, task: str, arm: str) -> dict[str, list[float]]:
+    """Errors after full finetuning by number of labels, the first draws that are there."""
+    found: dict[str, list[float]] = {}
+    for n in sorted(FULL_COUNTS):
+        for draw in range(DRAWS):
+            if not (file := _full_file(cache, task, arm, n, draw)).is_file():
+                break
+            found.setdefault(str(n), []).append(json.loads(file.read_text())["error"])
+    return found
 
 
 def encoders_content(cache: Path, arm: str) -> list[str]:
@@ -242,6 +308,8 @@ def compare(cache: Path, *, workers: int, wanted: list[str] | None = None) -> di
         row = {"task": task, "arm": arm, "galaxies": len(result["cost"]), "error": round(float(error), 5)}
         row |= {name: result[name] for name in ("balanced_accuracy", "auc") if name in result}
         row["few"] = {str(n): [round(e ** (0.5 if regression else 1), 5) for e in v] for n, v in result["few"].items()}
+        if arm in FULL_ARMS and (full := full_errors(cache, task, arm)):
+            row["full"] = full
         if arm not in ("ImageNet", "random"):
             row |= reduction(results[task, "ImageNet"]["cost"], result["cost"], regression=regression)
         if arm == "ImageNet + galaxies":
@@ -315,7 +383,7 @@ def multiplier(imagenet: dict, other: dict) -> float | None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("learn", "features", "compare"))
+    parser.add_argument("what", choices=("learn", "features", "full", "compare"))
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="features and weights lie there")
     parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
     parser.add_argument("--galaxies", type=int, default=48_000)
@@ -330,6 +398,8 @@ if __name__ == "__main__":
         learn(o.cache, start=o.start, galaxies=o.galaxies, images=o.images, size=o.size, name=o.name)
     elif o.what == "features":
         keep_features(o.cache, o.size)
+    elif o.what == "full":
+        finetune_all(o.cache, o.size)
     else:
         result = compare(o.cache, workers=o.workers, wanted=o.arm)
         print(json.dumps(result["means"], indent=1))

@@ -56,6 +56,11 @@ def project() -> Path:
     return ROOT
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def stores() -> list[Path]:
     """Where runs are looked up, in this order: the store in use, then the book's."""
     return [STORE] if BOOK_RUNS is None or BOOK_RUNS == STORE else [STORE, BOOK_RUNS]

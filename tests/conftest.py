@@ -18,6 +18,7 @@ FAULTS = pytest.StashKey[dict]()
 
 def pytest_addoption(parser):
     parser.addoption("--faults", metavar="FILE", help="write how many tests marked `fault` there are, and passed")
+    parser.addoption("--outcomes", metavar="FILE", help="enter there, as JSON, each test's outcome and the commit")
 
 
 def pytest_collection_finish(session):
@@ -32,24 +33,41 @@ def pytest_collection_finish(session):
 
 
 def pytest_runtest_logreport(report):
+    if report.when == "call" or report.skipped or report.failed:
+        _OUTCOMES[report.nodeid] = {"outcome": report.outcome, "seconds": round(report.duration)}
     if report.when == "call" or report.skipped:
         _REPORTS.extend((key, report.outcome) for name, key in report.user_properties if name == "fault")
 
 
 _REPORTS = []
+_OUTCOMES = {}
 
 
 def pytest_sessionfinish(session):
-    file = session.config.getoption("--faults")
-    if not file:
-        return
+    if file := session.config.getoption("--faults"):
+        _write_faults(session, Path(file))
+    if file := session.config.getoption("--outcomes"):
+        _write_outcomes(Path(file))
+
+
+def _write_outcomes(file):
+    """What ran is entered; the outcomes of other tests stay, each with the commit and packages that it ran with."""
+    from harness import machine
+
+    on = machine()
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    known |= {test: found | on for test, found in _OUTCOMES.items()}
+    file.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+
+
+def _write_faults(session, file):
     rows = session.config.stash[FAULTS]
     for row in rows.values():
         row |= {"passed": 0, "skipped": 0}
     for key, outcome in _REPORTS:
         if outcome in ("passed", "skipped"):
             rows[key][outcome] += 1
-    Path(file).write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1, ensure_ascii=False) + "\n")
+    file.write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1, ensure_ascii=False) + "\n")
 
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -100,6 +100,7 @@ PHASES = {
         False,
     ),
     "building": ("main('build', '--name', 'x')", False),
+    "building side by side": ("from gzlib import paths; paths.cores = lambda: 2\nmain('build')", False),
 }
 
 
@@ -115,7 +116,7 @@ def project(tmp_path_factory):
 def test_a_signal_is_heard_in_every_phase(tmp_path, project, surveys, phase, number):
     program, has_checkpoint = PHASES[phase]
     places = {"GZLIB_STORE": tmp_path / "runs", "GZLIB_SURVEYS": surveys, "PYTHONPATH": paths.PACKAGE.parent}
-    if phase in ("rendering", "building"):
+    if phase.startswith("building") or phase == "rendering":
         prepare(project, phase)
         places["GZLIB_HOME"] = project
     stream = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -124,7 +125,7 @@ def test_a_signal_is_heard_in_every_phase(tmp_path, project, surveys, phase, num
     guard = threading.Timer(60, stopped.kill)
     guard.start()
     try:
-        for line in stopped.stderr if phase == "building" else stopped.stdout:
+        for line in stopped.stderr if phase.startswith("building") else stopped.stdout:
             if "begun" in line:
                 break
         time.sleep(0.3)
@@ -152,16 +153,25 @@ def prepare(project, phase):
     from gzlib.book.builder import build
     from gzlib.book.chapters import read_notebook, write_notebook
 
-    path = project / "chapters" / "01-first.ipynb"
-    notebook = read_notebook(path)
+    places = [project / "chapters" / f"{name}.ipynb" for name in ("01-first", "02-second")]
     lasting = (
         'import sys, time\n\nprint("begun", file=sys.stderr, flush=True)\nfor _ in range(3000):\n    time.sleep(0.02)'
     )
     quick = 'from gzlib import publish\n\ntotal = 10\npublish(total="10")'
-    notebook.cells[3].source = lasting if phase == "building" else quick
-    write_notebook(notebook, path)
-    if phase == "rendering":
+
+    def fill(path, source):
+        notebook = read_notebook(path)
+        code = next(cell for cell in notebook.cells if cell.cell_type == "code" and not cell.metadata.get("tags"))
+        code.source = source
+        write_notebook(notebook, path)
+
+    if phase != "building":  # they have been built before
+        for path in places:
+            fill(path, quick)
         build(project=project, say=lambda line: None)
+    if phase != "rendering":
+        for path in places:
+            fill(path, lasting)
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import webbrowser
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,10 +31,10 @@ from gzlib.book.chapters import (
     where,
     write_notebook,
 )
-from gzlib.book.execute import execute, fingerprint, labelled, normalise, refusals
+from gzlib.book.execute import execute, fingerprint, labelled, normalise, refusals, stop, terminate
 from gzlib.book.html.pages import PAGES, preview
 from gzlib.config import PRESETS
-from gzlib.errors import UserError
+from gzlib.errors import UserError, handling
 from gzlib.files import check_replaceable, checked_name, mark_folder, marked, remove_folder, replace_file
 from gzlib.identity import canonical_json, content_hash
 
@@ -52,7 +53,8 @@ class Built:
 def build(*, preset=None, only=None, parameters=None, force=False, name=None, project=None, say=print):
     """Run the chapters that are stale; or, with other parameters than the committed ones, run an experiment.
 
-    Without overrides the chapters are updated where they lie, each replaced in one step once it has run. Any override
+    Without overrides the chapters are updated where they lie, each replaced in one step once it has run, as many at a
+    time as there are cores. Any override
     makes an experiment: executed copies, their runs and their pages go to ``experiments/<name>/``. Its pages hold
     numbers of its own chapters alone; in place of any other they say that it is not in the experiment.
 
@@ -95,20 +97,75 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     if overrides or name is not None:
         return _experiment(project, notebooks, overrides, name, force, say)
     built = Built()
-    for page, notebook in notebooks.items():
-        if not force and is_fresh(notebook, page.path, project=project):
-            say(f"fresh {page.stem}")
-            built.fresh.append(page.stem)
-            normalise(notebook)
-        else:
-            runs = project / "data" / "runs"
-            notebook = _run(notebook, page, project=project, runs=runs, say=say)
-            if problems := refusals(notebook, page.path, project=project):
-                raise UserError("; ".join(problems) + ".")
-            built.ran.append(page.stem)
-        write_notebook(notebook, project / page.path)
+    for together in _batches(notebooks):
+        stale = []
+        for page in together:
+            if not force and is_fresh(notebooks[page], page.path, project=project):
+                say(f"fresh {page.stem}")
+                built.fresh.append(page.stem)
+                normalise(notebooks[page])
+                write_notebook(notebooks[page], project / page.path)
+            else:
+                stale.append(page)
+        _update({page: notebooks[page] for page in stale}, project=project, say=say)
+        built.ran += [page.stem for page in stale]
     _finish_variables(project, pages, chapters)
     return built
+
+
+def _batches(notebooks):
+    """Chapters in their order, in groups of those that need not wait for each other.
+
+    A chapter that was built before with the same parameters finds what it needs among the stored runs, or waits where
+    another one is making it. One that is new comes after those before it, and so does one that reads the whole store.
+    """
+    batches: list[list[files.Input]] = []
+    shared = False
+    for page, notebook in notebooks.items():
+        own = notebook.metadata.get("gzlib", {})
+        free = own.get("parameters") == read_parameters(notebook, page.path) and not own.get("every_run")
+        if free and shared:
+            batches[-1].append(page)
+        else:
+            batches.append([page])
+        shared = free
+    return batches
+
+
+def _update(notebooks, *, project, say):
+    """Run chapters of one batch and replace each once it has run; after a failure no further one starts."""
+    at_once, runs = min(len(notebooks), paths.cores()), project / "data" / "runs"
+
+    def update(page, **options):
+        executed = _run(notebooks[page], page, project=project, runs=runs, say=say, **options)
+        if problems := refusals(executed, page.path, project=project):
+            raise UserError("; ".join(problems) + ".")
+        write_notebook(executed, project / page.path)
+
+    if at_once <= 1:
+        for page in notebooks:
+            update(page)
+        return
+    kernels: list[Any] = []
+    failed: BaseException | None = None
+    shares = {"workers": max(1, paths.cores() // at_once), "kernels": kernels}
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(update, page, **shares) for page in notebooks]
+        try:
+            with handling(partial(stop, kernels)):
+                for future in as_completed(futures):
+                    with suppress(CancelledError):
+                        if error := future.exception():
+                            failed = failed or error
+                            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # a signal
+            pool.shutdown(wait=False, cancel_futures=True)
+            while any(future.running() for future in futures):  # the kernel of one may have started meanwhile
+                terminate(kernels)
+                time.sleep(0.2)
+            raise
+    if failed:
+        raise failed
 
 
 def is_fresh(notebook, page, *, project):
@@ -155,11 +212,11 @@ def _overrides(notebooks, preset, parameters, known):
     return overrides if committed == {preset} and not overrides else {"preset": preset, **overrides}
 
 
-def _run(notebook, page, *, project, runs, say, surveys=None):
+def _run(notebook, page, *, project, runs, say, surveys=None, **options):
     """Execute, normalise, and record in the notebook what its outputs follow from."""
     say(f"run   {page.stem}")
     start = time.monotonic()
-    executed, entries = execute(notebook, page.path, project=project, runs=runs, surveys=surveys)
+    executed, entries = execute(notebook, page.path, project=project, runs=runs, surveys=surveys, **options)
     own = {
         "parameters": read_parameters(executed, page.path),
         "runs": sorted({entry["key"] for entry in entries if entry["kind"] == "run"}),

@@ -23,6 +23,7 @@ import signal
 import struct
 import sys
 import tempfile
+from contextlib import closing, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from gzlib.errors import UserError, handling, stop_at_once
 from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, text_hash
 
 
-def execute(notebook, page, *, project, runs, surveys=None):
+def execute(notebook, page, *, project, runs, surveys=None, workers=None, kernels=None):
     """Execute a notebook; the one passed in is not changed, and nothing is written to disk.
 
     The kernel starts in the working directory of the caller, so that relative paths in parameters mean what they
@@ -51,6 +52,11 @@ def execute(notebook, page, *, project, runs, surveys=None):
         Where new runs are written.
     surveys : Path, optional
         Where curated surveys are kept, if not in the project.
+    workers : int, optional
+        Where other notebooks run beside this one: processes that its sweeps may take. Each computes with one thread,
+        as threads that wait for a busy core would spin.
+    kernels : list, optional
+        Takes the kernel while it runs, for :func:`stop` in the main thread, the only one that hears signals.
 
     Returns
     -------
@@ -65,6 +71,7 @@ def execute(notebook, page, *, project, runs, surveys=None):
         If a cell fails, or the kernel dies.
     """
     import papermill
+    from jupyter_core.utils import ensure_event_loop
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.WARNING)
@@ -81,14 +88,19 @@ def execute(notebook, page, *, project, runs, surveys=None):
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_import_root(project)), os.environ.get("PYTHONPATH")])),
         }
-        kernels: list[Any] = []
+        if workers is not None:
+            one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            environment |= one | {"GZLIB_WORKERS": os.environ.get("GZLIB_WORKERS") or str(workers)}
+        kernels = [] if kernels is None else kernels
+        # A thread's own event loop is closed by nobody else.
+        loop = nullcontext() if workers is None else closing(ensure_event_loop())
         try:
-            with handling(partial(_stop, kernels)):
+            with loop, handling(partial(stop, kernels)):
                 executed = papermill.execute_notebook(
                     notebook,
                     None,
                     kernel_name="python3",
-                    progress_bar=sys.stderr.isatty(),
+                    progress_bar=workers is None and sys.stderr.isatty(),
                     stderr_file=sys.stderr,
                     kernel_manager_class=_kernel_manager(environment, kernels),
                 )
@@ -108,12 +120,17 @@ def _import_root(project):
     return package_folder(project).resolve().parent
 
 
-def _stop(kernels: list, number: int, frame):
-    """Have the kernel stop as after SIGTERM, so that a run in it writes its checkpoint, and end the build."""
+def stop(kernels: list, number: int, frame):
+    """Have kernels stop as after SIGTERM, so that a run in them writes its checkpoint, and end the build."""
+    terminate(kernels)
+    stop_at_once(number, frame)
+
+
+def terminate(kernels: list):
+    """Send SIGTERM to kernels; to those that have ended nothing happens."""
     for kernel in kernels:
         if process := getattr(kernel.provisioner, "process", None):
             process.send_signal(signal.SIGTERM)
-    stop_at_once(number, frame)
 
 
 def _kernel_manager(environment, kernels: list):

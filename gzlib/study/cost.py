@@ -453,7 +453,7 @@ def encoders_table(record: dict, other: dict | None, *, hours: float) -> pd.Data
         "time": 1e3 * rows["value"],
         "rate": rows["flops"] / rows["value"] / 1e9,
     }
-    return pd.DataFrame(table | fits)
+    return _filled(pd.DataFrame(table | fits))
 
 
 def day_table(presets: list[str], record: dict, other: dict | None, *, hours: float) -> pd.DataFrame:
@@ -467,7 +467,12 @@ def day_table(presets: list[str], record: dict, other: dict | None, *, hours: fl
             row[f"hours, {where}"] = in_words(study_hours(one, jobs), NONE)
             row[f"longest run in {hours:g} h, {where}"] = in_words(largest_study(one, jobs, hours=hours), NONE)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return _filled(pd.DataFrame(rows))
+
+
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that hold no number at all."""
+    return table.loc[:, [not (table[name] == NONE).all() for name in table]]
 
 
 LINE_RATE = 12.5e6  # bytes a second of a download, stated: 100 Mbit/s
@@ -592,7 +597,7 @@ def growth_figure(records: dict[str, dict]):
             axes[0].plot(some["n_params"], some["value"], **style, label=f"{family}, {name}")
         if len(sides := rows_along(record, "side")):
             axes[1].plot(sides["side"], sides["value"], "o-", color=colour, label=f"step, {name}")
-            axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of it the view, {name}")
+            axes[1].plot(sides["side"], sides["view_seconds"], "o--", color=colour, label=f"of which the view, {name}")
             apart = sides["side"][::2] if len(sides) > 4 else sides["side"]
             axes[1].set_xticks(apart, apart.astype(str), minor=False)
         if len(galaxies := rows_along(record, "galaxies")):

@@ -26,11 +26,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _FAMILIES = {
     "resnet": ("o", ("#1f0c48", "#4b1d91", "#8c1d9a", "#c51f6f", "#e4512b", "#cf8700", "#8f8a00"), (4, 64)),
     "convnext": ("s", ("#0072B2", "#56B4E9"), (10, 32)),
-    "vit": ("^", ("#009E73", "#7FD1B9"), (64, 128)),
+    "vit": ("^", ("#00684C", "#2FB088"), (64, 128)),
     "tinynet": ("D", ("#000000",), (1, 1)),
     "tf": ("v", ("#7A7A7A",), (1, 1)),
 }
 _DESIGNS = {"tf": "efficientnet"}  # where the first word of a name is not the design's
+# Starting weights, each with its colour and marker wherever it is drawn.
+_STARTS = {
+    "random": {"color": "#7A7A7A", "marker": "v"},
+    "galaxies": {"color": "#009E73", "marker": "^"},
+    "ImageNet": {"color": COLOURS[0], "marker": "o"},
+    "ImageNet + galaxies": {"color": COLOURS[1], "marker": "s"},
+}
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -112,10 +119,17 @@ def encoder_style(name: str) -> dict:
 
 
 def _styles(names, hue: str) -> list[dict]:
-    """Style of each of some things: an encoder's own, else the next of the palette."""
+    """Style of each of some things: the own one of an encoder or of starting weights, else the next of the palette."""
     if hue == "encoder":
         return [encoder_style(str(name)) for name in names]
-    return [{"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i in range(len(names))]
+    own = _STARTS if hue == "start" else {}
+    return [own.get(str(name)) or {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+            for i, name in enumerate(names)]  # fmt: skip
+
+
+def start_colour(name: str) -> str:
+    """The colour of starting weights, as every figure draws them; of others the palette's last."""
+    return _STARTS.get(name, {"color": COLOURS[-1]})["color"]
 
 
 def family_of(encoder: str) -> str:
@@ -194,40 +208,70 @@ def question_bars(values: pd.Series, *, label: str):
     return figure
 
 
+SIDE_BY_SIDE = 7  # encoders up to which one panel shows all
+
+
 def learning_curves(
-    loss: xr.DataArray, *, hue: str, band: xr.Dataset | None = None, floor: float | None = None, **text
+    loss: xr.DataArray,
+    *,
+    hue: str,
+    band: xr.Dataset | None = None,
+    floor: float | None = None,
+    target: float | None = None,
+    **text,
 ):
     """A point for each run against training galaxies, one colour for each ``hue``; a line joins the means over seeds.
+
+    Of many encoders those of the largest family have a panel of their own.
 
     Parameters
     ----------
     loss : DataArray (hue, n_train, seed)
     band : Dataset (hue, n_train), optional
-        ``loss``, ``lower`` and ``upper`` of a fitted law.
+        ``loss``, ``lower`` and ``upper`` of a fitted law, or of a forecast that begins at the largest size.
     floor : float, optional
         A loss that nothing can be below.
+    target : float, optional
+        A loss that is asked for.
     text : x, y
         Axis labels.
     """
-    figure, axis = plt.subplots(figsize=(6.2, 4.1))
-    _draw_curves(axis, loss, hue, band)
-    if floor is not None:
-        axis.axhline(floor, color="0.4", linestyle=":", linewidth=1)
-        axis.annotate(
-            "perfect predictor",
-            (0.99, floor),
-            xycoords=("axes fraction", "data"),
-            color="0.35",
-            ha="right",
-            va="bottom",
-        )
+    groups = _panels([str(name) for name in loss[hue].values]) if hue == "encoder" else {"": list(loss[hue].values)}
+    size = (6.2, 4.1) if len(groups) == 1 else (7.6, 4.0)
+    figure, axes = plt.subplots(1, len(groups), figsize=size, sharex=True, sharey=True, squeeze=False)
     ticks = list(loss.n_train.values)
     while band is not None and ticks[-1] * 2 <= float(band.n_train.max()) * 1.001:
         ticks.append(ticks[-1] * 2)
-    log_axes(axis, ticks=ticks, **text)
+    for axis, (title, names) in zip(axes.flat, groups.items(), strict=True):
+        _draw_curves(axis, loss.sel({hue: names}), hue, band)
+        axis.set_title(label_words(title))
+        for level, word, side in ((floor, "perfect predictor", 0.99), (target, "target", 0.01)):
+            if level is not None:
+                axis.axhline(level, color="0.4", linestyle=":", linewidth=1)
+                axis.annotate(word, (side, level), xycoords=("axes fraction", "data"), color="0.35",
+                              ha="right" if side > 0.5 else "left", va="bottom")  # fmt: skip
+        log_axes(axis, ticks=ticks, most=MOST_TICKS if len(groups) == 1 else 5, **text)
+    for axis in axes.flat[1:]:
+        axis.set_ylabel("")
     figure.tight_layout()
-    name_lines(axis)
+    for axis in axes.flat:
+        if len(groups) == 1:
+            name_lines(axis)
+        else:  # curves come down from the left: the corner below them is free
+            low = 0 if floor is None else 0.13
+            axis.legend(loc="lower left", bbox_to_anchor=(0, low), markerscale=1.5, labelspacing=0.25,
+                        handletextpad=0.1, borderaxespad=0.2)  # fmt: skip
     return figure
+
+
+def _panels(encoders: list[str]) -> dict[str, list[str]]:
+    """Encoders by panel, with its title: all in one, or of many the largest family in the first."""
+    families = [family_of(name) for name in encoders]
+    largest = max(families, key=families.count)
+    own = [name for name in encoders if family_of(name) == largest]
+    if len(encoders) <= SIDE_BY_SIDE or len(own) == len(encoders):
+        return {"": encoders}
+    return {_DESIGNS.get(largest, largest): own, "other designs": [name for name in encoders if name not in own]}
 
 
 def name_lines(axis):
@@ -282,7 +326,8 @@ def small_multiples(
         log_axes(axis, ticks=measured[[0, len(measured) // 2, -1]], plain_y=True)
         axis.set_title(label_words(name))
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5), markerscale=1.5,
+                  handletextpad=0.2)  # fmt: skip
     figure.supxlabel(text.get("x", ""))
     figure.supylabel(text.get("y", ""))
     return figure
@@ -303,7 +348,7 @@ def _draw_curves(axis, loss, hue, band):
     for name, style in zip(names, _styles(names, hue), strict=True):
         curve = loss.sel({hue: name}).dropna("n_train", how="all").transpose("n_train", "seed")
         n, colour = curve.n_train.values, style["color"]
-        if band is None:
+        if band is None or float(band.n_train.min()) > 0.99 * float(loss.n_train.max()):
             axis.plot(n, curve.mean("seed"), color=colour, linewidth=1, alpha=0.7)
         each, runs = np.repeat(n, curve.sizes["seed"]), curve.values.ravel()
         known = np.isfinite(runs)
@@ -318,13 +363,13 @@ def _draw_curves(axis, loss, hue, band):
 MOST_TICKS = 9
 
 
-def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = False):
+def log_axes(axis, *, ticks=None, most: int = MOST_TICKS, x: str = "", y: str = "", plain_y: bool = False):
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     if ticks is not None:
-        while len(ticks) > MOST_TICKS:  # longer numbers would run into each other
+        while len(ticks) > most:  # longer numbers would run into each other
             ticks = ticks[(len(ticks) - 1) % 2 :: 2]
         axis.set_xticks(ticks)
         axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
@@ -333,6 +378,8 @@ def log_axes(axis, *, ticks=None, x: str = "", y: str = "", plain_y: bool = Fals
     low, high = axis.get_ylim()
     if high / low < 8:  # less than a decade: say the numbers, not the powers of ten
         ticks = mpl.ticker.MaxNLocator(nbins=3 if plain_y else 6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        if high / low > 2.5:  # even steps would leave the lower half without a number
+            ticks = [m * 10.0**power for power in range(-9, 10) for m in (1, 2, 4, 6)]
         axis.set_yticks([t for t in ticks if low <= t <= high])
         axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:.3g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
@@ -459,16 +506,18 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
     groups = {c: [q for q in questions if campaigns[q] == c] for c in dict.fromkeys(campaigns[q] for q in questions)}
     columns = min(columns, len(groups))
     rows = -(-len(groups) // columns)
-    tall = max(map(len, groups.values()))
+    counts = [len(names) for names in groups.values()]
+    tall = [max(counts[i : i + columns]) for i in range(0, len(counts), columns)]
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(7.6, rows * (0.19 * tall + 0.38) + 0.7),
+        figsize=(7.6, sum(0.23 * count + 0.38 for count in tall) + 0.7),
         sharex=True,
         squeeze=False,
+        height_ratios=tall,  # a question has as much room in each panel
         layout="constrained",
     )
-    encoders = values.encoder.values if "encoder" in values.dims else [None]
+    encoders = _by_family(values.encoder.values) if "encoder" in values.dims else [None]
     _switch_off(axes, len(groups))
     for axis, (campaign, names) in zip(axes.flat, groups.items(), strict=False):
         for i, encoder in enumerate(encoders):
@@ -480,7 +529,7 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
                           label=None if encoder is None else label_words(encoder))  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8)
         short = [_two_lines(label_words(n.removesuffix(f"-{campaign}"))) for n in names]
-        axis.set_yticks(range(len(names)), short, linespacing=0.9)
+        axis.set_yticks(range(len(names)), short, linespacing=0.85)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_title(label_words(campaign), pad=2)
         axis.grid(axis="y", visible=False)
@@ -523,17 +572,20 @@ def scatter_by_campaign(
 
 def linear_against_full(errors: pd.DataFrame):
     """Columns ``linear``, ``full``, ``start`` and ``task``, one row for each task and label count."""
-    figure, axis = plt.subplots(figsize=(5.4, 3.9))
-    tasks = list(dict.fromkeys(errors.task))
+    figure, axis = plt.subplots(figsize=(5.8, 4.2))
+    tasks, starts = list(dict.fromkeys(errors.task)), list(dict.fromkeys(errors.start))
+    colours = [style["color"] for style in _styles(starts, "start")]
     for (start, task), part in errors.groupby(["start", "task"], sort=False):
-        starts = list(dict.fromkeys(errors.start))
-        colour, marker = COLOURS[starts.index(start)], MARKERS[tasks.index(task)]
+        colour, marker = colours[starts.index(start)], MARKERS[tasks.index(task)]
         axis.scatter(part.linear, part.full, s=26, color=colour, marker=marker)
     ends = [errors[["linear", "full"]].min().min() * 0.95, errors[["linear", "full"]].max().max() * 1.05]
     axis.plot(ends, ends, color="0.5", linewidth=1, zorder=0)
     axis.set_xlabel("test error, linear probe")
     axis.set_ylabel("test error, full finetuning")
-    named = [(COLOURS[i], "o", name) for i, name in enumerate(dict.fromkeys(errors.start))]
+    axis.set_aspect("equal")
+    axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    axis.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    named = [(colour, "o", name) for colour, name in zip(colours, starts, strict=True)]
     named += [("0.4", MARKERS[i], name) for i, name in enumerate(tasks)]
     handles = [
         mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name)) for c, m, name in named
@@ -610,7 +662,8 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
             text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.5, foreground="white")])
             text.set_visible(x[0] * 1.5 < text.get_position()[0] < x[-1] / 1.5)  # whole within the panel
         plane.axvspan(D[-1], x[-1], color="0.5", alpha=0.1, linewidth=0)
-    shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34, zorder=3)
+    shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34,
+                          edgecolors="0.45", linewidths=0.6, zorder=3)  # fmt: skip
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
     for i, name in enumerate(loss.encoder.values):
         flops = cost(N[i], D)

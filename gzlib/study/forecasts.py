@@ -84,8 +84,8 @@ def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders
     ----------
     name : the file's name in ``data/forecasts``, without ``.json``
     pilot, targets : lists of int, training galaxies of the runs to learn from and of those to forecast
-    preset, source, encoders, seeds : the study, as for ``pretraining_study``; pilot and outcome share the survey and
-        so the test galaxies
+    preset, source, encoders, seeds : as for ``pretraining_study``
+        The study. Pilot and outcome share the survey and so the test galaxies.
     level : coverage of the band of the mean over the seeds
 
     Returns

@@ -270,16 +270,14 @@ def early_words(ends: pd.DataFrame) -> str:
         return "No encoder has two seeds at one size, so a run that ended early by chance cannot be told."
     early = ends[ends.early]
     if early.empty:
-        return f"None of the {repeated} runs with a sister of another seed ended early and far above it."
-    named = [
-        f"{row.encoder} at {row.n_train:,} galaxies, seed {row.seed}, after {row.epochs:.0f} epochs with"
-        f" {row.loss:.2f} nats (its best sister: {row.sister:.2f})"
-        for row in early.itertuples()
-    ]
+        return f"None of the {repeated} runs that were repeated with another seed ended early and far above it."
+    worst = early.iloc[int(np.argmax(early.loss / early.sister))]
     return (
-        f"{len(early)} of the {repeated} runs with a sister of another seed ended within half of its epochs and more"
-        f" than {100 * WORSE:.0f} % above its loss, as chance can end a run: {'; '.join(named)}. They are kept: a rule"
-        " that would leave them out was not written before the runs."
+        f"Of the {repeated} runs that were repeated with another seed, {len(early)} ended after less than half of the"
+        f" epochs of the best repeat and more than {100 * WORSE:.0f} % above its loss, as chance can end a run. The"
+        f" farthest is {worst.encoder} with {worst.n_train:,} galaxies, seed {worst.seed}: {worst.loss:.2f} nats after"
+        f" {worst.epochs:.0f} epochs, where another seed came to {worst.sister:.2f}. All are kept: no rule that would"
+        " leave them out was written before the runs."
     )
 
 
@@ -327,7 +325,8 @@ def ended_words(ends: pd.DataFrame) -> str:
             "All runs had a fixed budget; where the lowest point lies before the end, a run overfitted from there on."
         )
     rest = ends.why[~stopped].value_counts()
-    others = "; ".join(f"{n} by its {why}" for why, n in rest.items())
+    limits = {"ceiling": "at the largest number of epochs allowed", "budget": "at the end of a fixed budget"}
+    others = "; ".join(f"{n} ended {limits.get(str(why), f'by its {why}')}" for why, n in rest.items())
     return f"{share(stopped)} runs ended because their validation loss no longer fell{f'; {others}' if others else ''}."
 
 
@@ -338,7 +337,7 @@ def ending_words(study: PretrainingStudy | PlannedStudy) -> str:
         grown = 100 * ((1 + recipe.spacing) ** recipe.patience - 1)
         return (
             "A run has no fixed length: it is validated each time that it has grown by"
-            f" {100 * recipe.spacing:.0f} %, and ends when {recipe.patience} such looks in a row brought nothing"
+            f" {100 * recipe.spacing:.0f} %, and ends when {recipe.patience} evaluations in a row brought nothing"
             f" better, that is while it grew by {grown:.0f} %."
         )
     return (
@@ -364,27 +363,29 @@ def weighting_words(runs: StudyRuns) -> str:
 
 
 def baseline_words(runs: StudyRuns) -> str:
-    """What the mean answers would cost beside the best run, as a sentence; test galaxies count alike here."""
+    """What the mean answers, the best run and a perfect predictor cost, in a sentence; test galaxies count alike."""
     metrics = min((record["metrics"] for record in runs.records), key=lambda metrics: metrics["loss"])
-    alike = " (all test galaxies counted alike)" if runs.galaxy_weights else ""
-    return (
-        f"Predicting the mean answers of the training set for every galaxy would cost {metrics['baseline']:.2f} nats"
-        f" per test galaxy, where the best run costs {metrics['loss']:.2f}{alike}: a network is worth what it gains on"
-        " that."
-    )
+    alike = "With all test galaxies counted alike, predicting" if runs.galaxy_weights else "Predicting"
+    mean, best, floor = metrics["baseline"], metrics["loss"], (metrics["floor"] or {}).get("loss")
+    said = f"{alike} the mean answers of the training set for every galaxy would cost {mean:.2f} nats per galaxy"
+    if floor is None:
+        return f"{said}; the best run costs {best:.2f}."
+    way = 100 * (mean - best) / (mean - floor)
+    return f"{said} and a perfect predictor {floor:.2f}; the best run, with {best:.2f}, goes {way:.0f} % of that way."
 
 
 def fits_table(fits: xr.Dataset, above: xr.Dataset | None = None) -> pd.DataFrame:
     """Parameters of the law of each encoder with their intervals, and the verdict after the fit.
 
-    ``above`` has the exponents of the loss above the floor.
+    ``above`` has the exponents of the loss above the floor. The p-value is that of a misfit as large as the fit's by
+    the scatter of the seeds alone, NaN where no size is repeated.
     """
     table = pd.DataFrame(index=pd.Index(fits.encoder.values, name="encoder"))
     for name in ("E", "A", "alpha"):
         table[GREEK.get(name, name)] = intervals(*(fits[name + end].values for end in ("", "_low", "_high")))
     if above is not None:
         table["α above the floor"] = intervals(*(above[end].values for end in ("estimate", "low", "high")))
-    table["reduced χ²"] = fits["reduced_chi2"].values
+    table["p of the misfit"] = fits["lack_of_fit_p"].values
     table["verdict"] = fits["verdict"].values
     return table
 
@@ -550,7 +551,7 @@ def probe_claim(errors: xr.DataArray, *, margin: float = 0.05) -> str:
     if excess.sizes["seed"] < 2:
         return "not tested: one seed shows no noise"
     p = stats.ttest_1samp(excess, np.log(1 + margin), axis=0, alternative="less").pvalue
-    return in_words(holm(p) < 0.05, "comparisons of task and label count")
+    return in_words(holm(p) < 0.05, f"comparisons shown to be at most {100 * margin:.0f} % worse")
 
 
 def labels_worth(errors: xr.DataArray) -> pd.DataFrame:

@@ -10,10 +10,11 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.data.survey import label_values
-from gzlib.study.figures import COLOURS, encoder_style, family_of
+from gzlib.fitting import holm, summarise_replicates
+from gzlib.study.figures import encoder_style, family_of, start_colour
 from gzlib.study.forecasts import Panel, example_fit, page_source, rounded
 from gzlib.study.sheets import REAL_TASKS, transfer_curves
-from gzlib.study.tables import number, share, words
+from gzlib.study.tables import formula, number, share, words
 
 _figure = partial(rounded, digits=5)
 
@@ -77,11 +78,11 @@ def _real_views(transfer: dict) -> list[dict]:
         share = task in classes  # of galaxies in the wrong class, else a root mean square
         one = curves.sel(task=task).dropna("n_train", how="all") * (100 if share else 1)
         lines = []
-        for colour, start in zip(COLOURS, one["start"].values, strict=False):
+        for start in map(str, one["start"].values):
             runs = one.sel(start=start).transpose("n_train", "seed")
             ends = np.stack([runs.mean("seed"), runs.min("seed"), runs.max("seed")], axis=1)
             line = [[int(n), *map(_figure, row)] for n, row in zip(runs.n_train.values, ends, strict=True)]
-            lines.append({"name": str(start), "colour": colour, "line": line, "points": _points(runs)})
+            lines.append({"name": start, "colour": start_colour(start), "line": line, "points": _points(runs)})
         n = [int(v) for v in one.n_train.values]
         views.append(
             {"name": f"Real galaxies: {task}", "x": "labels", "what": "features from", "compare": True}
@@ -160,7 +161,7 @@ def bars(values: pd.Series, what: str) -> str:
     """For a bar chart: its longest and its shortest bar."""
     most, least = values.idxmax(), values.idxmin()
     high, low = (number(value, ",.3g" if value < 1000 else ",.0f") for value in (values.max(), values.min()))
-    return f"The most {what}, {high}, are those of {words(most)}; the fewest, {low}, those of {words(least)}."
+    return f"{words(most)} has the most {what} ({high}), {words(least)} the fewest ({low})."
 
 
 def agreement(fractions: dict[str, np.ndarray]) -> str:
@@ -168,8 +169,8 @@ def agreement(fractions: dict[str, np.ndarray]) -> str:
     clear = {name: float(np.mean((f < 0.1) | (f > 0.9))) for name, f in fractions.items() if len(f)}
     most, least = max(clear, key=clear.__getitem__), min(clear, key=clear.__getitem__)
     return (
-        f"At {words(most)} nine in ten volunteers say the same for {100 * clear[most]:.0f} % of the galaxies, at"
-        f" {words(least)} for {100 * clear[least]:.0f} %."
+        f"Nine in ten volunteers agree most often on {words(most)} ({100 * clear[most]:.0f} % of the galaxies) and"
+        f" least often on {words(least)} ({100 * clear[least]:.0f} %)."
     )
 
 
@@ -304,16 +305,25 @@ def together(across: xr.DataArray, up: xr.DataArray) -> str:
     )
 
 
-def splits(frontier: xr.Dataset | None) -> str:
-    """For a surface: the best split of the largest budget that lies between the sizes tried."""
+def splits(frontier: xr.Dataset | None, *, largest: float = np.inf) -> str:
+    """For a surface: the best split of the largest budget that lies between the encoder sizes tried.
+
+    ``largest`` is the largest training set: a split beyond it is said to be one.
+    """
     inside = None if frontier is None else frontier.where(frontier.bracketed, drop=True)
     if inside is None or not inside.sizes["budget"]:
-        return "No budget has its best split between the sizes that were tried."
+        return "No budget has its best split between the encoder sizes that were tried."
     last = inside.isel(budget=-1)
     return (
-        f"Of {number(float(last.budget), '.1e')} operations, the most that can be split between the sizes tried, the"
-        f" best part goes into {float(last.N):,.0f} parameters and {float(last.D):,.0f} galaxies."
+        f"{number(float(last.budget), '.1e')} operations, the most whose best split lies between the encoder sizes"
+        f" tried, are best spent on about {_about(last.N)} parameters and {_about(last.D)} galaxies"
+        f"{', more than any run had' if float(last.D) > largest else ''}."
     )
+
+
+def _about(value) -> str:
+    """A large number to two figures: ``880,000``."""
+    return f"{float(f'{float(value):.2g}'):,.0f}"
 
 
 def held(survey: xr.Dataset, predictions: pd.DataFrame, answer: str) -> str:
@@ -360,9 +370,66 @@ def slopes(loss: xr.DataArray, *, hue: str) -> str:
 def choices(atlas: pd.DataFrame, column: str, choice: str, unit: str) -> str:
     """For an atlas of analyses: which value of a choice gives the lowest and the highest result, in the median."""
     medians = atlas.groupby(choice)[column].median().sort_values()
+    low, high = (formula(name) if "^" in str(name) else words(name) for name in medians.index[[0, -1]])
     return (
-        f"The choice of the {choice} moves the {column} most from {words(medians.index[0])}"
-        f" (median {medians.iloc[0]:.2f} {unit}) to {words(medians.index[-1])} ({medians.iloc[-1]:.2f} {unit})."
+        f"By the choice of the {choice}, the median {column} runs from {medians.iloc[0]:.2f} {unit} ({low}) to"
+        f" {medians.iloc[-1]:.2f} {unit} ({high})."
+    )
+
+
+def nearest(table: pd.DataFrame) -> str:
+    """For predictions of held-out sizes: which method came nearest at each distance, and which was farthest off."""
+    methods = [name for name in ("power law", "forecast", "last value") if name in table]
+    names = {"last value": "carrying the last value forward"}
+    best, worst = table[methods].idxmin(axis=1), table[methods].idxmax(axis=1)
+    groups = [
+        f"{names.get(name, f'the {name}')} at {_listed(list(table['extrapolated by'][best == name]))}"
+        for name in methods
+        if (best == name).any()
+    ]
+    said = f"Nearest comes {_listed(groups)}"
+    if worst.nunique() == 1:
+        last = str(worst.iloc[0])
+        return f"{said}; {names.get(last, f'the {last}')} is the farthest off at every distance."
+    return f"{said}."
+
+
+def waits(table: pd.DataFrame) -> str:
+    """For what one more evaluation of patience brought: where that is much beside a doubling of the galaxies."""
+    if not len(table):
+        return ""
+    part = (table["gain"] / table["of a doubling"]).to_numpy()
+    sizes = [f"{n:,}" for n in table["galaxies"]]
+    much = [size for size, share_of in zip(sizes, part, strict=True) if share_of > MUCH]
+    told = f"The gain is at most {100 * np.nanmax(part):.0f} % of what a doubling brings"
+    if much:
+        told = f"With {_listed(much)} galaxies the gain is more than {100 * MUCH:.0f} % of what a doubling brings"
+    last = table.iloc[-1]
+    if np.isfinite(part[-1]) or len(part) < 2 or not np.isfinite(part[-2]):
+        return f"{told}."
+    return (
+        f"{told}; with {int(last.galaxies):,} it is {last.gain:.3f} nats, where the doubling before brought"
+        f" {table['of a doubling'].iloc[-2]:.3f}."
+    )
+
+
+MUCH = 0.1  # of what a doubling of the galaxies brings
+
+
+def misfits(fits: xr.Dataset, loss: xr.DataArray, *, level: float = 0.05) -> str:
+    """For fitted laws: for which encoders the misfit is larger than the scatter of their seeds explains."""
+    p = fits["lack_of_fit_p"].to_series().dropna()
+    rejected = [str(name) for name, one in zip(p.index, holm(p.to_numpy()), strict=True) if one < level]
+    if not rejected:
+        return (
+            f"For none of the {len(p)} encoders with repeated sizes is the misfit larger than the scatter of the seeds"
+            f" explains (Holm, {100 * level:g} %)."
+        )
+    spread = summarise_replicates(loss.sel(encoder=rejected)).seed_sd
+    told = [f"{words(name)} (seeds differ by {100 * float(spread.sel(encoder=name)):.2f} %)" for name in rejected]
+    return (
+        f"The misfit is larger than the scatter of the seeds explains for {_listed(told)} (Holm over {len(p)} encoders"
+        f" with repeated sizes, {100 * level:g} %); how large a misfit is, beside how certain, is asked further down."
     )
 
 

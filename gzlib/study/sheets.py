@@ -12,6 +12,7 @@ import PIL.Image
 import xarray as xr
 from IPython.display import Image
 from matplotlib.patheffects import withStroke
+from scipy import stats
 
 from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
@@ -19,7 +20,7 @@ from gzlib.errors import UserError
 from gzlib.files import checked_name, replace_file
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
 from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
-from gzlib.study.tables import markdown_table, reports
+from gzlib.study.tables import markdown_table, number, reports
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
 
@@ -250,14 +251,15 @@ def votes_table() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("question")
 
 
-def pictures_table() -> pd.DataFrame:
+def pictures_table(*, before: bool = False) -> pd.DataFrame:
     """AUC of a classifier that tells two sets of images apart, one row for each pair, one column for each view.
 
-    The rows of simulated images come first, then those of the sky's version before this one and, as yardsticks, real
-    images against real ones. ``fresh encoder`` is by an encoder with which no constant of the sky was set.
+    The rows of simulated images come first, then, if ``before``, those of the sky's version before this one and, as
+    yardsticks, real images against real ones. ``fresh encoder`` is by an encoder with
+    which no constant of the sky was set.
     """
     now: dict[str, dict[str, float]] = {}
-    before: dict[str, dict[str, float]] = {}
+    earlier: dict[str, dict[str, float]] = {}
     yardsticks: dict[str, dict[str, float]] = {}
     for record in reports("sky_realism"):
         kind, name = record["name"].removeprefix("sky.").split(".", 1)
@@ -272,11 +274,12 @@ def pictures_table() -> pd.DataFrame:
         row = {view.replace("_", " "): auc for view, auc in detail["auc"].items()}
         row["fresh encoder"] = round(float(np.mean(detail["auc_fresh_encoder"])), 3)
         pair = f"{_SURVEYS[survey]}: real against simulated ({choice}{'' if this else '; version before'})"
-        (now if this else before)[pair] = row
+        (now if this else earlier)[pair] = row
         if this:
             half = detail["auc_real_half_against_half"]
             yardsticks[f"{_SURVEYS[survey]}: real, one half against the other"] = {"full": half}
-    return pd.DataFrame.from_dict(now | before | yardsticks, orient="index").rename_axis("images")
+    rows = now | (earlier if before else {}) | yardsticks
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("images")
 
 
 _MEASURES = {
@@ -292,8 +295,11 @@ _MEASURES = {
 }
 
 
-def structure_table() -> pd.DataFrame:
-    """Medians of what 128 px images show, real and simulated, by this version of the sky and the one before."""
+def structure_table(*, before: bool = False) -> pd.DataFrame:
+    """Medians of what 128 px images show, real and simulated, as texts with the same decimals in a row.
+
+    With ``before`` there is a column of the sky's version before this one.
+    """
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for record in reports("sky_realism"):
         if record["name"].startswith("sky.structure."):
@@ -303,7 +309,11 @@ def structure_table() -> pd.DataFrame:
                 found = record["detail"]["measures"][measure]
                 rows.setdefault((survey, words), {})["real"] = found["real"][0]
                 rows[survey, words][version] = found["simulated"][0]
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["survey", "measure"])
+    if not before:
+        table = table.drop(columns="version before", errors="ignore")
+    decimals = (2 - np.floor(np.log10(table.abs().max(axis=1)))).clip(0, 3).astype(int)
+    return table.apply(lambda row: row.map(lambda value: number(value, f".{decimals[row.name]}f")), axis=1)
 
 
 REAL_TASKS = {
@@ -345,28 +355,30 @@ def transfer_arms(report: dict) -> list[str]:
 
 
 def transfer_table(report: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Linear probes with all labels on real galaxies, one row a task.
+    """Linear probes with all labels on real galaxies.
 
     Returns
     -------
     errors : DataFrame
-        One column a kind of features.
+        One row a kind of features, one column a task.
     gains : DataFrame
-        From ImageNet to ImageNet + galaxies: the share of errors that is gone, with its interval, and two scores.
+        From ImageNet to ImageNet + galaxies: the share of errors that is gone, with its interval, and two scores; one
+        row a task.
     """
-    errors, gains = [], []
+    errors: dict[str, dict[str, float]] = {}
+    gains = []
     for task, name in REAL_TASKS.items():
         found = {row["arm"]: row for row in report["rows"] if row["task"] == task}
         if found:
             before, after = found["ImageNet"], found["ImageNet + galaxies"]
             order = [arm for arm in ("random", "galaxies", "ImageNet") if arm in found]
             order += [arm for arm in found if arm not in order]
-            errors.append({"task": name, "labels": before["galaxies"]} | {arm: found[arm]["error"] for arm in order})
+            errors[f"{name} ({before['galaxies']:,})"] = {arm: found[arm]["error"] for arm in order}
             about = {"task": name, "errors removed": 100 * after["reduction"], "95 % interval": _interval(after)}
             scores = [[row.get(key) for row in (before, after)] for key in ("balanced_accuracy", "auc")]
             both = ["–" if None in pair else f"{pair[0]:.2f} to {pair[1]:.2f}" for pair in scores]
             gains.append(about | {"balanced accuracy": both[0], "AUC": both[1]})
-    return pd.DataFrame(errors), pd.DataFrame(gains)
+    return pd.DataFrame(errors).rename_axis("features from").reset_index(), pd.DataFrame(gains)
 
 
 def transfer_means(report: dict) -> pd.DataFrame:
@@ -452,12 +464,84 @@ def labels_words(multiplier: tuple[float, float, float]) -> str:
 def transfer_failures(report: dict) -> str:
     """Where features after simulated galaxies are no better than ImageNet's, as a sentence: tasks and intervals."""
     said = []
-    for arm in ("ImageNet + galaxies", "galaxies"):
+    for arm, name in {"ImageNet + galaxies": "ImageNet + galaxies", "galaxies": "galaxies alone"}.items():
         rows = [row for row in report.get("rows", ()) if row["arm"] == arm and row["low"] <= 0]
         if rows:
-            tasks = "; ".join(f"{REAL_TASKS[row['task']]} ({_interval(row)} % of the errors removed)" for row in rows)
-            said.append(f"{arm}: {tasks}")
-    return f"Not shown to be better than ImageNet: {'. '.join(said)}." if said else ""
+            of = [(*REAL_TASKS[row["task"]].split(", "), _interval(row)) for row in rows]
+            said.append(f"{name} on {', '.join(f'{task} ({survey}: {ends} %)' for task, survey, ends in of)}")
+    return f"Not shown to be better than ImageNet, by the share of errors removed: {'; '.join(said)}." if said else ""
+
+
+def joined_words(report: dict) -> str:
+    """How many of ImageNet's errors features joined with ImageNet's own remove, as a sentence."""
+    from_ = {"ImageNet's weights": "ImageNet and ImageNet + galaxies, joined"}
+    from_["random weights"] = "ImageNet and galaxies, joined"
+    found = {row["arm"]: row for row in report.get("means", ())}
+    said = [
+        f"of a network that learned galaxies from {start} remove {100 * found[arm]['reduction']:.0f} % of the errors"
+        f" ({_interval(found[arm])} %)"
+        for start, arm in from_.items()
+        if arm in found
+    ]
+    return f"Joined with ImageNet's own features, those {', and those '.join(said)}." if said else ""
+
+
+EQUAL = 0.1  # rules.toml: a ratio of errors from 1 - EQUAL to 1 + EQUAL counts as equal
+LEAST_DRAWS = 3
+
+
+def full_table(report: dict) -> pd.DataFrame:
+    """Linear probes against full finetuning on real galaxies, from ImageNet + galaxies and the same labels.
+
+    Returns
+    -------
+    DataFrame
+        One row a task that was measured: ``labels`` (the numbers of them that count), ``draws`` of labels, the mean
+        errors ``linear`` and ``full``, their ``ratio`` (geometric mean over draws) with its 90 % interval ``low`` to
+        ``high`` by Student's t over draws, and ``outcome`` by the rule in ``data/plans/rules.toml``.
+    """
+    rows = []
+    for row in report.get("rows", ()):
+        full = {n: errors for n, errors in row.get("full", {}).items() if len(errors) >= LEAST_DRAWS}
+        if row["arm"] != "ImageNet + galaxies" or not full:
+            continue
+        draws = min(len(errors) for errors in full.values())
+        both = np.array([[row["few"][n][:draws], errors[:draws]] for n, errors in full.items()])  # (labels, 2, draws)
+        with np.errstate(divide="ignore"):
+            ratio = np.log(both[:, 0] / both[:, 1]).mean(axis=0)
+        error = ratio.std(ddof=1) / np.sqrt(draws)
+        ends = {level: ratio.mean() + error * stats.t.ppf([0.5 - level / 2, 0.5 + level / 2], draws - 1)
+                for level in (0.9, 0.95)}  # fmt: skip
+        low, high = np.exp(ends[0.9])
+        apart = "better" if ends[0.95][1] < 0 else "worse" if ends[0.95][0] > 0 else "undecided"
+        outcome = "equal" if low >= 1 - EQUAL and high <= 1 + EQUAL else apart
+        rows.append(
+            {"task": REAL_TASKS[row["task"]], "labels": ", ".join(f"{int(n):,}" for n in full), "draws": draws}
+            | dict(zip(("linear", "full"), both.mean(axis=(0, 2)), strict=True))
+            | {"ratio": float(np.exp(ratio.mean())), "low": low, "high": high, "outcome": outcome}
+        )
+    return pd.DataFrame(rows)
+
+
+def full_words(table: pd.DataFrame) -> str:
+    """The result of :func:`full_table` as a sentence, by the rule that was written before."""
+    if table.empty:
+        return "On real galaxies this has not been measured."
+    ratio = float(np.exp(np.log(table.ratio).mean()))
+    return (
+        f"On real galaxies a probe's error is {ratio:.2f} times that of full finetuning (geometric mean over"
+        f" {len(table)} tasks); it is {full_short(table)}."
+    )
+
+
+def full_short(table: pd.DataFrame) -> str:
+    """The same for a table of findings."""
+    if table.empty:
+        return "not measured"
+    decided = table[table.outcome != "undecided"]
+    good = decided.outcome.isin(["equal", "better"]).sum()
+    said = "undecided" if decided.empty else "supported" if good >= 0.5 * len(decided) else "refuted"
+    return f"as good or better on {good} of {len(decided)} decided tasks, of {len(table)}: {said}"
 
 
 def transfer_short(report: dict) -> str:
@@ -477,9 +561,9 @@ def transfer_words(report: dict) -> str:
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")
     tasks = len(report["in_mean"])
     return (
-        f"On {tasks} sets of real galaxies, linear probes on ImageNet + galaxies make {100 * row['reduction']:.0f} %"
-        f" fewer errors than on ImageNet alone (95 % interval over tasks {_interval(row)} %; the paper: 31 %):"
-        f" {_outcome(row)}."
+        f"On {tasks} sets of real galaxies, networks pretrained on ImageNet and then on simulated galaxies make"
+        f" {100 * row['reduction']:.0f} % fewer errors than on ImageNet alone (linear probes; 95 % interval over tasks"
+        f" {_interval(row)} %; the paper: 31 %): {_outcome(row)}."
     )
 
 

@@ -49,6 +49,7 @@ def number(value, form: str = "g") -> str:
     if value is None or value is pd.NA or value != value:
         return NONE
     mantissa, power, exponent = format(value, form).partition("e")
+    mantissa = mantissa.removesuffix(".")  # of "#.3g", which keeps the zeros that count
     if not re.search("[1-9n]", mantissa):  # zero has no sign; "inf" has
         mantissa = mantissa.lstrip("-")
     text = mantissa.replace("-", "−").replace("inf", "∞")
@@ -91,7 +92,8 @@ def span(values, form: str) -> str:
     return f"{number(np.nanmin(values), form)} to {number(np.nanmax(values), form)}"
 
 
-_NUMERIC = re.compile(r"(?:[<>] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+_NUMERIC = re.compile(r"(?:[<>≥≤] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+_PAIR = re.compile(r"[−+-]?\d[\d,.]*(?:[ \u00a0](?:to|of|±)[ \u00a0]|/)[−+-]?\d[\d,.]*( ?%)?|–|")  # a range, a share
 
 
 def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", intfmt="", markup=(), units=None) -> str:
@@ -131,7 +133,9 @@ def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", int
     cells, sides = [], []
     for name, column, form in zip(heads, columns, forms, strict=True):
         texts = [_cell(value, form, default, intfmt, name in markup) for value in column]
-        numeric = bool(texts) and all(_is_number(v) or _NUMERIC.fullmatch(str(v)) for v in column)
+        numeric = any(texts) and all(
+            _is_number(v) or _NUMERIC.fullmatch(str(v)) or _PAIR.fullmatch(str(v)) for v in column
+        )
         cells.append(_aligned(texts) if numeric else texts)
         sides.append("right" if numeric else "left")
     heads = [words(f"{name} [{units[name]}]" if name in (units or {}) else name) for name in heads]
@@ -576,7 +580,7 @@ def recipe_table(name: str) -> pd.DataFrame:
         {"encoder": cell["encoder"], "galaxies": cell["n_train"]}
         | _settings(cell["candidate"])
         | {"test loss": cell["loss"], "best after": cell.get("best_epoch")}
-        | {"ended": cell["why"].split(" (")[0] if cell["loss"] else "not a number"}
+        | {"ended": cell["why"].split(" (")[0].split(", where")[0] if cell["loss"] else "not a number"}
         for cell in cells
     ]
     return (

@@ -22,7 +22,6 @@ from gzlib.config import USUAL, Conduct, SurveySpec, config_dict, config_from_di
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import replace_file
 from gzlib.progress import Live, silent
-from gzlib.training.distributed import cores
 from gzlib.training.runs import key_of, run
 from gzlib.training.store import read_record, write_run
 from gzlib.training.sweeps import FAILED, Job, Tally, is_stored, jobs_left, title
@@ -136,7 +135,7 @@ def work(kind: str, config: dict, survey: dict, key: str, conduct: dict) -> dict
         try:
             if (own := key_of(*job)) != key:
                 raise UserError(f"This worker would make run {own}: its gzlib is of another version than the sweep's.")
-            record = run(*job, conduct=Conduct(**conduct, report=silent), wait=False)
+            record = run(*job, conduct=Conduct(**conduct, report=silent), wait=False, planned=key)
             return {"record": record, "worker": get_worker().address}
         except Busy:
             return {"busy": True}
@@ -183,7 +182,7 @@ def _connected(scheduler: str, device: str) -> Iterator:
     if scheduler.split(":")[0] == "local":
         gpus = own_gpus(device)
         n = local_workers(scheduler, gpus=len(gpus))
-        threads = str(max(1, cores() // n))
+        threads = str(max(1, paths.cores() // n))
         stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_STORE": paths.STORE, "GZLIB_SURVEYS": paths.SURVEYS}
         environment = {name: str(path) for name, path in stores.items() if path is not None}
         environment |= {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -231,7 +230,7 @@ def local_workers(scheduler: str, *, gpus: int = 0) -> int:
     """Processes that ``local`` or ``local:N`` asks for, on a machine with so many GPUs to use."""
     _, colon, number = scheduler.partition(":")
     if not colon:
-        return gpus or cores()
+        return gpus or paths.cores()
     if not number.isdigit() or int(number) < 1:
         raise UserError(f"'{scheduler}': write local:N with the number of processes, such as local:4.")
     return int(number)

@@ -207,11 +207,6 @@ VARIABLE = "GZLIB_WORKERS"  # the environment variable that says how many proces
 STOP_SECONDS = 60  # for a helper to write its checkpoint
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def worker_count(runs: int, *, device: str) -> int:
     """How many processes a sweep with so many runs to make takes by default.
 
@@ -223,7 +218,7 @@ def worker_count(runs: int, *, device: str) -> int:
         raise UserError(f"{VARIABLE} must be a number of processes, 1 or more, not '{wanted}'.")
     if world() > 1 or choose_device(device).type != "cpu":
         return int(wanted or 1) if world() == 1 else 1
-    return max(1, min(int(wanted or cores()), runs))
+    return max(1, min(int(wanted or paths.cores()), runs))
 
 
 WINDOW = 1.0  # seconds
@@ -271,8 +266,8 @@ class Pace:
 
 
 @contextmanager
-def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, conduct: Conduct) -> Iterator[None]:
-    """Have ``helpers`` further processes work at the jobs while the block runs, this one with a single thread.
+def helped(jobs: dict[str, tuple[RunConfig, SurveySpec]], helpers: int, conduct: Conduct) -> Iterator[None]:
+    """Have ``helpers`` further processes work at the jobs (by key) while the block runs, this one with a single thread.
 
     When the block ends early, as after SIGTERM, they write their checkpoints; when this process is killed, too.
     """
@@ -281,7 +276,8 @@ def helped(jobs: list[tuple[RunConfig, SurveySpec]], helpers: int, conduct: Cond
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    order = {"jobs": [[kind_of(c), config_dict(c), asdict(s)] for c, s in jobs], "conduct": conduct.abroad()}
+    said = [[key, kind_of(config), config_dict(config), asdict(survey)] for key, (config, survey) in jobs.items()]
+    order = {"jobs": said, "conduct": conduct.abroad()}
     stores = {"GZLIB_HOME": paths.ROOT, "GZLIB_STORE": paths.STORE, "GZLIB_SURVEYS": paths.SURVEYS}
     environment = {name: value for name, value in os.environ.items() if name != trace.VARIABLE}
     environment |= {name: str(path) for name, path in stores.items() if path is not None}
@@ -331,8 +327,9 @@ def help_out():
 
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
-    jobs = [(config_from_dict(kind, config), SurveySpec(**survey)) for kind, config, survey in order["jobs"]]
-    sweep(jobs, workers=1, conduct=Conduct(**order["conduct"], report=silent))
+    jobs = [(config_from_dict(kind, config), SurveySpec(**survey)) for _, kind, config, survey in order["jobs"]]
+    planned = [key for key, *_ in order["jobs"]]
+    sweep(jobs, workers=1, conduct=Conduct(**order["conduct"], report=silent), planned=planned)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def finetune(
     if config.mode == "linear":
         prediction, chosen, model = _probe(config, task, device=device, conduct=conduct)
     else:
-        prediction, chosen, model = _train_all(config, task, device, conduct, checkpoint, key)
+        prediction, chosen, model = train_all(config, task, device, conduct, checkpoint, key)
     if task.target.classes:
         chosen["classes"] = list(task.target.classes)
     metrics, per_galaxy = measure(prediction, task)
@@ -362,10 +362,18 @@ def _scale(labels: np.ndarray) -> tuple[float, float]:
     return float(labels.mean(dtype=float)), float(labels.std(dtype=float))
 
 
-def _train_all(config, task: Task, device: torch.device, conduct: Conduct, checkpoint: Path | None, key: str):
+def train_all(
+    config: FinetuneConfig,
+    task: Task,
+    device: torch.device,
+    conduct: Conduct = USUAL,
+    checkpoint: Path | None = None,
+    key: str = "",
+) -> tuple[torch.Tensor, dict, GalaxyModel]:
+    """Full finetuning: predictions for the task's test galaxies, what was chosen, and the network."""
     data, target, recipe = task.data, task.target, config.recipe
     images, labels, subset, held = data.images.values, target.values, task.subset, task.held
-    common = {"batch_size": recipe.batch_size, "device": device}
+    common: dict[str, Any] = {"batch_size": recipe.batch_size, "device": device}
     train = train_loader(images, labels, subset[: -len(held)], recipe=recipe, seed=config.seed, device=device)
     val = open_loader(images, labels, held, **common)
 

@@ -4,10 +4,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,8 +62,9 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     if recipe.layer_decay == 1.0:
         return param_groups_weight_decay(model, recipe.weight_decay)
     # By the layers that the network names, else in the order of its layers.
-    groups = param_groups_layer_decay(model.encoder.network, recipe.weight_decay, layer_decay=recipe.layer_decay)
-    return groups + param_groups_weight_decay(model.head, recipe.weight_decay)
+    encoder, head = (cast(Any, part) for part in (model.encoder, model.head))
+    groups = param_groups_layer_decay(encoder.network, recipe.weight_decay, layer_decay=recipe.layer_decay)
+    return groups + param_groups_weight_decay(head, recipe.weight_decay)
 
 
 class NonFiniteLoss(UserError):
@@ -112,8 +114,8 @@ class History:
         ``why`` the run ended: ``patience`` or ``ceiling`` (all that the recipe allows).
         """
         seen = self.examples[-1]
-        end = {"examples": seen, "best": self.examples[self.best]}
-        end["why"] = "ceiling" if seen >= self.limit else "patience"
+        why = "ceiling" if seen >= self.limit else "patience"
+        end = {"examples": seen, "best": self.examples[self.best], "why": why}
         return {"history": {k: getattr(self, k) for k in ("examples", "train_loss", "val_loss")}, "end": end}
 
 
@@ -214,10 +216,11 @@ def fit(
     report = conduct.report or silent
     if recipe.gradient_checkpointing:
         _checkpoint_gradients(model)
-    network = distributed.replicated(model, device)
+    network: Callable[..., Any] = distributed.replicated(model, device)
     if conduct.compile:
         network = torch.compile(network, options={"fallback_random": True})  # dropout draws as it would uncompiled
     optimiser = adamw(model, recipe, device=device)
+    watched: ScheduleFree | Running | Present
     if recipe.optimizer == "schedule-free":
         watched = ScheduleFree(model, optimiser, train, recipe=recipe, seed=seed, device=device)
     else:
@@ -237,7 +240,7 @@ def fit(
     rate_at = partial(learning_rate, recipe, last=last)
     model.train()
     captured, capturable = None, _capturable(recipe, device) and not conduct.compile
-    unread = deque()  # steps and their results that the device may still be computing
+    unread: deque[tuple[int, torch.Tensor]] = deque()  # steps and their results that the device may still be computing
 
     def read(keep: int):
         """Hear of all steps but the latest ``keep``: to wait for the latest would leave a GPU without work."""
@@ -252,15 +255,16 @@ def fit(
     def save(step: int):
         history.loss_sum = loss_sum.item()
         try:
-            if distributed.is_main():
-                state = {"averaged": watched.average, "step": step, "best": best, "history": vars(history)}
-                save_checkpoint(checkpoint, model, optimiser, key=key, **state)
+            if checkpoint and distributed.is_main():
+                state = {"step": step, "best": best, "history": vars(history), "averaged": watched.average}
+                save_checkpoint(checkpoint, model, optimiser, key=key, **cast(Any, state))
         except NotWritten as error:
             report(f"{error} If the run is cut off now, it continues from an earlier checkpoint or its start.")
 
     folder = checkpoint.parent if checkpoint and distributed.is_main() else None
+    stopping: AbstractContextManager[list] = stop_requests() if checkpoint else nullcontext([])
     with (
-        stop_requests() if checkpoint else nullcontext([]) as stops,
+        stopping as stops,
         telling(last, train.batch_size, folder=folder, report=report, live=conduct.live, log=conduct.log) as tell,
         closing(Pace(device, report)) as pace,
     ):
@@ -269,8 +273,9 @@ def fit(
             read(keep=0 if validate else 1)
             if validate:
                 watched.make()
-                how = {"device": device, "precision": recipe.precision, "stops": stops}
-                val_loss = evaluate(watched.module, loss_of, val, **how)
+                val_loss = evaluate(
+                    watched.module, loss_of, val, device=device, precision=recipe.precision, stops=stops
+                )
                 model.train()
             # A validation that a stop stopped early is made again when the run goes on.
             if validate and val_loss is not None:
@@ -303,8 +308,8 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(step) * group.get("lr_scale", 1.0)
             if captured is None and capturable:
-                how = {"recipe": recipe, "device": device, "report": report}
-                captured = Captured.of(network, loss_of, train.batch(step), **how)
+                batch = train.batch(step)
+                captured = Captured.of(network, loss_of, batch, recipe=recipe, device=device, report=report)
                 capturable = captured is not None
             own = [distributed.rank()] if distributed.rank() else []
             seed_torch(mix(seed, "step", step, *own), device)  # dropout and stochastic depth
@@ -322,6 +327,7 @@ def fit(
             unread.append((step, torch.stack([loss, norm])))
             pace.step()
 
+    assert best is not None  # the last step is validated
     model.load_state_dict(best)
     return history
 
@@ -348,11 +354,12 @@ def _checkpoint_gradients(model: nn.Module):
     UserError
         If the architecture cannot.
     """
+    encoder = cast(Any, model.encoder)
     try:
-        model.encoder.network.set_grad_checkpointing(True)
+        encoder.network.set_grad_checkpointing(True)
     except (AssertionError, AttributeError):
         raise UserError(
-            f"Encoder '{model.encoder.name}' has no gradient checkpointing; use recipe.gradient_checkpointing=false."
+            f"Encoder '{encoder.name}' has no gradient checkpointing; use recipe.gradient_checkpointing=false."
         ) from None
 
 

@@ -290,7 +290,7 @@ def stored_records(
     """
     trace.note("runs")
     records = []
-    for file in sorted((store or paths.STORE).glob("*/run.json")):
+    for file in sorted((store or paths.STORE).glob("*/run.json"), key=str):  # paths compare part by part, which is slow
         try:
             records.append(read_record(file))
         except UserError as error:
@@ -359,11 +359,10 @@ def runs_table(records: list[dict]) -> list[dict]:
         config, metrics = dict(record["config"]), record["metrics"]
         row = {"key": record["key"], "kind": record["kind"]}
         row |= {name: config.pop(name, "") for name in ("task", "label", "mode")}
-        row |= _flat(config)
-        row |= {name: record["survey"][name] for name in ("source", "size", "split", "seed", "fingerprint")} | {
-            "seed": config["seed"],
-            "sky_seed": record["survey"]["seed"],
-        }
+        _flatten(config, row)
+        survey = record["survey"]
+        row |= {name: survey[name] for name in ("source", "size", "split")}
+        row |= {"seed": config["seed"], "fingerprint": survey["fingerprint"], "sky_seed": survey["seed"]}
         row |= {name: metrics.get(name) for name in ("loss", "loss_se", "error", "baseline", "n_params", "n_test")}
         row["floor"] = (metrics.get("floor") or {}).get("loss")
         row |= {f"question.{name}": value for name, value in metrics.get("questions", {}).items()}
@@ -372,11 +371,13 @@ def runs_table(records: list[dict]) -> list[dict]:
     return rows
 
 
-def _flat(table: dict, prefix: str = "") -> dict:
-    flat: dict[str, Any] = {}
+def _flatten(table: dict, row: dict, prefix: str = ""):
+    """Write the values of nested tables into one row; without copies, as stores hold tens of thousands of runs."""
     for name, value in table.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        if isinstance(value, dict):
+            _flatten(value, row, f"{prefix}{name}.")
+        else:
+            row[prefix + name] = value
 
 
 def chosen_records(

@@ -130,6 +130,7 @@ def sweep(
     *,
     workers: int | None = None,
     conduct: Conduct = USUAL,
+    planned: list[str] | None = None,
 ) -> list[dict]:
     """Every job's record, in order, without those that failed.
 
@@ -145,6 +146,9 @@ def sweep(
     conduct : Conduct
         How they are carried out. Without its ``report`` lines go to standard error, with a live line below where that
         is a terminal.
+    planned : list of str, optional
+        The keys that the jobs had when they were planned, as in the sweep that this one helps; else their keys now.
+        A run whose survey has changed since then fails.
 
     Raises
     ------
@@ -162,7 +166,7 @@ def sweep(
     def indented(line: str):
         report("    " + line)
 
-    keys = [key_of(*job) for job in jobs]
+    keys = planned or [key_of(*job) for job in jobs]
     job_of = dict(zip(keys, jobs, strict=True))
     left = jobs_left(job_of)
     tally, records, todo = Tally(left, total=len(job_of)), {}, list(job_of)
@@ -170,7 +174,7 @@ def sweep(
         workers = worker_count(len(left), device=conduct.device)
 
     own = replace(conduct, report=indented, live=live)
-    with closing(screen), helped(list(left.values()), workers - 1, conduct):
+    with closing(screen), helped(left, workers - 1, conduct):
         for wait in (False, True):
             busy = []
             for key in todo:

@@ -18,7 +18,8 @@ import pytest
 import tiny_book
 from PIL import Image, PngImagePlugin
 
-from gzlib.book import chapters
+from gzlib import paths
+from gzlib.book import builder, chapters
 from gzlib.book.builder import build, is_fresh
 from gzlib.book.chapters import book_inputs, cell_options, read_notebook, replace_file, write_notebook
 from gzlib.book.execute import fingerprint, normalise, refusals, strip_png
@@ -107,6 +108,52 @@ def test_code_helpers_parameters_and_runs_make_it_stale(project):
     toy = project / "gzlib" / "fitting" / "toy.py"
     toy.write_text(toy.read_text().replace("range(n)", "range(n + 0)"))
     assert stale(project) == ["01-first"]
+
+
+MEETING = """import time
+from pathlib import Path
+
+Path({mine!r}).touch()
+deadline = time.monotonic() + 120
+while not Path({other!r}).exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+"""
+
+
+def side_by_side(project, tmp_path, second=""):
+    """Have each of two chapters wait until the other one runs."""
+    files = {"mine": str(tmp_path / "a"), "other": str(tmp_path / "b")}
+    edit(project, 'print("one")', MEETING.format(**files) + 'print("one")')
+    meeting = MEETING.format(mine=files["other"], other=files["mine"])
+    edit(project, "import matplotlib", meeting + second + "import matplotlib", "02-second")
+
+
+def test_chapters_that_need_not_wait_run_side_by_side(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "cores", lambda: 2)
+    side_by_side(project, tmp_path)
+    assert build(project=project, say=quiet).ran == ["01-first", "02-second"] and stale(project) == []
+
+
+def test_a_chapter_that_fails_beside_another_leaves_that_one_its_results(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "cores", lambda: 2)
+    side_by_side(project, tmp_path, second="1 / 0\n")
+    before = chapter_bytes(project)
+    with pytest.raises(UserError, match="02-second.ipynb, cell .* failed: ZeroDivisionError"):
+        build(project=project, say=quiet)
+    assert stale(project) == ["02-second"]
+    assert chapter_bytes(project)["02-second.ipynb"] == before["02-second.ipynb"]
+
+
+def test_a_chapter_that_is_new_or_reads_every_run_waits_for_those_before_it(project):
+    pages = [page for page in book_inputs(project) if page.is_notebook]
+    notebooks = {page: read_notebook(project / page.path) for page in pages}
+    first, second, notes = pages
+    assert builder._batches(notebooks) == [[first, second, notes]]
+    notebooks[second].metadata["gzlib"]["every_run"] = True
+    assert builder._batches(notebooks) == [[first], [second], [notes]]
+    del notebooks[first].metadata["gzlib"], notebooks[second].metadata["gzlib"]["every_run"]
+    assert builder._batches(notebooks) == [[first], [second, notes]]
 
 
 def test_lost_outputs_make_a_chapter_stale(project):

@@ -68,5 +68,5 @@ def test_the_real_survey_rehearsed(tmp_path):
     assert list(steps) == ["draw", "download", "curate", "train", "fit"]
     assert steps["curate"]["kept"] == 2_000
     assert len(steps["train"]["losses"]) == 4
-    assert steps["fit"]["curve"]["status"]
+    assert steps["fit"]["curve"]["verdict"]
     assert all(step["peak_bytes"] > 0 for name, step in steps.items() if name != "draw")

@@ -42,7 +42,8 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
             {"name": "sky.realism.gz2.matched", "value": 0.95, "detail": detail | {"sky": "another"}},
         ],
     )
-    table = sheets.pictures_table()
+    assert not any("version before" in name for name in sheets.pictures_table().index)
+    table = sheets.pictures_table(before=True)
     assert table.loc["GZ2: real against simulated (matched)"].to_dict() == {
         "full": 0.9,
         "grey blurred": 0.8,
@@ -52,7 +53,8 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
     assert table["full"].tolist() == [0.9, 0.9, 0.51, 0.97]
     assert table["grey blurred"].isna().sum() == 2
     found = sheets.structure_table()
-    assert found.loc[("GZ2", "neighbours")].tolist() == [2.0, 2.5] and list(found.columns) == ["real", "simulated"]
+    assert found.loc[("GZ2", "neighbours")].tolist() == ["2.00", "2.50"]
+    assert list(found.columns) == ["real", "simulated"]
 
 
 def comparison() -> dict:
@@ -76,12 +78,13 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
     report = sheets.transfer_report()
     table, gains = sheets.transfer_table(report)
     assert gains["errors removed"].tolist() == [50, 50] and gains["95 % interval"].tolist()[0] == "−1 to 60"
-    assert table[["ImageNet", "ImageNet + galaxies"]].to_numpy().tolist() == [[0.1, 0.05]] * 2
+    assert table["features from"].tolist() == ["ImageNet", "ImageNet + galaxies"]
+    assert table["rings, DECaLS (300)"].tolist() == [0.1, 0.05]
     assert gains["balanced accuracy"].tolist() == ["0.80 to 0.80"] * 2
     assert sheets.transfer_means(report).iloc[0].tolist() == ["ImageNet + galaxies", 50, "20 to 60", "40 to 55"]
     assert "50 % fewer errors" in sheets.transfer_words(report) and "supported" in sheets.transfer_words(report)
     said = sheets.transfer_failures(report)
-    assert "five classes, GZ2 (−1 to 60 % of the errors removed)" in said and sheets.transfer_failures({}) == ""
+    assert "ImageNet + galaxies on five classes (GZ2: −1 to 60 %)" in said and sheets.transfer_failures({}) == ""
     refuted = report | {"means": [report["means"][0] | {"low": -0.1}]}
     assert "undecided" in sheets.transfer_words(refuted)
 
@@ -107,3 +110,26 @@ def test_a_damaged_transfer_report_is_refused(project):
 def test_a_missing_report_names_the_command_that_makes_it(project):
     with pytest.raises(UserError, match=r"sky_votes.json is missing; run `python benchmarks/sky_votes.py --write`"):
         sheets.votes_table()
+
+
+def test_probes_against_full_finetuning_on_real_galaxies(project):
+    """By the rule of rules.toml: equal within a tenth, apart where the interval excludes one."""
+    report = comparison()
+    few = {"200": [0.2, 0.22, 0.18]}
+    for row, full in zip(report["rows"][1::2], ([0.2, 0.22, 0.18], [0.1, 0.12, 0.08]), strict=True):
+        row |= {"few": few, "full": {"200": full, "800": [0.1, 0.1]}}
+    table = sheets.full_table(report).set_index("task")
+    assert table.loc["five classes, GZ2", ["labels", "draws", "ratio", "outcome"]].tolist() == ["200", 3, 1, "equal"]
+    assert table.loc["rings, DECaLS", "ratio"] == pytest.approx((2 * 0.22 / 0.12 * 0.18 / 0.08) ** (1 / 3))
+    assert table.loc["rings, DECaLS", "outcome"] == "worse"
+    said = sheets.full_words(table)
+    assert "as good or better on 1 of 2 decided tasks, of 2: supported" in said
+    assert "not been measured" in sheets.full_words(sheets.full_table(comparison()))
+
+
+def test_features_joined_with_imagenets(project):
+    report = comparison()
+    assert sheets.joined_words(report) == ""
+    report["means"].append(report["means"][0] | {"arm": "ImageNet and ImageNet + galaxies, joined"})
+    said = sheets.joined_words(report)
+    assert said.endswith("learned galaxies from ImageNet's weights remove 50 % of the errors (20 to 60 %).")

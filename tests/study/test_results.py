@@ -69,7 +69,7 @@ def test_without_a_known_floor_there_is_none():
 def test_fits_are_shown_with_intervals_that_hold_the_estimates(runs):
     fits = fit_curves(runs.loss)
     table = results.fits_table(fits)
-    assert list(table) == ["E", "A", "α", "reduced χ²", "verdict"]
+    assert list(table) == ["E", "A", "α", "p of the misfit", "verdict"]
     for text in table[["E", "A", "α"]].to_numpy().ravel():
         value, low, high = (
             float(word) for word in text.strip(")").replace(" (", " to ").replace("\u00a0", " ").split(" to ")
@@ -105,9 +105,10 @@ def test_a_run_that_ended_early_and_far_above_its_sister_is_named_and_kept():
     ends = results.endings(made)
     assert ends.early.tolist() == [False, True, False, False] and ends.best.tolist() == [100, 20, 20, 900]
     said = results.early_words(ends)
-    assert said.startswith("1 of the 3 runs") and "resnet_w4 at 500 galaxies, seed 1, after 26 epochs" in said
+    assert said.startswith("Of the 3 runs that were repeated with another seed, 1 ended")
+    assert "resnet_w4 with 500 galaxies, seed 1: 2.30 nats after 26 epochs, where another seed came to 2.00" in said
     assert results.ended_words(ends) == (
-        "3 of 4 runs ended because their validation loss no longer fell; 1 by its epochs."
+        "3 of 4 runs ended because their validation loss no longer fell; 1 ended by its epochs."
     )
     assert results.early_words(ends[ends.n_train == 1000]).startswith("No encoder has two seeds")
 
@@ -237,7 +238,7 @@ def test_reductions_are_of_the_largest_number_of_labels_that_a_task_has(errors):
     assert table["reduction"].tolist() == pytest.approx([10] * 4, abs=0.3) and (table["±"] < 0.3).all()
     assert results.pretraining_claim(table).startswith("yes: all 2 tasks; mean reduction 10 %, p = ")
     assert results.pretraining_claim(table[table.task == "a"]) == "yes: all 1 tasks; mean reduction 10 %, one task"
-    assert results.probe_claim(errors) == "in part: 3 of 5 comparisons of task and label count"
+    assert results.probe_claim(errors) == "in part: 3 of 5 comparisons shown to be at most 5 % worse"
     assert results.probe_claim(errors.isel(seed=[0])) == "not tested: one seed shows no noise"
 
 

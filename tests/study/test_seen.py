@@ -38,11 +38,11 @@ def test_panels_bars_and_histograms_name_both_ends():
     said = seen.panels(two, panel="question")
     assert "changes most for deep (−44 %) and least for flat (−5.6 %)" in said
     assert seen.bars(pd.Series({"bar": 1200, "arms": 7.25}), "galaxies") == (
-        "The most galaxies, 1,200, are those of bar; the fewest, 7.25, those of arms."
+        "bar has the most galaxies (1,200), arms the fewest (7.25)."
     )
     said = seen.agreement({"a: yes": np.array([0.0, 1.0]), "b: yes": np.array([0.5, 0.95]), "none": np.array([])})
     assert said.replace("&#58;", ":") == (
-        "At a: yes nine in ten volunteers say the same for 100 % of the galaxies, at b: yes for 50 %."
+        "Nine in ten volunteers agree most often on a: yes (100 % of the galaxies) and least often on b: yes (50 %)."
     )
     assert seen.shares(["smooth 0.9", "featured 0.5", "smooth 0.7"]) == (
         "Most votes say smooth for 2 and featured for 1 of these 3 galaxies."
@@ -72,7 +72,9 @@ def test_bands_and_splits_say_where_they_end():
         {name: ("budget", [1e3, 2e3]) for name in ("N", "D")} | {"bracketed": ("budget", [True, False])},
         {"budget": [1e12, 1e13]},
     )
-    assert "Of 1.0\u00a0×\u00a010¹² operations" in seen.splits(frontier) and "1,000 parameters" in seen.splits(frontier)
+    said = seen.splits(frontier, largest=500)
+    assert said.startswith("1.0\u00a0×\u00a010¹² operations") and "about 1,000 parameters" in said
+    assert said.endswith("more than any run had.") and "more than" not in seen.splits(frontier, largest=2000)
 
 
 @pytest.mark.parametrize(("best", "said"), [([50, 10], "fewer passes"), ([10, 50], "50 with 400")])
@@ -93,8 +95,39 @@ def test_sheets_curves_and_atlases_name_both_ends():
     )
     atlas = pd.DataFrame({"law": ["p", "p", "q"], "forecast": [2.0, 3.0, 1.0]})
     assert seen.choices(atlas, "forecast", "law", "nats") == (
-        "The choice of the law moves the forecast most from q (median 1.00 nats) to p (2.50 nats)."
+        "By the choice of the law, the median forecast runs from 1.00 nats (q) to 2.50 nats (p)."
     )
+    laws = seen.choices(atlas.replace("p", "A n^-α"), "forecast", "law", "nats")
+    assert "21" not in laws and laws.endswith("to 2.50 nats ($A n^{-α}$).")
+
+
+def test_the_nearest_prediction_is_named_at_each_distance():
+    table = pd.DataFrame({"extrapolated by": ["2 ×", "4 ×"], "power law": [0.02, 0.01], "forecast": [0.03, 0.04],
+                          "last value": [0.01, 0.02]})  # fmt: skip
+    assert seen.nearest(table) == (
+        "Nearest comes the power law at 4 × and carrying the last value forward at 2 ×; the forecast is the farthest"
+        " off at every distance."
+    )
+    assert "farthest" not in seen.nearest(table.assign(forecast=[0.03, 0.0]))
+
+
+def test_what_waiting_brought_is_said_of_the_sizes_where_it_is_much():
+    table = pd.DataFrame({"galaxies": [500, 1000, 2000], "gain": [0.3, 0.01, 0.2]})
+    table["of a doubling"] = [1.0, 0.5, np.nan]
+    assert seen.waits(table) == (
+        "With 500 galaxies the gain is more than 10 % of what a doubling brings; with 2,000 it is 0.200 nats, where"
+        " the doubling before brought 0.500."
+    )
+    assert seen.waits(table[1:2]).startswith("The gain is at most 2 %") and seen.waits(table[:0]) == ""
+
+
+def test_laws_that_miss_more_than_seeds_scatter_are_named():
+    fits = xr.Dataset({"lack_of_fit_p": ("encoder", [1e-4, 0.5, np.nan])}, {"encoder": ["a", "b", "c"]})
+    loss = runs(np.ones((3, 3)), encoders="abc").isel(seed=[0, 0]).assign_coords(seed=[0, 1])
+    loss = loss * xr.DataArray([1.0, 1.01], dims="seed")
+    said = seen.misfits(fits, loss)
+    assert "explains for a (seeds differ by 0.70 %) (Holm over 2 encoders" in said
+    assert seen.misfits(fits.isel(encoder=[1]), loss).startswith("For none of the 1 encoders")
 
 
 def test_plans_and_forecasts_say_what_came_of_them():

@@ -346,6 +346,18 @@ def test_pretraining_is_saved_as_a_model_of_votes(place, tmp_path):
     assert "bar-gz2_yes_fraction_high95" in found
 
 
+def test_a_model_is_not_saved_from_another_survey_than_its_run_learned_from(place, tmp_path):
+    shutil.copytree(place / "in", tmp_path / "in")
+    config, _ = configured(place, "classes-linear")
+    survey = SurveySpec(str(tmp_path / "in"), size=SIZE, split="published", schema="gz2")
+    record = run(config, survey, conduct=Conduct(report=quiet))
+    catalog = tmp_path / "in" / "catalog.csv"
+    pd.read_csv(catalog).iloc[:-1].to_csv(catalog, index=False)
+    with pytest.raises(UserError, match=f"not the one that run '{record['key']}' learned from.* run the same command"):
+        save_run(config, survey, record, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_own_decision_tree_goes_with_the_model(place, tmp_path, capsys):
     n, rng = 40, np.random.default_rng(1)
     tree = [

@@ -242,3 +242,15 @@ def test_a_sweep_makes_no_run_of_another_survey_than_it_was_planned_for(store, m
     records = sweep(jobs, workers=1, conduct=Conduct(report=said.append))
     assert len(records) == 1 and len(list(paths.STORE.glob("*/run.json"))) == 1
     assert sum("has changed since run" in line for line in said) == 2 and "2 of 3 runs failed" in said[-1]
+
+
+def test_a_helping_sweep_keeps_to_the_keys_that_were_planned(store):
+    """A helper starts later than the sweep that it helps: meanwhile the survey may have changed."""
+    folder, said = store / "sky", []
+    shutil.copytree(make_survey(SurveySpec("sim:gz2:160", size=32)), folder)
+    job = PretrainConfig("resnet_w4", 60), SurveySpec(str(folder), size=32)
+    planned = [key_of(*job)]
+    shutil.rmtree(folder)
+    shutil.copytree(make_survey(SurveySpec("sim:gz2:160", size=32, seed=5)), folder)
+    assert not sweep([job], workers=1, conduct=Conduct(report=said.append), planned=planned)
+    assert any("has changed since run" in line for line in said) and not list(paths.STORE.glob("*/run.json"))
