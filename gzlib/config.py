@@ -1,5 +1,8 @@
 """What defines a survey and a run: dataclasses whose every field enters an identity, and how text sets them.
 
+The options of the command line, their types, choices, defaults and help, are made from these fields and docstrings
+(:mod:`gzlib.cli`): a field that is added is an option.
+
 Nothing here imports torch. The fields in ``IN_EVERY_KEY`` enter a run's key with their defaults written out. Any other
 field, one added since, enters it only where it is not at its default, so that every run made before it keeps its key
 (``tests/training/test_keys.py`` holds the committed runs to that). ``IN_EVERY_KEY`` itself never changes.
@@ -11,7 +14,7 @@ import tomllib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gzlib.errors import UserError
 
@@ -24,10 +27,15 @@ IN_EVERY_KEY = {
     "PretrainConfig": "encoder n_train seed weights recipe objective",
     "FinetuneConfig": "task encoder n_train label seed weights mode recipe",
 }
-SPLIT_MODES = ("hash", "source", "published")
-OPTIMIZERS = ("adamw", "schedule-free")
-PRECISIONS = ("auto", "float32", "bfloat16")
-PRESETS = ("smoke", "laptop", "paper")  # sizes of the study, see gzlib.study
+Split = Literal["hash", "source", "published"]
+Aspect = Literal["pad", "crop"]
+Schedule = Literal["cosine", "constant"]
+Optimizer = Literal["adamw", "schedule-free"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Mode = Literal["linear", "full"]
+Preset = Literal["smoke", "laptop", "paper"]  # sizes of the study, see gzlib.study
+SPLIT_MODES: tuple[str, ...] = get_args(Split)
+PRESETS: tuple[str, ...] = get_args(Preset)
 
 
 @dataclass(frozen=True)
@@ -37,31 +45,33 @@ class SurveySpec:
     Attributes
     ----------
     source : str
-        As :func:`gzlib.data.open_source` takes it, or the folder of a survey already curated.
+        The folder of a curated survey, or a source that is curated first: ``sim:N``, a folder or catalogue of images,
+        ``hub:OWNER/NAME``; several joined by commas (:func:`gzlib.data.open_source`).
     size : int
         Side of the images [px].
     limit : int, optional
         Maximum number of galaxies to read, spread over the source's parts.
-    split : str
+    split : {"hash", "source", "published"}
         ``hash`` (70 / 10 / 20 % by the hash of the id), ``source`` (keep the published test set, and a fifth of the
         rest to validate on) or ``published`` (keep the published training, validation and test set).
     seed : int
-        Of the simulated sky.
+        Seed of the simulated sky.
     schema : str, optional
         Decision tree to read, or a JSON file with one; recognised by its columns if not given.
     aspect : {None, "pad", "crop"}
-        Images that are not square are rejected, get equal black margins, or keep their central square.
+        Images that are not square get equal black margins (``pad``) or keep their central square (``crop``); by
+        default they are rejected.
     match_radius : float, optional
-        Arcsec within which two galaxies of one data set are the same; by default the decision tree's.
+        Distance within which two galaxies of one data set are the same [arcsec]; by default the decision tree's.
     """
 
     source: str
     size: int = 64
     limit: int | None = None
-    split: str = "hash"
+    split: Split = "hash"
     seed: int = 0
     schema: str | None = None
-    aspect: str | None = None
+    aspect: Aspect | None = None
     match_radius: float | None = None
 
 
@@ -170,23 +180,28 @@ class Recipe:
     accumulate : int
         Batches of one step of the optimizer: as one batch that is larger by this factor (networks with batch norm
         aside, which still see each batch by itself).
-    learning_rate, weight_decay : float
-        Of AdamW. Weight decay 0.05 is the Galaxy Zoo Evo baselines'.
+    learning_rate : float
+        Of AdamW, after the warm-up.
+    weight_decay : float
+        Of AdamW; 0.05 is the Galaxy Zoo Evo baselines'.
     schedule : {"cosine", "constant"}
-        After a linear warm-up.
+        Of the learning rate, after a linear warm-up.
     warmup : float
-        Fraction of the steps.
+        Length of the warm-up, as a fraction of the steps.
     clip : float
         Largest gradient norm; 0.3 is Zoobot's.
     evaluations : int
         How often the validation loss is measured; the best weights are kept.
     patience : int
         Evaluations without a better validation loss after which the run stops; 0 never stops.
-    drop_path, dropout : float
-        Of the encoder and of the head.
+    drop_path : float
+        Probability that a block of the encoder is passed by (stochastic depth).
+    dropout : float
+        Probability that a feature is dropped before the head.
     layer_decay : float
         Factor on the learning rate from each layer group to the one below it; 1 for none.
     augment : Augment
+        What a training view may do to an image.
     optimizer : {"adamw", "schedule-free"}
         ``schedule-free`` is AdamW that needs no falling rate (Defazio et al. 2024, arXiv:2405.15682): it keeps an
         average of the weights, which is what is validated and kept.
@@ -223,7 +238,7 @@ class Recipe:
     batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.1
     clip: float = 0.3
     evaluations: int = 10
@@ -233,13 +248,13 @@ class Recipe:
     layer_decay: float = 1.0
     augment: Augment = field(default_factory=Augment)
     accumulate: int = 1
-    optimizer: str = "adamw"
+    optimizer: Optimizer = "adamw"
     epochs: float = 0.0
     average: float = 0.0
     spacing: float = 0.0
     warmup_examples: int = 0
     watch: int = 0
-    precision: str = "auto"
+    precision: Precision = "auto"
     class_weights: bool = False
     label_smoothing: float = 0.0
     mixup: float = 0.0
@@ -255,14 +270,11 @@ class Recipe:
         for name in ("drop_path", "dropout", "label_smoothing"):
             if getattr(self, name) == 1:
                 raise UserError(f"Recipe: '{name}' must be below 1, else nothing is left to learn from.")
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(f"Recipe: unknown optimizer '{self.optimizer}'; use one of {', '.join(OPTIMIZERS)}.")
+        for name, kind in (("optimizer", Optimizer), ("precision", Precision), ("schedule", Schedule)):
+            if (value := getattr(self, name)) not in get_args(kind):
+                raise UserError(f"Recipe: unknown {name} '{value}'; use one of {', '.join(get_args(kind))}.")
         if self.optimizer == "schedule-free" and (self.schedule != "constant" or self.average):
             raise UserError("Recipe: the optimizer 'schedule-free' needs schedule='constant' and average=0.")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"Recipe: unknown precision '{self.precision}'; use one of {', '.join(PRECISIONS)}.")
-        if self.schedule not in ("cosine", "constant"):
-            raise UserError(f"Recipe: unknown schedule '{self.schedule}'; use 'cosine' or 'constant'.")
 
     def most_examples(self, n_train: int) -> int:
         """The most galaxies that a run shows, counting each time, of ``n_train`` different ones.
@@ -322,8 +334,16 @@ class PretrainConfig:
         See :func:`gzlib.models.build_encoder`.
     n_train : int
         Training galaxies; with one seed, each training set contains the smaller ones.
+    seed : int
+        Seed of all that is drawn: the training galaxies, a new network's weights, the order and the views.
     weights : str
-        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
+        What to start from: ``random``, ``imagenet``, ``sky`` (in this package), a tag of timm, ``hf_hub:OWNER/NAME``, a
+        file or folder, or a run's key (:func:`gzlib.models.load_encoder`). A run stores a local file by its content,
+        never by its path.
+    recipe : Recipe
+        How the optimizer is driven.
+    objective : Objective
+        What is minimised.
     """
 
     encoder: str
@@ -349,12 +369,21 @@ class FinetuneConfig:
     ----------
     task : str
         Name of the task, for reading; what it is stands in the survey's fingerprint.
+    encoder : str
+        See :func:`gzlib.models.build_encoder`.
+    n_train : int
+        Training galaxies; with one seed, each training set contains the smaller ones.
     label : str
-        Column of the survey that is predicted.
+        Column of the survey that is predicted, or ``votes``.
+    seed : int
+        Seed of all that is drawn: the training galaxies, a new head's weights, the order and the views.
     weights : str
-        See :func:`gzlib.models.load_encoder`; a run stores a local file by its content, never by its path.
+        What to start from, as in :class:`PretrainConfig`: ``random``, ``imagenet``, ``sky`` (in this package), a tag of
+        timm, ``hf_hub:OWNER/NAME``, a file or folder, or a run's key.
     mode : {"linear", "full"}
-        A linear probe on the frozen encoder's features, or all weights.
+        A linear probe on the frozen encoder's features (``linear``), or training of all weights (``full``).
+    recipe : Recipe
+        How the optimizer is driven.
     """
 
     task: str
@@ -363,7 +392,7 @@ class FinetuneConfig:
     label: str = "label"
     seed: int = 0
     weights: str = "random"
-    mode: str = "linear"
+    mode: Mode = "linear"
     recipe: Recipe = FINETUNING
 
     def __post_init__(self):
@@ -381,13 +410,13 @@ class Conduct:
     Attributes
     ----------
     device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``, see :func:`gzlib.training.choose_device`.
+        ``auto``, ``cpu``, ``cuda`` or ``mps`` (:func:`gzlib.training.choose_device`).
     compile : bool
         Train through ``torch.compile``: worth its minutes on GPUs, for long runs.
     log : str, optional
         ``tensorboard`` writes training curves into the runs' folders.
     checkpoint_seconds : float
-        Between checkpoints [s].
+        Time between checkpoints [s].
     report : callable, optional
         Takes one line at a time, which is to stay; standard error if left out.
     live : callable, optional
@@ -490,13 +519,20 @@ def _default(field: Field) -> Any:
 def _plain(value: Any, kind: Any) -> Any:
     if isinstance(value, Configuration):
         return config_dict(value)
-    if isinstance(kind, types.UnionType) and value is not None:
-        kind = next(k for k in get_args(kind) if k is not type(None))
+    if value is not None:
+        kind = _one_kind(kind)
     if get_origin(kind) is tuple:
         return [_plain(v, k) for v, k in zip(value, get_args(kind), strict=True)]
     if kind in WORDS and value is not None and kind(value) == value:
         return kind(value)
     return value
+
+
+def _one_kind(hint: Any) -> Any:
+    """What a value that is given is: the int of ``int | None``, the str of ``Literal["cosine", "constant"]``."""
+    if get_origin(hint) in (types.UnionType, Union):
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    return type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
 
 
 WORDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
@@ -585,8 +621,7 @@ def _value(value, held, hint, name: str, where: str):
         if not isinstance(value, dict):
             raise UserError(f"{where}: '{name}' must be a table with {', '.join(f.name for f in fields(held))}.")
         return fill(held, value, f"{where}, {name}")
-    if isinstance(hint, types.UnionType):  # such as int | None: a value that is given is the int
-        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    hint = _one_kind(hint)
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
         if not isinstance(value, list) or len(value) != len(kinds):

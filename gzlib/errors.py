@@ -1,13 +1,17 @@
 """The exceptions that a user is meant to read: one sentence that says what is wrong, where, and what to do.
 
-And the one that a signal raises, which asks a program to stop.
+The sentences for errors of the machine, too; and the exception that a signal raises, which asks a program to stop.
 """
 
+import errno
+import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -38,6 +42,49 @@ _NO_MEMORY = re.compile(
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error says that there was too little memory, in whichever library that happened."""
     return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
+
+
+# Which modules, one of which a command may miss, each extra of the package brings.
+EXTRAS = {
+    "train": "torch torchvision timm tqdm pyarrow PIL safetensors psutil filelock huggingface_hub h5netcdf h5py"
+    " pydantic",
+    "fits": "astropy",
+    "book": "papermill nbformat nbclient nbconvert jupyter_client ipykernel pypandoc yaml IPython",
+    "plot": "matplotlib",
+    "cluster": "dask distributed",
+    "mcmc": "emcee",
+    "onnx": "onnx onnxruntime",
+    "bench": "zoobot galaxy_datasets lightning pytorch_lightning",
+}
+EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules.split()}
+
+
+def sentence(error: Exception) -> str | None:
+    """What there is to say of an error that a user can do something about; None of others.
+
+    Those are bad input, a module that an extra brings, a disk that is full or read-only, and too little memory.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRA_OF:
+        return f"needs {error.name}; install it with: pip install 'gzlib[{EXTRA_OF[error.name]}]'"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        from gzlib.files import not_written  # which raises errors of this module
+
+        return str(not_written(Path(error.filename or "a temporary file"), error))
+    if not lacks_memory(error):
+        return None
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"there is too little memory ({said}); close other programs, or choose smaller images, batches or encoders."
+        " Finished work is kept, and the same command resumes."
+    )
+
+
+def tell(line: str) -> None:
+    """Write a line on standard error; of the processes that torchrun started, the first one does."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0":
+        print(line, file=sys.stderr)
 
 
 # EX_TEMPFAIL of sysexits.h, 'try again later': the same command resumes from the checkpoint. A batch system can tell it

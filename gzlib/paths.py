@@ -66,6 +66,24 @@ def stores() -> list[Path]:
     return [STORE] if BOOK_RUNS is None or BOOK_RUNS == STORE else [STORE, BOOK_RUNS]
 
 
+def use_store(folder: Path | None) -> None:
+    """Keep runs in another folder from now on, if one is given.
+
+    Raises
+    ------
+    UserError
+        If it can be no folder, or there is a file in its place.
+    """
+    global STORE
+    if folder:
+        try:
+            STORE = folder.expanduser().resolve()
+        except (ValueError, OSError, RuntimeError) as error:  # NUL, a loop of links, no such user
+            raise UserError(f"{str(folder)!r} is not a path ({error}); name another folder with --store.") from None
+    if STORE.exists() and not STORE.is_dir():
+        raise UserError(f"'{STORE}' is a file; runs are kept in a folder: name another with --store.")
+
+
 def run_folder(key: str) -> Path:
     """Folder of a run: where its record lies, else where it would be made.
 

@@ -1,16 +1,14 @@
 import errno
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
-from gzlib import cli, paths
-from gzlib.cli import _parser, main
+from gzlib import data, paths
+from gzlib.cli import main
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
 from gzlib.training.checkpoint import Stopped
 from gzlib.training.runs import key_of
@@ -33,10 +31,10 @@ def test_a_reader_that_has_enough_is_no_error_but_a_lost_connection_is(monkeypat
     os.close(write)
     assert done.returncode == 0 and done.stderr == b""
 
-    def lost(args):
+    def lost():
         raise BrokenPipeError("a worker has gone")
 
-    monkeypatch.setattr(cli, "_doctor", lost)
+    monkeypatch.setattr(paths, "doctor", lost)
     with pytest.raises(BrokenPipeError, match="a worker has gone"):
         main(["doctor"])
 
@@ -65,10 +63,10 @@ def test_traceback_only_when_asked():
     ids=str,
 )
 def test_too_little_memory_is_one_sentence_and_status_2(monkeypatch, capsys, error):
-    def hungry(args):
+    def hungry(*args, **options):
         raise error
 
-    monkeypatch.setattr(cli, "_curate", hungry)
+    monkeypatch.setattr(data, "curate", hungry)
     assert main(["curate", "sim:10"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("gzlib curate: there is too little memory (") and said.count("\n") == 1
@@ -78,10 +76,10 @@ def test_too_little_memory_is_one_sentence_and_status_2(monkeypatch, capsys, err
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_takes_nothing_is_one_sentence_wherever_it_is_met(monkeypatch, capsys, number):
-    def refused(args):
+    def refused(*args, **options):
         raise OSError(number, os.strerror(number), "scratch/file")
 
-    monkeypatch.setattr(cli, "_curate", refused)
+    monkeypatch.setattr(data, "curate", refused)
     assert main(["curate", "sim:10"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("gzlib curate: 'scratch/file' could not be written (") and said.count("\n") == 1
@@ -89,10 +87,10 @@ def test_a_disk_that_takes_nothing_is_one_sentence_wherever_it_is_met(monkeypatc
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error"), ImportError("x")])
 def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch, error):
-    def broken(args):
+    def broken(*args, **options):
         raise error
 
-    monkeypatch.setattr(cli, "_curate", broken)
+    monkeypatch.setattr(data, "curate", broken)
     with pytest.raises(type(error)):
         main(["curate", "sim:10"])
 
@@ -249,37 +247,6 @@ def test_two_processes_make_the_run_of_one(own_store):
     assert both["provenance"]["processes"] == 2
     assert both["metrics"]["history"]["train_loss"] == pytest.approx(one["metrics"]["history"]["train_loss"], rel=1e-5)
     assert both["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
-
-
-# Command lines of the README of version 0.1, which people have in their scripts and notes.
-KNOWN = """
-build --preset smoke
-build --only 02 -p encoders "['resnet_w8']"
-build --only 02 -p source path/to/gz_evo
-build --only 03 -p tasks "{'rings': ['catalog.csv', 'ring']}"
-curate path/to/catalog.csv --out my-survey --size 64
-pretrain --survey my-survey --encoder convnext_w10
-finetune --survey my-survey --label ring --encoder tf_efficientnet_lite0 --weights imagenet
-sweep examples/plan.toml --dry-run
-sweep PLAN.toml --scheduler local:2
-fit curves.csv
-forecast curves.csv --target 0.05
-bench list
-doctor
-"""
-
-
-@pytest.mark.parametrize("line", KNOWN.strip().splitlines())
-def test_command_lines_that_people_have_still_parse(line):
-    assert _parser().parse_args(shlex.split(line)).command == line.split()[0]
-
-
-def test_every_command_line_of_the_readme_parses():
-    text = (paths.ROOT / "README.md").read_text()
-    lines = re.findall(r"^python -m gzlib (.*?)\s*(?:#.*)?$", text, re.MULTILINE)
-    assert len(lines) > 10
-    for line in lines:
-        _parser().parse_args(shlex.split(line))
 
 
 def test_a_source_is_described_alike_wherever_it_is_named(own_store, capsys):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gzlib.config import FINETUNING, Augment, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
+from gzlib.config import FINETUNING, Augment, FinetuneConfig, Mode, PretrainConfig, Recipe, Split, SurveySpec
 from gzlib.data import existing_survey, is_generated, open_source, read_report, training_galaxies
 from gzlib.errors import UserError
 from gzlib.trace import input_files, note
@@ -421,9 +421,10 @@ class FinetuningStudy:
     def jobs(self) -> list[tuple[FinetuneConfig, SurveySpec]]:
         """Every downstream run, linear probes first."""
         arms, surveys = self.arms(), self.task_surveys()
+        modes: dict[Mode, tuple[int, ...]] = {"linear": self.n_linear, "full": self.n_full}
         return [
             (FinetuneConfig(task, self.encoder, n, self.tasks[task][1], seed, weights, mode, self.recipe), survey)
-            for mode, sizes in (("linear", self.n_linear), ("full", self.n_full))
+            for mode, sizes in modes.items()
             for task, survey in surveys.items()
             for n in self._label_counts(survey, self.tasks[task][1], sizes)
             for weights in arms.values()
@@ -440,7 +441,7 @@ class FinetuningStudy:
 FEWEST_LABELS = 10  # ours: fewer do not hold each class of a task
 
 
-def _split(source: str) -> str:
+def _split(source: str) -> Split:
     if source in PUBLISHED:
         return "source"
     return "source" if open_source(source).has_published_split else "hash"

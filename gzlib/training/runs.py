@@ -273,6 +273,22 @@ def rerun(key: str, *, weights: str | None = None, conduct: Conduct = USUAL) -> 
     return run(config, survey, conduct=conduct, need_weights=True)
 
 
+def record_words(record: dict) -> str:
+    """What came of a run, in one line: its test loss or error, beside what needs no images."""
+    m = record["metrics"]
+    if record["kind"] == "pretrain":
+        return f"test loss {m['loss']:.4f} +- {m['loss_se'] or 0:.4f} (mean answers: {m['baseline']:.4f})"
+    what = "test error" if m["n_classes"] else "test error (root mean square)"
+    beside = []
+    if m.get("baseline_error") is not None:  # an earlier version's runs have none
+        always = "commonest class" if m["n_classes"] else "mean of the training labels"
+        beside.append(f"{always}: {m['baseline_error']:.4f}")
+    if m.get("balanced_accuracy") is not None:
+        beside.append(f"balanced accuracy: {m['balanced_accuracy']:.4f}")
+    said = f" ({', '.join(beside)})" if beside else ""
+    return f"{what} {m['error']:.4f}{said}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
+
+
 def release(keys: list[str], folder: Path) -> list[Path]:
     """Write the encoders of pretraining runs as files to share, each with a card that says what it was trained on.
 

@@ -11,6 +11,7 @@ import math
 import re
 import tempfile
 import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -380,6 +381,48 @@ def _flatten(table: dict, row: dict, prefix: str = ""):
             _flatten(value, row, f"{prefix}{name}.")
         else:
             row[prefix + name] = value
+
+
+def chosen_records(
+    kind: str | None = None, where: Sequence[str] = (), *, damaged: list[str] | None = None
+) -> list[dict]:
+    """The store's runs of a kind and with settings such as ``encoder=resnet_w12``.
+
+    Parameters
+    ----------
+    kind, damaged
+        As :func:`stored_records` takes them.
+    where : list of str
+        Columns of :func:`runs_table` and their values.
+
+    Raises
+    ------
+    UserError
+        If no run has such a setting.
+    """
+    records = stored_records(kind, damaged=damaged)
+    for pair in where:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--where {pair}: write NAME=VALUE, such as encoder=resnet_w12.")
+        rows = runs_table(records)
+        if rows and not any(name in row for row in rows):
+            raise UserError(f"--where {pair}: runs have no '{name}'; they have {', '.join(rows[0])}.")
+        records = [r for r, row in zip(records, rows, strict=True) if str(row.get(name)) == value]
+    return records
+
+
+def runs_listing(records: list[dict]) -> str:
+    """A table of runs for reading, in Markdown, one line a run."""
+    import pandas as pd
+
+    columns = ["key", "kind", "task", "mode", "encoder", "weights", "source", "n_train", "seed"]
+    rows = runs_table(records)
+    table = pd.DataFrame([{name: row[name] for name in columns} for row in rows])
+    table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
+    table["started"] = [row.get("started") or "" for row in rows]
+    texts = [i for i, name in enumerate(table) if name not in ("n_train", "seed", "result")]  # 20,000 runs take a while
+    return table.to_markdown(index=False, floatfmt=".4f", intfmt=",", disable_numparse=texts)
 
 
 def export_runs(records: list[dict], file: Path):
