@@ -375,28 +375,38 @@ def _falls(table: Table, size: str, column: str, sign: int = 1) -> bool:
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
 
+def _free(name: str, frame: pd.DataFrame) -> str:
+    """A name for a new column, with underscores behind it where the table has such a column already."""
+    while name in frame:
+        name += "_"
+    return name
+
+
 def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     """The same table with one loss in each row."""
     if not roles.wide:
         return table, roles
+    if len(roles.wide) == 1 and not (roles.loss is None and roles.size is None):
+        (roles.loss,), roles.wide = roles.wide, []
+        table.notes.append(f"the column {roles.loss!r} is taken as the loss")
+        return table, roles
     frame, kept = table.frame, [c for c in table.frame if c not in roles.wide]
-    long = frame.reset_index(drop=True).melt(kept, roles.wide, "column", "loss", ignore_index=False)
+    of, value, sizes = (_free(name, frame) for name in ("column", "loss", "n_train"))
+    long = frame.reset_index(drop=True).melt(kept, roles.wide, of, value, ignore_index=False)
     if roles.loss is None and roles.size is None:
-        long["n_train"] = [match[1] for match in map(SIZE_NAME.fullmatch, long.pop("column")) if match]
-        roles.size = "n_train"
+        long[sizes] = [match[1] for match in map(SIZE_NAME.fullmatch, long.pop(of)) if match]
+        roles.size = sizes
         rows = {kind_of(label)[0] for column in roles.labels for label in _texts(frame, column)}
         roles.rising = rows == {"rising"}  # the rows are called accuracy
         what = "1 - its loss" if roles.rising else "loss"
         table.notes.append(f"the columns are named by sizes: each cell is taken as one run's {what}")
-    elif len(roles.wide) == 1:
-        table.notes.append(f"the column {roles.wide[0]!r} is taken as the loss")
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
-        roles.seeds = [*roles.seeds, "column"]
+        roles.seeds = [*roles.seeds, of]
         table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of one curve")
     else:
-        roles.labels = [*roles.labels, "column"]
+        roles.labels = [*roles.labels, of]
         table.notes.append(f"each column is taken as a curve: {', '.join(roles.wide)}")
-    roles.loss = "loss"
+    roles.loss = value
     places = [table.places[i] for i in long.index]
     return Table(table.name, long.reset_index(drop=True), places, table.notes), roles
 

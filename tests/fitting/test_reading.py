@@ -444,3 +444,16 @@ def test_an_option_that_turns_accuracies_reaches_every_kind_of_input():
         np.testing.assert_allclose(np.ravel(as_array(data, accuracy="loss")), LOSSES)
     with pytest.raises(UserError, match="size= names a column of a table"):
         as_array(xr.DataArray(LOSSES, {"n_train": SIZES}, "n_train"), size="n")
+
+
+def test_columns_that_are_curves_beside_a_blank_loss(tmp_path):
+    """Found by fuzzing: names of columns that the reading adds may be the table's own."""
+    file = tmp_path / "curves.csv"
+    file.write_bytes(
+        b"column,n_train,resnet,vit,loss\n" + b"".join(b"a,%d,.%d,.%d,\n" % (n, n, n + 1) for n in (3, 4, 5))
+    )
+    runs = read_curves(file)
+    assert sorted(runs.loss) == [0.3, 0.4, 0.4, 0.5, 0.5, 0.6] and runs.curve.nunique() == 2
+    file.write_bytes(b"n_train,s\xff\xffeed,loss\n100,0,")
+    with pytest.raises(UserError, match="line 2: s.+eed is '0'; it must be a positive number"):
+        read_curves(file)
