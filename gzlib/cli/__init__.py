@@ -8,7 +8,8 @@ imported where they are used, so that ``--help`` and a mistyped option answer at
 
 import json
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -78,7 +79,7 @@ def options(default: Any, *, leave_out: str = "", required: str = "", **how: Par
             if is_dataclass(value):
                 kind = options(value)
                 value = kind()
-            held = field(default=MISSING if f.name in required.split() else value)
+            held = field() if f.name in required.split() else field(default_factory=partial(lambda same: same, value))
             made.append((f.name, Annotated[kind, how.get(f.name)], held))
     said = {"__doc__": type(default).__doc__, "__module__": __name__}
     return make_dataclass(type(default).__name__, made, kw_only=True, frozen=True, namespace=said)
