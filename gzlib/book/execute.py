@@ -92,7 +92,7 @@ def execute(notebook, page, *, project, runs, surveys=None, workers=None, kernel
             one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             environment |= one | {"GZLIB_WORKERS": os.environ.get("GZLIB_WORKERS") or str(workers)}
         kernels = [] if kernels is None else kernels
-        # A thread's own event loop is closed by nobody else.
+        # A thread's own event loop, which nothing else closes.
         loop = nullcontext() if workers is None else closing(ensure_event_loop())
         try:
             with loop, handling(partial(stop, kernels)):
