@@ -143,6 +143,8 @@ def read_config(folder: Path) -> ModelConfig:
         gzlib: str
 
     how = {"what": "the configuration of a model that gzlib saved", "cure": "save the model again, or copy it whole"}
+    if "architecture" in read_checked(file, _Shape, **how):  # timm's own, as of an export
+        raise UserError(f"'{folder}' holds a network as timm saves it; give the folder of the model that gzlib saved.")
     version = read_checked(file, Version, **how)
     if version["format"] > FORMAT or _numbers(version["gzlib"]) > _numbers(installed_version()):
         raise UserError(

@@ -315,7 +315,7 @@ def find_key(text: str) -> str:
         If no run's key does, or several do.
     """
     where = " or ".join(map(str, paths.stores()))
-    keys = {file.parent.name for store in paths.stores() for file in store.glob("*/run.json")}
+    keys = {file.parent.name for store in paths.stores() for file in store.glob("*/run.json") if file.is_file()}
     found = {key for key in keys if text and key.startswith(text)}
     if len(found) != 1:
         shown = repr(text if len(text) <= 40 else f"{text[:39]}…")

@@ -494,6 +494,7 @@ def changed(folder, change, tmp_path):
         (lambda c: c.pop("head"), "'head' is missing"),
         (lambda c: c["calibration"].update(temperature=-1.0), "temperature"),
         (lambda c: c["calibration"].update(temperature=float("nan")), "'calibration.temperature' is nan"),
+        (lambda c: c.update(architecture="resnet18"), "a network as timm saves it"),
         (lambda c: c["image"].update(mean=[float("nan")] * 3), "'image.mean.0' is nan"),
         (lambda c: c.update(format=0), "'format' is 0"),
         (lambda c: c["head"]["classes"].__setitem__(0, ""), "'head.classes.0' is ''"),

@@ -184,8 +184,16 @@ def test_a_key_may_be_given_by_its_first_digits(made):
             find_key(text)
     twin = "".join([key[:-1], "0" if key[-1] != "0" else "1"])
     shutil.copytree(paths.STORE / key, paths.STORE / twin)
-    with pytest.raises(UserError, match=f"2 runs have keys that begin with '{key[:12]}'"):
+    with pytest.raises(UserError, match=f"2 runs have keys that begin with '{key[:12]}' .{min(key, twin)}, "):
         find_key(key[:12])
+    (paths.STORE / ("f" * 16) / "run.json").mkdir(parents=True)
+    for text in ("f" * 16, "\u200fx" * 100):
+        with pytest.raises(UserError, match="There is no run") as error:
+            find_key(text)
+        assert len(str(error.value)) < 400 + 2 * len(str(paths.STORE)) and "\u200f" not in str(error.value)
+    (paths.STORE / ("f" * 16) / "run.json").rmdir()
+    (paths.STORE / ("f" * 16)).rmdir()
+    shutil.rmtree(paths.STORE / twin)
 
 
 def at(path, value):
