@@ -141,6 +141,7 @@ def test_the_front_pages_chart_is_read_off_by_keyboard_and_by_dragging(pages, br
         page.keyboard.press("ArrowRight")
     assert number.inner_text() != before and answer.inner_text().startswith(f"With {number.inner_text()} labels")
     assert slider.get_attribute("aria-valuetext") == f"{number.inner_text()} labels"
+    chart.locator("svg").scroll_into_view_if_needed()
     svg = chart.locator("svg").bounding_box()
     page.mouse.move(svg["x"] + svg["width"] / 2, svg["y"] + 100)
     page.mouse.down()

@@ -236,7 +236,7 @@ def test_reductions_are_of_the_largest_number_of_labels_that_a_task_has(errors):
         ["linear", "a", 400], ["linear", "b", 200], ["full", "a", 400], ["full", "b", 200],
     ]  # fmt: skip
     assert table["reduction"].tolist() == pytest.approx([10] * 4, abs=0.3) and (table["±"] < 0.3).all()
-    assert results.pretraining_claim(table).startswith("yes: all 2 tasks; mean reduction 10 %, p = ")
+    assert results.pretraining_claim(table).startswith("yes: all 2 tasks; mean reduction 10 %, p\u00a0=\u00a0")
     assert results.pretraining_claim(table[table.task == "a"]) == "yes: all 1 tasks; mean reduction 10 %, one task"
     assert results.probe_claim(errors) == "in part: 3 of 5 comparisons shown to be at most 5 % worse"
     assert results.probe_claim(errors.isel(seed=[0])) == "not tested: one seed shows no noise"
