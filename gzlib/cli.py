@@ -230,6 +230,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--target", type=float, required=True, help="the loss or error to reach")
     sub.add_argument("--cost", type=float, help="of one label, in any currency")
     sub.add_argument("--owned", type=float, default=0, metavar="LABELS", help="labels that already exist")
+    sub.add_argument(
+        "--risk", type=float, nargs="+", metavar="P", help="of missing the target: labels for each (0.5 0.2 0.05)"
+    )
     _curve_arguments(sub)
 
     sub = command("register", "store a forecast before the runs that it is about exist")
@@ -684,7 +687,7 @@ def _forecast(args):
 
 
 def _plan(args):
-    _fit(args, target=args.target, cost=args.cost, owned=args.owned)
+    _fit(args, target=args.target, cost=args.cost, owned=args.owned, risks=args.risk)
 
 
 def _register(args):
