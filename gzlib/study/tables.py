@@ -503,15 +503,41 @@ def planning_table() -> pd.DataFrame:
     rows = measured("planning")
     if not len(rows):
         return rows
-    plans = r"^planning\.(plain power law|offset power law|labels|labels_safe|sure 0\.\d)\.(failures|cost|x2|x3)$"
-    rows[["plan", "what"]] = rows.name.str.extract(plans)
+    kinds = "plain power law|offset power law|law known|labels|labels_safe|(?:sure|risk|regression) [0-9.]+"
+    rows[["plan", "what"]] = rows.name.str.extract(rf"^planning\.({kinds})\.(failures|cost|x1\.3|x2|x3)$")
     rows = rows.dropna(subset="plan").assign(plan=rows.plan.str.replace("_", " "))
-    return (
-        rows.pivot(index="plan", columns="what", values="value")
-        .sort_values("failures")
-        .reset_index()[["plan", "failures", "cost", "x2", "x3"]]
-        .rename(columns={"x2": "2 ×", "x3": "3 ×"})
+    table = rows.pivot(index="plan", columns="what", values="value")
+    table["no number"] = (
+        rows[rows.what == "failures"].set_index("plan").detail.str.extract(r"(\d+)% open")[0].astype(float) / 100
     )
+    return (
+        table.sort_values("failures")
+        .reset_index()[["plan", "failures", "cost", "no number", "x1.3", "x2", "x3"]]
+        .rename(columns={"x1.3": "1.3 ×", "x2": "2 ×", "x3": "3 ×"})
+    )
+
+
+def risk_table() -> tuple[pd.DataFrame, str]:
+    """Plans with a stated risk: how many missed the target by domain and by the pilot's share of the sizes; and what
+    the best foresight of the law would get, in a sentence."""
+    rows = measured("planning", None)
+    if not len(rows) or "risk" not in rows:
+        return pd.DataFrame(), "This has not been measured here yet."
+    stated = rows.dropna(subset="risk")
+    out = []
+    for (part, domain), own in stated.groupby(["share", "domain"], sort=False):
+        row = {"curves of": domain, "pilot": f"{100 * part:.0f} %", "curves": int(own.curves.iloc[0])}
+        row |= {f"missed at {100 * r:g} %": v for r, v in zip(own.risk, own.value, strict=True)}
+        least = own.loc[own.risk.idxmin()]
+        out.append(row | {f"cost at {100 * least.risk:g} %": least.cost, "with a number": least.finite})
+    value = rows.set_index("name").value
+    known, last = (value[f"planning.{plan}.failures"] for plan in ("law known", "labels"))
+    said = (
+        f"With an offset law that was fitted to the curve itself, {100 * known:.0f} % of plans miss the target, and"
+        f" {100 * value['planning.law known.x1.3']:.0f} % of plans of 1.3 times the size; with the median of a forecast"
+        f" from the pilot it is {100 * last:.0f} % and {100 * value['planning.labels.x1.3']:.0f} %."
+    )
+    return pd.DataFrame(out), said
 
 
 def stored_rows(name: str, part: str) -> list[dict]:
