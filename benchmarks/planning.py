@@ -23,16 +23,16 @@ import xarray as xr
 from domains import read_domains
 from harness import row
 from scipy.optimize import linprog
-from scipy.special import gammaln
 
 from gzlib.errors import UserError
 from gzlib.fitting import fit_law, labels_needed
 from gzlib.fitting.ensemble import Pilot
-from gzlib.fitting.planner import RISKS, SPREAD, SPREAD_DOF, find_arrivals
+from gzlib.fitting.planner import RISKS, SPREAD, find_arrivals
 
 SHARE, FEWEST, LATE = 1 / 3, 5, 3
 SHARES, PLACES = (1 / 3, 1 / 2, 2 / 3), (0.3, 1.0)  # pilots and targets that a risk is learned from
-SPREADS = list(itertools.product((0.0, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5), (0.3, 0.6, 1.0, 1.5)))
+SPREADS = list(itertools.product((0.0, 0.05, 0.1, 0.15, 0.2), (0.15, 0.2, 0.25, 0.3), (0.3, 0.6, 1.0)))
+STEP = 1e-3  # in ln(distance)
 LIKELY = 1e-4  # least density of a distance: no curve counts for more than ln of it
 MOST = 1e3  # a plan is not searched beyond this multiple of the pilot
 GOALS = (0.05, 1.3)
@@ -123,25 +123,31 @@ def arrivals(found):
     return [find_arrivals([pilot], [case["target"]])[0] for pilot, case in zip(pilots, found, strict=True)]
 
 
-def surprise(arrival, distance, spread):
-    """Minus ln of the density of ln(distance) under a spread about laws and members."""
-    shift, own, noise = spread
-    scale = np.sqrt(own**2 + (noise * arrival.scatter) ** 2)
-    off = (np.log(max(distance, 0.01)) - shift - arrival.log_lead) / scale
-    density = np.exp(gammaln((SPREAD_DOF + 1) / 2) - gammaln(SPREAD_DOF / 2)) / np.sqrt(SPREAD_DOF * np.pi)
-    density = density * (1 + off**2 / SPREAD_DOF) ** (-(SPREAD_DOF + 1) / 2) / scale
-    return -np.log(arrival.weight @ density / max(arrival.weight.sum(), 1e-12) + LIKELY)
+def judge_spreads(arrival, distance):
+    """Minus ln of the density of ln(distance) under each of ``SPREADS``, and the probability below it, (spreads, 2)."""
+    log_lead = np.log(max(distance, 0.01)) + STEP * np.array([-1, 0, 1])
+    below = np.array([arrival.below(log_lead, spread) for spread in SPREADS])
+    return np.stack([-np.log((below[:, 2] - below[:, 0]) / (2 * STEP) + LIKELY), below[:, 1]], axis=1)
 
 
-def learn_spread(found, reached):
-    """The best of ``SPREADS`` without each domain, and over all (under None); domains count alike."""
-    pairs = list(zip(reached, map(lead, found), strict=True))
-    table = np.array([[surprise(*pair, spread) for spread in SPREADS] for pair in pairs])
+def learn_spread(found, reached, far):
+    """The likeliest of ``SPREADS`` that keeps its promise: dict of domain to what the others say; all of them, None.
+
+    A spread keeps it where no more of the ``far`` targets (cases,) are missed than each of ``RISKS`` says; nearer ones
+    are missed less often. Domains count alike.
+    """
+    pairs = zip(reached, map(lead, found), strict=True)
+    table = np.stack([judge_spreads(*pair) for pair in pairs], axis=1)  # (spreads, cases, 2)
     domain = np.array([case["domain"] for case in found])
-    means = {name: table[domain == name].mean(axis=0) for name in dict.fromkeys(domain)}
-    best = {None: SPREADS[int(np.argmin(np.mean([*means.values()], axis=0)))]}
-    for name in means:
-        best[name] = SPREADS[int(np.argmin(np.mean([own for key, own in means.items() if key != name], axis=0)))]
+    names = list(dict.fromkeys(domain))
+    unlikely = np.array([table[:, domain == name, 0].mean(axis=1) for name in names])
+    beyond = [table[:, (domain == name) & far, 1] for name in names]
+    missed = np.array([[np.mean(own > 1 - risk, axis=1) for risk in RISKS] for own in beyond])
+    best = {}
+    for left_out in (None, *names):
+        kept = np.array([name != left_out for name in names])
+        over = np.max(missed[kept].mean(axis=0) - np.array(RISKS)[:, None], axis=0)
+        best[left_out] = SPREADS[int(np.argmin(unlikely[kept].mean(axis=0) + 100 * np.maximum(over, 0)))]
     return best
 
 
@@ -205,7 +211,9 @@ def rows(csv):
             plans.setdefault(f"sure {sure:g}", []).append(float(needed["labels_high"]))
     problems = {(share, place): cases(domains, share, place) for share in SHARES for place in PLACES}
     reached = {key: arrivals(own) for key, own in problems.items()}
-    spreads = learn_spread(*(list(itertools.chain(*part.values())) for part in (problems, reached)))
+    every = [list(itertools.chain(*part.values())) for part in (problems, reached)]
+    far = np.repeat([place == PLACES[-1] for _, place in problems], [len(part) for part in problems.values()])
+    spreads = learn_spread(*every, far)
     own = reached[SHARE, 1.0]
     for risk in RISKS:
         plans[f"risk {risk:g}"] = plan_risk(found, own, spreads, risk)

@@ -32,7 +32,7 @@ RISKS = (0.5, 0.2, 0.05)
 LEADS = np.concatenate([[0.0], np.geomspace(0.01, np.log(MAX_FACTOR), 80)])  # ln(size / last size) of an arrival
 KEPT = 200  # draws of laws
 TOGETHER = 50  # curves whose laws are drawn together
-SPREAD = (0.1, 0.2, 1.0)  # of ln(lead) about draws and members: shift, scale, share of the noise of one run
+SPREAD = (0.05, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
 SPREAD_DOF = 4.0
 MOST_SCATTER = 1.0
 _ENDS = (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper"), ("labels_safe", "safe"))
@@ -164,18 +164,26 @@ class Arrival:
     scatter: np.ndarray
     weight: np.ndarray
 
+    def below(self, log_lead: npt.ArrayLike, spread: tuple[float, float, float] = SPREAD) -> np.ndarray:
+        """Probability that it is reached by ``log_lead`` (...), if it is at all.
+
+        What laws and members say is spread by a Student's t in ln(distance). ``spread`` has its shift; its width times
+        the root of the distance, for a law is off that drifts; and its width over ``scatter``.
+        """
+        shift, own, noise = spread
+        scale = np.hypot(own * np.exp(-0.5 * self.log_lead), noise * self.scatter)
+        off = (np.asarray(log_lead)[..., None] - shift - self.log_lead) / scale
+        share: np.ndarray = stdtr(SPREAD_DOF, off) @ self.weight / self.weight.sum()
+        return share
+
     def lead(self, probability: float, spread: tuple[float, float, float] = SPREAD) -> float:
         """Distance by which it is reached with this probability, if it is at all; NaN where nothing reaches it."""
-        total = self.weight.sum()
-        if not total > 0:
+        if not self.weight.sum() > 0:
             return np.nan
-        shift, own, noise = spread
-        scale = np.sqrt(own**2 + (noise * self.scatter) ** 2)
         low, high = self.log_lead.min() - 30, self.log_lead.max() + 30
         for _ in range(50):
             middle = 0.5 * (low + high)
-            below = self.weight @ stdtr(SPREAD_DOF, (middle - shift - self.log_lead) / scale) / total
-            low, high = (middle, high) if below < probability else (low, middle)
+            low, high = (middle, high) if self.below(middle, spread) < probability else (low, middle)
         return float(np.exp(high))
 
 
