@@ -501,9 +501,25 @@ def designs_table() -> tuple[pd.DataFrame, str]:
         f"{inside.value:.0f} of {len(pooled)} designs hold 93 to 98 % ({int(cells.truths.iloc[0])} truths in each),"
         f" {len(less)} fewer ({(less.noise == loud).sum()} of them at {100 * loud:g} % noise) and {len(more)} more"
         f" ({(more.seeds == 1).sum()} of them with one seed, {(more.noise == quiet).sum()} at {100 * quiet:g} % noise);"
-        f" over all, the bands hold {100 * cells.coverage.mean():.1f} %."
+        f" over all, the bands hold {100 * cells.coverage.mean():.1f} %.{_limit_words(cells.ratio.median())}"
     )
     return table.reset_index(), said
+
+
+def _limit_words(ours: float) -> str:
+    """How near the best possible band of the simulated pilots comes to the oracle's score, after a space."""
+    rows = measured("designs_limit")
+    if not len(rows):
+        return ""
+    best = rows.set_index("name").value
+    offset, broken, logarithm, all_laws = (
+        f"{best[f'designs_limit.{law}.score']:.1f}" for law in ("offset", "broken", "logarithm", "all")
+    )
+    return (
+        f" The score is {ours:.1f} times the oracle's in the median. The best band of one who knows the noise, the three"
+        f" laws and how they were drawn, but not which of them a curve follows, scores {all_laws} times the oracle's:"
+        f" {offset} under the offset law, {broken} under the broken one and {logarithm} under the logarithm."
+    )
 
 
 def planning_table() -> pd.DataFrame:
