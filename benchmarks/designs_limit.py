@@ -43,18 +43,20 @@ def band(log_y, shapes, prior, sd):
     middle = log_y.mean() - shapes[:, :sizes].mean(axis=1)
     missed = log_y - shapes[:, :sizes] - middle[:, None]
     log_weight = prior - 0.5 * np.sum(missed**2, axis=1) / sd**2
-    best = np.argpartition(-log_weight, KEPT)[:KEPT]
-    weight = softmax(log_weight[best])
+    weight = softmax(log_weight)
+    rests = 1 / np.sum(weight**2)
+    best = np.searchsorted(np.cumsum(weight), (np.arange(KEPT) + 0.5) / KEPT)  # evenly through the posterior
+    best = np.minimum(best, len(weight) - 1)
     mean, own = shapes[best, sizes:] + middle[best, None], sd / np.sqrt(sizes)
     ends = []
     for probability in (0.5 * (1 - LEVEL), 0.5 * (1 + LEVEL)):
         low, high = mean.min(axis=0) - 8 * own, mean.max(axis=0) + 8 * own
         for _ in range(40):
             at = 0.5 * (low + high)
-            below = weight @ ndtr((at - mean) / own) < probability
+            below = ndtr((at - mean) / own).mean(axis=0) < probability
             low, high = np.where(below, at, low), np.where(below, high, at)
         ends.append(high)
-    return np.array(ends), 1 / np.sum(weight**2)
+    return np.array(ends), rests
 
 
 def run_design(sizes, seeds, noise, law):

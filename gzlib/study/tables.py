@@ -517,8 +517,8 @@ def _limit_words(ours: float) -> str:
     )
     return (
         f" The score is {ours:.1f} times the oracle's in the median. The best band of one who knows the noise, the"
-        f" three laws and how they were drawn, but not which of them a curve follows, scores {all_laws} times the oracle's:"
-        f" {offset} under the offset law, {broken} under the broken one and {logarithm} under the logarithm."
+        f" three laws and how they were drawn, but not which of them a curve follows, scores {all_laws} times the"
+        f" oracle's: {offset} under the offset law, {broken} under the broken one and {logarithm} under the logarithm."
     )
 
 
