@@ -516,9 +516,11 @@ def _limit_words(ours: float) -> str:
         f"{best[f'designs_limit.{law}.score']:.1f}" for law in ("offset", "broken", "logarithm", "all")
     )
     return (
-        f" The score is {ours:.1f} times the oracle's in the median. The best band of one who knows the noise, the"
-        f" three laws and how they were drawn, but not which of them a curve follows, scores {all_laws} times the"
-        f" oracle's: {offset} under the offset law, {broken} under the broken one and {logarithm} under the logarithm."
+        f" The score is {ours:.1f} times the oracle's in the median. One who knows the noise, the three laws and how"
+        " their parameters were drawn, but not which law a curve follows, would score"
+        f" {all_laws} times the oracle's ({offset} under the offset law, {broken} under the broken one, {logarithm} under"
+        " the logarithm): what is above that is the price of not knowing the noise, and of not believing that a curve"
+        " must follow one of these laws."
     )
 
 
