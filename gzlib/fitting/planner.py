@@ -124,8 +124,8 @@ def labels_needed(
     data = {key: (rest, values) for key, values in crossing.items()} | {"status": (rest, status)}
     data["note"] = (rest, ahead["status"].transpose(*rest).values)
     if len(risks):
-        found = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
-        by_risk, reachable = _labels_by_risk(found, target, risks, max_factor * sizes.max())
+        study = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
+        by_risk, reachable = _labels_by_risk(study, target, risks, max_factor * sizes.max())
         reached = (status == "already reached").reshape(-1)
         by_risk[reached] = crossing["labels"].reshape(-1)[reached, None]
         reachable[reached] = 1.0

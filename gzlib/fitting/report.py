@@ -511,7 +511,8 @@ def answer(
         results["curves"] = fit
         about |= {"law": fit.law.name, "formula": fit.law.formula, "x_ref": fit.results.attrs["x_ref"]}
     if target is not None:
-        needed = answers.plan(loss, target, law=law, level=level, **({} if risks is None else {"risks": risks}))
+        choice: dict[str, Any] = {} if risks is None else {"risks": risks}
+        needed = answers.plan(loss, target, law=law, level=level, **choice)
         results["curves"] = needed
         about |= {"target": target, "calibrated": bool(needed.attrs["calibrated"])}
     if len(at):

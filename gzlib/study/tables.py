@@ -517,10 +517,9 @@ def _limit_words(ours: float) -> str:
     )
     return (
         f" The score is {ours:.1f} times the oracle's in the median. One who knows the noise, the three laws and how"
-        " their parameters were drawn, but not which law a curve follows, would score"
-        f" {all_laws} times the oracle's ({offset} under the offset law, {broken} under the broken one, {logarithm} under"
-        " the logarithm): what is above that is the price of not knowing the noise, and of not believing that a curve"
-        " must follow one of these laws."
+        f" their parameters were drawn, but not which law a curve follows, would score {all_laws} times the oracle's"
+        f" ({offset} under the offset law, {broken} under the broken one, {logarithm} under the logarithm): the rest"
+        " is the price of not knowing the noise, and of not believing that a curve must follow one of these laws."
     )
 
 
@@ -551,11 +550,16 @@ def risk_table() -> tuple[pd.DataFrame, str]:
         return pd.DataFrame(), "This has not been measured here yet."
     stated = rows.dropna(subset="risk")
     out = []
-    for (part, domain), own in stated.groupby(["share", "domain"], sort=False):
-        row = {"curves of": domain, "pilot": f"{100 * part:.0f} %", "curves": int(own.curves.iloc[0])}
+    for domain, part in dict.fromkeys(zip(stated.domain, stated.share, strict=True)):
+        own = stated[(stated.domain == domain) & (stated.share == part)].sort_values("risk", ascending=False)
+        row: dict[str, object] = {
+            "curves of": domain,
+            "pilot": f"{100 * part:.0f} %",
+            "curves": int(own.curves.iloc[0]),
+        }
         row |= {f"missed at {100 * r:g} %": v for r, v in zip(own.risk, own.value, strict=True)}
-        least = own.loc[own.risk.idxmin()]
-        out.append(row | {f"cost at {100 * least.risk:g} %": least.cost, "with a number": least.finite})
+        cost = {f"cost at {100 * own.risk.iloc[-1]:g} %": own.cost.iloc[-1]}
+        out.append(row | cost | {"with a number": own.finite.iloc[-1]})
     value = rows.set_index("name").value
     known, last = (value[f"planning.{plan}.failures"] for plan in ("law known", "labels"))
     said = (
