@@ -93,6 +93,9 @@ def test_labels_by_risk_keep_their_promise_on_curves_of_known_law():
     assert (np.diff(leads, axis=1) > 0).all() and min(arrival.weight.sum() for arrival in arrivals) > 0.3
     missed = (leads < far[:, None]).mean(axis=0)
     assert 0.1 < missed[0] < 0.6 and missed[1] < 0.3 and missed[2] < 0.1
+    barred = floor > 0.15  # a target well below the floor is seen to be out of reach, most often
+    never = find_arrivals([p for p, own in zip(pilots, barred, strict=True) if own], np.log(0.6 * floor[barred]))
+    assert np.mean([arrival.weight.sum() for arrival in never]) < 0.35
 
 
 def test_a_risk_says_what_it_rests_on_and_a_floor_ends_it():
