@@ -237,6 +237,7 @@ def plan(
     target: float,
     cost: float | None = None,
     owned: Annotated[float, Parameter(metavar="LABELS")] = 0,
+    risk: Annotated[tuple[float, ...], SEVERAL, Parameter(metavar="P")] = (),
     answering: Answering = AS_READ,
 ):
     """Say how many labels reach a target, what they cost and which run would tell most.
@@ -249,8 +250,10 @@ def plan(
         Cost of one label, in any currency.
     owned
         Labels that already exist.
+    risk
+        Of missing the target; the number of labels for each is said (default: 0.5 0.2 0.05).
     """
-    answering.answer("plan", curves, target=target, cost=cost, owned=owned)
+    answering.answer("plan", curves, target=target, cost=cost, owned=owned, risks=risk or None)
 
 
 @app.command

@@ -315,7 +315,8 @@ def plan(
 
     Returns
     -------
-    Dataset of ``labels_needed`` (``labels``, ``labels_low``, ``labels_high``, ``status``) with ``largest`` and
+    Dataset of ``labels_needed`` (``labels``, ``labels_low``, ``labels_high``, ``labels_by_risk``, ``reachable``,
+    ``status``) with ``largest`` and
     ``best_loss`` (of the data) and the fitted floor ``E``, ``E_low``, ``E_upper`` (one-sided), NaN where no floor is
     identified. ``status`` is "below the floor" where the fitted floor, and its interval, lie above the target.
 

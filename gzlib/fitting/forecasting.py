@@ -534,6 +534,68 @@ def spot_checkpoints(x: np.ndarray, y: np.ndarray, runs: np.ndarray) -> bool:
     return bool(np.sum(residual[1:] * residual[:-1]) > SMOOTH * np.sum(residual**2))
 
 
+@dataclass(frozen=True)
+class Pilots:
+    """Curves of a labelled array: the ``pilots`` of those with enough sizes, and which they are (``usable``).
+
+    ``log_mean`` (..., x), the mean ln(loss) at ascending sizes; ``count``, how many curves the array has.
+    """
+
+    pilots: list[Pilot]
+    usable: list[int]
+    log_mean: xr.DataArray
+    count: int
+
+
+def read_pilots(
+    loss: xr.DataArray,
+    *,
+    x: str,
+    replicate: str,
+    law: LawLike | None = None,
+    floor: Floor | None = None,
+    floor_sd: Floor | None = None,
+) -> Pilots:
+    """The curves of a labelled array as ``forecast`` takes them, whose arguments these are.
+
+    Raises
+    ------
+    UserError
+        If no curve has enough sizes, a loss is not positive and finite, or a floor is not below the losses.
+    """
+    summary = summarise_replicates(loss, replicate=replicate, x=x)
+    rest = [dim for dim in summary["log_mean"].dims if dim != x]
+    log_mean = summary["log_mean"].transpose(*rest, x).sortby(x)
+    sizes = log_mean[x].values.astype(float)
+    flat = log_mean.values.reshape(-1, len(sizes))
+    runs = summary["n_runs"].transpose(*rest, x).sortby(x).values.reshape(flat.shape)
+    seed_variance, seed_dof = (
+        np.nan_to_num(summary[name].transpose(*rest).values.reshape(-1).astype(float))
+        for name in ("seed_sd", "seed_dof")
+    )
+    floors = _floors(floor, floor_sd, summary, rest, np.exp(flat))
+    usable = [i for i, row in enumerate(flat) if np.isfinite(row).sum() >= MIN_POINTS]
+    if not usable:
+        raise UserError(
+            f"No curve has {MIN_POINTS} sizes with a run: a forecast needs at least {MIN_POINTS} along {x!r}."
+        )
+    pilots = []
+    for i in usable:
+        seen = np.isfinite(flat[i])
+        pilots.append(
+            Pilot(
+                np.log(sizes[seen]),
+                flat[i][seen],
+                runs[i][seen].astype(float),
+                seed_variance[i] ** 2,
+                seed_dof[i],
+                floors[i],
+                law,
+            )
+        )
+    return Pilots(pilots, usable, log_mean, len(flat))
+
+
 def forecast(
     loss: xr.DataArray,
     x_new: npt.ArrayLike,
@@ -594,42 +656,14 @@ def forecast(
         raise UserError("x_new must be positive and finite sizes.")
     if law is not None and len(get_law(law).variables) != 1:
         raise UserError(f"{get_law(law).name} is a law of several sizes: forecast with a law of one.")
-    summary = summarise_replicates(loss, replicate=replicate, x=x)
-    rest = [dim for dim in summary["log_mean"].dims if dim != x]
-    log_mean = summary["log_mean"].transpose(*rest, x).sortby(x)
-    sizes = log_mean[x].values.astype(float)
-    shape = log_mean.shape[:-1]
-    flat = log_mean.values.reshape(-1, len(sizes))
-    runs = summary["n_runs"].transpose(*rest, x).sortby(x).values.reshape(flat.shape)
-    seed_variance, seed_dof = (
-        np.nan_to_num(summary[name].transpose(*rest).values.reshape(-1).astype(float))
-        for name in ("seed_sd", "seed_dof")
-    )
-    floors = _floors(floor, floor_sd, summary, rest, np.exp(flat))
-    usable = [i for i, row in enumerate(flat) if np.isfinite(row).sum() >= MIN_POINTS]
-    if not usable:
-        raise UserError(
-            f"No curve has {MIN_POINTS} sizes with a run: a forecast needs at least {MIN_POINTS} along {x!r}."
-        )
-    pilots = []
-    for i in usable:
-        seen = np.isfinite(flat[i])
-        pilots.append(
-            Pilot(
-                np.log(sizes[seen]),
-                flat[i][seen],
-                runs[i][seen].astype(float),
-                seed_variance[i] ** 2,
-                seed_dof[i],
-                floors[i],
-                law,
-            )
-        )
+    found = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
+    pilots, usable, log_mean = found.pilots, found.usable, found.log_mean
+    rest, shape = list(log_mean.dims[:-1]), log_mean.shape[:-1]
     new = [np.log(x_new)] * len(pilots)
     results, _, n_origins = _extrapolate(pilots, new, (level,), read_prior(), one_run=kind == "new_run")
-    columns = {key: np.full((len(flat), len(x_new)), np.nan) for key in ("loss", "lower", "upper", "log_sd", "lead")}
-    origins, spotted = np.zeros(len(flat), int), np.zeros(len(flat), bool)
-    status = np.full(len(flat), f"not forecast: fewer than {MIN_POINTS} sizes", object)
+    columns = {key: np.full((found.count, len(x_new)), np.nan) for key in ("loss", "lower", "upper", "log_sd", "lead")}
+    origins, spotted = np.zeros(found.count, int), np.zeros(found.count, bool)
+    status = np.full(found.count, f"not forecast: fewer than {MIN_POINTS} sizes", object)
     for i, pilot, result in zip(usable, pilots, results, strict=True):
         lower, upper = result.band[0]
         spotted[i] = (
@@ -639,7 +673,7 @@ def forecast(
         )
         origins[i] = result.n_origins
         status[i] = _status(result, pilot, kind, spotted[i])
-        known = floors[i]
+        known = pilot.floor
         least = -np.inf if known is None else np.log(max(known[0], 1e-300))
         values = (
             np.exp(np.maximum(result.log_median, least)),
@@ -652,7 +686,7 @@ def forecast(
             columns[key][i] = value
     coords = {name: coord for name, coord in log_mean.coords.items() if x not in coord.dims} | {x: x_new}
     data = {key: ([*rest, x], values.reshape(*shape, len(x_new))) for key, values in columns.items()}
-    data["forecasted"] = (rest, np.isin(np.arange(len(flat)), usable).reshape(shape))
+    data["forecasted"] = (rest, np.isin(np.arange(found.count), usable).reshape(shape))
     data |= {"origins": (rest, origins.reshape(shape)), "checkpoints": (rest, spotted.reshape(shape))}
     data["status"] = (rest, status.astype(str).reshape(shape))
     attrs = {"level": level, "kind": kind, "x": x, "n_origins": n_origins, "calibrated": bool(n_origins)}

@@ -4,7 +4,8 @@ stored before the outcome exists, with a hash that shows any later change, besid
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.special import softmax, stdtr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
 from gzlib.fitting.curves import Floor, geometric_mean
-from gzlib.fitting.forecasting import forecast
+from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
+from gzlib.fitting.forecasting import Pilots, forecast, judge_origins, read_pilots, read_prior, stack_members
 from gzlib.fitting.laws import LawLike, get_law
 from gzlib.fitting.optimise import log_gradient
 
@@ -25,6 +28,13 @@ Cost = Callable[[np.ndarray], npt.ArrayLike]  # of a run of each of the sizes (s
 MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not forecast
 GRID = 241
 SAFE = 0.95  # probability with which a safe number of labels is enough
+RISKS = (0.5, 0.2, 0.05)
+LEADS = np.concatenate([[0.0], np.geomspace(0.01, np.log(MAX_FACTOR), 80)])  # ln(size / last size) of an arrival
+KEPT = 200  # draws of laws
+TOGETHER = 50  # curves whose laws are drawn together
+SPREAD = (0.05, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
+SPREAD_DOF = 4.0
+MOST_SCATTER = 1.0
 _ENDS = (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper"), ("labels_safe", "safe"))
 
 
@@ -47,6 +57,7 @@ def labels_needed(
     floor: Floor | None = None,
     floor_sd: Floor | None = None,
     checkpoints: bool | None = None,
+    risks: Sequence[float] = RISKS,
 ) -> xr.Dataset:
     """Training size at which each curve reaches a target loss.
 
@@ -63,15 +74,21 @@ def labels_needed(
         curve's largest measured size on.
     kind, law, floor, floor_sd, checkpoints
         See ``forecast``.
+    risks : list of float, optional
+        Probabilities of missing the target for which numbers of labels are named; empty for none.
 
     Returns
     -------
     Dataset over the remaining dims: ``labels`` (median), ``labels_low`` and ``labels_high`` (where the band of the
     loss reaches the target; infinite if it does not within ``max_factor``), ``labels_safe`` (where the mean loss is at
-    or below the target with a probability of ``SAFE``), ``status``: "already reached", "forecast", "out of reach" (the
+    or below the target with a probability of ``SAFE``), ``labels_by_risk`` (..., risk), the size whose run is above the
+    target with that probability *if the target can be reached at all* (infinite beyond ``max_factor``), ``reachable``,
+    the probability that it can, within ``MAX_FACTOR``; ``status``: "already reached", "forecast", "out of reach" (the
     median never gets there, or the target is not above a known floor) or "no forecast" (too few sizes); ``note``, what
     the band rests on.
     """
+    if bad := [risk for risk in risks if not 0 < risk < 1]:
+        raise UserError(f"The risk {bad[0]:g} is not a probability: give numbers between 0 and 1, such as 0.05.")
     if not (np.isfinite(target) and target > 0):
         raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
     sizes = loss[x].values.astype(float)
@@ -106,11 +123,113 @@ def labels_needed(
     coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
     data = {key: (rest, values) for key, values in crossing.items()} | {"status": (rest, status)}
     data["note"] = (rest, ahead["status"].transpose(*rest).values)
+    if len(risks):
+        study = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
+        by_risk, reachable = _labels_by_risk(study, target, risks, max_factor * sizes.max())
+        reached = (status == "already reached").reshape(-1)
+        by_risk[reached] = crossing["labels"].reshape(-1)[reached, None]
+        reachable[reached] = 1.0
+        data["labels_by_risk"] = ([*rest, "risk"], by_risk.reshape(*shape, len(risks)))
+        data["reachable"] = (rest, reachable.reshape(shape))
+        coords["risk"] = np.asarray(risks, float)
     return xr.Dataset(
         data,
         coords=coords,
         attrs={"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]},
     )
+
+
+def _labels_by_risk(found: Pilots, target: float, risks: Sequence[float], most: float) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (curves, risks), infinite beyond ``most``, and the chance that the target can be reached (curves,)."""
+    labels, reachable = np.full((found.count, len(risks)), np.nan), np.full(found.count, np.nan)
+    arrivals = find_arrivals(found.pilots, [float(np.log(target))] * len(found.pilots))
+    for i, pilot, arrival in zip(found.usable, found.pilots, arrivals, strict=True):
+        lead = np.array([arrival.lead(1 - risk) for risk in risks])
+        size = np.exp(pilot.log_x[-1] + np.minimum(lead, 700))
+        labels[i] = np.where(size <= most, size, np.inf)  # what nothing reaches is NaN, so infinite
+        reachable[i] = min(arrival.weight.sum(), 1.0)
+    return labels, reachable
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Where a curve reaches a target, as each draw from the posterior over laws and each member of the ensemble has it.
+
+    ``log_lead`` of those that reach it within ``MAX_FACTOR``: ln of the distance ln(size / last size); ``scatter``, its
+    standard deviation from the noise of one run; ``weight``, how much each counts, in all the probability that the
+    target is reached.
+    """
+
+    log_lead: np.ndarray
+    scatter: np.ndarray
+    weight: np.ndarray
+
+    def below(self, log_lead: npt.ArrayLike, spread: tuple[float, float, float] = SPREAD) -> np.ndarray:
+        """Probability that it is reached by ``log_lead`` (...), if it is at all.
+
+        What laws and members say is spread by a Student's t in ln(distance). ``spread`` has its shift; its width times
+        the root of the distance, for a law is off that drifts; and its width over ``scatter``.
+        """
+        shift, own, noise = spread
+        scale = np.hypot(own * np.exp(-0.5 * self.log_lead), noise * self.scatter)
+        off = (np.asarray(log_lead)[..., None] - shift - self.log_lead) / scale
+        share: np.ndarray = stdtr(SPREAD_DOF, off) @ self.weight / self.weight.sum()
+        return share
+
+    def lead(self, probability: float, spread: tuple[float, float, float] = SPREAD) -> float:
+        """Distance by which it is reached with this probability, if it is at all; NaN where nothing reaches it."""
+        if not self.weight.sum() > 0:
+            return np.nan
+        low, high = self.log_lead.min() - 30, self.log_lead.max() + 30
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self.below(middle, spread) < probability else (low, middle)
+        return float(np.exp(high))
+
+
+def find_arrivals(pilots: Sequence[Pilot], log_targets: Sequence[float]) -> list[Arrival]:
+    """When each pilot's curve reaches its target ln(loss); laws and members count alike."""
+    out: list[Arrival] = [Arrival(*np.zeros((3, 0)))] * len(pilots)
+    drawn: dict[int, tuple[np.ndarray, ...]] = {}
+    free = [i for i, pilot in enumerate(pilots) if pilot.law is None]
+    for length in {min(len(pilots[i].log_x), MAX_POINTS) for i in free}:
+        alike = [i for i in free if min(len(pilots[i].log_x), MAX_POINTS) == length]
+        for first in range(0, len(alike), TOGETHER):
+            own = [pilots[i] for i in alike[first : first + TOGETHER]]
+            noise = noise_prior(own, np.zeros((1, len(SIGMA))), np.zeros((len(own), 1)))
+            found = draw_laws(own, np.tile(LEADS, (len(own), 1)), noise)
+            variance = (found.squares + found.scale[:, None]) / found.dof[:, None]
+            for k, i in enumerate(alike[first : first + TOGETHER]):
+                best = np.argsort(-found.log_weight[k])[:KEPT]
+                drawn[i] = (found.mean[k, best], variance[k, best], softmax(found.log_weight[k, best]))
+    prior = read_prior()
+    judged = judge_origins(pilots)
+    ahead = look_ahead(pilots, [pilot.log_x[-1] + LEADS for pilot in pilots])
+    for i, (said, own_origins) in enumerate(zip(ahead, judged, strict=True)):
+        possible = np.isfinite(said.mean).all(axis=1)
+        errors = np.array([origin.errors for origin in own_origins]).reshape(-1, len(possible))
+        importance = np.array([origin.importance for origin in own_origins])
+        weights = stack_members(errors, importance, prior, possible)[1][possible]
+        parts = [(said.mean[possible], said.noise[possible], weights), *([drawn[i]] if i in drawn else [])]
+        mean, variance, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
+        lead, slope = _crossings(mean, log_targets[i])
+        floor = pilots[i].floor
+        reached = np.isfinite(lead) & (floor is None or log_targets[i] > np.log(max(floor[0], 1e-300)))
+        lead, slope = np.maximum(lead[reached], LEADS[1]), np.maximum(slope[reached], 1e-3)
+        scatter = np.minimum(np.sqrt(variance[reached]) / (slope * lead), MOST_SCATTER)
+        out[i] = Arrival(np.log(lead), scatter, weight[reached] / len(parts))
+    return out
+
+
+def _crossings(mean: np.ndarray, log_target: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where curves of ln(loss), (curves, leads), first fall to the target, infinite if never, and how steeply there."""
+    below = mean <= log_target
+    k = np.clip(below.argmax(axis=1), 1, None)
+    row = np.arange(len(mean))
+    fall = np.maximum(mean[row, k - 1] - mean[row, k], 1e-12)
+    step = LEADS[k] - LEADS[k - 1]
+    lead = LEADS[k - 1] + step * np.clip((mean[row, k - 1] - log_target) / fall, 0, 1)
+    return np.where(below.any(axis=1), lead, np.inf), fall / step
 
 
 def _first_below(grid: np.ndarray, values: np.ndarray, target: float) -> float:

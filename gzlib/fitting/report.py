@@ -31,6 +31,7 @@ Rounding = Callable[[float], float]
 MOST_SENTENCES = 20  # curves that are told one by one
 MOST_COLOURS = 10
 NO_LIMIT = "no limit"
+LEAST_CHANCE = 0.05  # of a target's being reached, below which labels by risk are not told
 WIDE, WIDEST = 3.0, 1000.0  # ratios of a band's ends between which each is rounded for itself
 MOST_DECIMALS, MOST_DIGITS = 6, 12  # beyond which numbers are written as 2.6e-10
 
@@ -189,12 +190,27 @@ def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
     if not np.isfinite(labels):
         beyond = f"not within {size_text(largest * attrs['max_factor'])} labels"
         earliest = f" ({level}: {least} at the earliest)" if np.isfinite(low) else ""
-        return f"{name}: {target} is out of reach, {beyond}{earliest}" + (f"; {above}{tail}" if floor > 0 else "")
+        chance = _risk_clause(one)
+        verdict = "is likely out of reach" if chance else "is out of reach"
+        return f"{name}: {target} {verdict}, {beyond}{earliest}" + (f"; {above}{tail}" if floor > 0 else "") + chance
     doubt = "; may never be reached" if np.isinf(high) else ""
     span = f"at least {least}" if np.isinf(high) else f"{least} to {most}"
     doubt += f"; {above}{tail}" if tail else ""
     far = f"; {labels / largest:,.0f} times the largest size measured" if labels > 10 * largest else ""
-    return f"{name}: about {text} labels reach {target} ({level}: {span}{doubt}){far}"
+    return f"{name}: about {text} labels reach {target} ({level}: {span}{doubt}){far}{_risk_clause(one)}"
+
+
+def _risk_clause(one: xr.Dataset) -> str:
+    """Labels by the risk of missing the target, for the end of a sentence."""
+    if "labels_by_risk" not in one or not float(one["reachable"]) >= LEAST_CHANCE:
+        return ""
+    shown = ", ".join(
+        f"{count(float(labels))} with {100 * (1 - risk):g} %"
+        for risk, labels in zip(one["risk"].values, one["labels_by_risk"].values, strict=True)
+    )
+    chance = float(one["reachable"])
+    sure = "over 99" if chance > 0.99 else f"{100 * chance:.0f}"
+    return f"; if it can be reached at all (chance: {sure} %), by {shown}"
 
 
 def _forecast_sentences(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> Iterator[str]:
@@ -248,8 +264,23 @@ def plan_rows(needed: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
             row["floor"] = with_band(floor, float(one["E_low"]), float(one["E_upper"]))[0]
         else:
             row |= {"largest": largest, "best_loss": best, "floor": floor}
-        rows.append(row | {"status": str(one["status"].item())})
+        rows.append(row | _risk_columns(one, rounded) | {"status": str(one["status"].item())})
     return pd.DataFrame(rows)
+
+
+def _risk_columns(one: xr.Dataset, rounded: bool) -> dict[str, Any]:
+    """Labels of one curve by the risk of missing the target, and the chance that it can be reached."""
+    if "labels_by_risk" not in one:
+        return {}
+    chance = float(one["reachable"])
+    found = dict(zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True))
+    if not rounded:
+        return {f"labels_risk_{risk:g}": labels for risk, labels in found.items()} | {"reachable": chance}
+    shown = {
+        f"{100 * (1 - risk):g} % sure": count(labels).replace(NO_LIMIT, "out of reach")
+        for risk, labels in found.items()
+    }
+    return shown | {"reachable": "-" if np.isnan(chance) else f"{100 * chance:.0f} %"}
 
 
 def forecast_rows(ahead: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
@@ -448,6 +479,7 @@ def answer(
     form: str = "text",
     cost: float | None = None,
     owned: float = 0,
+    risks: Sequence[float] | None = None,
     **columns: Any,
 ) -> str:
     """The text with which the command line answers ``fit``, ``forecast`` and ``plan``.
@@ -469,6 +501,8 @@ def answer(
         "text", "json" or "csv".
     cost, owned
         Cost of one label, and labels that already exist, for plans.
+    risks
+        Probabilities of missing the target for which labels are named; default: those of ``labels_needed``.
     columns
         Names of columns, as for ``read_curves``.
 
@@ -502,7 +536,8 @@ def answer(
         results["curves"] = fit
         about |= {"law": fit.law.name, "formula": fit.law.formula, "x_ref": fit.results.attrs["x_ref"]}
     if target is not None:
-        needed = answers.plan(loss, target, law=law, level=level)
+        choice: dict[str, Any] = {} if risks is None else {"risks": risks}
+        needed = answers.plan(loss, target, law=law, level=level, **choice)
         results["curves"] = needed
         about |= {"target": target, "calibrated": bool(needed.attrs["calibrated"])}
     if len(at):

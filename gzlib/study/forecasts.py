@@ -359,7 +359,7 @@ def planner_panel(
     for name, value in choice.items():
         if not (np.isfinite(value) and value >= 0):
             raise UserError(f"The panel's {name} is {value}: give a finite number of at least zero.")
-    needed = labels_needed(loss, target, x=x, level=level, max_factor=MAX_FACTOR)
+    needed = labels_needed(loss, target, x=x, level=level, max_factor=MAX_FACTOR, risks=())
     rows = compare_options(
         needed,
         cost_per_label=cost_per_label,
@@ -506,6 +506,17 @@ def planner_table(options: list[dict], *, level: float) -> pd.DataFrame:
             "status": [o["status"] for o in options],
         }
     )
+
+
+def risk_table(needed: xr.Dataset) -> pd.DataFrame:
+    """Labels of each encoder by how sure they are to be enough, if the target can be reached at all, and whether."""
+    chance = 100 * needed["reachable"].values
+    table: dict[str, list[str]] = {"encoder": [str(name) for name in needed["encoder"].values]}
+    for risk in needed["risk"].values:
+        labels = needed["labels_by_risk"].sel(risk=risk).values
+        table[f"{100 * (1 - risk):g} % sure"] = [NONE if np.isnan(n) else _count(n) for n in labels]
+    table["can be reached"] = [NONE if np.isnan(c) else "over 99 %" if c > 99 else f"{c:.0f} %" for c in chance]
+    return pd.DataFrame(table)
 
 
 def planner_words(options: list[dict], *, best: float, target: float, owned: int, prices: str, level: float) -> str:

@@ -498,8 +498,33 @@ def designs_table() -> tuple[pd.DataFrame, str]:
     table = cells.groupby(["law", "sizes"])[["coverage", "finite"]].mean()
     table["score over the oracle's"] = cells.groupby(["law", "sizes"]).ratio.median()
     inside = first.iloc[0]
-    said = f"{inside.value:.0f} of 180 designs hold 93 to 98 % ({int(cells.truths.iloc[0])} truths in each)"
-    return table.reset_index(), f"{said}; over all, the bands hold {100 * cells.coverage.mean():.1f} %."
+    pooled = cells.groupby(["sizes", "seeds", "curves", "noise", "law"]).coverage.mean().reset_index()
+    less, more = (pooled[own] for own in (pooled.coverage < 0.93, pooled.coverage > 0.98))
+    loud, quiet = pooled.noise.max(), pooled.noise.min()
+    said = (
+        f"{inside.value:.0f} of {len(pooled)} designs hold 93 to 98 % ({int(cells.truths.iloc[0])} truths in each),"
+        f" {len(less)} fewer ({(less.noise == loud).sum()} of them at {100 * loud:g} % noise) and {len(more)} more"
+        f" ({(more.seeds == 1).sum()} of them with one seed, {(more.noise == quiet).sum()} at {100 * quiet:g} % noise);"
+        f" over all, the bands hold {100 * cells.coverage.mean():.1f} %.{_limit_words(cells.ratio.median())}"
+    )
+    return table.reset_index(), said
+
+
+def _limit_words(ours: float) -> str:
+    """How near the best possible band of the simulated pilots comes to the oracle's score, after a space."""
+    rows = measured("designs_limit")
+    if not len(rows):
+        return ""
+    best = rows.set_index("name").value
+    offset, broken, logarithm, all_laws = (
+        f"{best[f'designs_limit.{law}.score']:.1f}" for law in ("offset", "broken", "logarithm", "all")
+    )
+    return (
+        f" The score is {ours:.1f} times the oracle's in the median. One who knows the noise, the three laws and how"
+        f" their parameters were drawn, but not which law a curve follows, would score {all_laws} times the oracle's"
+        f" ({offset} under the offset law, {broken} under the broken one, {logarithm} under the logarithm): the rest"
+        " is the price of not knowing the noise, and of not believing that a curve must follow one of these laws."
+    )
 
 
 def planning_table() -> pd.DataFrame:
@@ -507,15 +532,46 @@ def planning_table() -> pd.DataFrame:
     rows = measured("planning")
     if not len(rows):
         return rows
-    plans = r"^planning\.(plain power law|offset power law|labels|labels_safe|sure 0\.\d)\.(failures|cost|x2|x3)$"
-    rows[["plan", "what"]] = rows.name.str.extract(plans)
+    kinds = "plain power law|offset power law|law known|labels|labels_safe|(?:sure|risk|regression) [0-9.]+"
+    rows[["plan", "what"]] = rows.name.str.extract(rf"^planning\.({kinds})\.(failures|cost|x1\.3|x2|x3)$")
     rows = rows.dropna(subset="plan").assign(plan=rows.plan.str.replace("_", " "))
-    return (
-        rows.pivot(index="plan", columns="what", values="value")
-        .sort_values("failures")
-        .reset_index()[["plan", "failures", "cost", "x2", "x3"]]
-        .rename(columns={"x2": "2 ×", "x3": "3 ×"})
+    table = rows.pivot(index="plan", columns="what", values="value")
+    table["no number"] = (
+        rows[rows.what == "failures"].set_index("plan").detail.str.extract(r"(\d+)% open")[0].astype(float) / 100
     )
+    return (
+        table.sort_values("failures")
+        .reset_index()[["plan", "failures", "cost", "no number", "x1.3", "x2", "x3"]]
+        .rename(columns={"x1.3": "1.3 ×", "x2": "2 ×", "x3": "3 ×"})
+    )
+
+
+def risk_table() -> tuple[pd.DataFrame, str]:
+    """Plans with a stated risk: how many missed the target by domain and by the pilot's share of the sizes; and what
+    the best foresight of the law would get, in a sentence."""
+    rows = measured("planning", None)
+    if not len(rows) or "risk" not in rows:
+        return pd.DataFrame(), "This has not been measured here yet."
+    stated = rows.dropna(subset="risk")
+    out = []
+    for domain, part in dict.fromkeys(zip(stated.domain, stated.share, strict=True)):
+        own = stated[(stated.domain == domain) & (stated.share == part)].sort_values("risk", ascending=False)
+        row: dict[str, object] = {
+            "curves of": domain,
+            "pilot": f"{100 * part:.0f} %",
+            "curves": int(own.curves.iloc[0]),
+        }
+        row |= {f"missed at {100 * r:g} %": v for r, v in zip(own.risk, own.value, strict=True)}
+        cost = {f"cost at {100 * own.risk.iloc[-1]:g} %": own.cost.iloc[-1]}
+        out.append(row | cost | {"with a number": own.finite.iloc[-1]})
+    value = rows.set_index("name").value
+    known, last = (value[f"planning.{plan}.failures"] for plan in ("law known", "labels"))
+    said = (
+        f"With an offset law that was fitted to the curve itself, {100 * known:.0f} % of plans miss the target, and"
+        f" {100 * value['planning.law known.x1.3']:.0f} % of plans of 1.3 times the size; with the median of a forecast"
+        f" from the pilot it is {100 * last:.0f} % and {100 * value['planning.labels.x1.3']:.0f} %."
+    )
+    return pd.DataFrame(out), said
 
 
 def stored_rows(name: str, part: str) -> list[dict]:

@@ -252,6 +252,11 @@ def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_pat
     text = said("plan", file, "--target", 0.13, "--cost", 0.5, "--plot", tmp_path / "plan.html")
     assert "labels reach 0.13" in text and "the labels cost about" in text and "one more run, at 16,000" in text
     assert "labels reach 0.13" in (tmp_path / "plan.html").read_text()
+    assert "50 % sure" in text and "if it can be reached at all (chance: " in text
+    content = json.loads(said("plan", file, "--target", 0.13, "--risk", 0.25, 0.1, "--json"))
+    large = content["curves"][0]
+    assert large["largest"] < large["labels_risk_0.25"] < large["labels_risk_0.1"] and 0.5 < large["reachable"] <= 1
+    assert "risk 5 is not a probability" in said("plan", file, "--target", 0.13, "--risk", 5, status=2)
     content = json.loads(said("forecast", file, "--target", 0.13, "--json"))
     large, small = content["curves"]
     assert large["status"] == "forecast" and small["labels"] is None and small["status"] == "below the floor"

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from gzlib.errors import UserError
+from gzlib.fitting import plan, sentences
+from gzlib.fitting.ensemble import Pilot
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.planner import labels_needed, planning_grid
+from gzlib.fitting.planner import RISKS, find_arrivals, labels_needed, planning_grid
 from gzlib.fitting.surfaces import compute_frontier, fit_surface
 
 SIZES = np.array([250, 500, 1000, 2000, 4000.0])
@@ -75,3 +78,45 @@ def test_a_plan_takes_a_floor_and_a_law_and_says_what_it_rests_on():
 def test_a_plan_does_not_depend_on_how_far_it_looks():
     near, far = (labels_needed(pilot(), 0.9, max_factor=factor) for factor in (30, 1000))
     assert float(near.labels_low) == pytest.approx(float(far.labels_low), rel=0.02)
+
+
+def test_labels_by_risk_keep_their_promise_on_curves_of_known_law():
+    rng = np.random.default_rng(0)
+    x, count = np.array([500, 1000, 2000, 4000, 8000.0]), 60
+    floor, alpha = rng.uniform(0.0, 0.6, count), rng.uniform(0.25, 0.7, count)
+    far = np.log(rng.uniform(1.5, 6.0, count))
+    mean = np.log(floor[:, None] + (1 - floor[:, None]) * (x / x[-1]) ** -alpha[:, None])
+    target = np.log(floor + (1 - floor) * np.exp(-alpha * far))
+    pilots = [Pilot(np.log(x), row + 0.01 * rng.standard_normal(5), np.ones(5)) for row in mean]
+    arrivals = find_arrivals(pilots, target)
+    leads = np.array([[arrival.lead(1 - risk) for risk in RISKS] for arrival in arrivals])
+    assert (np.diff(leads, axis=1) > 0).all() and min(arrival.weight.sum() for arrival in arrivals) > 0.3
+    missed = (leads < far[:, None]).mean(axis=0)
+    assert 0.1 < missed[0] < 0.6 and missed[1] < 0.3 and missed[2] < 0.1
+    barred = floor > 0.15  # a target well below the floor is seen to be out of reach, most often
+    never = find_arrivals([p for p, own in zip(pilots, barred, strict=True) if own], np.log(0.6 * floor[barred]))
+    assert np.mean([arrival.weight.sum() for arrival in never]) < 0.35
+
+
+def test_a_risk_says_what_it_rests_on_and_a_floor_ends_it():
+    loss = pilot(noise=0.005)
+    assert "labels_by_risk" not in labels_needed(loss, 0.9, risks=())
+    with pytest.raises(UserError, match="risk 5 is not a probability"):
+        labels_needed(loss, 0.9, risks=[5])
+    reached = labels_needed(loss, 1.0, risks=[0.1])
+    assert reached.labels_by_risk.values == [float(reached.labels)] and reached.reachable == 1
+    barred = labels_needed(loss, 0.8, floor=0.81, floor_sd=0.001)
+    assert barred.reachable == 0 and np.isinf(barred.labels_by_risk).all()
+    easy, hard = (float(labels_needed(loss, target).reachable) for target in (0.9, 0.3))
+    assert easy > 0.9 > 0.3 > hard
+    trusted = labels_needed(loss, 0.88, law="power")
+    assert trusted.labels_by_risk[0] == pytest.approx(float(trusted.labels), rel=0.5) and trusted.reachable > 0.99
+
+
+def test_a_plan_tells_its_labels_by_risk_curve_by_curve():
+    loss = xr.concat([pilot(0.005), pilot(0.005).isel(n_train=slice(0, 2))], "encoder", join="outer")
+    loss = loss.assign_coords(encoder=["a", "b"])
+    told = plan(loss, 0.9, risks=[0.5, 0.05])
+    first, second = sentences(told)
+    assert "; if it can be reached at all (chance: " in first and first.endswith(" with 95 %")
+    assert "no forecast" in second and np.isnan(told.reachable[1]) and np.isnan(told.labels_by_risk[1]).all()

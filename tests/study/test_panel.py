@@ -302,3 +302,12 @@ def test_registered_forecasts_are_told_in_a_table_and_in_words():
         "Of 1 outcome of the total that has been measured, none lie within"
     )
     assert panel.registered_words(pd.DataFrame()) == "No outcome has been measured yet."
+
+
+def test_labels_by_risk_are_told_encoder_by_encoder():
+    data = {"labels_by_risk": (("encoder", "risk"), [[10_123.0, np.inf], [np.nan, np.nan]])}
+    data["reachable"] = ("encoder", [0.997, np.nan])
+    needed = xr.Dataset(data, {"encoder": ["small", "new"], "risk": [0.5, 0.05]})
+    table = panel.risk_table(needed)
+    assert list(table) == ["encoder", "50 % sure", "95 % sure", "can be reached"]
+    assert table.values.tolist() == [["small", "10,100", "out of reach", "over 99 %"], ["new", "–", "–", "–"]]
