@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from gzlib.cli import CONDUCTED, FILE, FLAT, FOLDER, NAME, SEVERAL, Conducting, Device, Store, app, conducted
 from gzlib.config import Aspect, Preset, Split
 from gzlib.errors import UserError, tell
+from gzlib.files import place_of, replace_file
 
 Model = Annotated[str, Parameter(help="A saved model's folder, or hf_hub:OWNER/NAME.")]
 Galaxies = Annotated[
@@ -99,14 +100,14 @@ def evaluate(
     from gzlib.training import load_model
     from gzlib.training.evaluation import evaluate, own_spec, told
 
+    if out:  # a name that cannot be is told before all the work
+        out = place_of(out)
     loaded = load_model(model, device=device)
     named: dict[str, Any] = {name: value for name, value in (("split", split), ("schema", schema)) if value}
     spec = replace(own_spec(loaded, source), **named)
     found = evaluate(loaded, source, label=label, part=part, spec=spec, progress=True)
     print("\n".join(told(found)))
     if out:
-        from gzlib.files import replace_file
-
         replace_file(out, json.dumps(found, indent=1) + "\n")
 
 

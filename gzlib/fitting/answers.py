@@ -54,12 +54,12 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.files import FilePath, replace_file
 from gzlib.fitting.comparison import compare_laws
-from gzlib.fitting.curves import NOT_IDENTIFIED, geometric_mean, recency_weights, summarise_replicates
+from gzlib.fitting.curves import NOT_IDENTIFIED, geometric_mean, new_sizes, recency_weights, summarise_replicates
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import forecast as forecast_array
 from gzlib.fitting.intervals import predict
 from gzlib.fitting.laws import Law, LawLike, get_law
-from gzlib.fitting.planner import Cost, labels_needed, next_run
+from gzlib.fitting.planner import Cost, check_target, labels_needed, next_run
 from gzlib.fitting.reading import AnyCurves, as_array
 from gzlib.identity import content_hash
 
@@ -277,7 +277,7 @@ def forecast(
     """
     columns = _columns_of(options)
     array = as_array(data, losses, x=x, replicate=replicate, **columns)
-    at = np.atleast_1d(np.asarray(at, float))
+    at = new_sizes(at)
     return forecast_array(array, at, x=x, replicate=replicate, level=level, kind=kind, law=law, **options)
 
 
@@ -327,6 +327,7 @@ def plan(
     """
     columns = _columns_of(options)
     array = as_array(data, losses, x=x, replicate=replicate, **columns)
+    check_target(target)
     _check_target(array, target, x, replicate)
     options |= {} if law is None else {"law": law}
     needed = labels_needed(

@@ -159,6 +159,23 @@ def log_of(array: xr.DataArray) -> xr.DataArray:
     return cast(xr.DataArray, np.log(array))
 
 
+def new_sizes(sizes: npt.ArrayLike) -> np.ndarray:
+    """Sizes that are asked for, as an array.
+
+    Raises
+    ------
+    UserError
+        If one is not a positive number, or there is none.
+    """
+    try:
+        found = np.atleast_1d(np.asarray(sizes, float))
+    except (TypeError, ValueError):
+        raise UserError(f"The new sizes are {sizes!r}; give numbers, such as [8000, 16000].") from None
+    if not (found.size and np.all(np.isfinite(found) & (found > 0))):
+        raise UserError(f"The new sizes are {sizes!r}; give positive and finite ones, at least one.")
+    return found
+
+
 def geometric_mean(loss: xr.DataArray, replicate: str) -> xr.DataArray:
     """The mean over ``replicate`` in ln(loss), as a loss; without that dimension, the losses as they are."""
     if replicate not in loss.dims:

@@ -29,7 +29,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import Floor, summarise_replicates
+from gzlib.fitting.curves import Floor, new_sizes, summarise_replicates
 from gzlib.fitting.ensemble import (
     MAX_POINTS,
     MEMBERS,
@@ -651,9 +651,7 @@ def forecast(
         raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
     if not 0 < level < 1:
         raise UserError(f"The level of a band is a share between 0 and 1, not {level}.")
-    x_new = np.atleast_1d(np.asarray(x_new, float))
-    if not np.all(np.isfinite(x_new) & (x_new > 0)):
-        raise UserError("x_new must be positive and finite sizes.")
+    x_new = new_sizes(x_new)
     if law is not None and len(get_law(law).variables) != 1:
         raise UserError(f"{get_law(law).name} is a law of several sizes: forecast with a law of one.")
     found = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)

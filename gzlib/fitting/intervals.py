@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED
+from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED, new_sizes
 from gzlib.fitting.laws import LAWS, Law, get_law
 from gzlib.fitting.optimise import PRIOR_SIZE, Sizes, batch_fit, law_bounds, log_gradient, log_loss
 
@@ -506,9 +506,7 @@ def predict(
     check_level(level)
     if "draw_values" not in fits:
         raise UserError("These fits carry no draws, so no band can be made: call fit_curves with draws=500.")
-    x_new = np.atleast_1d(np.asarray(x_new, float))
-    if not np.all(np.isfinite(x_new) & (x_new > 0)):
-        raise UserError("x_new must be positive and finite sizes.")
+    x_new = new_sizes(x_new)
     law, x = get_law(fits.attrs["law"]), fits.attrs["x"]
     new = xr.DataArray(x_new / fits.attrs["x_ref"], dims=x, coords={x: x_new})
     median = law.function(new, *(fits[name] for name in law.names))

@@ -4,10 +4,11 @@ stored before the outcome exists, with a hash that shows any later change, besid
 
 import hashlib
 import json
+import numbers
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,18 @@ def planning_grid(sizes: npt.ArrayLike, max_factor: float = MAX_FACTOR) -> np.nd
     """Sizes at which a plan looks at its forecast: those measured, and even steps in ln x to ``max_factor`` times."""
     sizes = np.asarray(sizes, float)
     return np.union1d(sizes, np.geomspace(sizes.min(), sizes.max() * max_factor, GRID))
+
+
+def check_target(target: object) -> None:
+    """Refuse a target loss that is none.
+
+    Raises
+    ------
+    UserError
+    """
+    number = isinstance(target, numbers.Real) and not isinstance(target, bool)
+    if not (number and 0 < float(cast(float, target)) < np.inf):
+        raise UserError(f"The target loss is {target!r}: give a positive number below the losses of the pilot.")
 
 
 def labels_needed(
@@ -89,8 +102,9 @@ def labels_needed(
     """
     if bad := [risk for risk in risks if not 0 < risk < 1]:
         raise UserError(f"The risk {bad[0]:g} is not a probability: give numbers between 0 and 1, such as 0.05.")
-    if not (np.isfinite(target) and target > 0):
-        raise UserError(f"The target loss is {target}: give a positive number below the losses of the pilot.")
+    check_target(target)
+    if not 1 < max_factor < np.inf:
+        raise UserError(f"max_factor is {max_factor}; give a number above 1, the largest size that is looked at.")
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, max_factor)
     choice: dict[str, Any] = {

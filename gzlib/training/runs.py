@@ -30,6 +30,7 @@ from gzlib.models.weights import read_weights, recorded_weights, run_weights, we
 from gzlib.progress import Live, silent
 from gzlib.training.checkpoint import previous_of
 from gzlib.training.distributed import choose_device, is_main, share, world
+from gzlib.training.evaluation import short_number
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
 from gzlib.training.store import LOCK, find_key, provenance, read_record, read_run, run_key, write_run
@@ -282,11 +283,12 @@ def record_words(record: dict) -> str:
     beside = []
     if m.get("baseline_error") is not None:  # an earlier version's runs have none
         always = "commonest class" if m["n_classes"] else "mean of the training labels"
-        beside.append(f"{always}: {m['baseline_error']:.4f}")
+        beside.append(f"{always}: {short_number(m['baseline_error'])}")
     if m.get("balanced_accuracy") is not None:
         beside.append(f"balanced accuracy: {m['balanced_accuracy']:.4f}")
     said = f" ({', '.join(beside)})" if beside else ""
-    return f"{what} {m['error']:.4f}{said}, loss {m['loss']:.4f}, {m['n_test']} test galaxies"
+    error, loss = short_number(m["error"]), short_number(m["loss"])
+    return f"{what} {error}{said}, loss {loss}, {m['n_test']} test galaxies"
 
 
 def release(keys: list[str], folder: Path) -> list[Path]:

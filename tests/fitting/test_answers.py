@@ -401,3 +401,15 @@ def test_examples_in_the_docstrings(module):
         importlib.import_module(f"gzlib.fitting.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE
     )
     assert found.attempted > 2 and found.failed == 0
+
+
+@pytest.mark.parametrize("sizes", [[], ["10k"], None, [0], [np.nan]])
+def test_sizes_that_are_none_are_one_sentence(sizes):
+    with pytest.raises(UserError, match="The new sizes are"):
+        gz.forecast([250, 500, 1000, 2000], sizes, [0.5, 0.4, 0.33, 0.29])
+
+
+@pytest.mark.parametrize(("target", "options"), [("0.2", {}), (None, {}), ([0.2], {}), (0.2, {"max_factor": 0})])
+def test_targets_that_are_none_are_one_sentence(target, options):
+    with pytest.raises(UserError, match=r"The target loss is|max_factor is"):
+        gz.plan([250, 500, 1000, 2000], target, [0.5, 0.4, 0.33, 0.29], **options)
