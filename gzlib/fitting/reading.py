@@ -362,14 +362,14 @@ NOWHERE = "the table"  # while the delimiter is looked for
 
 def _refuse_open_quote(lines: list[Line], delimiter: str, source: FilePath) -> None:
     """A quote that is never closed would swallow all rows behind it."""
+    texts = (line + "\n" for _, line in lines)
+    reader, read = csv.reader(texts, delimiter=delimiter, skipinitialspace=True, strict=True), 0
     try:
-        for _ in csv.reader(
-            (line + "\n" for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
-        ):
-            pass
+        for _ in reader:
+            read = reader.line_num
     except csv.Error as error:
         if "end of data" in str(error):
-            first = next(i for i, line in lines if line.count('"') % 2)
+            first = lines[read][0]  # of the row that does not end
             raise UserError(f"{source}, line {first}: a quotation mark is never closed; close or remove it.") from None
 
 

@@ -446,6 +446,13 @@ def test_an_option_that_turns_accuracies_reaches_every_kind_of_input():
         as_array(xr.DataArray(LOSSES, {"n_train": SIZES}, "n_train"), size="n")
 
 
+def test_a_quotation_mark_that_is_open_although_their_number_is_even(tmp_path):
+    """Found by fuzzing."""
+    (tmp_path / "a.csv").write_bytes(b'n_train&loss\n1&2\n."&&0&&&\xda&&\x1d&"\xff\xff&&')
+    with pytest.raises(UserError, match="line 3: a quotation mark is never closed"):
+        read_curves(tmp_path / "a.csv")
+
+
 def test_columns_that_are_curves_beside_a_blank_loss(tmp_path):
     """Found by fuzzing: names of columns that the reading adds may be the table's own."""
     file = tmp_path / "curves.csv"
