@@ -31,7 +31,7 @@ from gzlib.training.predict import write_table
 from gzlib.training.saved import CalibrationShape, HeadShape, ImageShape, ModelConfig, SavedModel, normalisation
 
 ENCODER, SIZE, JPEG_SIDE, QUALITY = "tf_efficientnet_lite0", 64, 424, 90
-GALAXIES, FILES, DRAWN = 1024, 192, 32  # they are copies of a few images, of other bytes each
+GALAXIES, FILES, DRAWN = 1024, 1024, 32  # they are copies of a few images, of other bytes each
 ROUNDS, GOAL, ALONE = 3, 0.9, 0.95
 
 

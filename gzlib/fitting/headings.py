@@ -680,7 +680,7 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
 
 def _seeds(table: Table, roles: _Roles, out: pd.DataFrame) -> np.ndarray:
     """A label for each run; rows without one are runs of their own."""
-    counted = out.groupby(["curve", "training", "n_train"]).cumcount()
+    counted = out.groupby(["curve", "training", "n_train"], dropna=False).cumcount()
     if not roles.seeds:
         return counted.to_numpy()
     parts = [_texts(table.frame, column) for column in roles.seeds]

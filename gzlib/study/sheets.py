@@ -541,7 +541,8 @@ def full_short(table: pd.DataFrame) -> str:
     decided = table[table.outcome != "undecided"]
     good = decided.outcome.isin(["equal", "better"]).sum()
     said = "undecided" if decided.empty else "supported" if good >= 0.5 * len(decided) else "refuted"
-    return f"as good or better on {good} of {len(decided)} decided tasks, of {len(table)}: {said}"
+    open_ = len(table) - len(decided)
+    return f"as good or better on {good} of {len(decided)} decided tasks ({open_} of {len(table)} undecided): {said}"
 
 
 def transfer_short(report: dict) -> str:

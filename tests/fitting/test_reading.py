@@ -462,3 +462,9 @@ def test_columns_that_are_curves_beside_a_blank_loss(tmp_path):
     file.write_bytes(b"n_train,s\xff\xffeed,loss\n100,0,")
     with pytest.raises(UserError, match="line 2: s.+eed is '0'; it must be a positive number"):
         read_curves(file)
+
+
+def test_a_row_without_anything_beside_rows_with_seeds(tmp_path):
+    """Found by fuzzing: a row that is left out has no place among the seeds either."""
+    text = "n_train,seed,loss,encoder\n100,0,nan,e\nnan,nan,nan,e\n400,0,.83,e\n800,1,.62,e\n1600,0,.5,e\n3200,1,.4,e\n"
+    assert read_curves(written(tmp_path, text)).n_train.tolist() == [400, 800, 1600, 3200]

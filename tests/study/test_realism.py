@@ -123,7 +123,7 @@ def test_probes_against_full_finetuning_on_real_galaxies(project):
     assert table.loc["rings, DECaLS", "ratio"] == pytest.approx((2 * 0.22 / 0.12 * 0.18 / 0.08) ** (1 / 3))
     assert table.loc["rings, DECaLS", "outcome"] == "worse"
     said = sheets.full_words(table)
-    assert "as good or better on 1 of 2 decided tasks, of 2: supported" in said
+    assert "as good or better on 1 of 2 decided tasks (0 of 2 undecided): supported" in said
     assert "not been measured" in sheets.full_words(sheets.full_table(comparison()))
 
 
