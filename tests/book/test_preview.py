@@ -340,8 +340,9 @@ def test_both_themes_are_legible_and_name_the_same_colours():
                 continue
             for background in ("body-bg", "code-block-bg", "sidebar-bg"):
                 assert contrast(colour, theme[background]) >= 4.5, (name, background)
-    used = re.findall(r"var\(--([\w-]+)\)", (tiny_book.ROOT / "styles" / "preview.css").read_text())
-    assert set(used) - {"accent"} <= set(light)
+    css = (tiny_book.ROOT / "styles" / "preview.css").read_text()
+    used, lengths = re.findall(r"var\(--([\w-]+)\)", css), re.findall(r"--([\w-]+): min\(", css)
+    assert set(used) - {"accent", *lengths} <= set(light)
 
 
 def test_render_falls_back_to_the_preview_and_ends_with_the_page(copy, monkeypatch):

@@ -351,7 +351,8 @@ def test_hours_of_a_gpu_are_those_that_were_measured_on_it(growth):
     assert cost.rehearsal_facts(None, cost.on_gpu(records))["rehearsed_gpu"].startswith(
         "10,000 images/s on one H200, 0.01"
     )
-    assert "on one H200, 1 h" in cost.encoders_table(growth, cost.on_gpu(records), hours=1.0)
+    # None of these encoders was measured there, and a column without a number is left out.
+    assert "on one H200, 1 h" not in cost.encoders_table(growth, cost.on_gpu(records), hours=1.0)
     figure = cost.growth_figure({"CPU": growth, "H200": cost.on_gpu(records)})  # which lacks growth's own rows
     assert [len(axis.lines) for axis in figure.axes] == [2, 2, 1]
     plt.close(figure)

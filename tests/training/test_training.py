@@ -166,7 +166,7 @@ def test_finetuning_a_fraction(store, mode):
 
 
 def test_unknown_label_and_too_few_classes(store, task):
-    with pytest.raises(UserError, match="no label column 'colour'; it has"):
+    with pytest.raises(UserError, match="no label column 'colour' .it has"):
         run(FinetuneConfig("t", "convnext_w4", 20, label="colour"), task, conduct=Conduct(report=quiet))
     with pytest.raises(UserError, match="one class only"):
         run(FinetuneConfig("t", "convnext_w4", 1), task, conduct=Conduct(report=quiet))

@@ -88,7 +88,7 @@ sweep([(PretrainConfig("resnet_w4", 60, seed=seed, recipe=recipe), {SURVEY!r}) f
 
 def test_as_many_workers_as_cores_but_not_more_than_runs(monkeypatch):
     monkeypatch.delenv(workers.VARIABLE)
-    monkeypatch.setattr(workers, "cores", lambda: 4)
+    monkeypatch.setattr(paths, "cores", lambda: 4)
     assert [workers.worker_count(runs, device="cpu") for runs in (0, 1, 3, 9)] == [1, 1, 3, 4]
     monkeypatch.setattr(workers, "choose_device", lambda name: torch.device("cuda"))
     assert workers.worker_count(9, device="auto") == 1
