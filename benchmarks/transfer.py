@@ -241,21 +241,19 @@ def finetune_all(cache: Path, size: int):
     for arm, n in ((arm, n) for arm in FULL_ARMS for n in FULL_COUNTS):
         for draw in range(DRAWS):
             for task in (t for t in available() if t in IN_MEAN):
-                if not (kept := _full_file(cache, task, arm, n, draw)).is_file() and n <= len(folded(task, size)[0][0]):
+                most = len(labels_of_draw(held_set(task, size)[1], draw)[0])
+                if n <= most and not (kept := _full_file(cache, task, arm, n, draw)).is_file():
                     error = finetuned(cache, task, arm, n, draw, size)
                     replace_file(kept, json.dumps({"error": round(error, 5)}))
                     print(f"{task}, {arm}, {n} labels, draw {draw}: {error:.4f}", flush=True)
 
 
-@lru_cache(maxsize=1)
-def folded(task: str, size: int) -> tuple[list, np.ndarray, np.ndarray]:
-    images, labels = real_set(task, size)
-    return [train for train, _ in folds(labels, 0)], images, labels
+held_set = lru_cache(maxsize=None)(real_set)  # the sets of the mean, whose runs take turns, fit into memory together
 
 
 def finetuned(cache: Path, task: str, arm: str, n: int, draw: int, size: int) -> float:
     """Error on the draw's test galaxies after training all weights on its first ``n`` labels."""
-    _, images, labels = folded(task, size)
+    images, labels = held_set(task, size)
     order, test = labels_of_draw(labels, draw)
     data = xr.Dataset({"images": (("galaxy", "y", "x", "band"), images), "id_str": ("galaxy", np.arange(len(images)))})
     target = Target(labels, np.ones(len(labels), bool), int(labels.max()) + 1, (), "")

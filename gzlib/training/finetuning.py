@@ -373,7 +373,24 @@ def train_all(
     checkpoint: Path | None = None,
     key: str = "",
 ) -> tuple[torch.Tensor, dict, GalaxyModel]:
-    """Full finetuning: predictions for the task's test galaxies, what was chosen, and the network."""
+    """Full finetuning: all weights learn from ``task.subset``, of which a part chooses the best epoch.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+    task : Task
+    device, conduct, checkpoint, key
+        As :func:`gzlib.training.loop.fit` takes them.
+
+    Returns
+    -------
+    prediction : (n_test, ...) tensor
+        For ``task.test``: logits, numbers or concentrations.
+    chosen : dict
+        ``n_params`` (encoder), ``history`` and ``end``.
+    model : GalaxyModel
+        With its best weights.
+    """
     data, target, recipe = task.data, task.target, config.recipe
     images, labels, subset, held = data.images.values, target.values, task.subset, task.held
     common: dict[str, Any] = {"batch_size": recipe.batch_size, "device": device}
