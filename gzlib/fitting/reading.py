@@ -21,7 +21,7 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath
-from gzlib.fitting.curves import geometric_mean, log_of, shape_of, to_array
+from gzlib.fitting.curves import geometric_mean, like_accuracy, log_of, to_array
 from gzlib.fitting.headings import Table, as_runs, check_unit, is_number, kind_of
 
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
@@ -609,7 +609,7 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
     if "metric" not in data.attrs:
         mean = log_of(geometric_mean(losses, replicate).sortby(x)).transpose(..., x)
         flat = mean.values.reshape(-1, mean.sizes[x])
-        rising = [row for row in flat if shape_of(row) == "rises"]
+        rising = [row for row in flat if like_accuracy(row)]
         if len(rising) > 0.5 * len(flat):
             known = np.isfinite(rising[0])
             ends = [f"{np.exp(rising[0][known][i]):.3g} at {mean[x].values[known][i]:g}" for i in (0, -1)]
