@@ -609,7 +609,7 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
     if "metric" not in data.attrs:
         mean = log_of(geometric_mean(losses, replicate).sortby(x)).transpose(..., x)
         flat = mean.values.reshape(-1, mean.sizes[x])
-        rising = [row for row in flat if like_accuracy(row)]
+        rising = [row for row in flat if like_accuracy(row, least=BY_CHANCE)]
         if len(rising) > 0.5 * len(flat):
             known = np.isfinite(rising[0])
             ends = [f"{np.exp(rising[0][known][i]):.3g} at {mean[x].values[known][i]:g}" for i in (0, -1)]
@@ -618,6 +618,9 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
                 " data.rename('accuracy')."
             )
     return losses.assign_attrs(notes=notes, metric=metric)
+
+
+BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 
 
 def _of_arrays(sizes: Any, losses: Any) -> pd.DataFrame:
