@@ -606,7 +606,7 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
         )
     if not np.isnan(losses.values).all():
         check_unit(losses.values[~np.isnan(losses.values)], "The losses")
-    if "metric" not in data.attrs:
+    if "metric" not in data.attrs and kind != "loss":  # what the caller names a loss is one
         mean = log_of(geometric_mean(losses, replicate).sortby(x)).transpose(..., x)
         flat = mean.values.reshape(-1, mean.sizes[x])
         rising = [row for row in flat if like_accuracy(row, least=BY_CHANCE)]
@@ -615,7 +615,7 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
             ends = [f"{np.exp(rising[0][known][i]):.3g} at {mean[x].values[known][i]:g}" for i in (0, -1)]
             raise UserError(
                 f"The loss rises with {x} ({', '.join(ends)}); is it an accuracy? Then name it so:"
-                " data.rename('accuracy')."
+                " data.rename('accuracy'); if not, data.rename('loss')."
             )
     return losses.assign_attrs(notes=notes, metric=metric)
 

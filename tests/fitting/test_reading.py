@@ -441,6 +441,8 @@ def test_what_python_has_and_no_curve_is(data, message):
 def test_a_loss_that_rises_and_is_no_accuracy_is_read(losses):
     curve = xr.DataArray(list(losses), {"n_train": SIZES}, "n_train")
     np.testing.assert_allclose(np.ravel(as_array(curve)), losses)
+    named = xr.DataArray(LOSSES[::-1], {"n_train": SIZES}, "n_train", name="error")
+    np.testing.assert_array_equal(as_array(named), LOSSES[::-1])
     noisy = xr.DataArray([0.93, 0.95, 0.96, 0.99], {"n_train": SIZES}, "n_train")  # by chance, of a flat curve
     assert as_array(noisy).max() == 0.99
     text = "n_train,loss\n" + "".join(f"{size},{loss}\n" for size, loss in zip(SIZES, losses, strict=True))
