@@ -94,7 +94,7 @@ def run_part(design, part):
             curves.append((lambda z, f=function, p=parameters, k=scale: f(z * k, *p), function, parameters, scale))
         mean = np.stack([truth(x) for truth, *_ in curves])
         loss = mean[..., None] * np.exp(noise * rng.standard_normal((*mean.shape, seeds)))
-        array = xr.DataArray(loss, dims=("curve", "n_train", "seed"), coords={"n_train": x})
+        array = xr.DataArray(loss, dims=("curve", "n_train", "seed"), coords={"n_train": x}, name="loss")
         band = forecast(array, new, level=LEVEL)
         lower, upper = np.log(band["lower"].values), np.log(band["upper"].values)
         for k, (truth, function, parameters, scale) in enumerate(curves):

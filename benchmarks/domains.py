@@ -52,7 +52,7 @@ def alone(curves):
     out = []
     for curve in curves:
         (x, y), new = curve["train"], curve["test"][0]
-        loss = xr.DataArray(y[:, None], dims=("n_train", "seed"), coords={"n_train": x, "seed": [0]})
+        loss = xr.DataArray(y[:, None], dims=("n_train", "seed"), coords={"n_train": x, "seed": [0]}, name="loss")
         sizes, back = np.unique(new, return_inverse=True)
         bands = [forecast(loss, sizes, level=level, kind="new_run").isel(n_train=back) for level in LEVELS]
         ends = [np.log(np.stack([band["lower"].values, band["upper"].values])) for band in bands]

@@ -201,7 +201,7 @@ def rows(csv):
         plans["offset power law"].append(plan_power(case, offset=True))
         plans["law known"].append(plan_known(case))
         x, y = case["pilot"]
-        loss = xr.DataArray(y, dims="n_train", coords={"n_train": x})
+        loss = xr.DataArray(y, dims="n_train", coords={"n_train": x}, name="loss")
         choice = {"max_factor": MOST, "risks": ()}
         needed = labels_needed(loss, float(np.exp(case["target"])), **choice)
         plans["labels"].append(float(needed["labels"]))

@@ -348,6 +348,23 @@ def shape_of(log_mean: npt.ArrayLike, *, seed_sd: float = 0.0) -> str:
     return ""
 
 
+ACCURACIES = (0.1, 1.0), (10.0, 100.0)  # what the best accuracy of a curve is, as a fraction and in percent
+
+
+def like_accuracy(log_mean: npt.ArrayLike, *, least: float = 0.01) -> bool:
+    """Whether a curve without a law, (points,) as for ``shape_of``, may be an accuracy: it rises to what one reaches.
+
+    A loss that rises, as where a model learns its noise, ends below a tenth or above one, or rises in ln(loss) by less
+    than ``least``.
+    """
+    y = np.asarray(log_mean, float)
+    y = y[np.isfinite(y)]
+    if shape_of(y) != "rises":
+        return False
+    top = float(np.exp(y.max()))
+    return any(low <= top <= high for low, high in ACCURACIES) and bool(y[-1] - y[0] > least)
+
+
 def describe_design(
     loss: xr.DataArray, x: str = "n_train", *, law: LawLike = "power-offset", replicate: str = "seed"
 ) -> xr.Dataset:

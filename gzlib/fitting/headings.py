@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import shape_of
+from gzlib.fitting.curves import like_accuracy
 
 
 @dataclass
@@ -717,12 +717,12 @@ def _check_seeds(name: str, out: pd.DataFrame) -> None:
 
 
 def check_falling(runs: pd.DataFrame, name: str, column: str = "loss") -> None:
-    """Raise UserError if the losses of most curves rise with the size: then they are not losses."""
+    """Raise UserError if the losses of most curves rise with the size as accuracies do."""
     mean = np.log(runs["loss"]).groupby([runs["curve"], runs["n_train"]], sort=True).mean()
     curves, sizes = mean.index.get_level_values(0).to_numpy(), mean.index.get_level_values(1).to_numpy()
     starts = np.flatnonzero(np.append(True, curves[1:] != curves[:-1]))
     parts = np.split(mean.to_numpy(), starts[1:])
-    rising = [i for i, part in enumerate(parts) if shape_of(part) == "rises"]
+    rising = [i for i, part in enumerate(parts) if like_accuracy(part)]
     if len(rising) > 0.5 * len(parts):
         first = starts[rising[0]]
         curve, ends = curves[first], (first, first + len(parts[rising[0]]) - 1)

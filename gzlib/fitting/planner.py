@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.special import softmax, stdtr
+from scipy.special import stdtr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
@@ -31,7 +31,6 @@ GRID = 241
 SAFE = 0.95  # probability with which a safe number of labels is enough
 RISKS = (0.5, 0.2, 0.05)
 LEADS = np.concatenate([[0.0], np.geomspace(0.01, np.log(MAX_FACTOR), 80)])  # ln(size / last size) of an arrival
-KEPT = 200  # draws of laws
 TOGETHER = 50  # curves whose laws are drawn together
 SPREAD = (0.05, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
 SPREAD_DOF = 4.0
@@ -213,9 +212,8 @@ def find_arrivals(pilots: Sequence[Pilot], log_targets: Sequence[float]) -> list
             noise = noise_prior(own, np.zeros((1, len(SIGMA))), np.zeros((len(own), 1)))
             found = draw_laws(own, np.tile(LEADS, (len(own), 1)), noise)
             variance = (found.squares + found.scale[:, None]) / found.dof[:, None]
-            for k, i in enumerate(alike[first : first + TOGETHER]):
-                best = np.argsort(-found.log_weight[k])[:KEPT]
-                drawn[i] = (found.mean[k, best], variance[k, best], softmax(found.log_weight[k, best]))
+            for k, (i, (chosen, share)) in enumerate(zip(alike[first : first + TOGETHER], found.even(), strict=True)):
+                drawn[i] = (found.mean[k, chosen], variance[k, chosen], share)
     prior = read_prior()
     judged = judge_origins(pilots)
     ahead = look_ahead(pilots, [pilot.log_x[-1] + LEADS for pilot in pilots])

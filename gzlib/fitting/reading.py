@@ -21,7 +21,7 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath
-from gzlib.fitting.curves import geometric_mean, log_of, shape_of, to_array
+from gzlib.fitting.curves import geometric_mean, like_accuracy, log_of, to_array
 from gzlib.fitting.headings import Table, as_runs, check_unit, is_number, kind_of
 
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
@@ -606,18 +606,21 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
         )
     if not np.isnan(losses.values).all():
         check_unit(losses.values[~np.isnan(losses.values)], "The losses")
-    if "metric" not in data.attrs:
+    if "metric" not in data.attrs and kind != "loss":  # what the caller names a loss is one
         mean = log_of(geometric_mean(losses, replicate).sortby(x)).transpose(..., x)
         flat = mean.values.reshape(-1, mean.sizes[x])
-        rising = [row for row in flat if shape_of(row) == "rises"]
+        rising = [row for row in flat if like_accuracy(row, least=BY_CHANCE)]
         if len(rising) > 0.5 * len(flat):
             known = np.isfinite(rising[0])
             ends = [f"{np.exp(rising[0][known][i]):.3g} at {mean[x].values[known][i]:g}" for i in (0, -1)]
             raise UserError(
                 f"The loss rises with {x} ({', '.join(ends)}); is it an accuracy? Then name it so:"
-                " data.rename('accuracy')."
+                " data.rename('accuracy'); if not, data.rename('loss')."
             )
     return losses.assign_attrs(notes=notes, metric=metric)
+
+
+BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 
 
 def _of_arrays(sizes: Any, losses: Any) -> pd.DataFrame:

@@ -437,6 +437,18 @@ def test_what_python_has_and_no_curve_is(data, message):
         as_array(data)
 
 
+@pytest.mark.parametrize("losses", [(4e-4, 6e-4, 8e-4, 1e-3), (2.1, 2.2, 2.4, 2.5), (0.3, 0.3001, 0.3002, 0.3003)])
+def test_a_loss_that_rises_and_is_no_accuracy_is_read(losses):
+    curve = xr.DataArray(list(losses), {"n_train": SIZES}, "n_train")
+    np.testing.assert_allclose(np.ravel(as_array(curve)), losses)
+    named = xr.DataArray(LOSSES[::-1], {"n_train": SIZES}, "n_train", name="error")
+    np.testing.assert_array_equal(as_array(named), LOSSES[::-1])
+    noisy = xr.DataArray([0.93, 0.95, 0.96, 0.99], {"n_train": SIZES}, "n_train")  # by chance, of a flat curve
+    assert as_array(noisy).max() == 0.99
+    text = "n_train,loss\n" + "".join(f"{size},{loss}\n" for size, loss in zip(SIZES, losses, strict=True))
+    assert len(read_curves(io.StringIO(text))) == len(SIZES)
+
+
 def test_an_option_that_turns_accuracies_reaches_every_kind_of_input():
     rising = 1 - np.array(LOSSES)
     array = xr.DataArray(rising, {"n_train": SIZES}, "n_train")
