@@ -401,7 +401,7 @@ def render(project=None, *, install=False, article=False, say=print):
         mark_folder(pages, PAGES)
         page = pages / "index.html"
     else:
-        say("No Quarto 1.7 or newer here (--install gets it), so this is the preview: the same pages, without search.")
+        say("No Quarto 1.7 or newer here (--install gets it), so this is the preview: the same pages.")
         page = preview(project)
     say(f"Open {page}")
     return page
