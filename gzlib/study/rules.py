@@ -283,7 +283,7 @@ class Claims:
         )
         return (
             "On simulated curves with the runs of one encoder of the plan, a power law that made the runs is called"
-            f" beaten on {low} to {high} %, one that did not on at least {found} %; the band for held-out sizes has at"
+            f" beaten on {low} to {high} %, one that did not on {'' if found == '100' else 'at least '}{found} %; the band for held-out sizes has at"
             f" least {held} % of their runs."
         )
 
@@ -319,7 +319,8 @@ class Claims:
         left = self.helped.size - sum(count.values())
         value, low, high = (number(v, "+.2f") for v in self.correlation)
         return (
-            f"{count['helps']} questions helped, {count['helps by less']} by less than {100 * self.bound:.0f} %, {left}"
+            f"{count['helps']} questions helped, {count['helps by less']} changed by less than"
+            f" {100 * self.bound:.0f} %, {left}"
             f" undecided; correlation with subjectivity {value} ({low} to {high})"
         )
 
@@ -458,7 +459,7 @@ class Claims:
         total = self.effect.sel(question="total")
         change, low, high = (number(100 * np.expm1(float(total[n])), "+.1f") for n in ("slope", "low", "high"))
         why = (
-            f"of {self.helped.size} questions {count['helps']} are helped, {count['helps by less']} by less than"
+            f"of {self.helped.size} questions {count['helps']} are helped, {count['helps by less']} change by less than"
             f" {100 * self.bound:.0f} % of the excess for ten times the parameters, and {count['undecided']} stay"
             f" undecided, with {_degrees(total)}; the total"
             f" changes by {change} % ({low} to {high} %)"
