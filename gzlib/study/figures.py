@@ -593,9 +593,9 @@ def linear_against_full(errors: pd.DataFrame):
             mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name))
             for c, m, name in named
         ]
-        where = {"loc": place, "bbox_to_anchor": (1, 0.5), "alignment": "left"}
-        legend = mpl.legend.Legend(axis, handles, [h.get_label() for h in handles], title=title, **where)
-        axis.add_artist(legend).set_clip_on(False)  # so that the layout leaves it room
+        legend = axis.legend(handles=handles, title=title, loc=place, bbox_to_anchor=(1, 0.5), alignment="left")
+        if named is of_starts:  # the next one would take its place
+            axis.add_artist(legend).set_clip_on(False)
     figure.tight_layout()
     return figure
 

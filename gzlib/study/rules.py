@@ -281,10 +281,11 @@ class Claims:
             number(100 * value, ".0f")
             for value in (rates["false"].min(), rates["false"].max(), rates["true"].min(), rates["held"].min())
         )
+        least = "" if found == "100" else "at least "
         return (
             "On simulated curves with the runs of one encoder of the plan, a power law that made the runs is called"
-            f" beaten on {low} to {high} %, one that did not on {'' if found == '100' else 'at least '}{found} %; the band for held-out sizes has at"
-            f" least {held} % of their runs."
+            f" beaten on {low} to {high} %, one that did not on {least}{found} %; the band for held-out sizes has"
+            f" at least {held} % of their runs."
         )
 
     def units_words(self) -> str:
