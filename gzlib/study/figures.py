@@ -588,13 +588,14 @@ def linear_against_full(errors: pd.DataFrame):
     axis.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     of_starts = [(colour, "s", name) for colour, name in zip(colours, starts, strict=True)]
     of_tasks = [("0.4", MARKERS[i], name) for i, name in enumerate(tasks)]
-    for title, place, named in (("colour: weights", "lower left", of_starts), ("marker: task", "upper left", of_tasks)):
+    for title, named in (("colour: weights", of_starts), ("marker: task", of_tasks)):
         handles = [
             mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name))
             for c, m, name in named
         ]
-        legend = axis.legend(handles=handles, title=title, loc=place, bbox_to_anchor=(1, 0.5), alignment="left")
+        legend = axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1, 0.5), alignment="left")
         if named is of_starts:  # the next one would take its place
+            legend.set_loc("lower left")
             axis.add_artist(legend).set_clip_on(False)
     figure.tight_layout()
     return figure
