@@ -332,6 +332,8 @@ def _finish_variables(project, pages, built):
     prose = {page.path: markdown_of(notebook) for page, notebook in notebooks.items() if whole or page in built}
     if whole:
         prose |= {p.path: (project / p.path).read_text(encoding="utf-8") for p in pages if not p.is_notebook}
+        parts = {f"_{name}.qmd" for text in prose.values() for name in files.INCLUDE.findall(text)}
+        prose |= {n: (project / n).read_text(encoding="utf-8") for n in sorted(parts) if (project / n).is_file()}
     files.refuse_unknown_variables(prose, published)
     stems = {page.stem: notebook for page, notebook in notebooks.items()}
     files.write_results(project, stems, published)

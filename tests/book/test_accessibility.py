@@ -152,6 +152,21 @@ def test_charts_and_tables_that_are_wider_than_a_phone_scroll_and_say_so(pages, 
     page.close()
 
 
+def test_tables_fit_the_screens_that_they_are_read_on(pages, browser):
+    page, wide = browser.new_page(), []
+    too_wide = "all => all.filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel)"
+    for file in pages:
+        page.goto(file.as_uri())
+        page.wait_for_load_state("load")
+        for width in (1000, 1100, 1210, 1300, WIDE):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_timeout(50)
+            found = page.locator(".scroll:has(> table):not(.tall)").evaluate_all(too_wide)
+            wide += [f"{file.name}: {name} at {width} px" for name in found]
+    page.close()
+    assert not wide
+
+
 def test_figures_are_enlarged_by_keyboard(pages, browser):
     page = browser.new_page()
     page.goto(next(file for file in pages if file.name.startswith("04")).as_uri())
