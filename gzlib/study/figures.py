@@ -586,12 +586,17 @@ def linear_against_full(errors: pd.DataFrame):
     axis.set_aspect("equal")
     axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     axis.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-    named = [(colour, "o", name) for colour, name in zip(colours, starts, strict=True)]
-    named += [("0.4", MARKERS[i], name) for i, name in enumerate(tasks)]
-    handles = [
-        mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name)) for c, m, name in named
-    ]
-    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
+    of_starts = [(colour, "s", name) for colour, name in zip(colours, starts, strict=True)]
+    of_tasks = [("0.4", MARKERS[i], name) for i, name in enumerate(tasks)]
+    for title, named in (("colour: weights", of_starts), ("marker: task", of_tasks)):
+        handles = [
+            mpl.lines.Line2D([], [], color=c, marker=m, linestyle="none", label=label_words(name))
+            for c, m, name in named
+        ]
+        legend = axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1, 0.5), alignment="left")
+        if named is of_starts:  # the next one would take its place
+            legend.set_loc("lower left")
+            axis.add_artist(legend).set_clip_on(False)
     figure.tight_layout()
     return figure
 
@@ -726,7 +731,7 @@ def specification_curve(fits: pd.DataFrame, choices: tuple[str, ...], columns: d
     board.set_yticks(range(len(values)), [f"{choice}: {_formula(str(value))}" for choice, value in values])
     board.set_ylim(len(values) - 0.5, -0.5)
     board.grid(visible=False)
-    board.set_xlabel(f"fits, sorted by {next(iter(columns.values()))}")
+    board.set_xlabel(f"fits, sorted by {next(iter(columns.values())).partition(' [')[0]}")
     return figure
 
 

@@ -440,10 +440,14 @@ def described(fits: xr.Dataset, *, level: float, noun: str) -> str:
 
 
 def effect_table(effect: xr.Dataset, verdict: xr.DataArray) -> pd.DataFrame:
-    """Effect of ten times the parameters on each question, most helped first."""
+    """Effect of ten times the parameters on each question, most helped first.
+
+    What :func:`gzlib.fitting.size_verdict` calls ``helps by less``, which may as well be a small harm, is here
+    ``within the bound``.
+    """
     table = effect[["slope", "low", "high"]].to_dataframe()[["slope", "low", "high"]]
     table["p"] = false_discovery(effect["p"]).values
-    table["more parameters"] = verdict.values
+    table["more parameters"] = ["within the bound" if word == "helps by less" else word for word in verdict.values]
     return table.rename(columns={"slope": "effect"}).rename_axis("question").sort_values("effect").reset_index()
 
 

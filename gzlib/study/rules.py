@@ -281,10 +281,11 @@ class Claims:
             number(100 * value, ".0f")
             for value in (rates["false"].min(), rates["false"].max(), rates["true"].min(), rates["held"].min())
         )
+        least = "" if found == "100" else "at least "
         return (
             "On simulated curves with the runs of one encoder of the plan, a power law that made the runs is called"
-            f" beaten on {low} to {high} %, one that did not on at least {found} %; the band for held-out sizes has at"
-            f" least {held} % of their runs."
+            f" beaten on {low} to {high} %, one that did not on {least}{found} %; the band for held-out sizes has"
+            f" at least {held} % of their runs."
         )
 
     def units_words(self) -> str:
@@ -319,7 +320,8 @@ class Claims:
         left = self.helped.size - sum(count.values())
         value, low, high = (number(v, "+.2f") for v in self.correlation)
         return (
-            f"{count['helps']} questions helped, {count['helps by less']} by less than {100 * self.bound:.0f} %, {left}"
+            f"{count['helps']} questions helped, {count['helps by less']} changed by less than"
+            f" {100 * self.bound:.0f} %, {left}"
             f" undecided; correlation with subjectivity {value} ({low} to {high})"
         )
 
@@ -458,7 +460,7 @@ class Claims:
         total = self.effect.sel(question="total")
         change, low, high = (number(100 * np.expm1(float(total[n])), "+.1f") for n in ("slope", "low", "high"))
         why = (
-            f"of {self.helped.size} questions {count['helps']} are helped, {count['helps by less']} by less than"
+            f"of {self.helped.size} questions {count['helps']} are helped, {count['helps by less']} change by less than"
             f" {100 * self.bound:.0f} % of the excess for ten times the parameters, and {count['undecided']} stay"
             f" undecided, with {_degrees(total)}; the total"
             f" changes by {change} % ({low} to {high} %)"

@@ -161,7 +161,7 @@ def bars(values: pd.Series, what: str) -> str:
     """For a bar chart: its longest and its shortest bar."""
     most, least = values.idxmax(), values.idxmin()
     high, low = (number(value, ",.3g" if value < 1000 else ",.0f") for value in (values.max(), values.min()))
-    return f"{words(most)} has the most {what} ({high}), {words(least)} the fewest ({low})."
+    return f"Most {what}: {words(most)} ({high}); fewest: {words(least)} ({low})."
 
 
 def agreement(fractions: dict[str, np.ndarray]) -> str:

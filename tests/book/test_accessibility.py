@@ -1,6 +1,7 @@
 """Every page of the preview in a browser: light and dark, wide and on a phone."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -55,9 +56,73 @@ def test_pages_can_be_read_by_everybody(pages, browser, scheme, width):
         problems += [
             f"{file.name}: {v['id']} at {v['nodes'][0]['target']} and {len(v['nodes']) - 1} more" for v in found
         ]
+    searched(page, "labels")
+    found = axe.Axe().run(page, context={"include": [["dialog.search"]]}).response["violations"]
+    problems += [f"search: {v['id']} at {v['nodes'][0]['target']}" for v in found]
+    problems += ["search: wider than the page"] * page.evaluate("document.documentElement.scrollWidth > innerWidth")
     context.close()
     assert not problems
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
+def searched(page, query):
+    """The links that a search for something shows."""
+    page.keyboard.press("/")
+    page.keyboard.type(query)  # also while the index is on its way
+    page.wait_for_function("/match/.test(document.querySelector('dialog.search [role=status]').textContent)")
+    return page.locator("dialog.search li a")
+
+
+def test_search_is_worked_by_keyboard_and_leads_to_a_section(pages, browser):
+    page, asked = browser.new_page(viewport={"width": WIDE, "height": 844}), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(next(file for file in pages if file.name.startswith("05")).as_uri())
+    page.wait_for_load_state("load")
+    assert not [url for url in asked if "search" in url]  # until a reader wants it
+    links = searched(page, "gzlib.fitting.labels_needed")
+    assert links.first.locator(".title").inner_text().endswith("labels_needed")
+    assert links.first.locator("mark").first.inner_text() == "labels_needed"
+    assert "labels_needed" in links.first.locator(".snippet").inner_text()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert links.nth(1).evaluate("link => link === document.activeElement")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/reference/fitting.html#api-fitting-labels-needed")
+    assert page.locator(":target").inner_text().endswith("labels_needed")
+    assert searched(page, "irreducible loss").first.get_attribute("href")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    page.keyboard.press("Control+k")
+    assert page.get_by_role("searchbox", name="Search").evaluate("field => field === document.activeElement")
+    # A word of the glossary, a letter of a formula, a slip of the pen.
+    for query, where in (("floor", "glossary.html#term-floor"), ("α", ""), ("forcasting", "05-forecasting.html")):
+        page.get_by_role("searchbox", name="Search").fill(query)
+        page.wait_for_function("document.querySelector('dialog.search li')")
+        assert where in page.locator("dialog.search li a").first.get_attribute("href")
+    page.get_by_role("searchbox", name="Search").fill("zzzz")
+    assert page.locator("dialog.search [role=status]").inner_text() == "Nothing in the book matches “zzzz”."
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+    page.close()
+
+
+def test_words_of_strangers_stay_words_in_the_search(pages, browser, tmp_path):
+    book = tmp_path / "book"
+    shutil.copytree(pages[0].parents[1] / "assets", book / "assets")
+    shutil.copy(next(file for file in pages if file.name == "limits.html"), book / "limits.html")
+    bad = "<img src=x onerror=alert(1)> survey </script><script>alert(2)</script>"
+    index = {"pages": [["limits.html", bad]], "sections": [[0, '" onclick=alert(3) x', bad, bad], [0, "", bad, bad]]}
+    (book / "assets" / "search-index.js").write_text(f"window.bookIndex = {json.dumps(index)};")
+    page, dialogs = browser.new_page(), []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto((book / "limits.html").as_uri())
+    links = searched(page, "survey")
+    assert links.count() == 2 and bad in links.first.inner_text()
+    assert page.locator("dialog.search li :not(a, span, mark)").count() == 0
+    assert links.first.get_attribute("href").endswith("limits.html#%22%20onclick%3Dalert(3)%20x")
+    links.first.click()
+    assert not dialogs
+    page.close()
 
 
 LEAST = 7.5  # points: the smallest letters of a chart on a phone; it was drawn with 9
@@ -85,6 +150,21 @@ def test_charts_and_tables_that_are_wider_than_a_phone_scroll_and_say_so(pages, 
     cell = page.locator("table.prose td").nth(1)
     assert cell.evaluate("cell => getComputedStyle(cell, '::before').content").startswith('"real galaxies')
     page.close()
+
+
+def test_tables_fit_the_screens_that_they_are_read_on(pages, browser):
+    page, wide = browser.new_page(), []
+    too_wide = "all => all.filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel)"
+    for file in pages:
+        page.goto(file.as_uri())
+        page.wait_for_load_state("load")
+        for width in (1000, 1100, 1210, 1300, WIDE):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_timeout(50)
+            found = page.locator(".scroll:has(> table):not(.tall)").evaluate_all(too_wide)
+            wide += [f"{file.name}: {name} at {width} px" for name in found]
+    page.close()
+    assert not wide
 
 
 def test_figures_are_enlarged_by_keyboard(pages, browser):

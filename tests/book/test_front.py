@@ -56,17 +56,34 @@ def test_a_page_includes_what_a_cell_shows(tmp_path):
     shown = nbformat.v4.new_output("display_data", {"text/markdown": "three *words*"})
     cell = nbformat.v4.new_code_cell("#| label: headline\n1", outputs=[shown])
     page = tmp_path / "index.qmd"
-    page.write_text("a {{< include _headline.qmd >}} b {{< include _other.qmd >}}")
+    (tmp_path / "_abstract.qmd").write_text("{{< var a.n >}} of {{< var b >}}")
+    page.write_text("{{< include _abstract.qmd >}}. a {{< include _headline.qmd >}} b {{< include _other.qmd >}}")
     write_includes(tmp_path, {"04": nbformat.v4.new_notebook(cells=[cell])}, [page])
-    assert [file.name for file in tmp_path.glob("_*.qmd")] == ["_headline.qmd"]
+    assert {file.name for file in tmp_path.glob("_*.qmd")} == {"_abstract.qmd", "_headline.qmd"}
 
     def find(path):
         return tmp_path / path if (tmp_path / path).is_file() else None
 
     problems: list[str] = []
-    text = markup.fill(page.read_text(), variables={}, meta={}, problems=problems, page="index.qmd", find=find)
-    assert text == "a three *words*\n b {{< include _other.qmd >}}"
-    assert problems == ["index.qmd: {{< include _other.qmd >}} is not defined"]
+    text = markup.fill(
+        page.read_text(), variables={"a": {"n": "3"}}, meta={}, problems=problems, page="index.qmd", find=find
+    )
+    assert text == "3 of {{< var b >}}. a three *words*\n b {{< include _other.qmd >}}"
+    assert problems == [
+        "index.qmd: {{< var b >}} is not defined",
+        "index.qmd: {{< include _other.qmd >}} is not defined",
+    ]
+
+
+def test_the_abstract_is_five_sentences_with_the_results_of_real_galaxies_first():
+    source = (ROOT / "_abstract.qmd").read_text(encoding="utf-8")
+    problems: list[str] = []
+    text = markup.fill(source, variables=load_variables(ROOT), meta={}, problems=problems, page="_abstract.qmd")
+    assert not problems and len(re.findall(r"(?<!et al)[.?](?=\s)", text)) == 5
+    assert text.index(load_variables(ROOT)["finetuning"]["real"]) < text.index("On **simulated galaxies**")
+    assert not re.search(r"\d \d?\.\d|\d+ %", source.replace("31 %", ""))  # every result is a variable
+    for page in ("index.qmd", "article.qmd"):
+        assert "{{< include _abstract.qmd >}}" in (ROOT / page).read_text(encoding="utf-8")
 
 
 def views(transfer):

@@ -1,5 +1,6 @@
 """The preview: everything named on a page exists, and what does not exist is named."""
 
+import hashlib
 import json
 import os
 import re
@@ -134,6 +135,39 @@ def test_figures_tables_equations_and_sections_are_numbered_across_the_book(book
 def test_numbers_come_from_results(book):
     index = page(book, "index.html")
     assert "The sum is 10." in index and "<code>{{&lt; var first.total &gt;}}</code> stays" in index
+
+
+def index_of(book):
+    text = page(book, "assets/search-index.js")
+    assert text.startswith("window.bookIndex = ") and text.isascii() and "<" not in text
+    return json.loads(text.removeprefix("window.bookIndex = ").removesuffix(";\n"))
+
+
+def test_the_search_knows_every_section(book, copy):
+    index = index_of(book)
+    assert index["pages"][1] == ["chapters/01-first.html", "1 First steps"]
+    detail = next(section for section in index["sections"] if section[1] == "sec-detail")
+    assert index["pages"][detail[0]][0] == "chapters/02-second.html" and detail[2] == "2.1 Detail"
+    for place, anchor, _, _ in index["sections"]:
+        assert not anchor or f'id="{anchor}"' in page(book, index["pages"][place][0])
+    preview(copy, copy.parent / "again")
+    assert page(copy.parent / "again", "assets/search-index.js") == page(book, "assets/search-index.js")
+    add(
+        copy,
+        v4.new_markdown_cell("## More {#sec-more}\n\n`gzlib.fit.fit` & $\\frac{a}{b_1}\\,n^{-\\alpha}$ <b>bold</b>"),
+        v4.new_code_cell("#| echo: true\nlabels_needed(3)", outputs=[v4.new_output("stream", text="<i>it</i>")]),
+        v4.new_code_cell("1", outputs=[v4.new_output("display_data", {"text/html": "<script>no()</script><p>A<p>B"})]),
+    )
+    more = next(s for s in index_of(preview(copy).parent)["sections"] if s[1] == "sec-more")
+    assert more[3] == "gzlib.fit.fit & a/b_1 n^−α bold Code labels_needed(3) <i>it</i> Code 1 A B"
+
+
+def test_what_is_vendored_is_what_was_published():
+    vendor, listed = tiny_book.ROOT / "styles" / "vendor", (tiny_book.ROOT / "THIRD-PARTY.md").read_text()
+    for file in vendor.glob("*.js"):
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in listed
+        assert "Permission is hereby granted" in file.with_suffix(".LICENSE.txt").read_text()
+    assert "Luca Ongaro" in style.search_script(tiny_book.ROOT / "styles")[:200]
 
 
 def test_citations_lead_to_the_references(book):

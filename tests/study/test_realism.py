@@ -85,6 +85,16 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
     assert "50 % fewer errors" in sheets.transfer_words(report) and "supported" in sheets.transfer_words(report)
     said = sheets.transfer_failures(report)
     assert "ImageNet + galaxies on five classes (GZ2: −1 to 60 %)" in said and sheets.transfer_failures({}) == ""
+    assert sheets.transfer_words(report).endswith(
+        ": supported, though on five classes (GZ2) undecided (−1 to 60 %) and on rings (DECaLS) undecided (−1 to 60 %)."
+    )
+    assert sheets.transfer_short(report).startswith(
+        "50 % (20 to 60 %, 2 tasks): supported; five classes (GZ2): 50 % (−1"
+    )
+    for row in report["rows"][2:]:
+        row |= {"reduction": -0.3, "low": -0.4, "high": -0.2} if row["arm"] != "ImageNet" else {}
+    assert "and on rings (DECaLS) they make 30 % more (20 to 40 %)" in sheets.transfer_words(report)
+    assert sheets.transfer_short(report).endswith("rings (DECaLS): −30 % (−40 to −20 %)")
     refuted = report | {"means": [report["means"][0] | {"low": -0.1}]}
     assert "undecided" in sheets.transfer_words(refuted)
 

@@ -38,7 +38,7 @@ def test_panels_bars_and_histograms_name_both_ends():
     said = seen.panels(two, panel="question")
     assert "changes most for deep (−44 %) and least for flat (−5.6 %)" in said
     assert seen.bars(pd.Series({"bar": 1200, "arms": 7.25}), "galaxies") == (
-        "bar has the most galaxies (1,200), arms the fewest (7.25)."
+        "Most galaxies: bar (1,200); fewest: arms (7.25)."
     )
     said = seen.agreement({"a: yes": np.array([0.0, 1.0]), "b: yes": np.array([0.5, 0.95]), "none": np.array([])})
     assert said.replace("&#58;", ":") == (

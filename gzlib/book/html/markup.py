@@ -37,7 +37,7 @@ def fill(markdown, *, variables, meta, problems, page, find=lambda path: None):
     def replacement(match):
         kind, name = match["kind"], match["name"]
         if kind == "include" and (file := find(name)):
-            return file.read_text(encoding="utf-8")
+            return _SHORTCODE.sub(replacement, file.read_text(encoding="utf-8"))
         if kind is None:
             return "{{<" + match["escaped"] + ">}}"
         if kind == "pagebreak":

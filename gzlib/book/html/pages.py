@@ -1,5 +1,6 @@
 """From ``_quarto.yml`` and the executed notebooks to a folder of pages that opens without a server."""
 
+import json
 import os
 import posixpath
 import re
@@ -192,7 +193,7 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
     files = [project / file for file in ([files] if isinstance(files, str) else files)]
     references = next((page for page in rendered if markup.is_references(page.doc["blocks"])), None)
     cited, known = set(), markup.known_keys(files)
-    entries = [page.entry() for page in rendered]
+    entries, found = [page.entry() for page in rendered], dict[str, Any]()
     for page in sorted(rendered, key=lambda page: page is references):  # the references list what the others cite
         up = posixpath.dirname(page.href) or "."
 
@@ -208,12 +209,16 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
             page.doc = pandoc.cite(page.doc, files, nocite=sorted(cited) if page is references else ())
             if references and page is not references:
                 page.doc["blocks"] = markup.refer_to(page.doc["blocks"], posixpath.relpath(references.href, up))
-        content = _page_html(page, entries[rendered.index(page)], entries, config, note, project)
-        _write_page(folder / page.href, page, content)
+        body = pandoc.html(page.doc, [project / name for name in config.get("filters", []) if name.endswith(".lua")])
+        entry = entries[rendered.index(page)]
+        found[page.href] = pandoc.sections(body)
+        _write_page(folder / page.href, page, _page_html(page, body, entry, entries, config, note))
     assets = folder / "assets"
     assets.mkdir(parents=True)
     (assets / "book.css").write_text(stylesheet(project / "styles"), encoding="utf-8")
     (assets / "book.js").write_text(script(project / "styles"), encoding="utf-8")
+    (assets / "search.js").write_text(search_script(project / "styles"), encoding="utf-8")
+    (assets / "search-index.js").write_text(search_index(entries, found), encoding="utf-8")
 
 
 def _labels(pages, problems):
@@ -235,7 +240,7 @@ def _write_page(file, page, content):
         (file.parent / name).write_bytes(picture)
 
 
-def _page_html(page, entry, entries, config, note, project):
+def _page_html(page, body, entry, entries, config, note):
     depth = (config.get("format", {}).get("html") or {}).get("toc-depth", 3)
     sections = [heading for heading in page.numbering.headings[1:] if heading[0] <= depth]
     toc = [
@@ -244,7 +249,7 @@ def _page_html(page, entry, entries, config, note, project):
     ]
     actions = [(other["text"], other["href"]) for other in page.front.get("other-links", [])]
     return frame(
-        body=pandoc.html(page.doc, [project / name for name in config.get("filters", []) if name.endswith(".lua")]),
+        body=body,
         book=config["book"],
         note=note,
         page=entry,
@@ -376,6 +381,52 @@ def script(styles):
     return (styles / "preview.js").read_text(encoding="utf-8") + _shared(styles)[1]
 
 
+_LIBRARY = "minisearch-7.2.0"
+_REFERENCE = "reference/"  # pages of the API, each with the name of a package as its title
+
+
+def search_script(styles):
+    """What a reader's first search loads: the library with its licence, and the preview's own part."""
+    try:
+        licence, library = (
+            (styles / "vendor" / f"{_LIBRARY}{kind}").read_text(encoding="utf-8") for kind in (".LICENSE.txt", ".js")
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing: restore it from git, the preview's search needs it.") from None
+    library = re.sub(r"^//# sourceMappingURL=.*\n?", "", library, flags=re.MULTILINE)  # which is not here
+    own = (styles / "search.js").read_text(encoding="utf-8")
+    return f"/*! {_LIBRARY}\n{licence.strip()}\n*/\n{library}{own}"
+
+
+def search_index(entries, found):
+    """The text of all sections as a script, since a page that was opened as a file may load no data.
+
+    Parameters
+    ----------
+    entries : list of dict
+        All rendered pages in order, as :func:`frame` takes them.
+    found : dict
+        A page's ``href`` to its sections, as :func:`gzlib.book.html.pandoc.sections` gives them.
+
+    Returns
+    -------
+    str
+        ``pages`` are ``[href, title]``; ``sections`` are ``[page, anchor, title, text]``, and on pages of the
+        API the full name of what is described. All of it is plain text, in which nothing is HTML.
+    """
+    pages, sections = [], []
+    for place, entry in enumerate(entries):
+        pages.append([entry["href"], f"{entry['number']} {entry['title']}".strip()])
+        for anchor, title, text in found[entry["href"]]:
+            one = [place, anchor, title or entry["title"], text]
+            if entry["href"].startswith(_REFERENCE):
+                own = title.split()[-1] if title else ""
+                one.append(entry["title"] if own in ("", entry["title"]) else f"{entry['title']}.{own}")
+            sections.append(one)
+    data = json.dumps({"pages": pages, "sections": sections}, separators=(",", ":"))
+    return f"window.bookIndex = {data.replace('<', chr(92) + 'u003c')};\n"
+
+
 def _shared(styles):
     """Style and script that Quarto includes in its pages, from between their tags."""
     text = (styles / "reading.html").read_text(encoding="utf-8")
@@ -387,6 +438,11 @@ def _variables(colours):
     return " ".join(f"--{name}: {value};" for name, value in colours.items())
 
 
+_LENS = (
+    '<svg width="16" height="16" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="2" '
+    'stroke-linecap="round" aria-hidden="true"><circle cx="6.5" cy="6.5" r="4.8"/>'
+    '<path d="M10.2 10.2 14.5 14.5"/></svg><kbd aria-hidden="true">/</kbd>'
+)
 # Before the first paint, so that a reader who chose a theme sees no flash of the other one.
 _EARLY = "try{const t=localStorage.getItem('theme');if(t)document.documentElement.dataset.theme=t}catch{}"
 
@@ -435,6 +491,7 @@ def frame(*, body, book, note, page, pages, toc, actions):
 <header class="bar">
 <button class="menu" aria-label="Menu" aria-expanded="false" aria-controls="sidebar">☰</button>
 <a class="brand" href="{up}{pages[0]["href"]}">{escape(book["title"])}</a>
+<button class="find" aria-label="Search the book" aria-keyshortcuts="/ Control+K">{_LENS}</button>
 <button class="theme" aria-label="Switch between light and dark">◐</button>
 </header>
 <nav id="sidebar" aria-label="Chapters">
@@ -450,6 +507,12 @@ def frame(*, body, book, note, page, pages, toc, actions):
 </main>
 <aside class="toc" aria-label="On this page">{contents}</aside>
 <dialog class="lightbox" aria-label="Enlarged figure"></dialog>
+<dialog class="search" aria-label="Search the book">
+<form role="search"><label>Search <input type="search" autocomplete="off" spellcheck="false"></label>
+<button type="button" class="close" aria-label="Close the search">✕</button></form>
+<p role="status"></p>
+<ol aria-label="Results"></ol>
+</dialog>
 </body>
 </html>
 """

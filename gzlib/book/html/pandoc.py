@@ -1,10 +1,12 @@
-"""Pages as pandoc reads and writes them: notebooks to Markdown, and pandoc's syntax tree."""
+"""Pages as pandoc reads and writes them: notebooks to Markdown, pandoc's syntax tree, and the sections of its HTML."""
 
 import base64
 import json
 import re
 from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pypandoc
 import yaml
@@ -270,3 +272,87 @@ def _fenced(content, kind):
 
 def _raw_html(content):
     return _fenced(content, "=html")
+
+
+_HEADINGS = frozenset(f"h{level}" for level in range(1, 7))
+_SILENT = frozenset(("annotation", "button", "option", "script", "style", "template"))  # not words of the page
+_INLINE = frozenset(
+    ("a", "abbr", "b", "code", "em", "i", "kbd", "mark", "math", "small", "span", "strong", "sub", "sup", "u")
+)
+_SCRIPTS = {"mfrac": "/", "msub": "_", "msup": "^", "msubsup": "_^", "munder": "_", "mover": "^", "munderover": "_^"}
+_EMPTY = frozenset(("br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"))
+
+
+class _Sections(HTMLParser):
+    """Collects the words of each section, and of each entry of a glossary.
+
+    Of mathematics it takes what is shown, with ``^``, ``_`` and ``/`` between the parts.
+    """
+
+    def __init__(self, content):
+        super().__init__()
+        self.found: list[tuple[str, list[str], list[str]]] = [("", [], [])]  # anchor, title, text
+        self.silent, self.title = 0, False
+        self.open: list[list[Any]] = []  # tag, and how many parts it has had
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if self.open:
+            parent = self.open[-1]
+            if 0 < parent[1] <= len(marks := _SCRIPTS.get(parent[0], "")):
+                self.handle_data(marks[parent[1] - 1])
+            parent[1] += 1
+        if tag in _EMPTY or tag == "mspace":
+            self.handle_data(" ")
+        if tag in _EMPTY:
+            return
+        named = bool(self.open) and self.open[-1][0] == "dt" and dict(attrs).get("id")  # a word that is explained
+        self.open.append([tag, 0])
+        self.silent += tag in _SILENT
+        if tag in _HEADINGS or named:
+            self.found.append((dict(attrs).get("id") or "", [], []))
+            self.title = True
+        elif tag not in _INLINE and not self._in_math():
+            self.handle_data(" ")
+
+    def handle_endtag(self, tag):
+        if not any(tag == one for one, _ in self.open):
+            return
+        while self.open:
+            closed, _ = self.open.pop()
+            self.silent -= closed in _SILENT
+            if closed == tag:
+                break
+        self.title = self.title and tag != "dt" and tag not in _HEADINGS
+        if tag not in _INLINE and not self._in_math():
+            self.handle_data(" ")
+
+    def _in_math(self):
+        return any(tag == "math" for tag, _ in self.open)
+
+    def handle_data(self, data):
+        if self.silent:
+            return
+        _, title, text = self.found[-1]
+        words = title if self.title else text
+        if self._in_math() and words and words[-1][-1:].isalnum() and data[:1].isalnum():
+            words.append(" ")  # a product
+        words.append(data)
+
+
+def sections(content):
+    """``(anchor, title, text)`` of each section of a page's HTML, for the search; empty ones are left out.
+
+    The entries of a list of definitions whose terms have an id are sections, too.
+
+    What stands before the first heading has no anchor and no title; a heading without an id leads to the one before.
+    """
+    result: list[tuple[str, str, str]] = []
+    anchor = ""
+    for ident, *parts in _Sections(content).found:
+        title, text = (" ".join("".join(part).split()) for part in parts)
+        anchor = ident or anchor
+        if title or text:
+            result.append((anchor, title, text))
+    return result
