@@ -6,7 +6,9 @@ registered forecasts, and where a user names it.
 """
 
 import base64
+import csv
 import gc
+import io
 import json
 import math
 import re
@@ -451,19 +453,18 @@ def export_runs(records: list[dict], file: Path):
     UserError
         If the suffix is neither ``.csv`` nor ``.nc``, or there are no runs.
     """
-    import pandas as pd
-
     if not records:
         raise UserError(f"There are no such runs in '{paths.STORE}' to export.")
     if file.is_dir():
         raise UserError(f"'{file}' is a folder; name a file to export to.")
-    with _no_garbage():
-        table = pd.DataFrame(runs_table(records)).set_index("key")
     if file.suffix == ".csv":
-        replace_file(file, table.astype(object).to_csv(lineterminator="\n"))  # as objects it takes a third less time
+        with _no_garbage():
+            replace_file(file, _as_csv(runs_table(records)))
     elif file.suffix == ".nc":
+        import pandas as pd
         import xarray as xr
 
+        table = pd.DataFrame(runs_table(records)).set_index("key")
         data = xr.Dataset({name: ("run", _column(table[name])) for name in table}, {"run": table.index.to_list()})
         data.attrs = {"title": "Runs of gzlib", "columns": "gzlib.training.runs_table"}
         with tempfile.TemporaryDirectory() as folder:  # HDF5 writes to a path of its own
@@ -472,6 +473,23 @@ def export_runs(records: list[dict], file: Path):
             write_whole(file, lambda target: target.write(whole.read_bytes()))
     else:
         raise UserError(f"'{file}': runs are exported as .csv or .nc (netCDF); choose one of these suffixes.")
+
+
+def _as_csv(rows: list[dict]) -> str:
+    """Rows as pandas writes them, which takes twice as long: in a column with gaps or fractions all are fractions."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = []
+    for name in columns:
+        values = [row.get(name) for row in rows]
+        types = set(map(type, values))
+        if float in types or types == {int, type(None)}:
+            values = [float(v) if type(v) is int else None if v != v else v for v in values]
+        table.append(values)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*table, strict=True))
+    return text.getvalue()
 
 
 def _column(values) -> np.ndarray:
