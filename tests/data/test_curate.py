@@ -391,6 +391,7 @@ def test_what_is_left_of_another_input_or_damaged_is_not_resumed(tmp_path, monke
     assert made(interrupted, tmp_path / "out")[1]["sha256"] == expected
 
 
+@pytest.mark.slow
 def test_simulated_fingerprint_needs_no_rendering_and_tells_surveys_apart(sky):
     specs = [
         SurveySpec("sim:30", size=16),
@@ -417,6 +418,7 @@ def test_simulated_galaxies_named_twice_enter_once(sky):
     assert len(set(survey.id_str.values)) == survey.sizes["galaxy"] == 8
 
 
+@pytest.mark.slow
 def test_the_simulated_sky_itself_can_be_curated(tmp_path):
     folder = curate("sim:gz2+dr5:6", out=tmp_path / "campaigns", size=16, progress=False)
     survey, truth = open_survey(folder), open_truth(folder)
@@ -509,6 +511,7 @@ def test_pictures_are_never_enlarged_or_cropped():
                 load_image(jpeg(1, side=48), size)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_survey(tmp_path):
     base, schema = jpeg(0, side=32, kind="PNG"), load_schema("gz2")
 
@@ -533,6 +536,7 @@ def test_memory_does_not_grow_with_the_survey(tmp_path):
     assert peaks[9000] - peaks[1000] < pictures / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gz2", "decals_rings"])
 def test_real_sets_pass_whole(tmp_path, name):
     folder = Path(paths.ROOT, REAL, name)
@@ -545,6 +549,7 @@ def test_real_sets_pass_whole(tmp_path, name):
     shutil.rmtree(survey)
 
 
+@pytest.mark.slow
 def test_a_survey_that_holds_a_file_of_somebody_s_is_not_replaced(tmp_path):
     folder = curate("sim:gz2:20", out=tmp_path / "survey", size=16, progress=False)
     (folder / "notes.txt").write_text("mine")

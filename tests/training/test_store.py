@@ -296,6 +296,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "problem"), DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_record_is_told_and_the_others_are_listed(made, capsys, tmp_path, change, problem):
     key = made["rings"]["key"]
