@@ -303,7 +303,7 @@ class _Keys:
         return None
 
     def add(self, key: int, row: int) -> None:
-        """Enter a key that is not there yet."""
+        """Enter a key that is new."""
         self.newest[key] = row
         if len(self.newest) < self.NEWEST:
             return

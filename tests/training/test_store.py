@@ -131,7 +131,7 @@ def test_a_listing_needs_no_other_column_than_it_shows():
     names = ["key", "kind", "task", "mode", "encoder", "weights", "source", "n_train", "seed"]
     table = pd.DataFrame([{name: row[name] for name in names} for row in rows])
     table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
-    table["started"] = [row["started"] for row in rows]
+    table["started"] = [row["started"] or "" for row in rows]
     words = [i for i, name in enumerate(table) if name not in ("n_train", "seed", "result")]
     assert runs_listing(records) == table.to_markdown(index=False, floatfmt=".4f", intfmt=",", disable_numparse=words)
 
