@@ -21,6 +21,12 @@ def pytest_addoption(parser):
     parser.addoption("--outcomes", metavar="FILE", help="enter there, as JSON, each test's outcome and the commit")
 
 
+def pytest_itemcollected(item):
+    """What is long is slow, too, so that ``-m "not slow"`` is the quick part of all."""
+    if item.get_closest_marker("long"):
+        item.add_marker("slow")
+
+
 def pytest_collection_finish(session):
     """Count the marks by kind of input and outcome; chapter 93 shows the table."""
     session.config.stash[FAULTS] = counts = {}

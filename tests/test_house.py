@@ -45,6 +45,26 @@ def test_the_house_has_few_rooms_and_no_two_of_one_name():
     assert [name for name, n in Counter(file.name for file in MODULES).items() if n > 1] == []
 
 
+def slow_marks(file: Path) -> tuple[int, int]:
+    """How many test functions of a module ``-m "not slow"`` leaves out, and how many it has."""
+    nodes = ast.parse(file.read_text()).body
+    whole = any(isinstance(n, ast.Assign) and "mark.slow" in ast.unparse(n) for n in nodes)
+    tests = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    marks = (" ".join(map(ast.unparse, test.decorator_list)) for test in tests)
+    slow = [whole or re.search(r"^pytest\.mark\.(slow|long)\b| pytest\.mark\.(slow|long)\b", text) for text in marks]
+    return sum(map(bool, slow)), len(tests)
+
+
+@pytest.mark.parametrize("room", [*sorted(ROOMS), "."])
+def test_quick_tests_cover_every_package(room):
+    """Most of a package's tests are quick, but for what trains and what builds books."""
+    counts = {file.name: slow_marks(file) for file in (paths.ROOT / "tests" / room).glob("test_*.py")}
+    slow, total = (sum(part) for part in zip(*counts.values(), strict=True))
+    assert slow > 0 or room not in ("training", "book")
+    assert total - slow >= total * (0.3 if room in ("training", "book") else 0.5), counts
+    assert sum(slow < total for slow, total in counts.values()) >= 4
+
+
 def test_every_package_has_a_public_page():
     """But for the command line: what it offers are commands, which `gzlib --help` lists."""
     assert {page.parent for page in PAGES} | {PACKAGE / "cli"} == {f.parent for f in PACKAGE.rglob("__init__.py")}

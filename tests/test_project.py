@@ -47,6 +47,18 @@ def test_every_locked_package_is_listed_with_its_licence():
         assert version in text[re.sub(r"[-_.]+", "-", name).lower()], name
 
 
+def test_the_bench_extra_brings_what_benchmarks_ask_for():
+    """Where a package is missing they name the extra; Zoobot brings Lightning with an extra of its own only."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    brought = {re.split(r"[\[>=<; ]", line)[0].replace("-", "_") for line in [*extras["bench"], *extras["train"]]}
+    asked = set()
+    for file in (paths.ROOT / "benchmarks").glob("*.py"):
+        for names in re.findall(r"\bneed\(\(([^)]*)\)", file.read_text()):
+            asked |= set(re.findall(r"\w+", names))
+    assert {"zoobot", "galaxy_datasets"} <= asked <= brought | {"lightning", "omegaconf"}
+    assert any(line.startswith("zoobot[pytorch]") for line in extras["bench"])
+
+
 def test_versions_agree():
     citation = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())
     assert __version__ == PYPROJECT["project"]["version"] == citation["version"]

@@ -32,6 +32,8 @@ from gzlib.errors import UserError
 from gzlib.fitting import fit_curves, read_curves
 from gzlib.training.store import run_key
 
+pytestmark = pytest.mark.slow
+
 GZ2 = load_schema("gz2")
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 quick = settings(max_examples=12, deadline=None)

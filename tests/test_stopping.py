@@ -16,6 +16,8 @@ import tiny_book
 from gzlib import paths
 from gzlib.training.checkpoint import SEAL
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 5.0  # by the wall clock, as a user waits; longer where other programs share the processor
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 SLOW = """

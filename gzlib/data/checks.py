@@ -185,7 +185,7 @@ FIFTH, MEDIAN_FIFTH, CHANCE = 5, 4.67, 1e-3
 
 
 class Seen:
-    """Ids, images and positions of the galaxies accepted so far; about 350 bytes for each of them.
+    """Ids, images and positions of the galaxies accepted so far; about 80 bytes for each of them.
 
     Attributes
     ----------
@@ -195,11 +195,9 @@ class Seen:
     """
 
     def __init__(self) -> None:
-        self.ids: set[int] = set()
-        self.images: dict[int, int] = {}
-        self.places = _Places()
+        self.ids, self.images, self.places = _Keys(), _Keys(), _Places()
         self.data_sets: dict[str, int] = {}
-        self.row_of_place, self.data_set_of_place, self.in_test = array("q"), array("l"), array("b")
+        self.row_of_place, self.data_set_of_place, self.in_test = array("i"), array("i"), array("b")
         self.accepted = self.sky_pairs = self.straddling_pairs = 0
 
     def neighbours(self, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray) -> "Neighbours":
@@ -210,7 +208,7 @@ class Seen:
         self, id_str: str, image: bytes | None, dataset_name: str, near: list[tuple[int, float]]
     ) -> Problem | None:
         """Why this galaxy is one that the survey already has, or None; ``near`` as :class:`Neighbours` gives it."""
-        if _key(id_str.encode()) in self.ids:
+        if self.ids.get(_key(id_str.encode())) is not None:
             return "duplicate id", "an earlier galaxy has the same id"
         same = None if image is None else self.images.get(_key(image))
         if same is not None:
@@ -226,9 +224,9 @@ class Seen:
         self, id_str: str, image: bytes | None, dataset_name: str, split: str, near: list[tuple[int, float]]
     ) -> None:
         """Remember an accepted galaxy but for its position, and count the galaxies of other data sets there."""
-        self.ids.add(_key(id_str.encode()))
+        self.ids.add(_key(id_str.encode()), self.accepted)
         if image is not None:
-            self.images[_key(image)] = self.accepted
+            self.images.add(_key(image), self.accepted)
         own = self.data_sets.setdefault(dataset_name, len(self.data_sets))
         for place, _ in near:
             if self.data_set_of_place[place] != own:
@@ -282,16 +280,54 @@ class Neighbours:
             self.place_of[row] = self.seen.remember_place(self.vectors[row], dataset_name, split)
 
 
+class _Keys:
+    """Rows of the survey by 64-bit keys: the newest in a dictionary, all others in sorted arrays, 12 bytes each.
+
+    Each array is longer than the next; a dictionary of all would take ten times the memory.
+    """
+
+    NEWEST = 4096
+
+    def __init__(self) -> None:
+        self.newest: dict[int, int] = {}
+        self.sorted: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def get(self, key: int) -> int | None:
+        if key in self.newest:
+            return self.newest[key]
+        wanted = np.uint64(key)
+        for keys, rows in self.sorted:
+            place = int(np.searchsorted(keys, wanted))
+            if place < len(keys) and keys[place] == wanted:
+                return int(rows[place])
+        return None
+
+    def add(self, key: int, row: int) -> None:
+        """Enter a key that is new."""
+        self.newest[key] = row
+        if len(self.newest) < self.NEWEST:
+            return
+        keys, rows = np.array(list(self.newest), np.uint64), np.array(list(self.newest.values()), np.int32)
+        while self.sorted and len(self.sorted[-1][0]) <= len(keys):
+            known, rows_of_known = self.sorted.pop()
+            keys, rows = np.concatenate([known, keys]), np.concatenate([rows_of_known, rows])
+        order = np.argsort(keys, kind="stable")
+        self.sorted.append((keys[order], rows[order]))
+        self.newest = {}
+
+
 class _Places:
     """Unit vectors that grow in number, in trees each about as large as all the smaller ones together."""
 
     def __init__(self) -> None:
-        self.xyz = array("d")
+        self.n = 0
+        self.newest = array("d")  # those that are in no tree yet
         self.trees: list[tuple[int, cKDTree]] = []  # where each begins among the vectors; the largest first
 
     def add(self, vector: np.ndarray) -> int:
-        self.xyz.extend(vector)
-        return len(self.xyz) // 3 - 1
+        self.newest.extend(vector)
+        self.n += 1
+        return self.n - 1
 
     def near(self, vectors: np.ndarray, radius: np.ndarray) -> list[list[tuple[int, float]]]:
         """For each vector the numbers of remembered ones within its radius [arcsec], and their distances."""
@@ -304,14 +340,15 @@ class _Places:
         return found
 
     def _grow(self) -> None:
-        total = len(self.xyz) // 3
-        done = self.trees[-1][0] + self.trees[-1][1].n if self.trees else 0
-        if total == done:
+        if not self.newest:
             return
-        start = done
-        while self.trees and self.trees[-1][1].n <= total - start:
-            start = self.trees.pop()[0]
-        self.trees.append((start, cKDTree(np.array(self.xyz[3 * start :]).reshape(-1, 3))))
+        parts = [np.array(self.newest).reshape(-1, 3)]
+        start = self.n - len(parts[0])
+        while self.trees and self.trees[-1][1].n <= self.n - start:
+            start, tree = self.trees.pop()
+            parts.insert(0, tree.data)
+        self.trees.append((start, cKDTree(np.concatenate(parts))))
+        self.newest = array("d")
 
 
 def has_position(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import hashlib
 
 ARROW = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
-ROWS_PER_GROUP = 16384
+ROWS_PER_GROUP = 4096  # of a survey's tables; so many rows are held, of which each is some kB until it is written
 STATE = "state.json"  # what a survey that is being built is made of
 ANNOUNCED, SAMPLE = 10_000, 256  # generated galaxies from which on the time is told first, and how many are timed
 BYTES_PER_ROW = 400  # of a catalogue with 88 questions, compressed

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -252,17 +252,23 @@ def load_schema(name: str | Path) -> Schema:
     path = Path(name)
     if is_tree_file(name):
         try:
-            return schema_from_records(path.stem, json.loads(path.read_text(encoding="utf-8")))
+            return _parsed(path.stem, (path.read_text(encoding="utf-8"),))
         except FileNotFoundError:
             raise UserError(f"There is no schema file '{path}'.") from None
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"Schema file '{path}' is not JSON: {error}.") from None
     unions = json.loads((SCHEMAS / "unions.json").read_text())
     union = unions.get(str(name), {"campaigns": str(name).split("+"), "without": []})
-    records = []
     for campaign in union["campaigns"]:
         if not is_one_tree(campaign):  # nor a path of any other file
             raise UserError(f"Unknown schema '{str(name)[:80]}'; choose one of {', '.join(available_schemas())}.")
-        content = json.loads((SCHEMAS / f"{campaign}.json").read_text())
-        records += [r for r in content if r["question"] not in union["without"]]
-    return schema_from_records(str(name), records)
+    texts = tuple((SCHEMAS / f"{campaign}.json").read_text() for campaign in union["campaigns"])
+    return _parsed(str(name), texts, tuple(union["without"]))
+
+
+@lru_cache(maxsize=64)  # curation asks for each batch; a file that changes is another text
+def _parsed(name: str, texts: tuple[str, ...], without: tuple[str, ...] = ()) -> Schema:
+    if len(texts) == 1 and not without:
+        return schema_from_records(name, json.loads(texts[0]))
+    records = [record for text in texts for record in json.loads(text)]
+    return schema_from_records(name, [record for record in records if record["question"] not in without])

@@ -601,50 +601,6 @@ def linear_against_full(errors: pd.DataFrame):
     return figure
 
 
-ROW, MARK = 0.2, 0.065  # least height of a row of a dot plot, and height for each mark in it [inch]
-
-
-def dodged_intervals(panels: dict[str, xr.Dataset], *, row: str, hue: str):
-    """Estimates with intervals as dot plots side by side, a row for each ``row`` and a mark for each ``hue`` in it.
-
-    Parameters
-    ----------
-    panels : dict
-        Axis label to a Dataset with ``estimate``, ``low`` and ``high`` over (row, hue); NaN is left out.
-    """
-    first = next(iter(panels.values()))
-    rows, hues = first[row].values, first[hue].values
-    height = max(ROW, MARK * len(hues))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(7.6, height * len(rows) + 1.1), sharey=True, squeeze=False, layout="constrained"
-    )
-    step = 0.7 / max(len(hues), 2)
-    for axis, (label, values) in zip(axes.flat, panels.items(), strict=True):
-        for i, (name, style) in enumerate(zip(hues, _styles(hues, hue), strict=True)):
-            one = values.sel({hue: name}).transpose(row)
-            place = np.arange(len(rows)) + (i - (len(hues) - 1) / 2) * step
-            errors = np.abs(np.stack([one.estimate - one.low, one.high - one.estimate]))
-            axis.errorbar(
-                one.estimate,
-                place,
-                xerr=errors,
-                linestyle="none",
-                **style,
-                elinewidth=1,
-                ms=3,
-                label=label_words(name),
-            )
-        for i in range(0, len(rows), 2):
-            axis.axhspan(i - 0.5, i + 0.5, color="0.5", alpha=0.08, linewidth=0)
-        axis.set_xlabel(label)
-        axis.set_xlim(left=min(0, axis.get_xlim()[0]))
-        axis.grid(axis="y", visible=False)
-    axes[0, 0].set_yticks(range(len(rows)), map(label_words, rows))
-    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return figure
-
-
 def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, frontier: xr.Dataset | None = None):
     """Iso-loss contours over training and encoder size, and the loss against the compute of training.
 

@@ -349,11 +349,6 @@ def transfer_report() -> dict:
     return report
 
 
-def transfer_arms(report: dict) -> list[str]:
-    """What the features come from, in all."""
-    return list(dict.fromkeys(row["arm"] for row in report["rows"])) if report else []
-
-
 def transfer_table(report: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Linear probes with all labels on real galaxies.
 

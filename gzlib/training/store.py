@@ -6,18 +6,21 @@ registered forecasts, and where a user names it.
 """
 
 import base64
+import csv
+import gc
+import io
 import json
 import math
 import re
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gzlib import paths, trace
@@ -28,7 +31,8 @@ from gzlib.identity import TRAINING_VERSION, content_hash
 from gzlib.paths import device_name, versions
 
 if TYPE_CHECKING:
-    import torch  # listing runs does without it
+    import torch  # listing runs does without these
+    import xarray as xr
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -36,7 +40,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
 class _Config(_Shape):
@@ -290,14 +294,28 @@ def stored_records(
     """
     trace.note("runs")
     records = []
-    for file in sorted((store or paths.STORE).glob("*/run.json"), key=str):  # paths compare part by part, which is slow
-        try:
-            records.append(read_record(file))
-        except UserError as error:
-            if damaged is None:
-                raise
-            damaged.append(str(error))
+    files = sorted((store or paths.STORE).glob("*/run.json"), key=str)  # paths compare part by part, which is slow
+    with _no_garbage():
+        for file in files:
+            try:
+                records.append(read_record(file))
+            except UserError as error:
+                if damaged is None:
+                    raise
+                damaged.append(str(error))
     return [r for r in records if kind is None or r["kind"] == kind]
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """For code that makes millions of objects that all stay: Python does not search them for garbage meanwhile."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def unfinished_runs() -> list[str]:
@@ -414,15 +432,17 @@ def chosen_records(
 
 def runs_listing(records: list[dict]) -> str:
     """A table of runs for reading, in Markdown, one line a run."""
-    import pandas as pd
+    from tabulate import tabulate
 
-    columns = ["key", "kind", "task", "mode", "encoder", "weights", "source", "n_train", "seed"]
-    rows = runs_table(records)
-    table = pd.DataFrame([{name: row[name] for name in columns} for row in rows])
-    table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
-    table["started"] = [row.get("started") or "" for row in rows]
-    texts = [i for i, name in enumerate(table) if name not in ("n_train", "seed", "result")]  # 20,000 runs take a while
-    return table.to_markdown(index=False, floatfmt=".4f", intfmt=",", disable_numparse=texts)
+    columns: dict[str, list] = {"key": [r["key"] for r in records], "kind": [r["kind"] for r in records]}
+    columns |= {name: [r["config"].get(name, "") for r in records] for name in ("task", "mode", "encoder", "weights")}
+    columns["source"] = [r["survey"]["source"] for r in records]
+    columns |= {name: [r["config"][name] for r in records] for name in ("n_train", "seed")}
+    columns["result"] = [r["metrics"]["loss" if r["kind"] == "pretrain" else "error"] for r in records]
+    columns["started"] = [r["provenance"].get("started") or "" for r in records]
+    texts = [i for i, name in enumerate(columns) if name not in ("n_train", "seed", "result")]  # as many runs take long
+    how: dict[str, Any] = {"headers": "keys", "tablefmt": "pipe", "floatfmt": ".4f", "intfmt": ","}
+    return tabulate(columns, disable_numparse=texts, **how)
 
 
 def export_runs(records: list[dict], file: Path):
@@ -433,16 +453,18 @@ def export_runs(records: list[dict], file: Path):
     UserError
         If the suffix is neither ``.csv`` nor ``.nc``, or there are no runs.
     """
-    import pandas as pd
-
     if not records:
         raise UserError(f"There are no such runs in '{paths.STORE}' to export.")
     if file.is_dir():
         raise UserError(f"'{file}' is a folder; name a file to export to.")
-    table = pd.DataFrame(runs_table(records)).set_index("key")
     if file.suffix == ".csv":
-        replace_file(file, table.to_csv(lineterminator="\n"))
+        with _no_garbage():
+            replace_file(file, _as_csv(runs_table(records)))
     elif file.suffix == ".nc":
+        import pandas as pd
+        import xarray as xr
+
+        table = pd.DataFrame(runs_table(records)).set_index("key")
         data = xr.Dataset({name: ("run", _column(table[name])) for name in table}, {"run": table.index.to_list()})
         data.attrs = {"title": "Runs of gzlib", "columns": "gzlib.training.runs_table"}
         with tempfile.TemporaryDirectory() as folder:  # HDF5 writes to a path of its own
@@ -453,6 +475,23 @@ def export_runs(records: list[dict], file: Path):
         raise UserError(f"'{file}': runs are exported as .csv or .nc (netCDF); choose one of these suffixes.")
 
 
+def _as_csv(rows: list[dict]) -> str:
+    """Rows as pandas writes them, which takes twice as long: in a column with gaps or fractions all are fractions."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = []
+    for name in columns:
+        values = [row.get(name) for row in rows]
+        types = set(map(type, values))
+        if float in types or types == {int, type(None)}:
+            values = [float(v) if type(v) is int else None if v != v else v for v in values]
+        table.append(values)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*table, strict=True))
+    return text.getvalue()
+
+
 def _column(values) -> np.ndarray:
     """A column as netCDF can hold it: numbers with NaN for none, else text."""
     if values.map(lambda v: v is None or isinstance(v, int | float)).all():
@@ -460,7 +499,7 @@ def _column(values) -> np.ndarray:
     return values.map(lambda v: "" if v is None or v != v else str(v)).to_numpy(dtype=str)
 
 
-def load_runs(records: list[dict], *, dims: list[str], values: dict[str, str]) -> xr.Dataset:
+def load_runs(records: list[dict], *, dims: list[str], values: dict[str, str]) -> "xr.Dataset":
     """Metrics of runs over the fields in which they differ.
 
     Parameters
@@ -482,6 +521,8 @@ def load_runs(records: list[dict], *, dims: list[str], values: dict[str, str]) -
     UserError
         If there is no run, or two runs share one place.
     """
+    import xarray as xr
+
     if not records:
         raise UserError("There are no runs to load; run the sweep first.")
     index = {}

@@ -13,6 +13,8 @@ import pytest
 from gzlib import paths
 from gzlib.book import preview
 
+pytestmark = pytest.mark.slow
+
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

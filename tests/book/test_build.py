@@ -26,6 +26,8 @@ from gzlib.book.execute import fingerprint, normalise, refusals, strip_png
 from gzlib.errors import UserError
 from gzlib.trace import publish
 
+pytestmark = pytest.mark.slow
+
 
 def quiet(line):
     pass

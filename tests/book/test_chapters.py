@@ -58,6 +58,7 @@ def experiment(copy):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_chapter_runs_from_nothing(copy, number):
     (file,) = (experiment(copy) / "chapters").glob(f"{number}-*.ipynb")
@@ -70,6 +71,7 @@ def test_chapter_runs_from_nothing(copy, number):
     assert not re.search(r"\{\{<|\bnan\b.*nats", page)
 
 
+@pytest.mark.slow
 def test_an_experiment_leaves_the_chapters_alone(copy):
     for file in (paths.ROOT / "chapters").glob("*.ipynb"):
         assert (copy / "chapters" / file.name).read_bytes() == file.read_bytes()
@@ -145,6 +147,7 @@ def test_one_table_lists_the_parameters_of_all_chapters():
     assert set(re.findall(r"^\| (\w+) +\|", shown[0], re.MULTILINE)) - {"parameter"} == names
 
 
+@pytest.mark.slow
 def test_committed_chapters_follow_from_the_committed_code_and_runs():
     """If this fails, run `python -m gzlib build` and commit what it changes."""
     for file in sorted((paths.ROOT / "chapters").glob("*.ipynb")):
@@ -152,6 +155,7 @@ def test_committed_chapters_follow_from_the_committed_code_and_runs():
         assert is_fresh(notebook, f"chapters/{file.name}", project=paths.ROOT), file.name
 
 
+@pytest.mark.slow
 def test_the_committed_book_renders_and_every_link_and_picture_is_there(tmp_path):
     page = preview(paths.ROOT, tmp_path / "book")
     pages = sorted(page.parent.rglob("*.html"))

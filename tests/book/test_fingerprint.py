@@ -209,6 +209,7 @@ def other_pythons():
 OTHERS = other_pythons()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OTHERS, reason="no other supported Python on the path")
 @pytest.mark.parametrize("python", OTHERS)
 def test_other_pythons_agree(project, python):

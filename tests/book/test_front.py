@@ -38,6 +38,7 @@ def test_a_citation_file_that_lacks_something_is_one_sentence(tmp_path):
             edition(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_card_is_what_its_command_draws():
     spec = importlib.util.spec_from_file_location("card", ROOT / ".ci" / "card.py")
     module = importlib.util.module_from_spec(spec)

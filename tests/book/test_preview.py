@@ -25,6 +25,8 @@ from gzlib.book.html.pages import preview
 from gzlib.errors import UserError
 from gzlib.files import MARKER, mark_folder, replace_folder
 
+pytestmark = pytest.mark.slow
+
 
 def quiet(line):
     pass

@@ -92,6 +92,7 @@ def prerender(project, *inputs, profile=""):
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_before_rendering_only_the_asked_chapters_are_built(project):
     asked = prerender(project, "chapters/01-first.ipynb", "index.qmd")
     assert (asked.returncode, asked.stdout, asked.stderr) == (0, "fresh 01-first\n", "")
@@ -100,6 +101,7 @@ def test_before_rendering_only_the_asked_chapters_are_built(project):
     assert prerender(project).stdout == "fresh 01-first\nfresh 02-second\nfresh 90-notes\n"
 
 
+@pytest.mark.slow
 def test_before_the_article_its_chapters_are_built_and_written_as_one_text(project):
     (project / "_quarto-article.yml").write_text("article: [chapters/01-first.ipynb]\n")
     written = prerender(project, "article.qmd", profile="article")
@@ -107,6 +109,7 @@ def test_before_the_article_its_chapters_are_built_and_written_as_one_text(proje
     assert (project / "_article" / "text.md").read_text().startswith("# First steps {#sec-first}")
 
 
+@pytest.mark.slow
 def test_a_refusal_stops_quarto_with_one_sentence(project):
     chapter = project / "chapters" / "01-first.ipynb"
     before = chapter.read_bytes()
@@ -117,6 +120,7 @@ def test_a_refusal_stops_quarto_with_one_sentence(project):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_python_without_the_dependencies_is_named(project):
     command = [sys.executable, "-S", "-I", "prerender.py"]
     result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)

@@ -70,6 +70,7 @@ def test_the_committed_readme_shows_the_committed_results():
     assert stored[0] == (paths.ROOT / "figures" / "fits.svg").read_text()
 
 
+@pytest.mark.slow
 def test_the_block_of_python_works(store, tmp_path, monkeypatch, capsys):
     """As it stands, with 40 labels instead of 500 and 32 px, so that it takes seconds."""
     (block,) = re.findall(r"```python\n(.*?)```", (paths.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -22,6 +22,7 @@ def reference():
     return module.Reference()
 
 
+@pytest.mark.slow
 def test_the_pages_are_those_of_the_docstrings(reference):
     """If this fails, run `make reference`."""
     pages = reference.pages()

@@ -133,6 +133,7 @@ names = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(names, min_size=1, max_size=40))
 @example(HOSTILE)
@@ -171,6 +172,7 @@ def test_words_are_one_line_that_can_be_stored(name):
     assert inert(words(name)) == words(name)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(names, min_size=1, max_size=40))
 @example(HOSTILE)
@@ -206,6 +208,7 @@ publish(**{f"name{i}": words(name) for i, name in enumerate(names)})
 """
 
 
+@pytest.mark.slow
 def test_no_name_fails_a_build_or_adds_an_element(tmp_path, monkeypatch):
     """The same chapter with harmless and with hostile names: its pages have the same elements."""
     found = {}

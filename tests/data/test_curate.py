@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from survey_inputs import REAL, gz2_table, gz2_votes, jpeg, stub_sky, write_catalogue, write_evo
@@ -18,7 +20,7 @@ from gzlib.config import SurveySpec
 from gzlib.data.checks import VOTE_SLACK, Neighbours, Seen, vote_problems
 from gzlib.data.curation import curate, make_survey, survey_fingerprint
 from gzlib.data.images import Unusable, load_image
-from gzlib.data.pack import ImageFile
+from gzlib.data.pack import ImageFile, TableFile
 from gzlib.data.schema import load_schema
 from gzlib.data.sources.base import Batch, Source
 from gzlib.data.sources.registry import open_source
@@ -193,6 +195,46 @@ def test_neighbours_match_a_brute_force_search():
     assert abs(seen.straddling_pairs - sum((i + j) % 2 for i, j in pairs)) <= 2
 
 
+def remember(seen, start, stop, size=256):
+    """Enter galaxies as curation does, in batches, at places all over the sky."""
+    for first in range(start, stop, size):
+        rng = np.random.default_rng(first)
+        ra, dec = rng.uniform(0, 360, size), np.degrees(np.arcsin(rng.uniform(-1, 1, size)))
+        near = Neighbours(seen, ra, dec, np.full(size, 0.1))
+        for i in range(size):
+            name = f"galaxy {first + i}"
+            seen.add(name, name.encode(), "x", "train", near.of(i))
+            near.remember(i, "x", "train")
+
+
+def test_a_galaxy_that_was_accepted_takes_a_hundred_bytes_and_is_still_known():
+    seen, held = Seen(), []
+    tracemalloc.start()
+    try:
+        for start, stop in ((0, 8192), (8192, 24576)):
+            remember(seen, start, stop)
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert (held[1] - held[0]) / 16384 < 100  # 320 with a set, a dictionary and every place twice
+    for i in (0, 4095, 4096, 8191, 20000, 24575):
+        name = f"galaxy {i}"
+        assert seen.duplicate(name, None, "x", []) == ("duplicate id", "an earlier galaxy has the same id")
+        told = f"the same file as galaxy {i} of the survey"
+        assert seen.duplicate("other", name.encode(), "x", []) == ("duplicate image", told)
+    assert seen.duplicate("other", b"other", "x", []) is None
+    assert seen.places.n == 24576 == sum(tree.n for _, tree in seen.places.trees) + len(seen.places.newest) // 3
+
+
+def test_a_table_is_written_as_it_grows(tmp_path):
+    batch = pa.table({"a": np.arange(1000, dtype=np.int32)})
+    with TableFile(tmp_path / "a.parquet", batch.schema) as file:
+        for _ in range(20):
+            file.append(batch)
+            assert sum(map(len, file.waiting)) < 4096
+    assert pq.read_table(tmp_path / "a.parquet")["a"].to_pylist() == list(range(1000)) * 20
+
+
 def test_pairs_across_data_sets_are_kept_and_counted(tmp_path):
     first, second = gz2_table(40), gz2_table(40, start=100)
     for table, name in ((first, "gz2"), (second, "other")):
@@ -349,6 +391,7 @@ def test_what_is_left_of_another_input_or_damaged_is_not_resumed(tmp_path, monke
     assert made(interrupted, tmp_path / "out")[1]["sha256"] == expected
 
 
+@pytest.mark.slow
 def test_simulated_fingerprint_needs_no_rendering_and_tells_surveys_apart(sky):
     specs = [
         SurveySpec("sim:30", size=16),
@@ -375,6 +418,7 @@ def test_simulated_galaxies_named_twice_enter_once(sky):
     assert len(set(survey.id_str.values)) == survey.sizes["galaxy"] == 8
 
 
+@pytest.mark.slow
 def test_the_simulated_sky_itself_can_be_curated(tmp_path):
     folder = curate("sim:gz2+dr5:6", out=tmp_path / "campaigns", size=16, progress=False)
     survey, truth = open_survey(folder), open_truth(folder)
@@ -467,6 +511,7 @@ def test_pictures_are_never_enlarged_or_cropped():
                 load_image(jpeg(1, side=48), size)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_survey(tmp_path):
     base, schema = jpeg(0, side=32, kind="PNG"), load_schema("gz2")
 
@@ -491,6 +536,7 @@ def test_memory_does_not_grow_with_the_survey(tmp_path):
     assert peaks[9000] - peaks[1000] < pictures / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gz2", "decals_rings"])
 def test_real_sets_pass_whole(tmp_path, name):
     folder = Path(paths.ROOT, REAL, name)
@@ -503,6 +549,7 @@ def test_real_sets_pass_whole(tmp_path, name):
     shutil.rmtree(survey)
 
 
+@pytest.mark.slow
 def test_a_survey_that_holds_a_file_of_somebody_s_is_not_replaced(tmp_path):
     folder = curate("sim:gz2:20", out=tmp_path / "survey", size=16, progress=False)
     (folder / "notes.txt").write_text("mine")

@@ -289,6 +289,7 @@ def test_a_hostile_image_is_rejected(name):
     assert unusable.value.reason in ("unreadable image", "oversized image") and len(unusable.value.detail) < 300
 
 
+@pytest.mark.slow
 def test_hostile_images_take_little_memory_and_time(tmp_path):
     """In a process of its own, whose memory nothing else has filled, eight at a time."""
     code = """

@@ -694,7 +694,7 @@ FAULTS = [
 ]
 
 
-pytestmark = pytest.mark.usefixtures("own_store")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_store")]
 
 
 @pytest.mark.parametrize(("fault", "reader"), [case for fault in FAULTS for case in fault.cases()])

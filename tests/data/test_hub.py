@@ -24,6 +24,7 @@ def hub(tmp_path, monkeypatch):
         yield tmp_path / "hub" / "datasets"
 
 
+@pytest.mark.slow
 def test_galaxies_come_from_the_hub_as_it_publishes_them(hub, own_store, monkeypatch):
     write_shards(112, hub / "someone" / "gz_evo" / "data", jpeg_side=48, least=1)
     names = sorted(file.name for file in (hub / "someone" / "gz_evo" / "data").iterdir())

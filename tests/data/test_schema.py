@@ -69,6 +69,15 @@ def test_malformed_schemas_are_refused_by_name(records, sentence):
     assert sentence in str(caught.value)
 
 
+def test_a_tree_is_parsed_once_and_again_where_its_file_changes(tmp_path):
+    assert load_schema("gz2+dr5") is load_schema("gz2+dr5") is not load_schema("dr5+gz2")
+    file, record = tmp_path / "own.json", {"question": "bar", "answers": ["_yes", "_no"], "asked_after": None}
+    file.write_text(json.dumps([record]))
+    first = load_schema(file)
+    file.write_text(json.dumps([record | {"answers": ["_a", "_b"]}]))
+    assert load_schema(file).label_cols == ["bar_a", "bar_b"] and first.label_cols == ["bar_yes", "bar_no"]
+
+
 def test_own_schema_file(tmp_path):
     file = tmp_path / "mine.json"
     file.write_text(json.dumps([ROOT_QUESTION]))

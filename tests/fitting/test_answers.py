@@ -40,6 +40,7 @@ def file(tmp_path):
     return tmp_path / "pilot.csv"
 
 
+@pytest.mark.slow
 def test_the_same_curve_in_any_form_is_the_same_fit(tmp_path):
     y = losses()
     array = xr.DataArray(y, dims=("n_train", "seed"), coords={"n_train": SIZES})
@@ -123,6 +124,7 @@ def test_a_floor_and_other_options_reach_the_fit_and_its_file(file, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_plans_tell_what_is_reached_what_is_near_and_what_is_below_the_floor(file):
     needed = gz.plan(file, 0.13)
     assert needed.status.values.tolist() == ["forecast", "below the floor"]
@@ -226,6 +228,7 @@ def test_surfaces_come_from_files_frames_and_arrays(tmp_path):
         gz.surface(runs.drop(columns="n_train"))
 
 
+@pytest.mark.slow
 def test_figures_and_pages_stand_alone(file, tmp_path):
     fit = gz.fit(file, draws=50)
     for name, start in (("a.svg", b"<?xml"), ("a.png", b"\x89PNG"), ("a.html", b"<!DOCTYPE html>")):
@@ -241,6 +244,7 @@ def test_figures_and_pages_stand_alone(file, tmp_path):
     assert fit.plot().axes[0].get_xscale() == "log"
 
 
+@pytest.mark.slow
 def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_path, capsys):
     def said(*arguments, status=0):
         assert main(list(map(str, arguments))) == status
@@ -276,6 +280,7 @@ def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_pat
     assert "no column 'n'" in said("fit", file, "--size-column", "n", status=2)
 
 
+@pytest.mark.slow
 def test_a_reader_with_enough_ends_a_fit_in_silence(file):
     command = f"{sys.executable} -m gzlib fit {file} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
@@ -392,6 +397,7 @@ def test_sizes_are_shown_as_they_are():
     assert "no larger than the sizes measured" in report.answer("forecast", PILOT, at=[500])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["answers", "curves"])
 def test_examples_in_the_docstrings(module):
     import doctest

@@ -19,12 +19,14 @@ def atlas(curve):
     return sensitivity(curve, floor=1.0, factor=4, most_dropped=1)
 
 
+@pytest.mark.slow
 def test_every_combination_is_there_once(atlas):
     assert not atlas.duplicated(list(CHOICES)).any()
     assert len(atlas) == 4 * 3 * 2 * 2 * 4  # laws, noises, weights, cuts, seeds
     assert atlas.reason.eq("").all()
 
 
+@pytest.mark.slow
 def test_one_fit_of_the_atlas_is_the_same_fit_made_alone(atlas, curve):
     alone = fit_curves(curve.isel(n_train=slice(1, None), seed=[0, 2]), law="power-offset", draws=0)
     row = atlas.query(
@@ -51,6 +53,7 @@ def test_ranges_of_a_choice_cover_its_fits(atlas):
     assert no_law["fits"].eq(0).all() and no_law["median"].isna().all()
 
 
+@pytest.mark.slow
 def test_short_curves_are_cut_only_as_far_as_a_law_allows(curve):
     short = sensitivity(curve.isel(n_train=slice(0, 4), seed=[0]), most_dropped=1)
     assert set(short.query("law == 'A n^-α'").sizes) == {"all", "without the smallest"}

@@ -93,6 +93,7 @@ def test_an_effect_of_size_is_found_beside_families_and_training_sets():
     assert (found.encoders == 6).all() and (found.p < 0.05).mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scatter", [0.01, 0.02, 0.04])
 def test_encoders_that_merely_scatter_are_no_effect_of_size(scatter):
     """What took seeds for encoders found an effect in most of these."""

@@ -126,6 +126,7 @@ def test_chinchilla_replication():
         assert least < float(fit.draw_values.sel(parameter=name).std()) / stderr < 1.1, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wild", "residual"])
 def test_surface_and_frontier_bands_hold_the_truth(kind):
     N, D = (part.ravel() for part in np.meshgrid(np.geomspace(1e6, 1e8, 4), np.geomspace(1e3, 1e6, 5)))

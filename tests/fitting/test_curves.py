@@ -50,6 +50,7 @@ def vision_rows():
     return {row["name"]: row for row in bench_file(VISION)}
 
 
+@pytest.mark.slow
 @needs_vision
 def test_published_laws_give_their_published_errors(vision_rows):
     for name, published in (("M1", 0.1046), ("M2", 0.0823), ("M3", 0.0615), ("M4", 0.0415)):
@@ -61,6 +62,7 @@ def test_broken_law_gives_what_its_authors_found(vision_rows):
     assert vision_rows["curves.rmsle.BNSL"]["value"] == pytest.approx(0.0406, abs=0.0015)  # arXiv:2505.23032's table
 
 
+@pytest.mark.slow
 @needs_vision
 def test_forecast_beats_the_published_methods_and_keeps_its_promise(vision_rows):
     assert vision_rows["curves.rmsle"]["value"] <= 0.0280 and vision_rows["curves.rmsle"]["ok"]

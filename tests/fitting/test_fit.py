@@ -87,6 +87,7 @@ def test_fixed_floor_is_kept_exactly():
     assert result.best_values["alpha"] == pytest.approx(TRUE["alpha"], abs=0.02)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(1e-6, 1e6), min_size=4, max_size=9), st.integers(0, 100))
 def test_arbitrary_losses_never_give_nan_in_silence(losses, seed):

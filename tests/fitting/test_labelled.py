@@ -170,6 +170,7 @@ def test_known_floor_is_held_and_sharpens_the_exponent():
         fit_curves(loss, floor=-0.1)
 
 
+@pytest.mark.slow
 def test_prior_on_the_floor_lies_between_free_and_held():
     loss = curves(sd=0.02)
     free, held = fit_curves(loss, draws=200), fit_curves(loss, floor=0.3, draws=0)

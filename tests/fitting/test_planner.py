@@ -80,6 +80,7 @@ def test_a_plan_does_not_depend_on_how_far_it_looks():
     assert float(near.labels_low) == pytest.approx(float(far.labels_low), rel=0.02)
 
 
+@pytest.mark.slow
 def test_labels_by_risk_keep_their_promise_on_curves_of_known_law():
     rng = np.random.default_rng(0)
     x, count = np.array([500, 1000, 2000, 4000, 8000.0]), 60

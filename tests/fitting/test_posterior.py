@@ -18,6 +18,7 @@ def curve(sd=0.005, seeds=3):
     return xr.DataArray(loss, dims=("n_train", "seed"), coords={"n_train": SIZES})
 
 
+@pytest.mark.slow
 def test_posterior_agrees_with_the_profiles():
     pytest.importorskip("emcee")
     fit, drawn = fit_curves(curve(), draws=0), posterior(curve(), steps=6000, seed=1)
@@ -34,6 +35,7 @@ def test_posterior_agrees_with_the_profiles():
     assert not bool(first["converged"])
 
 
+@pytest.mark.slow
 def test_prior_narrows_the_posterior_of_the_floor():
     pytest.importorskip("emcee")
     free, held = (posterior(curve(sd=0.02), steps=1000, **prior) for prior in ({}, {"floor": 0.3, "floor_sd": 0.003}))

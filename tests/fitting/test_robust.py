@@ -12,6 +12,8 @@ from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import clean_curve, extrapolate
 from gzlib.fitting.laws import LAWS
 
+pytestmark = pytest.mark.slow
+
 LOSSES = st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=9)
 
 

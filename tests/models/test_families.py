@@ -46,6 +46,7 @@ def test_patches_that_do_not_divide_the_image_get_black_margins():
         assert torch.equal(encoder(images), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "taken"),
     [("inception_v3", 64, "80"), ("efficientformer_l1", 96, "224"), ("maxvit_pico_rw_256", 80, "64, 96")],

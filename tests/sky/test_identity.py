@@ -12,6 +12,8 @@ import pytest
 from gzlib import paths, sky
 from gzlib.sky.source import KNOWN
 
+pytestmark = pytest.mark.slow
+
 SHOWN = """
 import nbformat.v4 as v4
 from gzlib import sky

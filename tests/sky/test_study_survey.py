@@ -25,6 +25,7 @@ def test_training_sets_that_grow_never_reach_the_galaxies_that_are_held_back():
     assert max(ends) < min(first for _, first, _, side in blocks if side == "val")
 
 
+@pytest.mark.slow
 def test_the_published_split_is_kept(monkeypatch, tmp_path):
     monkeypatch.setattr("gzlib.sky.source.STUDY_HELD", {"val": (3, 10_000_000), "test": (5, 20_000_000)})
     source = open_source("sim:study:200")

@@ -179,6 +179,7 @@ def test_the_committed_report_covers_every_calibrated_question_and_meets_its_goa
         assert abs(np.subtract(*record["detail"]["entropy"])) < 0.05, record["name"]
 
 
+@pytest.mark.slow
 def test_the_committed_report_is_what_the_present_sky_gives():
     votes = paths.ROOT.parent / "shared" / "data" / "votes"
     if not votes.is_dir():

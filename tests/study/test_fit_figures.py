@@ -15,22 +15,6 @@ def curves(encoders):
     return xr.DataArray(n, dims="n_train", coords={"n_train": n}) ** -0.2 * steps**-0.1 * noise
 
 
-def test_dodged_intervals_have_a_row_for_each_question_and_leave_failed_fits_out():
-    estimate = xr.DataArray(
-        [[0.1, 0.2], [0.3, np.nan]],
-        coords={"question": ["q1", "q2"], "encoder": ["resnet_w4", "convnext_w10"]},
-        dims=["question", "encoder"],
-    )
-    values = xr.Dataset({"estimate": estimate, "low": estimate - 0.05, "high": estimate + 0.05})
-    figure = fit_figures.dodged_intervals({"left": values, "right": values}, row="question", hue="encoder")
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["q1", "q2"]
-    assert [axis.get_xlabel() for axis in figure.axes] == ["left", "right"]
-    places = [
-        line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2 and line.get_marker() in "os"
-    ]
-    assert places and len({round(float(p[0]), 3) for p in places}) == 2  # side by side, not one over the other
-
-
 @pytest.mark.parametrize("bracketed", [True, False])
 def test_surface_with_and_without_a_fit(bracketed):
     loss = curves(["a", "b", "c"])

@@ -23,6 +23,7 @@ def rows_of(folder):
     return {row["name"]: row for record in records for row in record["rows"]}
 
 
+@pytest.mark.slow
 def test_every_figure_is_filled(measured):
     wanted = [name for _, name, _ in gpu.figures(tiny=True)]
     rows = rows_of(measured)
@@ -42,6 +43,7 @@ def test_all_encoders_of_the_paper_come_first_at_their_size():
     assert (gpu.REHEARSED, gpu.SIDE) == (rehearsal.ENCODER, rehearsal.SIDE)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_cut_off(measured, monkeypatch, capsys):
     file = measured / "loss-cpu.json"
     record = json.loads(file.read_text())
@@ -55,6 +57,7 @@ def test_it_goes_on_where_it_was_cut_off(measured, monkeypatch, capsys):
     assert {f.name: f.read_text() for f in measured.iterdir() if f != file} == before
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_and_a_failure_costs_one_figure(tmp_path, monkeypatch):
     import torch
 

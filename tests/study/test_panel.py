@@ -112,6 +112,7 @@ def test_missing_hours_and_bad_prices_are_refused(loss):
         panel.planner_panel(loss, target=1.35, hours_per_label=HOURS, **CHOICE | {"cost_per_label": -1})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's arithmetic was not run")
 def test_the_page_computes_what_python_computes(loss, html, tmp_path):
     targets = [2.5, 1.6, 1.44, 1.35, 1.2, 1.05, 0.5]
@@ -156,6 +157,7 @@ def pasted_curves(count=50):
         yield x, mean[:, None] * np.exp(noise * rng.standard_normal((len(x), 1 + 2 * (k % 2))))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's fit was not run")
 def test_a_pasted_curve_is_fitted_as_python_fits_it(tmp_path):
     curves = list(pasted_curves())

@@ -99,6 +99,7 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
     assert "undecided" in sheets.transfer_words(refuted)
 
 
+@pytest.mark.slow
 def test_the_labels_that_galaxies_are_worth(project):
     curves = sheets.transfer_curves(comparison())
     assert dict(curves.sizes) == {"task": 2, "start": 2, "n_train": 4, "seed": 2}

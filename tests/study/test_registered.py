@@ -213,6 +213,7 @@ def _made_plan(planned, tmp_path):
     return tmp_path / "ahead.json"
 
 
+@pytest.mark.slow
 def test_a_plan_is_forecast_where_it_has_runs_to_come(planned, tmp_path):
     file = _made_plan(planned, tmp_path)
     content, rows = forecasts.judge_registered(file)
@@ -229,6 +230,7 @@ def test_a_plan_is_forecast_where_it_has_runs_to_come(planned, tmp_path):
         forecasts.register_plan("ahead")
 
 
+@pytest.mark.slow
 def test_a_plan_s_outcome_counts_only_if_its_run_began_later(planned, tmp_path):
     file = _made_plan(planned, tmp_path)
     planned("resnet_w28", 64000, factor=1.01, started="2020-01-01T00:00:00+00:00")
@@ -238,6 +240,7 @@ def test_a_plan_s_outcome_counts_only_if_its_run_began_later(planned, tmp_path):
     assert len(rows) == 89 and all(row["inside"] and abs(row["log_error"]) < 0.02 for row in rows)
 
 
+@pytest.mark.slow
 def test_outcomes_are_told_in_sentences(planned, tmp_path, monkeypatch):
     file = _made_plan(planned, tmp_path)
     planned("resnet_w28", 32000)
@@ -251,6 +254,7 @@ def test_outcomes_are_told_in_sentences(planned, tmp_path, monkeypatch):
     assert not forecasts.stored_forecasts(preset="laptop") and not forecasts.stored_forecasts(source="sim:24000")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [..., None, 5, "soon", "2026-11-26"])
 def test_a_plan_s_forecast_without_its_moment_is_one_sentence(planned, tmp_path, value):
     file = _made_plan(planned, tmp_path)
@@ -260,12 +264,14 @@ def test_a_plan_s_forecast_without_its_moment_is_one_sentence(planned, tmp_path,
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_start_is_no_outcome(planned, tmp_path):
     file = _made_plan(planned, tmp_path)
     planned("resnet_w28", 64000, started=None)
     assert all(row["outcome"] is None for row in forecasts.judge_registered(file)[1])
 
 
+@pytest.mark.slow
 def test_the_outcome_of_a_plan_is_made_from_the_plan_or_not_at_all(planned, tmp_path, monkeypatch):
     _made_plan(planned, tmp_path)
     monkeypatch.setattr(forecasts, "sweep", lambda jobs: [(config.encoder, config.n_train) for config, _ in jobs])

@@ -129,6 +129,7 @@ def made_up(*, keep=lambda config: True, flat=False, scatter=0.0):
     return Claims(StudyRuns(records), study)
 
 
+@pytest.mark.slow
 def test_a_complete_study_of_power_laws_supports_the_claims():
     claims = made_up(scatter=0.002)
     assert len(claims.tested) == 11 and claims.lacking == [] and claims.absent == []
@@ -147,6 +148,7 @@ def test_a_complete_study_of_power_laws_supports_the_claims():
     assert "66 of 66" in told and "negative on 66 of 66" in told
 
 
+@pytest.mark.slow
 def test_curves_that_do_not_fall_refute_the_first_claim():
     claims = made_up(flat=True)
     assert claims.power_law.word == "refuted" and "0 of 11 totals" in claims.power_law.text

@@ -17,6 +17,7 @@ def collected():
     return tables.collected_faults()
 
 
+@pytest.mark.slow
 def test_the_stored_table_of_faults_is_of_these_tests(collected, monkeypatch):
     monkeypatch.setattr(tables, "collected_faults", lambda: collected)
     table = tables.fault_table()

@@ -22,6 +22,8 @@ from gzlib.training.cluster import local_workers, own_gpus, sweep_on, work
 from gzlib.training.runs import LOCK, key_of
 from gzlib.training.sweeps import sweep
 
+pytestmark = pytest.mark.slow
+
 SURVEY = SurveySpec("sim:gz2:160", size=32)
 quiet = lambda line: None  # noqa: E731
 

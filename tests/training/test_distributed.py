@@ -20,6 +20,8 @@ from gzlib.models.heads import ClassHead, GalaxyModel
 from gzlib.training import distributed, loop
 from gzlib.training.checkpoint import Stopped
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 RECIPE = Recipe(examples=168, batch_size=21, learning_rate=3e-3, evaluations=4)  # odd: the two parts differ in size
 GALAXIES, TRAINING = 330, 40  # the rest makes two validation batches, of different size

@@ -15,6 +15,8 @@ from gzlib.models import ClassHead, GalaxyModel, build_encoder
 from gzlib.training import loop
 from gzlib.training.finetuning import class_loss
 
+pytestmark = pytest.mark.slow
+
 LABELS = np.array([0, 0, 0, 0, 0, 0, 1, 1])  # of three classes, the last of which has no galaxy
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.3, 0.1, -0.7], [-1.0, 1.5, 0.0], [0.0, 0.0, 0.0]])
 CLASSES = torch.tensor([0, 1, 1, 0])

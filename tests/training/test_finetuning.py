@@ -22,6 +22,8 @@ from gzlib.training.finetuning import task_target
 from gzlib.training.runs import run
 from gzlib.training.saved import HeadShape
 
+pytestmark = pytest.mark.slow
+
 N = 90
 SHORT = Recipe(examples=512, batch_size=32, evaluations=2, learning_rate=3e-3)
 NAMES = np.array(["E", "Irr", "S"])

@@ -17,6 +17,8 @@ from gzlib.training import loop
 from gzlib.training.checkpoint import Stopped
 from gzlib.training.loop import learning_rate, parameter_groups
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SHORT = Recipe(examples=320, batch_size=16, learning_rate=3e-3, evaluations=4, drop_path=0.2, dropout=0.2)
 UNTIL_BEST = replace(SHORT, examples=800, schedule="constant", average=3.0, spacing=0.2, patience=2, warmup_examples=64)

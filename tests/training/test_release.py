@@ -17,6 +17,8 @@ from gzlib.models import count_parameters, load_encoder, weights_identity
 from gzlib.models.weights import SKY
 from gzlib.training.runs import release, rerun, run
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_released_encoder_says_what_it_was_trained_on_and_starts_other_runs(store, survey, task, tmp_path, capsys):  # noqa: F811
     record = run(pretraining(), survey, conduct=Conduct(report=quiet))

@@ -38,6 +38,8 @@ from gzlib.training.publish import export, push, save_run
 from gzlib.training.runs import run
 from gzlib.training.saved import load_model
 
+pytestmark = pytest.mark.slow
+
 N, SIZE = 80, 32
 SHORT = Recipe(examples=192, batch_size=32, evaluations=2, learning_rate=3e-3)
 NAMES = np.array(["E, round", "<b>Irr</b>", "S|pipe"])

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import gc
 import json
 import math
 import re
@@ -28,6 +29,7 @@ from gzlib.training import (
     remove_runs,
     rerun,
     run,
+    runs_listing,
     runs_table,
     stored_records,
     unfinished_runs,
@@ -111,6 +113,36 @@ def test_runs_are_exported_with_all_their_settings(made, tmp_path):
         export_runs(records, tmp_path / "runs.xlsx")
     with pytest.raises(UserError, match="no such runs"):
         export_runs([], tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("kind", [None, "pretrain", "finetune"])
+def test_a_csv_is_what_pandas_writes(kind, tmp_path):
+    """Of the book's runs, some of which have gaps in columns of whole numbers, fractions and words."""
+    records = stored_records(kind, store=paths.project() / "data" / "runs")
+    export_runs(records, tmp_path / "runs.csv")
+    table = pd.DataFrame(runs_table(records)).set_index("key")
+    assert table.dtypes.map(str).nunique() > 2
+    assert (tmp_path / "runs.csv").read_bytes() == table.to_csv(lineterminator="\n").encode()
+
+
+def test_a_listing_needs_no_other_column_than_it_shows():
+    records = stored_records(store=paths.project() / "data" / "runs")[:40]
+    rows = runs_table(records)
+    names = ["key", "kind", "task", "mode", "encoder", "weights", "source", "n_train", "seed"]
+    table = pd.DataFrame([{name: row[name] for name in names} for row in rows])
+    table["result"] = [row["loss"] if row["kind"] == "pretrain" else row["error"] for row in rows]
+    table["started"] = [row["started"] or "" for row in rows]
+    words = [i for i, name in enumerate(table) if name not in ("n_train", "seed", "result")]
+    assert runs_listing(records) == table.to_markdown(index=False, floatfmt=".4f", intfmt=",", disable_numparse=words)
+
+
+def test_reading_a_store_leaves_the_search_for_garbage_as_it_was(own_store):
+    for switch in (gc.disable, gc.enable):
+        switch()
+        try:
+            assert stored_records() == [] and gc.isenabled() == (switch is gc.enable)
+        finally:
+            gc.enable()
 
 
 def test_runs_are_listed_shown_and_removed_from_the_command_line(made, capsys, tmp_path):
@@ -264,6 +296,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "problem"), DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_record_is_told_and_the_others_are_listed(made, capsys, tmp_path, change, problem):
     key = made["rings"]["key"]

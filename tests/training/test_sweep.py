@@ -20,6 +20,8 @@ from gzlib.training.runs import key_of, run
 from gzlib.training.store import stored_records
 from gzlib.training.sweeps import Tally, sweep
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).parents[1] / "crash_program.py"
 KEPT = {"run.json", "weights.safetensors", "progress.jsonl"}
 quiet = lambda line: None  # noqa: E731

@@ -32,6 +32,8 @@ from gzlib.training.runs import key_of, rerun, run
 from gzlib.training.store import load_runs, read_run, run_key, stored_records
 from gzlib.training.sweeps import sweep
 
+pytestmark = pytest.mark.slow
+
 SHORT = Recipe(examples=256, batch_size=32, evaluations=2)
 quiet = lambda line: None  # noqa: E731
 

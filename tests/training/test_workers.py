@@ -18,6 +18,8 @@ from gzlib.training import sweeps
 from gzlib.training.runs import run
 from gzlib.training.sweeps import sweep
 
+pytestmark = pytest.mark.slow
+
 SURVEY = SurveySpec("sim:gz2:160", size=32)
 quiet = lambda line: None  # noqa: E731
 
