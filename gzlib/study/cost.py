@@ -34,7 +34,7 @@ from gzlib.trace import input_files
 from gzlib.training import Job
 
 NOT_MEASURED = "not measured"
-SHOWN = ("growth", "loader", "loss", "step", "rehearsal", "paper")  # the benchmarks that are about cost
+SHOWN = ("growth", "loader", "loss", "step", "rehearsal", "paper", "time_to_loss")  # the benchmarks that are about cost
 # Operations a second that are assumed of a GPU where no measurement of one is stored: a twentieth of what an H100 does
 # at most on dense matrices in bfloat16 (989e12), as convolutions of small channels reach little of that.
 STATED_RATE = 50e12
@@ -421,6 +421,50 @@ def tidied(text: str) -> str:
     for plain, shown in _TIDY.items():
         text = text.replace(plain, shown)
     return re.sub(r"^x\b", "×", text)
+
+
+TRAINED_BY = {"same": "the same", "own": "each its own"}  # recipes of the comparison of whole trainings
+
+
+def training_table(record: dict | None) -> pd.DataFrame:
+    """Time to a loss of Zoobot's training and ours, a row for each recipe and encoder; empty if not measured.
+
+    Times are of the clock by which the ratio was taken; ours have curation in them, and are NaN where the loss was
+    never reached.
+    """
+    found = []
+    for row in record["rows"] if record else ():
+        if "recipe" not in row:
+            continue
+        times = {tool: (spent or {}).get(row["clock"], float("nan")) for tool, spent in row["times"].items()}
+        about = {"recipe": TRAINED_BY[row["recipe"]], "encoder": row["encoder"], "loss": row["target"]}
+        about |= {"Zoobot": times["zoobot"], "gzlib": times["gzlib"], "of it curation": times["curation"]}
+        about |= {"ratio": row["value"], "goal": tidied(row["goal"]), "reached": "yes" if row["ok"] else "no"}
+        found.append(about)
+    return pd.DataFrame(found)
+
+
+def training_words(record: dict | None) -> str:
+    """What was compared in :func:`training_table`, how its times were taken, and where this code is slower."""
+    rows = [row for row in (record["rows"] if record else ()) if "recipe" in row]
+    if not rows:
+        return f"Time to a loss: {NOT_MEASURED}."
+    setting, shares = rows[0]["setting"], [row["share"] for row in rows]
+    said = [f"{setting['galaxies']:,} galaxies, networks at {setting['size']} px, on {device_of(record)}."]
+    for recipe, told in (("same", "With the same recipe both trained for"), ("own", "With its own recipe Zoobot had")):
+        if some := [row for row in rows if row["recipe"] == recipe]:
+            epochs = some[0]["setting"]["epochs" if recipe == "same" else "cap"]
+            said.append(f"{told} {'' if recipe == 'same' else 'at most '}{epochs} epochs.")
+        else:
+            said.append(f"{'The same recipe' if recipe == 'same' else 'Each its own recipe'}: {NOT_MEASURED}.")
+    if stopped := [row["encoder"] for row in rows if row["recipe"] == "own" and row["runs"]["zoobot"]["why"] == "end"]:
+        said.append(f"There {' and '.join(stopped)} had not ended by Zoobot's patience: it might have come lower.")
+    if any(row["clock"] == "processor" for row in rows):
+        share = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+        said.append(f"Other jobs ran on the machine, so that times are of the processor, of which runs had {share}.")
+    slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if row["value"] < 1]
+    said.append(f"This code is slower with {', '.join(slower)}." if slower else "This code is faster in each row.")
+    return " ".join(said)
 
 
 def galaxies_table(record: dict) -> pd.DataFrame:
