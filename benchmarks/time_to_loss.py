@@ -21,7 +21,8 @@ time of both; ours has curation in it, also of galaxies that are never trained o
 itself, times are processor seconds. Results are kept below ``build``: what was cut off goes on, and after a change
 they are to be removed.
 
-``python benchmarks/time_to_loss.py --epochs 3 --cap 5 --minutes 60`` measures less than ``python -m gzlib bench time_to_loss``.
+``python benchmarks/time_to_loss.py --epochs 3 --cap 5 --minutes 60`` measures less than ``python -m gzlib bench
+time_to_loss`` does.
 """
 
 import argparse
