@@ -407,7 +407,7 @@ def speed_table(records: dict[str, dict]) -> pd.DataFrame:
             rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row.get("ok")])
             rows[-1].append(where + tidied(row["detail"]))
     table = pd.DataFrame(rows, columns=["part", "measured", "value", "unit", "goal", "reached", "how"])
-    return table.assign(reached=table.reached.map({True: "yes", False: "no"}).fillna(""))
+    return table.assign(reached=table.reached.map(_REACHED).fillna(""))
 
 
 _TIDY = {">=": "≥", "<=": "≤", " us,": " µs,", " us;": " µs;"}
@@ -424,6 +424,7 @@ def tidied(text: str) -> str:
 
 
 TRAINED_BY = {"same": "the same", "own": "each its own"}  # recipes of the comparison of whole trainings
+_REACHED = {True: "yes", False: "no", None: ""}
 
 
 def training_table(record: dict | None) -> pd.DataFrame:
@@ -439,7 +440,7 @@ def training_table(record: dict | None) -> pd.DataFrame:
         times = {tool: (spent or {}).get(row["clock"], float("nan")) for tool, spent in row["times"].items()}
         about = {"recipe": TRAINED_BY[row["recipe"]], "encoder": row["encoder"], "loss": row["target"]}
         about |= {"Zoobot": times["zoobot"], "gzlib": times["gzlib"], "of it curation": times["curation"]}
-        about |= {"ratio": row["value"], "goal": tidied(row["goal"]), "reached": "yes" if row["ok"] else "no"}
+        about |= {"ratio": row["value"], "goal": tidied(row["goal"]), "reached": _REACHED[row["ok"]]}
         found.append(about)
     return pd.DataFrame(found)
 
@@ -450,15 +451,15 @@ def training_words(record: dict | None) -> str:
     if not rows:
         return f"Time to a loss: {NOT_MEASURED}."
     setting, shares = rows[0]["setting"], [row["share"] for row in rows]
-    said = [f"{setting['galaxies']:,} galaxies, networks at {setting['size']} px, on {device_of(record)}."]
-    for recipe, told in (("same", "With the same recipe both trained for"), ("own", "With its own recipe Zoobot had")):
-        if some := [row for row in rows if row["recipe"] == recipe]:
-            epochs = some[0]["setting"]["epochs" if recipe == "same" else "cap"]
-            said.append(f"{told} {'' if recipe == 'same' else 'at most '}{epochs} epochs.")
-        else:
-            said.append(f"{'The same recipe' if recipe == 'same' else 'Each its own recipe'}: {NOT_MEASURED}.")
+    measured = {row["recipe"] for row in rows}
+    same = f"both trained for {setting['epochs']} epochs" if "same" in measured else NOT_MEASURED
+    own = f"Zoobot had at most {setting['cap']} epochs" if "own" in measured else NOT_MEASURED
+    said = [
+        f"{setting['galaxies']:,} galaxies, networks at {setting['size']} px, on {device_of(record)}.",
+        f"The same recipe: {same}; each its own: {own}.",
+    ]
     if stopped := [row["encoder"] for row in rows if row["recipe"] == "own" and row["runs"]["zoobot"]["why"] == "end"]:
-        said.append(f"There {' and '.join(stopped)} had not ended by Zoobot's patience: it might have come lower.")
+        said.append(f"Zoobot had not stopped by itself with {' and '.join(stopped)}: given more, it might come lower.")
     if any(row["clock"] == "processor" for row in rows):
         share = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
         said.append(f"Other jobs ran on the machine, so that times are of the processor, of which runs had {share}.")

@@ -287,10 +287,10 @@ def test_time_to_a_loss_says_what_was_run_and_where_it_is_slower():
     assert np.isnan(table.loc[1, "gzlib"]) and table.loc[0, "goal"] == "≥ 1.2"
     words = cost.training_words(record)
     assert "both trained for 3 epochs" in words and "Zoobot had at most 5 epochs" in words
-    assert "some_encoder had not ended by Zoobot's patience" in words and "25 to 25 %" in words
+    assert "Zoobot had not stopped by itself with some_encoder" in words and "25 to 25 %" in words
     assert words.endswith("This code is slower with some_encoder (each its own).")
     quiet = cost.training_words({"machine": MACHINE, "rows": [compared("own", 4.0, why="patience", clock="seconds")]})
-    assert "The same recipe: not measured" in quiet and "jobs" not in quiet and "patience" not in quiet
+    assert "The same recipe: not measured; each its own" in quiet and "jobs" not in quiet and "by itself" not in quiet
     assert quiet.endswith("This code is faster in each row.")
 
 
