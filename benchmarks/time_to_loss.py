@@ -13,6 +13,8 @@ Simulated Galaxy Zoo 2 galaxies, as JPEGs of 424 px with a table of their votes.
 - **Own recipes**: what each does by default; Zoobot at most for so many epochs. The loss is the lowest of Zoobot's. A
   goal counts as reached only where Zoobot stopped by itself, and as open where it was given no more epochs.
 
+A loss that is no better than that of predicting the mean votes says nothing of learning: a goal is open there, too.
+
 The loss is that of one function (:func:`vote_loss`) on the concentrations that each tool predicts for the same
 validation galaxies, Zoobot's without the dropout that it keeps in validation. It is taken after each epoch of Zoobot
 and at each validation of ours; a loss counts as reached at the first time that is at or below it.
@@ -48,6 +50,7 @@ from gzlib.config import Recipe, fill
 from gzlib.data.schema import Schema, load_schema
 from gzlib.files import replace_file
 from gzlib.training.loss import question_scores
+from gzlib.training.pretraining import mean_concentrations
 
 RESULTS = paths.ROOT / "build" / "time_to_loss"
 CAMPAIGN, QUALITY, SEED = "gz2", 90, 0
@@ -57,6 +60,7 @@ PARTS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 SAME, OWN, OURS, THEIRS = "same", "own", "gzlib", "zoobot"
 NAMES, GOALS = {SAME: "same_recipe", OWN: "own_recipe"}, {SAME: 1.2, OWN: 3.0}
 UNIT, ALONE = "x faster", 0.95
+LEARNED = 0.1  # by so much a loss is below that of the mean votes where something was learned
 # Zoobot's defaults, from the signature of train_default_zoobot_from_scratch.
 RATE, DECAY, BATCH, DROPOUT, CLIP, PATIENCE = 1e-3, 0.01, 128, 0.2, 0.3, 8
 
@@ -82,8 +86,8 @@ class Setting:
     galaxies: int = 4_000
     jpeg_side: int = 424
     size: int = 64
-    epochs: int = 10
-    cap: int = 40
+    epochs: int = 30
+    cap: int = 60
     batch: int = BATCH
 
 
@@ -143,6 +147,7 @@ class Runs:
         self.setting, self.until = setting, np.inf if minutes is None else time.monotonic() + 60 * minutes
         self.folder = results / f"{setting.galaxies}-{setting.jpeg_side}-{setting.size}"
         self.catalog = draw(setting.galaxies, self.folder / "galaxies", jpeg_side=setting.jpeg_side)
+        self.baseline = mean_votes_loss(pd.read_csv(self.catalog))
         self.curation = self.result("curation", tool="curation")
 
     def result(self, name: str, **task) -> dict:
@@ -181,7 +186,8 @@ class Runs:
         task |= {"target": best if recipe == OWN else None}
         ours = self.result(f"{OURS}-{recipe}-{encoder}-{epochs}", tool=OURS, **task)
         target = best if recipe == OWN else max(best, min(point["loss"] for point in ours["points"]))
-        return comparison(recipe, encoder, target, ours, theirs, self.curation, self.setting)
+        about = {"baseline": self.baseline, "setting": self.setting}
+        return comparison(recipe, encoder, target, ours, theirs, self.curation, **about)
 
 
 def reached(points: list[dict], loss: float) -> dict | None:
@@ -190,9 +196,17 @@ def reached(points: list[dict], loss: float) -> dict | None:
 
 
 def comparison(
-    recipe: str, encoder: str, target: float, ours: dict, theirs: dict, curation: dict, setting: Setting
+    recipe: str,
+    encoder: str,
+    target: float,
+    ours: dict,
+    theirs: dict,
+    curation: dict,
+    *,
+    baseline: float,
+    setting: Setting,
 ) -> dict:
-    """The row of one encoder and recipe."""
+    """The row of one encoder and recipe; ``baseline`` is the loss of predicting the mean votes."""
     total = {kind: sum(run[kind] for run in (ours, theirs, curation)) for kind in ("processor", "seconds")}
     share = total["processor"] / total["seconds"]
     kind = "seconds" if share > ALONE else "processor"
@@ -210,11 +224,15 @@ def comparison(
     else:
         value = 0.0
         detail += f"; gzlib never, its lowest is {min(point['loss'] for point in ours['points']):.3f}"
+    detail += f"; predicting the mean votes gives {baseline:.3f}"
+    ok: bool | None = value >= GOALS[recipe]
+    learned = target <= baseline - LEARNED
+    if not learned:
+        ok, detail = None, f"{detail}, so that nothing was learned"
+    elif recipe == OWN and theirs["why"] != "patience" and ok:
+        ok = None  # Zoobot might have come lower, where ours might be the slower one
     if recipe == OWN:
         detail += "; Zoobot's patience ended" if theirs["why"] == "patience" else "; Zoobot was given no more epochs"
-    ok: bool | None = value >= GOALS[recipe]
-    if recipe == OWN and theirs["why"] != "patience" and ok:
-        ok = None  # it might have come lower, where ours might be the slower one
     detail += f"; {setting.galaxies:,} galaxies, JPEGs of {setting.jpeg_side} px, networks at {setting.size} px"
     if kind == "processor":
         detail += f"; processor time, beside other jobs, with {100 * share:.0f} % of a core"
@@ -228,6 +246,8 @@ def comparison(
         encoder=encoder,
         recipe=recipe,
         target=target,
+        baseline=baseline,
+        learned=learned,
         clock=kind,
         share=round(share, 3),
         times=times,
@@ -290,6 +310,14 @@ def _block(index: range, folder: Path, jpeg_side: int) -> pd.DataFrame:
 def vote_loss(predicted: list[torch.Tensor], votes: list[torch.Tensor], schema: Schema) -> float:
     """The loss of both tools: of predicted concentrations, (n, answers), summed over questions, mean over galaxies."""
     return question_scores(torch.cat(predicted).float(), torch.cat(votes), schema)[0]["loss"]
+
+
+def mean_votes_loss(catalog: pd.DataFrame) -> float:
+    """The loss of predicting the training galaxies' mean votes for each validation galaxy."""
+    schema = load_schema(CAMPAIGN)
+    train, val = (catalog.loc[catalog.split == side, schema.label_cols].to_numpy() for side in ("train", "val"))
+    constant = torch.from_numpy(mean_concentrations(train, schema)).float()
+    return vote_loss([constant.expand(len(val), -1)], [torch.from_numpy(val).float()], schema)
 
 
 class Clock:
@@ -488,7 +516,6 @@ def zoobot(task: dict, clock: Clock) -> dict:
 def start_at_mean(linear: torch.nn.Linear, catalog: pd.DataFrame, schema: Schema):
     """Have Zoobot's head start at the mean votes, as ours does."""
     from gzlib.models.heads import DirichletHead
-    from gzlib.training.pretraining import mean_concentrations
 
     head = DirichletHead(linear.in_features, linear.out_features)
     head.linear = linear

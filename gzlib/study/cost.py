@@ -430,15 +430,16 @@ _REACHED = {True: "yes", False: "no", None: ""}
 def training_table(record: dict | None) -> pd.DataFrame:
     """Time to a loss of Zoobot's training and ours, a row for each recipe and encoder; empty if not measured.
 
-    Times are of the clock by which the ratio was taken; ours have curation in them, and are NaN where the loss was
-    never reached.
+    Beside the loss is that of predicting the mean votes. Times are of the clock by which the ratio was taken; ours
+    have curation in them, and are NaN where the loss was never reached.
     """
     found = []
     for row in record["rows"] if record else ():
         if "recipe" not in row:
             continue
         times = {tool: (spent or {}).get(row["clock"], float("nan")) for tool, spent in row["times"].items()}
-        about = {"recipe": TRAINED_BY[row["recipe"]], "encoder": row["encoder"], "loss": row["target"]}
+        about = {"recipe": TRAINED_BY[row["recipe"]], "encoder": row["encoder"]}
+        about |= {"loss": row["target"], "mean votes": row["baseline"]}
         about |= {"Zoobot": times["zoobot"], "gzlib": times["gzlib"], "of it curation": times["curation"]}
         about |= {"ratio": row["value"], "goal": tidied(row["goal"]), "reached": _REACHED[row["ok"]]}
         found.append(about)
@@ -460,6 +461,8 @@ def training_words(record: dict | None) -> str:
     ]
     if stopped := [row["encoder"] for row in rows if row["recipe"] == "own" and row["runs"]["zoobot"]["why"] == "end"]:
         said.append(f"Zoobot had not stopped by itself with {' and '.join(stopped)}: given more, it might come lower.")
+    if idle := [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if not row["learned"]]:
+        said.append(f"With {', '.join(idle)} no loss below that of predicting the mean votes was reached by both.")
     if any(row["clock"] == "processor" for row in rows):
         share = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
         said.append(f"Other jobs ran on the machine, so that times are of the processor, of which runs had {share}.")

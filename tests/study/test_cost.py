@@ -275,6 +275,7 @@ def compared(recipe, ratio, *, here=50.0, why="end", clock="processor"):
     times = {"zoobot": {clock: 100.0}, "gzlib": here and {clock: here}, "curation": {clock: 20.0}}
     about = {"recipe": recipe, "encoder": "some_encoder", "value": ratio, "ok": ratio >= 1.2, "goal": ">= 1.2"}
     about |= {"setting": {"galaxies": 4000, "size": 64, "epochs": 3, "cap": 5}, "runs": {"zoobot": {"why": why}}}
+    about |= {"baseline": 31.0, "learned": True}
     return about | {"times": times, "target": 21.5, "clock": clock, "share": 0.25}
 
 
@@ -294,7 +295,10 @@ def test_time_to_a_loss_says_what_was_run_and_where_it_is_slower():
     assert quiet.endswith("This code is faster in each row.")
 
 
-def test_time_to_a_loss_that_was_not_measured_says_so():
+def test_time_to_a_loss_that_was_not_measured_or_learned_says_so():
+    idle = {"machine": MACHINE, "rows": [compared("same", 2.0) | {"learned": False, "ok": None}]}
+    assert "With some_encoder (the same) no loss below that of predicting the mean votes" in cost.training_words(idle)
+    assert cost.training_table(idle).loc[0, "reached"] == ""
     missing = {"name": "time_to_loss.own_recipe.e", "value": None}
     for record in (None, {"machine": MACHINE, "rows": [missing]}):
         assert cost.training_table(record).empty and "not measured" in cost.training_words(record)

@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import time_to_loss as bench
+import torch
 from PIL import Image
 
 from gzlib.errors import UserError
+from gzlib.models.heads import concentrations
 
 TINY = bench.Setting(("test_efficientnet",), galaxies=80, jpeg_side=64, size=32, epochs=1, cap=1, batch=16)
 BESIDE = {"processor": 10.0, "seconds": 40.0}  # a quarter of a core
+ABOUT = {"baseline": 12.0, "setting": bench.FULL}
 
 
 def run(*losses, each: float, why: str = "end") -> dict:
@@ -22,7 +25,7 @@ def run(*losses, each: float, why: str = "end") -> dict:
 
 
 def compared(recipe: str, target: float, ours: dict, theirs: dict) -> dict:
-    return bench.comparison(recipe, "some_encoder", target, ours, theirs, BESIDE, bench.FULL)
+    return bench.comparison(recipe, "some_encoder", target, ours, theirs, BESIDE, **ABOUT)
 
 
 def test_time_to_the_loss_has_curation_in_it():
@@ -48,6 +51,8 @@ def test_a_slower_tool_is_said_to_be_slower_and_one_that_never_gets_there_too():
     good = compared("own", 7, run(7, each=1), run(7, each=90, why="patience"))
     assert good["ok"] is True
     assert compared("own", 7, run(7, each=1), run(7, each=90))["ok"] is None  # Zoobot was stopped, and might go lower
+    idle = compared("same", 11.95, run(11.9, each=1), run(11.95, each=90))
+    assert idle["ok"] is None and "mean votes gives 12.000, so that nothing was learned" in idle["detail"]
     assert bench.smallest("own", [good, absent])["ok"] is None and bench.smallest("own", [absent])["value"] is None
     assert bench.smallest("own", [never, absent])["ok"] is False
 
@@ -67,7 +72,7 @@ def test_wall_time_counts_where_a_program_had_a_processor_to_itself():
     theirs, ours = (run(9, 8, each=each) | {"seconds": 2 * each} for each in (30, 5))
     theirs["points"] = [point | {"seconds": point["processor"]} for point in theirs["points"]]
     ours["points"] = [point | {"seconds": point["processor"] + 10} for point in ours["points"]]
-    row = bench.comparison("same", "some_encoder", 8, ours, theirs, alone, bench.FULL)
+    row = bench.comparison("same", "some_encoder", 8, ours, theirs, alone, **ABOUT)
     assert row["clock"] == "seconds" and row["value"] == pytest.approx(60 / 30)
     assert "other jobs" not in row["detail"]
 
@@ -88,6 +93,17 @@ def test_galaxies_are_drawn_once_and_all_views_of_one_are_on_one_side(tmp_path):
     assert bench.draw(20 * bench.VIEWS - 3, tmp_path, jpeg_side=32) == catalog
     again = {int(file.stem.split("-")[-2]) for file, before in written.items() if file.stat().st_mtime_ns != before}
     assert again == set(range(10, 20))  # the block whose table was missing
+
+
+def test_the_mean_votes_are_what_a_network_starts_from(tmp_path):
+    table = pd.read_csv(bench.draw(10 * bench.VIEWS, tmp_path, jpeg_side=32))
+    schema = bench.load_schema("gz2")
+    train, val = (table.loc[table.split == side, schema.label_cols] for side in ("train", "val"))
+    linear = torch.nn.Linear(4, len(schema.label_cols))
+    bench.start_at_mean(linear, table[table.split == "train"], schema)
+    predicted = concentrations(linear(torch.zeros(len(val), 4))).detach()
+    expected = bench.vote_loss([predicted], [torch.from_numpy(val.to_numpy()).float()], schema)
+    assert bench.mean_votes_loss(table) == pytest.approx(expected, rel=1e-5) and len(train) == 64
 
 
 def test_without_zoobot_the_package_is_named(monkeypatch, tmp_path):
