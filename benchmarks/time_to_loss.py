@@ -212,15 +212,15 @@ def comparison(
     kind = "seconds" if share > ALONE else "processor"
     there, here = reached(theirs["points"], target), reached(ours["points"], target)
     assert there is not None  # the loss was chosen so
-    n_train = ours["n_train"]
-    detail = f"to a validation loss of {target:.3f}: Zoobot {there[kind]:.0f} s, {there['examples'] / n_train:.3g}"
-    detail += f" epochs of {theirs['points'][-1]['examples'] / n_train:.3g}"
+    n_train, each = ours["n_train"], {tool: _per_galaxy(run) for tool, run in ((OURS, ours), (THEIRS, theirs))}
+    epoch, last = (point["examples"] / n_train for point in (there, theirs["points"][-1]))
+    detail = f"to a validation loss of {target:.3f}: Zoobot {there[kind]:.0f} s (epoch {epoch:.3g} of {last:.3g})"
     times = {"zoobot": {k: there[k] for k in total}, "gzlib": None, "curation": {k: curation[k] for k in total}}
     if here:
         spent = {k: here[k] + curation[k] for k in total}
         value, times["gzlib"] = there[kind] / spent[kind], spent
-        detail += f", gzlib {spent[kind]:.0f} s, of which {curation[kind]:.0f} s to curate, and"
-        detail += f" {here['examples'] / n_train:.3g} epochs"
+        detail += f", gzlib {spent[kind]:.0f} s (epoch {here['examples'] / n_train:.3g};"
+        detail += f" {curation[kind]:.0f} s of it to curate)"
     else:
         value = 0.0
         detail += f"; gzlib never, its lowest is {min(point['loss'] for point in ours['points']):.3f}"
@@ -233,6 +233,7 @@ def comparison(
         ok = None  # Zoobot might have come lower, where ours might be the slower one
     if recipe == OWN:
         detail += "; Zoobot's patience ended" if theirs["why"] == "patience" else "; Zoobot was given no more epochs"
+    detail += f"; a galaxy shown takes {1e3 * each[THEIRS]:.1f} and {1e3 * each[OURS]:.1f} ms of a processor"
     detail += f"; {setting.galaxies:,} galaxies, JPEGs of {setting.jpeg_side} px, networks at {setting.size} px"
     if kind == "processor":
         detail += f"; processor time, beside other jobs, with {100 * share:.0f} % of a core"
@@ -251,7 +252,7 @@ def comparison(
         clock=kind,
         share=round(share, 3),
         times=times,
-        per_galaxy={tool: _per_galaxy(run) for tool, run in ((OURS, ours), (THEIRS, theirs))},
+        per_galaxy=each,
         # Zoobot's time over ours to each loss that Zoobot reached on its way.
         along=_along(ours, theirs, curation, kind),
         setting=asdict(setting),
