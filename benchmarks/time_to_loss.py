@@ -228,7 +228,7 @@ def comparison(
     ok: bool | None = value >= GOALS[recipe]
     learned = target <= baseline - LEARNED
     if not learned:
-        ok, detail = None, f"{detail}, so that nothing was learned"
+        ok, detail = None, f"{detail}, so that nothing had been learned"
     elif recipe == OWN and theirs["why"] != "patience" and ok:
         ok = None  # Zoobot might have come lower, where ours might be the slower one
     if recipe == OWN:

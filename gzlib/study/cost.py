@@ -449,7 +449,7 @@ def training_table(record: dict | None) -> pd.DataFrame:
 def training_words(record: dict | None) -> str:
     """What was compared in :func:`training_table`, how its times were taken, and where this code is slower."""
     rows = [row for row in (record["rows"] if record else ()) if "recipe" in row]
-    if not rows:
+    if record is None or not rows:
         return f"Time to a loss: {NOT_MEASURED}."
     setting, shares = rows[0]["setting"], [row["share"] for row in rows]
     measured = {row["recipe"] for row in rows}
@@ -466,6 +466,9 @@ def training_words(record: dict | None) -> str:
     if any(row["clock"] == "processor" for row in rows):
         share = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
         said.append(f"Other jobs ran on the machine, so that times are of the processor, of which runs had {share}.")
+    absent = [row["encoder"] for row in record["rows"] if row["value"] is None and "encoder" in row]
+    if absent:
+        said.append(f"Not measured, or with one recipe alone: {', '.join(dict.fromkeys(absent))}.")
     slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if row["value"] < 1]
     said.append(f"This code is slower with {', '.join(slower)}." if slower else "This code is faster in each row.")
     return " ".join(said)

@@ -299,6 +299,8 @@ def test_time_to_a_loss_that_was_not_measured_or_learned_says_so():
     idle = {"machine": MACHINE, "rows": [compared("same", 2.0) | {"learned": False, "ok": None}]}
     assert "With some_encoder (the same) no loss below that of predicting the mean votes" in cost.training_words(idle)
     assert cost.training_table(idle).loc[0, "reached"] == ""
+    idle["rows"].append({"name": "time_to_loss.same_recipe.e", "encoder": "e", "value": None})
+    assert "Not measured, or with one recipe alone: e." in cost.training_words(idle)
     missing = {"name": "time_to_loss.own_recipe.e", "value": None}
     for record in (None, {"machine": MACHINE, "rows": [missing]}):
         assert cost.training_table(record).empty and "not measured" in cost.training_words(record)

@@ -53,7 +53,7 @@ def test_a_slower_tool_is_said_to_be_slower_and_one_that_never_gets_there_too():
     assert good["ok"] is True
     assert compared("own", 7, run(7, each=1), run(7, each=90))["ok"] is None  # Zoobot was stopped, and might go lower
     idle = compared("same", 11.95, run(11.9, each=1), run(11.95, each=90))
-    assert idle["ok"] is None and "mean votes gives 12.000, so that nothing was learned" in idle["detail"]
+    assert idle["ok"] is None and "mean votes gives 12.000, so that nothing had been learned" in idle["detail"]
     assert bench.smallest("own", [good, absent])["ok"] is None and bench.smallest("own", [absent])["value"] is None
     assert bench.smallest("own", [never, absent])["ok"] is False
 
