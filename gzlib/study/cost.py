@@ -34,7 +34,7 @@ from gzlib.trace import input_files
 from gzlib.training import Job
 
 NOT_MEASURED = "not measured"
-SHOWN = ("growth", "loader", "loss", "step", "rehearsal", "paper")  # the benchmarks that are about cost
+SHOWN = ("growth", "loader", "loss", "step", "rehearsal", "paper", "time_to_loss")  # the benchmarks that are about cost
 # Operations a second that are assumed of a GPU where no measurement of one is stored: a twentieth of what an H100 does
 # at most on dense matrices in bfloat16 (989e12), as convolutions of small channels reach little of that.
 STATED_RATE = 50e12
@@ -407,7 +407,7 @@ def speed_table(records: dict[str, dict]) -> pd.DataFrame:
             rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row.get("ok")])
             rows[-1].append(where + tidied(row["detail"]))
     table = pd.DataFrame(rows, columns=["part", "measured", "value", "unit", "goal", "reached", "how"])
-    return table.assign(reached=table.reached.map({True: "yes", False: "no"}).fillna(""))
+    return table.assign(reached=table.reached.map(_REACHED).fillna(""))
 
 
 _TIDY = {">=": "≥", "<=": "≤", " us,": " µs,", " us;": " µs;"}
@@ -421,6 +421,57 @@ def tidied(text: str) -> str:
     for plain, shown in _TIDY.items():
         text = text.replace(plain, shown)
     return re.sub(r"^x\b", "×", text)
+
+
+TRAINED_BY = {"same": "the same", "own": "each its own"}  # recipes of the comparison of whole trainings
+_REACHED = {True: "yes", False: "no", None: ""}
+
+
+def training_table(record: dict | None) -> pd.DataFrame:
+    """Time to a loss of Zoobot's training and ours, a row for each recipe and encoder; empty if not measured.
+
+    Beside the loss is that of predicting the mean votes. Times are of the clock by which the ratio was taken; ours
+    have curation in them, and are NaN where the loss was never reached.
+    """
+    found = []
+    for row in record["rows"] if record else ():
+        if "recipe" not in row:
+            continue
+        times = {tool: (spent or {}).get(row["clock"], float("nan")) for tool, spent in row["times"].items()}
+        about = {"recipe": TRAINED_BY[row["recipe"]], "encoder": row["encoder"]}
+        about |= {"loss": row["target"], "mean votes": row["baseline"]}
+        about |= {"Zoobot": times["zoobot"], "gzlib": times["gzlib"], "of it curation": times["curation"]}
+        about |= {"ratio": row["value"], "goal": tidied(row["goal"]), "reached": _REACHED[row["ok"]]}
+        found.append(about)
+    return pd.DataFrame(found)
+
+
+def training_words(record: dict | None) -> str:
+    """What was compared in :func:`training_table`, how its times were taken, and where this code is slower."""
+    rows = [row for row in (record["rows"] if record else ()) if "recipe" in row]
+    if record is None or not rows:
+        return f"Time to a loss: {NOT_MEASURED}."
+    setting, shares = rows[0]["setting"], [row["share"] for row in rows]
+    measured = {row["recipe"] for row in rows}
+    same = f"both trained for {setting['epochs']} epochs" if "same" in measured else NOT_MEASURED
+    own = f"Zoobot had at most {setting['cap']} epochs" if "own" in measured else NOT_MEASURED
+    said = [
+        f"{setting['galaxies']:,} galaxies, networks at {setting['size']} px, on {device_of(record)}.",
+        f"The same recipe: {same}; each its own: {own}.",
+    ]
+    if stopped := [row["encoder"] for row in rows if row["recipe"] == "own" and row["runs"]["zoobot"]["why"] == "end"]:
+        said.append(f"Zoobot had not stopped by itself with {' and '.join(stopped)}: given more, it might come lower.")
+    if idle := [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if not row["learned"]]:
+        said.append(f"With {', '.join(idle)} no loss below that of predicting the mean votes was reached by both.")
+    if any(row["clock"] == "processor" for row in rows):
+        share = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+        said.append(f"Other jobs ran on the machine, so that times are of the processor, of which runs had {share}.")
+    absent = [row["encoder"] for row in record["rows"] if row["value"] is None and "encoder" in row]
+    if absent:
+        said.append(f"Not measured, or with one recipe alone: {', '.join(dict.fromkeys(absent))}.")
+    slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if row["value"] < 1]
+    said.append(f"This code is slower with {', '.join(slower)}." if slower else "This code is faster in each row.")
+    return " ".join(said)
 
 
 def galaxies_table(record: dict) -> pd.DataFrame:

@@ -270,6 +270,42 @@ def test_bytes_in_words():
     assert [cost.size_words(n) for n in sizes] == ["0 B", "999 B", "1 kB", "18.3 GB", "121 GB", "2e+03 TB"]
 
 
+def compared(recipe, ratio, *, here=50.0, why="end", clock="processor"):
+    """A row of benchmarks/time_to_loss.py."""
+    times = {"zoobot": {clock: 100.0}, "gzlib": here and {clock: here}, "curation": {clock: 20.0}}
+    about = {"recipe": recipe, "encoder": "some_encoder", "value": ratio, "ok": ratio >= 1.2, "goal": ">= 1.2"}
+    about |= {"setting": {"galaxies": 4000, "size": 64, "epochs": 3, "cap": 5}, "runs": {"zoobot": {"why": why}}}
+    about |= {"baseline": 31.0, "learned": True}
+    return about | {"times": times, "target": 21.5, "clock": clock, "share": 0.25}
+
+
+def test_time_to_a_loss_says_what_was_run_and_where_it_is_slower():
+    least = {"name": "time_to_loss.ratio", "value": 0.0, "ok": False}
+    record = {"machine": MACHINE, "rows": [compared("same", 2.0), compared("own", 0.0, here=None), least]}
+    table = cost.training_table(record)
+    assert table["recipe"].tolist() == ["the same", "each its own"] and table["reached"].tolist() == ["yes", "no"]
+    assert table.loc[0, ["Zoobot", "gzlib", "of it curation", "ratio"]].tolist() == [100, 50, 20, 2.0]
+    assert np.isnan(table.loc[1, "gzlib"]) and table.loc[0, "goal"] == "≥ 1.2"
+    words = cost.training_words(record)
+    assert "both trained for 3 epochs" in words and "Zoobot had at most 5 epochs" in words
+    assert "Zoobot had not stopped by itself with some_encoder" in words and "25 to 25 %" in words
+    assert words.endswith("This code is slower with some_encoder (each its own).")
+    quiet = cost.training_words({"machine": MACHINE, "rows": [compared("own", 4.0, why="patience", clock="seconds")]})
+    assert "The same recipe: not measured; each its own" in quiet and "jobs" not in quiet and "by itself" not in quiet
+    assert quiet.endswith("This code is faster in each row.")
+
+
+def test_time_to_a_loss_that_was_not_measured_or_learned_says_so():
+    idle = {"machine": MACHINE, "rows": [compared("same", 2.0) | {"learned": False, "ok": None}]}
+    assert "With some_encoder (the same) no loss below that of predicting the mean votes" in cost.training_words(idle)
+    assert cost.training_table(idle).loc[0, "reached"] == ""
+    idle["rows"].append({"name": "time_to_loss.same_recipe.e", "encoder": "e", "value": None})
+    assert "Not measured, or with one recipe alone: e." in cost.training_words(idle)
+    missing = {"name": "time_to_loss.own_recipe.e", "value": None}
+    for record in (None, {"machine": MACHINE, "rows": [missing]}):
+        assert cost.training_table(record).empty and "not measured" in cost.training_words(record)
+
+
 @pytest.fixture
 def rehearsed():
     """A rehearsal at two sizes: 10 ms of processor time for each further galaxy curated."""
