@@ -138,6 +138,19 @@ def test_probes_against_full_finetuning_on_real_galaxies(project):
     assert "not been measured" in sheets.full_words(sheets.full_table(comparison()))
 
 
+def test_full_finetuning_from_two_starts_on_real_galaxies(project):
+    report = comparison()
+    assert "not been measured" in sheets.finetuned_words(sheets.finetuned_table(report))
+    for row in report["rows"]:
+        better = 0.5 if row["arm"] == "ImageNet + galaxies" else 1.0
+        row["full"] = {"50": [0.1], "200": [better * 0.2, better * 0.3, better * 0.4]}
+    table = sheets.finetuned_table(report)
+    assert table.labels.tolist()[:-1] == ["200"] * (len(table) - 1) and table.draws.tolist() == [3] * len(table)
+    assert table[["removed", "low", "high"]].to_numpy() == pytest.approx(0.5)
+    assert "make 50 % fewer errors" in sheets.finetuned_words(table)
+    assert table.task.iloc[-1] == f"mean of {len(table) - 1} tasks"
+
+
 def test_features_joined_with_imagenets(project):
     report = comparison()
     assert sheets.joined_words(report) == ""
