@@ -489,8 +489,8 @@ def _as_csv(rows: list[dict]) -> str:
     fractions = [i for i, kinds in enumerate(types) if float in kinds]
     for line in lines:
         for i in mixed:
-            if line[i] is not None:
-                line[i] = float(line[i])
+            if (value := line[i]) is not None:
+                line[i] = float(value)
         for i in fractions:
             if line[i] != line[i]:
                 line[i] = None  # as a gap
