@@ -476,19 +476,28 @@ def export_runs(records: list[dict], file: Path):
 
 
 def _as_csv(rows: list[dict]) -> str:
-    """Rows as pandas writes them, which takes twice as long: in a column with gaps or fractions all are fractions."""
+    """Rows as pandas writes them, which takes twice as long: whole numbers with gaps or fractions among them as such.
+
+    A row at a time, as a column's values are all over the memory.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = []
-    for name in columns:
-        values = [row.get(name) for row in rows]
-        types = set(map(type, values))
-        if float in types or types == {int, type(None)}:
-            values = [float(v) if type(v) is int else None if v != v else v for v in values]
-        table.append(values)
+    lines, types = [[*map(row.get, columns)] for row in rows], [set[type]() for _ in columns]
+    for line in lines:
+        for kinds, value in zip(types, line, strict=True):
+            kinds.add(type(value))
+    mixed = [i for i, kinds in enumerate(types) if {int} < kinds <= {int, float, type(None)}]
+    fractions = [i for i, kinds in enumerate(types) if float in kinds]
+    for line in lines:
+        for i in mixed:
+            if (value := line[i]) is not None:
+                line[i] = float(value)
+        for i in fractions:
+            if line[i] != line[i]:
+                line[i] = None  # as a gap
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*table, strict=True))
+    writer.writerows(lines)
     return text.getvalue()
 
 

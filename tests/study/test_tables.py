@@ -25,6 +25,7 @@ def test_the_stored_table_of_faults_is_of_these_tests(collected, monkeypatch):
     assert (table.passed > 0).all()
 
 
+@pytest.mark.slow
 def test_marks_that_differ_from_the_table_fail_the_build(collected, monkeypatch):
     more = [*collected, {"kind": "zzz", "outcome": "read", "cases": 1, "passed": 0, "skipped": 0}]
     fewer = [collected[0] | {"cases": collected[0]["cases"] - 1}, *collected[1:]]
@@ -34,6 +35,7 @@ def test_marks_that_differ_from_the_table_fail_the_build(collected, monkeypatch)
             tables.fault_table()
 
 
+@pytest.mark.slow
 def test_each_kind_says_what_becomes_of_it(collected):
     outcomes = {row["outcome"] for row in collected}
     assert outcomes == {"read", "galaxies rejected", "refused in one sentence"}
