@@ -479,21 +479,24 @@ def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -
     -------
     DataFrame
         ``extrapolated by``; root mean square of ln(predicted / measured) over the curves for the ``power law``, the
-        ``forecast`` and the ``last value``; ``within the band`` and the median ``width of the band`` in ln(loss).
+        ``forecast`` and the ``last value``; ``within the band`` and the median ``width of the band`` in ln(loss). The
+        band is that of one run where the largest set has one, and of the mean where it has several.
     """
     rows, largest = [], curves.n_train.values[-1]
     truth = np.log(curves.isel(n_train=-1).mean("seed"))
+    single = curves.isel(n_train=-1).notnull().sum("seed") == 1
     for drop in range(1, max(2, curves.sizes["n_train"] - 3)):
         seen = curves.isel(n_train=slice(None, -drop))
-        early = forecast(seen, [largest], level=level).isel(n_train=0)
+        early, one = (forecast(seen, [largest], level=level, kind=kind).isel(n_train=0) for kind in ("mean", "new_run"))
+        lower, upper = (np.log(xr.where(single, one[end], early[end])) for end in ("lower", "upper"))
         ahead = {"forecast": early["loss"], "last value": seen.isel(n_train=-1).mean("seed")}
         if fitted:  # the law's own curve needs no draws, `predict` some
             fits = fit_curves(seen, level=level, draws=2)
             ahead = {"power law": predict(fits, [largest])["loss"].isel(n_train=0)} | ahead
         errors = {name: float(np.sqrt(((np.log(loss) - truth) ** 2).mean())) for name, loss in ahead.items()}
-        inside = ((np.log(early.lower) <= truth) & (np.log(early.upper) >= truth)).values
+        inside = ((lower <= truth) & (upper >= truth)).values
         row = {"extrapolated by": f"{largest / seen.n_train.values[-1]:.0f} ×"} | errors
-        width = float(np.log(early.upper / early.lower).median())
+        width = float((upper - lower).median())
         rows.append(row | {"within the band": share(inside), "width of the band": width})
     return pd.DataFrame(rows)
 

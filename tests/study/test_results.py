@@ -280,3 +280,16 @@ def test_the_worst_distance_of_a_forecast_is_named():
     assert "97 of 100 by 2 ×, 80 of 100 by 4 ×, 95 of 100 by 8 ×" in told
     assert told.endswith("The fewest, 80 %, by 4 ×, are short of what the band promises.")
     assert results.held_words(table[::2], level=0.95).endswith("95 %, by 8 ×, are at or above what the band promises.")
+
+
+def test_the_outcome_of_one_run_is_held_to_the_band_of_one_run():
+    sizes = 500 * 2.0 ** np.arange(6)
+    noise = 0.05 * np.random.default_rng(0).standard_normal((6, 3))
+    curve = xr.DataArray(
+        (0.2 + (sizes / 500) ** -0.4)[:, None] * np.exp(noise), {"n_train": sizes}, ("n_train", "seed")
+    )
+    widths = {}
+    for runs in (1, 3):
+        own = curve.where((curve.n_train < sizes[-1]) | (xr.DataArray(np.arange(3), dims="seed") < runs))
+        widths[runs] = results.held_out_table(own, level=0.95, fitted=False)["width of the band"].iloc[0]
+    assert widths[1] > 1.2 * widths[3]
