@@ -551,7 +551,7 @@ def finetuned_table(report: dict) -> pd.DataFrame:
         numbers of labels, mean over draws) with its 95 % interval ``low`` to ``high`` by Student's t over draws, which
         is not one over other tasks.
     """
-    arms = {"ImageNet": {}, "ImageNet + galaxies": {}}
+    arms: dict[str, dict] = {"ImageNet": {}, "ImageNet + galaxies": {}}
     for row in report.get("rows", ()):
         if row["arm"] in arms and row.get("full"):
             arms[row["arm"]][row["task"]] = row["full"]
@@ -582,19 +582,20 @@ def finetuned_shown(table: pd.DataFrame) -> pd.DataFrame:
     """:func:`finetuned_table` as a page shows it, shares in percent."""
     if table.empty:
         return table
-    interval = [_interval(row) for _, row in table.iterrows()]
-    out = table.assign(**{"errors removed": 100 * table.removed, "95 % interval": interval})
-    return out.drop(columns=["removed", "low", "high"])
+    out = table.drop(columns=["removed", "low", "high"])
+    out["errors removed"] = 100 * table.removed
+    out["95 % interval"] = [_interval(dict(row)) for _, row in table.iterrows()]
+    return out
 
 
 def finetuned_words(table: pd.DataFrame) -> str:
     """The result of :func:`finetuned_table` as a sentence."""
     if table.empty:
         return "How the two do when all weights are trained has not been measured on real galaxies."
-    row = table.iloc[-1]
+    row = dict(table.iloc[-1])
     return (
-        f"With all weights trained, networks that saw galaxies after ImageNet make {100 * row.removed:.0f} % fewer"
-        f" errors than those that did not ({row.task}, 95 % interval over draws of the labels {_interval(row)} %)."
+        f"With all weights trained, networks that saw galaxies after ImageNet make {100 * row['removed']:.0f} % fewer"
+        f" errors than those that did not ({row['task']}, 95 % interval over draws of the labels {_interval(row)} %)."
     )
 
 
