@@ -599,6 +599,12 @@ def finetuned_words(table: pd.DataFrame) -> str:
     )
 
 
+def finetuned_short(table: pd.DataFrame) -> str:
+    """The same for a table of findings."""
+    row = dict(table.iloc[-1]) if len(table) else None
+    return "not measured" if row is None else f"{100 * row['removed']:.0f} % ({_interval(row)} %)"
+
+
 def transfer_short(report: dict) -> str:
     """The headline on real galaxies for a table: the mean reduction, its interval, and the outcome by the rule."""
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")

@@ -148,6 +148,7 @@ def test_full_finetuning_from_two_starts_on_real_galaxies(project):
     assert table.labels.tolist()[:-1] == ["200"] * (len(table) - 1) and table.draws.tolist() == [3] * len(table)
     assert table[["removed", "low", "high"]].to_numpy() == pytest.approx(0.5)
     assert "make 50 % fewer errors" in sheets.finetuned_words(table)
+    assert sheets.finetuned_short(table) == "50 % (50 to 50 %)"
     assert table.task.iloc[-1] == f"mean of {len(table) - 1} tasks"
 
 
