@@ -402,7 +402,8 @@ def _let_laws_speak(
 ) -> None:
     """Replace the bands beyond the last size of the ``chosen`` curves by mixtures of laws and of the ensemble's band.
 
-    Without replicates the forecast itself stays the ensemble's, which errs least on public curves.
+    The forecast itself stays the ensemble's, which errs least on public curves and on those of the study; with
+    replicates, where laws can be told apart, as far as it lies within one standard deviation of the mixture.
     """
     ahead = {i: log_new[i] >= pilots[i].log_x[-1] for i in chosen}
     alike: dict[tuple[int, int], list[int]] = {}
@@ -426,10 +427,12 @@ def _let_laws_speak(
             centre = [
                 (out[i].log_median[ahead[i]], out[i].log_sd[ahead[i]], dof) for i, dof in zip(part, dofs, strict=True)
             ]
-            middle = mixture_quantiles(drawn, [0.5], False, doubt, centre)
+            likely = mixture_quantiles(drawn, norm.cdf([-1, 1]), False, doubt, centre)
             found = mixture_quantiles(drawn, places, one_run, doubt, aside)
             for k, i in enumerate(part):
-                median = middle[k, 0] if _replicated(pilots[i]) else out[i].log_median[ahead[i]]
+                median = out[i].log_median[ahead[i]]
+                if _replicated(pilots[i]):
+                    median = np.clip(median, likely[k, 0], likely[k, 1])
                 out[i] = _replace_band(out[i], median, found[k], ahead[i])
 
 
