@@ -403,7 +403,8 @@ def _let_laws_speak(
     """Replace the bands beyond the last size of the ``chosen`` curves by mixtures of laws and of the ensemble's band.
 
     The forecast itself stays the ensemble's, which errs least on public curves and on those of the study; with
-    replicates, where laws can be distinguished, as far as it lies within one standard deviation of the mixture.
+    replicates, where laws can be distinguished, as far as it lies within one standard deviation of the mixture. That
+    was chosen on the study's curves and the truths of ``benchmarks/designs.py``.
     """
     ahead = {i: log_new[i] >= pilots[i].log_x[-1] for i in chosen}
     alike: dict[tuple[int, int], list[int]] = {}

@@ -24,6 +24,7 @@ from gzlib.files import FilePath
 from gzlib.fitting.curves import geometric_mean, like_accuracy, log_of, to_array
 from gzlib.fitting.headings import Table, as_runs, check_unit, is_number, kind_of
 
+BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
 # what learning curves may be given as: also a dict of columns, or sizes
 AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | Sequence[Any] | np.ndarray
@@ -618,9 +619,6 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
                 " data.rename('accuracy'); if not, data.rename('loss')."
             )
     return losses.assign_attrs(notes=notes, metric=metric)
-
-
-BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 
 
 def _of_arrays(sizes: Any, losses: Any) -> pd.DataFrame:

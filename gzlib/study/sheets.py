@@ -497,13 +497,10 @@ def full_table(report: dict) -> pd.DataFrame:
     """
     rows = []
     for row in report.get("rows", ()):
-        full = {n: errors for n, errors in row.get("full", {}).items() if len(errors) >= LEAST_DRAWS}
-        if row["arm"] != "ImageNet + galaxies" or not full:
+        about, both, ratio = _paired(row.get("few", {}), row.get("full", {}))
+        if row["arm"] != "ImageNet + galaxies" or not about["labels"]:
             continue
-        draws = min(len(errors) for errors in full.values())
-        both = np.array([[row["few"][n][:draws], errors[:draws]] for n, errors in full.items()])  # (labels, 2, draws)
-        with np.errstate(divide="ignore"):
-            ratio = np.log(both[:, 0] / both[:, 1]).mean(axis=0)
+        draws = about["draws"]
         error = ratio.std(ddof=1) / np.sqrt(draws)
         ends = {level: ratio.mean() + error * stats.t.ppf([0.5 - level / 2, 0.5 + level / 2], draws - 1)
                 for level in (0.9, 0.95)}  # fmt: skip
@@ -511,11 +508,28 @@ def full_table(report: dict) -> pd.DataFrame:
         apart = "better" if ends[0.95][1] < 0 else "worse" if ends[0.95][0] > 0 else "undecided"
         outcome = "equal" if low >= 1 - EQUAL and high <= 1 + EQUAL else apart
         rows.append(
-            {"task": REAL_TASKS[row["task"]], "labels": ", ".join(f"{int(n):,}" for n in full), "draws": draws}
-            | dict(zip(("linear", "full"), both.mean(axis=(0, 2)), strict=True))
+            {"task": REAL_TASKS[row["task"]]}
+            | about
+            | dict(zip(("linear", "full"), both, strict=True))
             | {"ratio": float(np.exp(ratio.mean())), "low": low, "high": high, "outcome": outcome}
         )
     return pd.DataFrame(rows)
+
+
+def _paired(first: dict[str, list], second: dict[str, list]) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Errors of two by number of labels, over the draws that both have: ``labels`` and ``draws``, means, ln(ratio)s.
+
+    Means are over labels and draws, (2,); the ratios of the first's errors to the second's over labels, (draws,).
+    """
+    pairs = {n: (first[n], errors) for n, errors in second.items() if n in first}
+    pairs = {n: pair for n, pair in pairs.items() if min(map(len, pair)) >= LEAST_DRAWS}
+    if not pairs:
+        return {"labels": "", "draws": 0}, np.full(2, np.nan), np.zeros(0)
+    draws = min(len(errors) for pair in pairs.values() for errors in pair)
+    both = np.array([[errors[:draws] for errors in pair] for pair in pairs.values()])  # (labels, 2, draws)
+    about = {"labels": ", ".join(f"{int(n):,}" for n in pairs), "draws": draws}
+    with np.errstate(divide="ignore"):  # of a draw without an error
+        return about, both.mean(axis=(0, 2)), np.log(both[:, 0] / both[:, 1]).mean(axis=0)
 
 
 def full_words(table: pd.DataFrame) -> str:
@@ -557,15 +571,11 @@ def finetuned_table(report: dict) -> pd.DataFrame:
             arms[row["arm"]][row["task"]] = row["full"]
     rows, gone = [], []
     for task, start in arms["ImageNet"].items():
-        pairs = {n: (start[n], errors) for n, errors in arms["ImageNet + galaxies"].get(task, {}).items() if n in start}
-        pairs = {n: pair for n, pair in pairs.items() if min(map(len, pair)) >= LEAST_DRAWS}
-        if not pairs:
-            continue
-        draws = min(len(errors) for pair in pairs.values() for errors in pair)
-        both = np.array([[errors[:draws] for errors in pair] for pair in pairs.values()])  # (labels, 2, draws)
-        gone.append(1 - np.exp(np.log(both[:, 1] / both[:, 0]).mean(axis=0)))
-        row = {"task": REAL_TASKS[task], "labels": ", ".join(f"{int(n):,}" for n in pairs), "draws": draws}
-        rows.append(row | dict(zip(arms, both.mean(axis=(0, 2)), strict=True)) | _over_draws(gone[-1]))
+        about, both, ratio = _paired(start, arms["ImageNet + galaxies"].get(task, {}))
+        if about["labels"]:
+            gone.append(1 - np.exp(-ratio))
+            row = {"task": REAL_TASKS[task]} | about | dict(zip(arms, both, strict=True))
+            rows.append(row | _over_draws(gone[-1]))
     if len(rows) > 1:
         draws = min(map(len, gone))
         mean = _over_draws(np.mean([own[:draws] for own in gone], axis=0))

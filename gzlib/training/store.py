@@ -6,9 +6,7 @@ registered forecasts, and where a user names it.
 """
 
 import base64
-import csv
 import gc
-import io
 import json
 import math
 import re
@@ -457,14 +455,15 @@ def export_runs(records: list[dict], file: Path):
         raise UserError(f"There are no such runs in '{paths.STORE}' to export.")
     if file.is_dir():
         raise UserError(f"'{file}' is a folder; name a file to export to.")
+    import pandas as pd
+
+    with _no_garbage():
+        table = pd.DataFrame(runs_table(records)).set_index("key")
     if file.suffix == ".csv":
-        with _no_garbage():
-            replace_file(file, _as_csv(runs_table(records)))
+        replace_file(file, table.to_csv(lineterminator="\n"))
     elif file.suffix == ".nc":
-        import pandas as pd
         import xarray as xr
 
-        table = pd.DataFrame(runs_table(records)).set_index("key")
         data = xr.Dataset({name: ("run", _column(table[name])) for name in table}, {"run": table.index.to_list()})
         data.attrs = {"title": "Runs of gzlib", "columns": "gzlib.training.runs_table"}
         with tempfile.TemporaryDirectory() as folder:  # HDF5 writes to a path of its own
@@ -473,32 +472,6 @@ def export_runs(records: list[dict], file: Path):
             write_whole(file, lambda target: target.write(whole.read_bytes()))
     else:
         raise UserError(f"'{file}': runs are exported as .csv or .nc (netCDF); choose one of these suffixes.")
-
-
-def _as_csv(rows: list[dict]) -> str:
-    """Rows as pandas writes them, which takes twice as long: whole numbers with gaps or fractions among them as such.
-
-    A row at a time, as a column's values are all over the memory.
-    """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines, types = [[*map(row.get, columns)] for row in rows], [set[type]() for _ in columns]
-    for line in lines:
-        for kinds, value in zip(types, line, strict=True):
-            kinds.add(type(value))
-    mixed = [i for i, kinds in enumerate(types) if {int} < kinds <= {int, float, type(None)}]
-    fractions = [i for i, kinds in enumerate(types) if float in kinds]
-    for line in lines:
-        for i in mixed:
-            if (value := line[i]) is not None:
-                line[i] = float(value)
-        for i in fractions:
-            if line[i] != line[i]:
-                line[i] = None  # as a gap
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def _column(values) -> np.ndarray:
