@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from gzlib.errors import UserError
+from gzlib.fitting import ensemble
 from gzlib.fitting.ensemble import MEMBERS, Pilot, look_ahead
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.forecasting import (
@@ -363,3 +364,26 @@ def test_a_law_that_misses_the_means_is_mistrusted():
     bent = loss * np.exp(0.05 * np.array([1, -1, 1, -1, 1, -1.0]))[:, None]
     widths = [float(np.log(band.upper / band.lower).median()) for band in (forecast(loss, 2e5), forecast(bent, 2e5))]
     assert widths[1] > 4 * widths[0]
+
+
+def test_few_even_draws_stand_for_the_whole_posterior(monkeypatch):
+    x = 1000 * 2.0 ** np.arange(5)
+    pilots = [Pilot(np.log(x), np.log(0.3 + (x / 1000) ** -power), np.ones(5)) for power in (0.2, 0.5)]
+    noise = ensemble.noise_prior(pilots, np.zeros((1, len(ensemble.SIGMA))), np.zeros((2, 1)))
+    drawn = ensemble.draw_laws(pilots, np.tile(np.log([2.0, 8.0]), (2, 1)), noise)
+    few = drawn.even()
+    assert all(share.sum() == pytest.approx(1) and len(share) <= ensemble.EVEN for _, share in few)
+    aside = [(np.zeros(2), np.ones(2), 4.0)] * 2
+    wanted, rest = [0.025, 0.16, 0.5, 0.84, 0.975], (False, np.full(2, 0.02), aside)
+    found = ensemble.mixture_quantiles(drawn, wanted, *rest)
+    monkeypatch.setattr(ensemble, "EVEN", 100_000)
+    whole = ensemble.mixture_quantiles(drawn, wanted, *rest)
+    assert np.all(np.abs(found - whole) < 0.05 * (whole[:, -1:] - whole[:, :1]))
+
+
+def test_the_centre_with_replicates_is_near_what_laws_allow_and_does_not_depend_on_other_sizes():
+    mean, loss = study(n=6, sd=0.003)
+    far = forecast(loss, [4e5, 8e5])
+    np.testing.assert_allclose(far["loss"].isel(n_train=1), forecast(loss, 8e5)["loss"].isel(n_train=0), rtol=1e-9)
+    assert bool(((far["lower"] < far["loss"]) & (far["loss"] < far["upper"])).all())
+    assert float(np.abs(np.log(far["loss"].isel(n_train=0) / mean(4e5)[:, 0])).mean()) < 0.02
