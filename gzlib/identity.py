@@ -49,7 +49,13 @@ def code_hash(path: Path) -> str:
 
 @lru_cache(maxsize=512)
 def _code_hash(source: bytes) -> str:
-    return content_hash(canonical_tree(ast.parse(source)))
+    return content_hash(canonical_tree(parse(source)))
+
+
+@lru_cache(maxsize=512)  # a module is read for its hash and for its imports
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of Python source, not to be changed."""
+    return ast.parse(source)
 
 
 def canonical_tree(node: object) -> list[Any]:

@@ -99,6 +99,10 @@ def write_notebook(notebook, path):
     return replace_file(path, nbformat.writes(notebook).rstrip("\n") + "\n")
 
 
+# A book has hundreds of such cells, each read several times; libyaml is what most installations of PyYAML have.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def cell_options(cell):
     """A code cell's ``#|`` lines as a dictionary, and its code without them.
 
@@ -111,7 +115,7 @@ def cell_options(cell):
     count = next((i for i, line in enumerate(lines) if not line.startswith("#|")), len(lines))
     text = "\n".join(line[2:].removeprefix(" ") for line in lines[:count])
     try:
-        options = yaml.safe_load(text) or {}
+        options = yaml.load(text, _LOADER) or {}
     except yaml.YAMLError as error:
         raise UserError(
             f"the option lines of cell {cell.get('id')} are not valid YAML ({_one_line(error)}): "

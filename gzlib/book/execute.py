@@ -23,16 +23,17 @@ import signal
 import struct
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gzlib import paths, trace
 from gzlib.book.chapters import cell_options, list_parameters, where
 from gzlib.config import SurveySpec
 from gzlib.errors import UserError, handling, stop_at_once
-from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, text_hash
+from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, parse, text_hash
 
 
 def execute(notebook, page, *, project, runs, surveys=None, workers=None, kernels=None):
@@ -391,6 +392,9 @@ def _cell_tree(cell, page):
     return ast.Interactive(body=tree.body)
 
 
+_Pages = Mapping[str, Mapping[str, str]]  # of each package with a public page: name to dotted origin
+
+
 def imported_modules(trees, package):
     """Modules of the package that the trees import, and those that these import, and so on.
 
@@ -402,80 +406,90 @@ def imported_modules(trees, package):
     dict
         Dotted module name to file, sorted by name.
     """
+    modules = _modules(package)
+    pages = {
+        name: _read_page(page.read_bytes(), name)
+        for name, file in modules.items()
+        if file.name == "__init__.py" and (page := file.with_suffix(".pyi")).is_file()
+    }
     found: dict[str, Path] = {}
-    waiting: list[tuple[ast.AST, list[str]]] = [(tree, []) for tree in trees]
+    waiting: list[tuple[Iterable[_Import], list[str]]] = [(_imports(tree), []) for tree in trees]
     while waiting:
-        tree, inside = waiting.pop()
-        for name in _imports(tree, inside, package):
+        imports, inside = waiting.pop()
+        for name in _imported_names(imports, inside, package.name, pages):
             for depth in range(1, name.count(".") + 2):
                 module = ".".join(name.split(".")[:depth])
-                path = _module_file(module, package)
-                if path and module not in found and not _page_file(path).is_file():
-                    found[module] = path
+                if module in modules and module not in found and module not in pages:
+                    path = found[module] = modules[module]
                     parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-                    waiting.append((_tree(path.read_bytes()), parts))
+                    waiting.append((_module_imports(path.read_bytes()), parts))
     return dict(sorted(found.items()))
 
 
-def _imports(tree, inside, package):
-    """Dotted names of the package that a tree may import; a name taken from a module counts as a module, too."""
+def _modules(package: Path) -> dict[str, Path]:
+    """Dotted name to file of all that a package holds; of a module and a package of one name the package counts."""
+    found = {}
+    for file in sorted(package.rglob("*.py"), key=lambda file: file.name == "__init__.py"):
+        parts = file.relative_to(package.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+class _Import(NamedTuple):
+    """One import statement; ``level`` is None for ``import a.b``, whose names are whole."""
+
+    level: int | None
+    module: str
+    names: tuple[str, ...]
+
+
+def _imports(tree) -> Iterator[_Import]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names, base = [alias.name for alias in node.names], ""
+            yield _Import(None, "", tuple(alias.name for alias in node.names))
         elif isinstance(node, ast.ImportFrom):
-            base = inside[: len(inside) - node.level + 1] if node.level else []
-            base = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        if base.split(".")[0] == package.name:
+            yield _Import(node.level, node.module or "", tuple(alias.name for alias in node.names))
+
+
+@lru_cache(maxsize=512)  # most modules are imported by most chapters
+def _module_imports(source: bytes) -> tuple[_Import, ...]:
+    return tuple(_imports(parse(source)))
+
+
+def _imported_names(imports: Iterable[_Import], inside: list[str], package: str, pages: _Pages) -> Iterator[str]:
+    """Dotted names of the package that may be imported; a name taken from a module counts as a module, too."""
+    for level, module, names in imports:
+        base = ""
+        if level is not None:
+            base = ".".join([*(inside[: len(inside) - level + 1] if level else []), *([module] if module else [])])
+            names = tuple(f"{base}.{name}" for name in names)
+        if base.split(".")[0] == package:
             yield base
         for name in names:
-            if name.split(".")[0] == package.name:
-                yield from _defining(name, package)
+            if name.split(".")[0] == package:
+                yield from _defining(name, pages)
 
 
-def _defining(name, package):
+def _defining(name: str, pages: _Pages) -> Iterator[str]:
     """Where a public page says that a name comes from; of a whole package, where all its names come from."""
     parent, _, last = name.rpartition(".")
     # A page that names one of its own modules leads to itself.
-    while parent and (page := _page(parent, package)).get(last, name) != name:
+    while parent and (page := pages.get(parent, {})).get(last, name) != name:
         name = page[last]
         parent, _, last = name.rpartition(".")
     yield name
-    for origin in _page(name, package).values():
-        yield from _defining(origin, package)
-
-
-def _page(module, package) -> dict[str, str]:
-    """What a package's public page names: name to dotted origin; empty if it has none."""
-    path = _module_file(module, package)
-    return _read_page(_page_file(path).read_bytes(), module) if path and _page_file(path).is_file() else {}
+    for origin in pages.get(name, {}).values():
+        yield from _defining(origin, pages)
 
 
 @lru_cache(maxsize=64)
 def _read_page(source: bytes, package_name: str) -> dict[str, str]:
     named: dict[str, str] = {}
-    for node in _tree(source).body:
+    for node in parse(source).body:
         if isinstance(node, ast.ImportFrom):
             origin = ".".join(filter(None, [package_name, node.module]))
             named |= {alias.name: f"{origin}.{alias.name}" for alias in node.names}
     return named
-
-
-def _page_file(path: Path) -> Path:
-    return path.with_suffix(".pyi") if path.name == "__init__.py" else path / "no page"
-
-
-def _module_file(module, package):
-    path = package.parent.joinpath(*module.split("."))
-    candidates = (path / "__init__.py", path.with_name(path.name + ".py"))
-    return next((file for file in candidates if file.is_file()), None)
-
-
-@lru_cache(maxsize=512)
-def _tree(source):
-    return ast.parse(source)
 
 
 def _data_hash(path):

@@ -101,14 +101,7 @@ def _keys(file):
 
 def cited_keys(blocks):
     """Keys that a page cites."""
-    keys: set[str] = set()
-
-    def collect(kind, content):
-        if kind == "Cite":
-            keys.update(citation["citationId"] for citation in content[0])
-
-    pandoc.change(blocks, collect)
-    return keys
+    return {citation["citationId"] for citations, _ in pandoc.each(blocks, "Cite") for citation in citations}
 
 
 def is_references(blocks):

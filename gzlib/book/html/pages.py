@@ -5,6 +5,8 @@ import os
 import posixpath
 import re
 import shutil
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
@@ -30,6 +32,7 @@ class _Page:
     pictures: dict
     numbering: markup.Numbering
     source: str = ""  # Markdown, its variables filled in
+    cited: Collection[str] = ()  # keys of the bibliography
 
     def entry(self):
         _level, _, number, title = self.numbering.headings[0]
@@ -143,29 +146,17 @@ def article(project=None, *, out="_article"):
 def _load(project, config, find, published, only, problems):
     """Read and number all pages; those that are not rendered only lend their numbers."""
     html = config.get("format", {}).get("html") or {}
+    inputs = book_inputs(project)
+    sources = []
+
+    def texts():
+        for page in inputs:
+            sources.append(_source(page, config, html, find, published, only, problems))
+            yield sources[-1][0]
+
+    docs = _side_by_side(pandoc.read, texts())
     pages, chapters, appendices = [], 0, 0
-    for page in book_inputs(project):
-        wanted = only is None or page.path in only
-
-        def prose(text, front, page=page, wanted=wanted):
-            return markup.fill(
-                text,
-                variables=published,
-                meta=config | front,
-                problems=problems if wanted else [],
-                page=page.path,
-                find=lambda name: find(posixpath.join(posixpath.dirname(page.path), name)),
-            )
-
-        markdown, front, pictures = pandoc.page_source(
-            find(page.path),
-            page.path,
-            fold=html.get("code-fold", False),
-            echo=config.get("execute", {}).get("echo", True),
-            prose=prose,
-            complete=wanted,
-        )
-        doc = pandoc.read(markdown)
+    for page, (markdown, front, pictures), doc in zip(inputs, sources, docs, strict=True):
         doc["blocks"] = _with_title(doc["blocks"], front.get("title") or page.stem.capitalize())
         (_, classes, _), number = doc["blocks"][0]["c"][1], ""
         if config.get("number-sections", html.get("number-sections", True)) and "unnumbered" not in classes:
@@ -176,6 +167,36 @@ def _load(project, config, find, published, only, problems):
         href = posixpath.splitext(page.path)[0] + ".html"
         pages.append(_Page(page.path, href, front, doc, pictures, numbering, markdown))
     return pages
+
+
+def _source(page, config, html, find, published, only, problems):
+    """A page as :func:`gzlib.book.html.pandoc.page_source` gives it, its variables filled in."""
+    wanted = only is None or page.path in only
+
+    def prose(text, front):
+        return markup.fill(
+            text,
+            variables=published,
+            meta=config | front,
+            problems=problems if wanted else [],
+            page=page.path,
+            find=lambda name: find(posixpath.join(posixpath.dirname(page.path), name)),
+        )
+
+    return pandoc.page_source(
+        find(page.path),
+        page.path,
+        fold=html.get("code-fold", False),
+        echo=config.get("execute", {}).get("echo", True),
+        prose=prose,
+        complete=wanted,
+    )
+
+
+def _side_by_side(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """``map`` for what runs in pandoc, which works on an item while the next is made here."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, items))
 
 
 def _with_title(blocks, title):
@@ -193,26 +214,39 @@ def _write_pages(folder, rendered, pages, project, config, note, problems):
     files = [project / file for file in ([files] if isinstance(files, str) else files)]
     references = next((page for page in rendered if markup.is_references(page.doc["blocks"])), None)
     cited, known = set(), markup.known_keys(files)
-    entries, found = [page.entry() for page in rendered], dict[str, Any]()
-    for page in sorted(rendered, key=lambda page: page is references):  # the references list what the others cite
-        up = posixpath.dirname(page.href) or "."
+    entries = [page.entry() for page in rendered]
+    ordered = sorted(rendered, key=lambda page: page is references)  # the references list what the others cite
 
-        def target(path, label, up=up):
-            return f"{posixpath.relpath(hrefs[path], up)}#{label}" if path in hrefs else None
+    def resolved():
+        for page in ordered:
+            up = posixpath.dirname(page.href) or "."
 
-        blocks = markup.resolve(page.doc["blocks"], labels, target, problems, page.path)
-        page.doc["blocks"] = _page_links(blocks, page, hrefs, {page.path for page in pages})
-        used = markup.cited_keys(page.doc["blocks"])
-        problems += [f"{page.path}: @{key} is not in the bibliography" for key in sorted(used - known)]
-        cited |= used & known
-        if files and (used or page is references):
+            def target(path, label, up=up):
+                return f"{posixpath.relpath(hrefs[path], up)}#{label}" if path in hrefs else None
+
+            blocks = markup.resolve(page.doc["blocks"], labels, target, problems, page.path)
+            page.doc["blocks"] = _page_links(blocks, page, hrefs, {page.path for page in pages})
+            page.cited = markup.cited_keys(page.doc["blocks"])
+            problems.extend(f"{page.path}: @{key} is not in the bibliography" for key in sorted(page.cited - known))
+            cited.update(page.cited & known)
+            yield page
+
+    filters = [project / name for name in config.get("filters", []) if name.endswith(".lua")]
+
+    def body(page):
+        if files and (page is references or page.cited):
             page.doc = pandoc.cite(page.doc, files, nocite=sorted(cited) if page is references else ())
             if references and page is not references:
+                up = posixpath.dirname(page.href) or "."
                 page.doc["blocks"] = markup.refer_to(page.doc["blocks"], posixpath.relpath(references.href, up))
-        body = pandoc.html(page.doc, [project / name for name in config.get("filters", []) if name.endswith(".lua")])
+        content = pandoc.html(page.doc, filters)
+        return content, pandoc.sections(content)
+
+    found = dict[str, Any]()
+    for page, (content, parts) in zip(ordered, _side_by_side(body, resolved()), strict=True):
+        found[page.href] = parts
         entry = entries[rendered.index(page)]
-        found[page.href] = pandoc.sections(body)
-        _write_page(folder / page.href, page, _page_html(page, body, entry, entries, config, note))
+        _write_page(folder / page.href, page, _page_html(page, content, entry, entries, config, note))
     assets = folder / "assets"
     assets.mkdir(parents=True)
     (assets / "book.css").write_text(stylesheet(project / "styles"), encoding="utf-8")

@@ -75,7 +75,7 @@ def change(node, function):
     if isinstance(node, list):
         result = []
         for item in node:
-            new = change(item, function)
+            new = change(item, function) if isinstance(item, (list, dict)) else item
             if isinstance(new, list) and isinstance(item, dict):
                 result.extend(new)
             else:
@@ -83,9 +83,20 @@ def change(node, function):
         return result
     if not isinstance(node, dict):
         return node
-    node = {key: change(value, function) for key, value in node.items()}
+    node = {key: change(value, function) if isinstance(value, (list, dict)) else value for key, value in node.items()}
     new = function(node["t"], node.get("c")) if "t" in node else None
     return node if new is None else new
+
+
+def each(node, kind):
+    """Yield the content of every node of a kind."""
+    if isinstance(node, list):
+        for item in node:
+            yield from each(item, kind)
+    elif isinstance(node, dict):
+        if node.get("t") == kind:
+            yield node.get("c")
+        yield from each(node.get("c"), kind)
 
 
 def text(node):
