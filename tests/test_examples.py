@@ -1,5 +1,6 @@
 """The examples for clusters: their files are sound, and a SLURM that is running here makes the runs of one process."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -7,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from gzlib import paths
 
@@ -46,6 +50,21 @@ def test_the_page_names_every_example_and_the_job_is_whole():
     assert {mount["name"] for mount in container["volumeMounts"]} == set(mounted)
     stores = {one["name"]: one["value"] for one in container["env"]}
     assert stores["GZLIB_STORE"].startswith("/shared/") and stores["GZLIB_SURVEYS"].startswith("/shared/")
+
+
+def test_the_catalogue_is_what_its_program_makes(tmp_path):
+    """Its table to the last vote; the pixels of its images as near as another processor draws them."""
+    spec = importlib.util.spec_from_file_location("example", paths.ROOT / ".ci" / "example.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(tmp_path)
+    for name in ("catalog.csv", "tree.json"):
+        assert (tmp_path / name).read_text() == (EXAMPLES / "galaxies" / name).read_text()
+    table = pd.read_csv(EXAMPLES / "galaxies" / "catalog.csv")
+    assert table["shape"].value_counts().to_dict() == dict.fromkeys(("smooth", "spiral", "disc"), 120)
+    for file in table["file_loc"][::40]:
+        made, kept = (np.asarray(Image.open(folder / file), int) for folder in (tmp_path, EXAMPLES / "galaxies"))
+        assert np.abs(made - kept).max() <= 8, file
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from .presets import recipe_rule as recipe_rule  # a rule for recipes by the nam
 from .presets import study_recipe as study_recipe  # the recipe of the study's runs
 from .results import StudyRuns as StudyRuns  # the pretraining runs of a study as labelled arrays
 from .rules import Claims as Claims  # the rules of the claims, applied to runs
-from .sheets import write_catalogue as write_catalogue  # a small catalogue of simulated galaxies with images
+from .sheets import example_catalogue as example_catalogue  # the committed catalogue of simulated galaxies
 from .tables import in_words as in_words  # what a count says
 from .tables import markdown_table as markdown_table  # a table whose words are shown as they are
 from .tables import note_table as note_table  # a sentence in place of a table

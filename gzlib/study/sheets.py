@@ -8,21 +8,20 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import PIL.Image
 import xarray as xr
 from IPython.display import Image
 from matplotlib.patheffects import withStroke
 from scipy import stats
 
-from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
-from gzlib.files import checked_name, replace_file
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
 from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
 from gzlib.study.tables import markdown_table, number, reports
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
+
+EXAMPLE = "examples/galaxies"  # made by ``.ci/example.py``
 
 
 def campaign_sheets(images: dict[str, np.ndarray], *, columns: int = 6, across: int = 2):
@@ -660,62 +659,14 @@ def _exception(exception: tuple[str, dict]) -> str:
     return f"on {name} they make {-100 * row['reduction']:.0f} % more ({_interval(more)} %)"
 
 
-OWN_TREE = [
-    {"question": "features", "answers": ["_yes", "_no"], "asked_after": None},
-    {"question": "arms", "answers": ["_yes", "_no"], "asked_after": "features_yes"},
-    {"question": "bar", "answers": ["_yes", "_no"], "asked_after": "features_yes"},
-]
-_OWN_VOTES = {
-    "features_yes": "smooth-or-featured-gz2_featured-or-disk",
-    "features_no": "smooth-or-featured-gz2_smooth",
-    "arms_yes": "has-spiral-arms-gz2_yes",
-    "arms_no": "has-spiral-arms-gz2_no",
-    "bar_yes": "bar-gz2_yes",
-    "bar_no": "bar-gz2_no",
-}
-
-
-def _own_votes(votes: np.ndarray | None) -> pd.DataFrame:
-    assert votes is not None  # galaxies of a campaign have them
-    columns = load_schema("gz2").label_cols
-    return pd.DataFrame({own: votes[:, columns.index(theirs)] for own, theirs in _OWN_VOTES.items()})
-
-
-def _shapes(votes: pd.DataFrame) -> np.ndarray:
-    discs = np.where(votes.arms_yes > votes.arms_no, "spiral", "disc")
-    return np.where(votes.features_no > votes.features_yes, "smooth", discs)
-
-
-def write_catalogue(name: str, *, galaxies: int, size: int = 96) -> tuple[str, str]:
-    """Write a catalogue as people have them, of simulated galaxies: a table, image files, and a decision tree.
-
-    Parameters
-    ----------
-    name : str
-        Of its folder, among the surveys.
-    galaxies : int
-        A third of them smooth, a third spirals, a third discs without arms, by most votes.
-    size : int
-        Of the images [px].
+def example_catalogue() -> tuple[str, str]:
+    """The committed catalogue of 360 simulated galaxies: a table with classes and votes, image files, a decision tree.
 
     Returns
     -------
     catalogue, tree : str
-        Paths of the folder and of the tree's file, from the project's root where they lie in it.
+        Paths of the folder and of the tree's file, from the project's root.
     """
-    folder, kinds = paths.SURVEYS / checked_name(name, "a catalogue"), ("smooth", "spiral", "disc")
-    shape = _shapes(_own_votes(simulate("gz2", range(6 * galaxies), seed=1, size=16).votes))
-    index = np.sort(np.concatenate([np.flatnonzero(shape == kind)[: -(-galaxies // 3)] for kind in kinds]))[:galaxies]
-    made = simulate("gz2", index, seed=1, size=size)
-    votes = _own_votes(made.votes)
-    ids = [f"G{i:04d}" for i in index]
-    table = pd.DataFrame({"id_str": ids, "file_loc": [f"images/{one}.png" for one in ids], "shape": _shapes(votes)})
-    for one, pixels in zip(ids, made.images, strict=True):
-        file, content = folder / "images" / f"{one}.png", io.BytesIO()
-        PIL.Image.fromarray(pixels).save(content, "PNG")
-        replace_file(file, content.getvalue())
-    replace_file(folder / "catalog.csv", table.join(votes).to_csv(index=False))
-    replace_file(folder / "tree.json", json.dumps(OWN_TREE, indent=1) + "\n")
-    root = paths.ROOT
-    shown = folder.relative_to(root) if root is not None and folder.is_relative_to(root) else folder
-    return shown.as_posix(), (shown / "tree.json").as_posix()
+    input_files(f"{EXAMPLE}/*.*")
+    input_files(f"{EXAMPLE}/images/*")
+    return EXAMPLE, f"{EXAMPLE}/tree.json"

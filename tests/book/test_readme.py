@@ -1,13 +1,14 @@
 import re
+import shlex
+import shutil
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from PIL import Image
 
 from gzlib import paths
+from gzlib.__main__ import main
 from gzlib.book.chapters import END, RESULTS, START, load_variables, results_table, write_results
 from gzlib.errors import UserError
 
@@ -72,22 +73,29 @@ def test_the_committed_readme_shows_the_committed_results():
 
 @pytest.mark.slow
 def test_the_block_of_python_works(store, tmp_path, monkeypatch, capsys):
-    """As it stands, with 40 labels instead of 500 and 32 px, so that it takes seconds."""
+    """As it stands, with 40 labels instead of 200 and 32 px, so that it takes seconds."""
     (block,) = re.findall(r"```python\n(.*?)```", (paths.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    rng, n = np.random.default_rng(0), 80
-    (new := tmp_path / "path/to/new/images").mkdir(parents=True)
-    ring = np.arange(n) % 2
-    for i in range(n):
-        pixels = rng.normal(50 + 120 * ring[i], 25, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save((new if i < 3 else new.parents[1]) / f"{i}.png")
-    table = pd.DataFrame({"id_str": [f"J{i}" for i in range(3, n)], "file_loc": [f"{i}.png" for i in range(3, n)]})
-    table.assign(ring=ring[3:]).to_csv(tmp_path / "path/to/catalog.csv", index=False)
-    sizes = np.repeat([250, 500, 1000, 2000, 4000], 2)
-    losses = (0.02 + 0.3 * (sizes / 1000) ** -0.5) * np.exp(0.01 * rng.standard_normal(len(sizes)))
-    pd.DataFrame({"n_train": sizes, "loss": losses}).to_csv(tmp_path / "curves.csv", index=False)
+    shutil.copytree(paths.ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
-    assert "500, label" in block and "size=64" in block
+    assert "200, label" in block and "size=64" in block
     names = {}
-    exec(block.replace("500, label", "40, label").replace("size=64", "size=32"), names)
-    assert len(names["table"]) == 3 and (tmp_path / "rings" / "model.safetensors").is_file()
-    assert "0.05" in capsys.readouterr().out
+    exec(block.replace("200, label", "40, label").replace("size=64", "size=32"), names)
+    assert len(names["table"]) == 360 and (tmp_path / "shapes" / "model.safetensors").is_file()
+    assert "0.7" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_command_lines_on_the_examples_work(store, tmp_path, monkeypatch, capsys):
+    """Those of the README that need nothing but the folder of examples, one after the other, at 32 px."""
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python -m gzlib ((?:curate|verify|finetune|fit|plan|predict|evaluate|export) .*)", text, re.M)
+    lines = [re.split(r"\s+#", line)[0] for line in lines]
+    assert [line.split()[0] for line in lines] == (
+        ["curate", "verify", "finetune", "fit", "plan", "finetune", "predict", "evaluate", "export"]
+    )
+    shutil.copytree(paths.ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        assert main(shlex.split(line.replace("--size 64", "--size 32"))) == 0, line
+    assert len(pd.read_csv("shapes.csv")) == 360 and "curve.html" in {file.name for file in tmp_path.iterdir()}
+    assert "360 galaxies" in capsys.readouterr().out
