@@ -80,21 +80,30 @@ def interval_score(lower, upper, truth, level=LEVEL):
     return upper - lower + 2 / (1 - level) * missed
 
 
-def run_part(design, part):
-    """Truths number ``part`` of a design: arrays (truths, leads) of hits, finite bands, scores, the oracle's scores."""
+def draw_part(design, part, seed=SEED):
+    """Truths number ``part`` of a design, array by array: the pilot (curve, n_train, seed), the true curves as
+    (function, law, parameters, scale), and the generator of random numbers."""
     sizes, seeds, many, noise, law = design
-    rng = np.random.default_rng([SEED, SIZES.index(sizes), seeds, many, int(1000 * noise), LAWS.index(law), part])
-    found = []
+    rng = np.random.default_rng([seed, SIZES.index(sizes), seeds, many, int(1000 * noise), LAWS.index(law), part])
     for _ in range(PART // (MANY if many else 1)):
         truths = [draw_truth(law, sizes, rng) for _ in range(MANY if many else 1)]
         x = truths[0][0]  # a study shares its sizes
-        curves, new = [], x[-1] * LEADS
+        curves = []
         for own, function, parameters in truths:
             scale = own[-1] / x[-1]  # drawn on sizes of their own; the law is in units of the last
             curves.append((lambda z, f=function, p=parameters, k=scale: f(z * k, *p), function, parameters, scale))
         mean = np.stack([truth(x) for truth, *_ in curves])
         loss = mean[..., None] * np.exp(noise * rng.standard_normal((*mean.shape, seeds)))
-        array = xr.DataArray(loss, dims=("curve", "n_train", "seed"), coords={"n_train": x}, name="loss")
+        yield xr.DataArray(loss, dims=("curve", "n_train", "seed"), coords={"n_train": x}, name="loss"), curves, rng
+
+
+def run_part(design, part):
+    """Truths number ``part`` of a design: arrays (truths, leads) of hits, finite bands, scores, the oracle's scores."""
+    _, seeds, _, noise, _ = design
+    found = []
+    for array, curves, rng in draw_part(design, part):
+        x = array.n_train.values
+        new = x[-1] * LEADS
         band = forecast(array, new, level=LEVEL)
         lower, upper = np.log(band["lower"].values), np.log(band["upper"].values)
         for k, (truth, function, parameters, scale) in enumerate(curves):

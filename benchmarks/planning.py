@@ -8,7 +8,8 @@ planner names one number of labels. It fails if the curve, at that size, is abov
 in ln x and ln(loss), smoothed to fall. A plan beyond the last measured size counts as enough, and what it costs is
 counted in full. The cost ratio is the planned number over the smallest that would have done.
 
-``risk`` are plans of ``labels_needed`` with a stated risk. What they were learned from (``SPREAD`` of
+``labels`` and ``risk`` are plans of ``labels_needed``: its median, and those with a stated risk. ``interval`` is how
+many of the smallest sufficient numbers lie in its intervals. What they were learned from (``SPREAD`` of
 ``gzlib.fitting.planner``: how far ln of the distance to the target scatters about laws and members) is here learned for
 each domain from the others, from pilots of a third, a half and two thirds of the sizes and from targets near and far.
 ``law known`` is an offset law fitted to the curve itself, from the end of the pilot to the last size: what a planner
@@ -27,7 +28,7 @@ from scipy.optimize import linprog
 from gzlib.errors import UserError
 from gzlib.fitting import fit_law, labels_needed
 from gzlib.fitting.ensemble import Pilot
-from gzlib.fitting.planner import RISKS, SPREAD, find_arrivals
+from gzlib.fitting.planner import RISKS, SPREAD, find_descents
 
 SHARE, FEWEST, LATE = 1 / 3, 5, 3
 SHARES, PLACES = (1 / 3, 1 / 2, 2 / 3), (0.3, 1.0)  # pilots and targets that a risk is learned from
@@ -36,7 +37,7 @@ STEP = 1e-3  # in ln(distance)
 LIKELY = 1e-4  # least density of a distance: no curve counts for more than ln of it
 MOST = 1e3  # a plan is not searched beyond this multiple of the pilot
 GOALS = (0.05, 1.3)
-SURE = (0.6, 0.7, 0.8, 0.9)
+INTERVALS = (0.5, 0.8, 0.95)
 TIMES = (1.1, 1.3, 1.6, 2.0, 3.0)
 
 
@@ -120,7 +121,7 @@ def lead(case):
 def arrivals(found):
     """When laws and members reach the target of each case."""
     pilots = [Pilot(np.log(x), np.log(y), np.ones(len(x))) for x, y in (case["pilot"] for case in found)]
-    return [find_arrivals([pilot], [case["target"]])[0] for pilot, case in zip(pilots, found, strict=True)]
+    return [find_descents([pilot])[0].arrival(case["target"]) for pilot, case in zip(pilots, found, strict=True)]
 
 
 def judge_spreads(arrival, distance):
@@ -195,20 +196,15 @@ def rows(csv):
         raise UserError("Name the folder with learning curves: gzlib bench planning --csv FOLDER.")
     domains = read_domains(csv)
     found = cases(domains)
-    plans = {"plain power law": [], "offset power law": [], "law known": [], "labels": [], "labels_safe": []}
+    plans = {"plain power law": [], "offset power law": [], "law known": [], "labels": []}
     for case in found:
         plans["plain power law"].append(plan_power(case, offset=False))
         plans["offset power law"].append(plan_power(case, offset=True))
         plans["law known"].append(plan_known(case))
         x, y = case["pilot"]
         loss = xr.DataArray(y, dims="n_train", coords={"n_train": x}, name="loss")
-        choice = {"max_factor": MOST, "risks": ()}
-        needed = labels_needed(loss, float(np.exp(case["target"])), **choice)
+        needed = labels_needed(loss, float(np.exp(case["target"])), max_factor=MOST, risks=())
         plans["labels"].append(float(needed["labels"]))
-        plans["labels_safe"].append(float(needed["labels_safe"]))
-        for sure in SURE:  # the size that is enough with this probability
-            needed = labels_needed(loss, float(np.exp(case["target"])), level=2 * sure - 1, **choice)
-            plans.setdefault(f"sure {sure:g}", []).append(float(needed["labels_high"]))
     problems = {(share, place): cases(domains, share, place) for share in SHARES for place in PLACES}
     reached = {key: arrivals(own) for key, own in problems.items()}
     every = [list(itertools.chain(*part.values())) for part in (problems, reached)]
@@ -229,12 +225,31 @@ def rows(csv):
         for risk in RISKS:
             planned = plan_risk(problems[key], reached[key], spreads, risk)
             out += _risk_rows(problems[key], planned, share, risk, by_domain=share == SHARE)
+    for key, own in problems.items():
+        out += _interval_rows(own, reached[key], spreads, *key)
+    return out
+
+
+def _interval_rows(found, reached, spreads, share, place):
+    """How many of the smallest sufficient numbers of labels lie in, below and above the planner's intervals."""
+    out, needed = [], np.array([lead(case) for case in found])
+    for level in INTERVALS:
+        low, high = (
+            np.array([a.lead(end, spreads[case["domain"]]) for case, a in zip(found, reached, strict=True)])
+            for end in (0.5 * (1 - level), 0.5 * (1 + level))
+        )
+        below, above, finite = np.mean(needed < low), np.mean(needed > high), np.mean(high <= np.log(MOST))
+        about = {"level": level, "share": share, "place": place, "curves": len(found)}
+        about |= {"below": float(below), "above": float(above), "finite": float(finite)}
+        detail = f"{len(found)} curves; {below:.3f} below, {above:.3f} above; {finite:.0%} finite"
+        value = float(1 - below - above)
+        out.append(row(f"planning.interval.{share:.2f}.{place:g}.{level:g}", value, "", detail=detail, **about))
     return out
 
 
 def _plan_rows(name, found, planned):
     fails, ratio, _ = judge(found, planned)
-    promised = name == "labels_safe"
+    promised = name == f"risk {RISKS[-1]:g}"
     detail = f"{len(found)} curves; {np.mean(np.isinf(planned)):.0%} open"
     out = [
         row(

@@ -318,7 +318,7 @@ def plan(
     Dataset of ``labels_needed`` (``labels``, ``labels_low``, ``labels_high``, ``labels_by_risk``, ``reachable``,
     ``status``) with ``largest`` and
     ``best_loss`` (of the data) and the fitted floor ``E``, ``E_low``, ``E_upper`` (one-sided), NaN where no floor is
-    identified. ``status`` is "below the floor" where the fitted floor, and its interval, lie above the target.
+    identified. ``status`` is "below the floor" where a target out of reach lies below the interval of the fitted floor.
 
     Raises
     ------
@@ -344,7 +344,7 @@ def plan(
         | {name: floors[name].where(known) for name in ("E", "E_low", "E_upper")}
     )
     below = known & (floors["E_low"] > target) & (out["best_loss"] > target)
-    status = xr.where(below & out["status"].isin(["forecast", "out of reach"]), "below the floor", out["status"])
+    status = xr.where(below & (out["status"] == "out of reach"), "below the floor", out["status"])
     return out.assign(status=status.astype(str)).assign_attrs(
         needed.attrs | {"metric": array.attrs["metric"], "max_factor": max_factor}
     )

@@ -20,7 +20,7 @@ from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
 from gzlib.fitting.curves import Floor, geometric_mean
 from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
-from gzlib.fitting.forecasting import Pilots, forecast, judge_origins, read_pilots, read_prior, stack_members
+from gzlib.fitting.forecasting import forecast, judge_origins, read_pilots, read_prior, stack_members
 from gzlib.fitting.laws import LawLike, get_law
 from gzlib.fitting.optimise import log_gradient
 
@@ -29,13 +29,13 @@ Cost = Callable[[np.ndarray], npt.ArrayLike]  # of a run of each of the sizes (s
 MAX_FACTOR = 1000.0  # labels beyond this multiple of the largest pilot are not forecast
 GRID = 241
 SAFE = 0.95  # probability with which a safe number of labels is enough
-RISKS = (0.5, 0.2, 0.05)
+EVEN = 0.5  # a target that is reached with a lower probability is out of reach
+RISKS = (EVEN, 0.2, 0.05)
 LEADS = np.concatenate([[0.0], np.geomspace(0.01, np.log(MAX_FACTOR), 80)])  # ln(size / last size) of an arrival
 TOGETHER = 50  # curves whose laws are drawn together
 SPREAD = (0.05, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
 SPREAD_DOF = 4.0
 MOST_SCATTER = 1.0
-_ENDS = (("labels", "loss"), ("labels_low", "lower"), ("labels_high", "upper"), ("labels_safe", "safe"))
 
 
 def planning_grid(sizes: npt.ArrayLike, max_factor: float = MAX_FACTOR) -> np.ndarray:
@@ -73,6 +73,10 @@ def labels_needed(
 ) -> xr.Dataset:
     """Training size at which each curve reaches a target loss.
 
+    All numbers of labels are quantiles of one distribution: where the curve reaches the target *if it can be reached at
+    all*, as the posterior over laws and the members of the forecasting ensemble have it, spread as far as the outcomes
+    of public curves were (``benchmarks/planning.py``). How probable that is stands beside them.
+
     Parameters
     ----------
     loss : DataArray with dims (..., x, replicate)
@@ -80,24 +84,25 @@ def labels_needed(
     target : float
         Positive.
     level
-        Coverage of the band of sizes.
+        Coverage of the interval of sizes.
     max_factor
         Sizes are searched up to this multiple of the largest; where no measured mean is at the target yet, from the
         curve's largest measured size on.
-    kind, law, floor, floor_sd, checkpoints
+    kind : str
+        Whether the average over many runs is to be at the target ("mean") or one run ("new_run").
+    law, floor, floor_sd, checkpoints
         See ``forecast``.
     risks : list of float, optional
         Probabilities of missing the target for which numbers of labels are named; empty for none.
 
     Returns
     -------
-    Dataset over the remaining dims: ``labels`` (median), ``labels_low`` and ``labels_high`` (where the band of the
-    loss reaches the target; infinite if it does not within ``max_factor``), ``labels_safe`` (where the mean loss is at
-    or below the target with a probability of ``SAFE``), ``labels_by_risk`` (..., risk), the size whose run is above the
-    target with that probability *if the target can be reached at all* (infinite beyond ``max_factor``), ``reachable``,
-    the probability that it can, within ``MAX_FACTOR``; ``status``: "already reached", "forecast", "out of reach" (the
-    median never gets there, or the target is not above a known floor) or "no forecast" (too few sizes); ``note``, what
-    the band rests on.
+    Dataset over the remaining dims: ``labels`` (median), ``labels_low`` and ``labels_high`` (ends of the interval),
+    ``labels_safe`` (enough with a probability of ``SAFE``), ``labels_by_risk`` (..., risk), enough but for that
+    probability; each infinite beyond ``max_factor``. ``reachable``, the probability that the target can be reached
+    within ``MAX_FACTOR``; where it is below one half, ``labels`` is infinite. ``status``: "already reached" (by a
+    measured mean: ``labels`` and its interval are where the measured means cross the target), "forecast", "out of
+    reach" (``labels`` is infinite) or "no forecast" (too few sizes); ``note``, what a forecast rests on.
     """
     if bad := [risk for risk in risks if not 0 < risk < 1]:
         raise UserError(f"The risk {bad[0]:g} is not a probability: give numbers between 0 and 1, such as 0.05.")
@@ -105,63 +110,42 @@ def labels_needed(
     if not 1 < max_factor < np.inf:
         raise UserError(f"max_factor is {max_factor}; give a number above 1, the largest size that is looked at.")
     sizes = loss[x].values.astype(float)
-    grid = planning_grid(sizes, max_factor)
-    choice: dict[str, Any] = {
-        "x": x,
-        "replicate": replicate,
-        "kind": kind,
-        "law": law,
-        "floor": floor,
-        "floor_sd": floor_sd,
-    }
-    choice["checkpoints"] = checkpoints
-    ahead = forecast(loss, grid, level=level, **choice)
-    ahead["safe"] = (
-        ahead["upper"] if level == 2 * SAFE - 1 else forecast(loss, grid, level=2 * SAFE - 1, **choice)["upper"]
-    )
+    known: dict[str, Any] = {"x": x, "replicate": replicate, "law": law, "floor": floor, "floor_sd": floor_sd}
+    ahead = forecast(loss, sizes.max(), level=level, kind=kind, checkpoints=checkpoints, **known)
+    found = read_pilots(loss, **known)
     rest = [dim for dim in ahead["loss"].dims if dim != x]
     shape = tuple(ahead.sizes[dim] for dim in rest)
-    mean = geometric_mean(loss, replicate).transpose(*rest, x)
-    measured = mean.min(x).values
-    last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
-    start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
-    crossing = {}
-    for key, source in _ENDS:
-        flat = ahead[source].transpose(*rest, x).values.reshape(-1, len(grid))
-        found = [_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)]
-        crossing[key] = np.array(found).reshape(shape)
-    status = np.where(np.isfinite(crossing["labels"]), "forecast", "out of reach")
-    status = np.where(measured <= target, "already reached", status)
-    status = np.where(ahead["forecasted"].transpose(*rest).values, status, "no forecast")
-    coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
-    data = {key: (rest, values) for key, values in crossing.items()} | {"status": (rest, status)}
+    tail = 0.5 * (1 - level)
+    enough = np.array([0.5, tail, 1 - tail, SAFE, *(1 - np.asarray(risks, float))])
+    labels, reachable = np.full((found.count, len(enough)), np.nan), np.full(found.count, np.nan)
+    for i, pilot, descent in zip(found.usable, found.pilots, find_descents(found.pilots), strict=True):
+        arrival = descent.arrival(float(np.log(target)))
+        lead = np.array([arrival.lead(share, kind=kind) for share in enough])
+        size = np.exp(pilot.log_x[-1] + np.minimum(lead, 700))
+        labels[i] = np.where(size <= max_factor * sizes.max(), size, np.inf)  # what nothing reaches is NaN, so infinite
+        reachable[i] = arrival.chance
+    labels[:, 0] = np.where(reachable < EVEN, np.inf, labels[:, 0])
+    mean = geometric_mean(loss, replicate).transpose(*rest, x).values.reshape(found.count, -1)
+    reached = np.nanmin(mean, axis=1, initial=np.inf) <= target
+    for k in np.flatnonzero(reached):
+        there = np.isfinite(mean[k])
+        labels[k], reachable[k] = _first_below(sizes[there], mean[k, there], target), 1.0
+    status = np.where(np.isfinite(labels[:, 0]), "forecast", "out of reach")
+    status = np.where(np.isin(np.arange(found.count), found.usable), status, "no forecast")
+    status = np.where(reached, "already reached", status)
+    names = ("labels", "labels_low", "labels_high", "labels_safe")
+    data: dict[str, Any] = {name: (rest, labels[:, k].reshape(shape)) for k, name in enumerate(names)}
+    data |= {"reachable": (rest, reachable.reshape(shape)), "status": (rest, status.reshape(shape))}
     data["note"] = (rest, ahead["status"].transpose(*rest).values)
+    coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
     if len(risks):
-        study = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
-        by_risk, reachable = _labels_by_risk(study, target, risks, max_factor * sizes.max())
-        reached = (status == "already reached").reshape(-1)
-        by_risk[reached] = crossing["labels"].reshape(-1)[reached, None]
-        reachable[reached] = 1.0
-        data["labels_by_risk"] = ([*rest, "risk"], by_risk.reshape(*shape, len(risks)))
-        data["reachable"] = (rest, reachable.reshape(shape))
+        data["labels_by_risk"] = ([*rest, "risk"], labels[:, len(names) :].reshape(*shape, len(risks)))
         coords["risk"] = np.asarray(risks, float)
     return xr.Dataset(
         data,
         coords=coords,
         attrs={"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]},
     )
-
-
-def _labels_by_risk(found: Pilots, target: float, risks: Sequence[float], most: float) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (curves, risks), infinite beyond ``most``, and the chance that the target can be reached (curves,)."""
-    labels, reachable = np.full((found.count, len(risks)), np.nan), np.full(found.count, np.nan)
-    arrivals = find_arrivals(found.pilots, [float(np.log(target))] * len(found.pilots))
-    for i, pilot, arrival in zip(found.usable, found.pilots, arrivals, strict=True):
-        lead = np.array([arrival.lead(1 - risk) for risk in risks])
-        size = np.exp(pilot.log_x[-1] + np.minimum(lead, 700))
-        labels[i] = np.where(size <= most, size, np.inf)  # what nothing reaches is NaN, so infinite
-        reachable[i] = min(arrival.weight.sum(), 1.0)
-    return labels, reachable
 
 
 @dataclass(frozen=True)
@@ -177,32 +161,63 @@ class Arrival:
     scatter: np.ndarray
     weight: np.ndarray
 
-    def below(self, log_lead: npt.ArrayLike, spread: tuple[float, float, float] = SPREAD) -> np.ndarray:
+    @property
+    def chance(self) -> float:
+        """Probability that the target is reached."""
+        return min(float(self.weight.sum()), 1.0)
+
+    def below(
+        self, log_lead: npt.ArrayLike, spread: tuple[float, float, float] = SPREAD, *, kind: str = "mean"
+    ) -> np.ndarray:
         """Probability that it is reached by ``log_lead`` (...), if it is at all.
 
         What laws and members say is spread by a Student's t in ln(distance). ``spread`` has its shift; its width times
-        the root of the distance, for a law is off that drifts; and its width over ``scatter``.
+        the root of the distance, for a law is off that drifts; and its width over ``scatter``. Of a ``kind`` "new_run"
+        the run's own scatter comes to it.
         """
-        shift, own, noise = spread
+        shift, own, noise = spread[0], spread[1], np.hypot(spread[2], float(kind == "new_run"))
         scale = np.hypot(own * np.exp(-0.5 * self.log_lead), noise * self.scatter)
         off = (np.asarray(log_lead)[..., None] - shift - self.log_lead) / scale
         share: np.ndarray = stdtr(SPREAD_DOF, off) @ self.weight / self.weight.sum()
         return share
 
-    def lead(self, probability: float, spread: tuple[float, float, float] = SPREAD) -> float:
+    def lead(self, probability: float, spread: tuple[float, float, float] = SPREAD, *, kind: str = "mean") -> float:
         """Distance by which it is reached with this probability, if it is at all; NaN where nothing reaches it."""
         if not self.weight.sum() > 0:
             return np.nan
         low, high = self.log_lead.min() - 30, self.log_lead.max() + 30
         for _ in range(50):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if self.below(middle, spread) < probability else (low, middle)
+            low, high = (middle, high) if self.below(middle, spread, kind=kind) < probability else (low, middle)
         return float(np.exp(high))
 
 
-def find_arrivals(pilots: Sequence[Pilot], log_targets: Sequence[float]) -> list[Arrival]:
-    """When each pilot's curve reaches its target ln(loss); laws and members count alike."""
-    out: list[Arrival] = [Arrival(*np.zeros((3, 0)))] * len(pilots)
+@dataclass(frozen=True)
+class Descent:
+    """How a curve goes on after its last size, as each draw from the posterior over laws and each member has it.
+
+    ``mean`` (curves, ``LEADS``): ln(loss); ``variance``, of one run, the same; ``weight`` (curves,), in all one;
+    ``floor``, what is known of the irreducible loss.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    weight: np.ndarray
+    floor: tuple[float, float] | None
+
+    def arrival(self, log_target: float) -> Arrival:
+        """When it reaches a target ln(loss)."""
+        lead, slope = _crossings(self.mean, log_target)
+        possible = self.floor is None or log_target > np.log(max(self.floor[0], 1e-300))
+        reached = np.isfinite(lead) & possible
+        lead, slope = np.maximum(lead[reached], LEADS[1]), np.maximum(slope[reached], 1e-3)
+        scatter = np.minimum(np.sqrt(self.variance[reached]) / (slope * lead), MOST_SCATTER)
+        return Arrival(np.log(lead), scatter, self.weight[reached])
+
+
+def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
+    """How each pilot's curve goes on; laws and members count alike."""
+    out: list[Descent] = []
     drawn: dict[int, tuple[np.ndarray, ...]] = {}
     free = [i for i, pilot in enumerate(pilots) if pilot.law is None]
     for length in {min(len(pilots[i].log_x), MAX_POINTS) for i in free}:
@@ -224,12 +239,7 @@ def find_arrivals(pilots: Sequence[Pilot], log_targets: Sequence[float]) -> list
         weights = stack_members(errors, importance, prior, possible)[1][possible]
         parts = [(said.mean[possible], said.noise[possible], weights), *([drawn[i]] if i in drawn else [])]
         mean, variance, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
-        lead, slope = _crossings(mean, log_targets[i])
-        floor = pilots[i].floor
-        reached = np.isfinite(lead) & (floor is None or log_targets[i] > np.log(max(floor[0], 1e-300)))
-        lead, slope = np.maximum(lead[reached], LEADS[1]), np.maximum(slope[reached], 1e-3)
-        scatter = np.minimum(np.sqrt(variance[reached]) / (slope * lead), MOST_SCATTER)
-        out[i] = Arrival(np.log(lead), scatter, weight[reached] / len(parts))
+        out.append(Descent(mean, variance, weight / len(parts), pilots[i].floor))
     return out
 
 
@@ -281,7 +291,7 @@ def compare_options(
     Returns
     -------
     list of dict: the option's labels, ``labels``, ``labels_low``, ``labels_high``, ``cost``, ``cost_low``,
-    ``cost_high``, ``status``; out of reach last.
+    ``cost_high``, ``reachable``, ``status``; out of reach last.
     """
     rows = []
     stacked = (
@@ -290,7 +300,7 @@ def compare_options(
     for i in range(stacked.sizes["option"]):
         one = stacked.isel(option=i)
         option = {dim: one[dim].item() for dim in needed["labels"].dims}
-        row = option | {"status": str(one["status"].item())}
+        row = option | {"status": str(one["status"].item()), "reachable": float(one["reachable"])}
         for key, cost in (("labels", "cost"), ("labels_low", "cost_low"), ("labels_high", "cost_high")):
             labels = float(one[key])
             hours = 0.0 if gpu_hours is None or not np.isfinite(labels) else float(gpu_hours(option, labels))

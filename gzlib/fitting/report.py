@@ -16,6 +16,7 @@ import xarray as xr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath, replace_file
+from gzlib.fitting.planner import EVEN
 from gzlib.fitting.reading import as_array
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ Rounding = Callable[[float], float]
 MOST_SENTENCES = 20  # curves that are told one by one
 MOST_COLOURS = 10
 NO_LIMIT = "no limit"
-LEAST_CHANCE = 0.05  # of a target's being reached, below which labels by risk are not told
+LEAST_CHANCE = 0.05  # of a target's being reached, below which labels are not told
+SURE = 0.99  # chance of a target's being reached above which there is no "if"
 WIDE, WIDEST = 3.0, 1000.0  # ratios of a band's ends between which each is rounded for itself
 MOST_DECIMALS, MOST_DIGITS = 6, 12  # beyond which numbers are written as 2.6e-10
 
@@ -182,35 +184,43 @@ def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
         return f"{name}: no forecast: too few sizes (at least 3 are needed)"
     if status == "already reached":
         return f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {size_text(largest)})"
-    above = f"the fitted floor is {with_band(floor, float(one['E_low']), float(one['E_upper']))[0]}"
-    tail = ", above the target" if floor > attrs["target"] else ""
-    text, least, most = _counts(labels, low, high)
+    shown = with_band(floor, float(one["E_low"]), float(one["E_upper"]))[0]
+    above = f"the fitted floor is {shown}{', above the target' if floor > attrs['target'] and shown != target else ''}"
     if status == "below the floor":
-        return f"{name}: {target} is not reached by more labels alone: {above}, above the target"
+        return f"{name}: {target} is not reached by more labels alone: {above}"
+    chance, (text, least, most) = float(one["reachable"]), _counts(labels, low, high)
+    reached = f"if it can be reached at all (chance: {_chance(chance)})"
+    limit = size_text(largest * attrs["max_factor"])
     if not np.isfinite(labels):
-        beyond = f"not within {size_text(largest * attrs['max_factor'])} labels"
-        earliest = f" ({level}: {least} at the earliest)" if np.isfinite(low) else ""
-        chance = _risk_clause(one)
-        verdict = "is likely out of reach" if chance else "is out of reach"
-        return f"{name}: {target} {verdict}, {beyond}{earliest}" + (f"; {above}{tail}" if floor > 0 else "") + chance
-    doubt = "; may never be reached" if np.isinf(high) else ""
+        beyond = f"not within {limit} labels"
+        tail = f"; {above}" if floor > 0 else ""
+        if chance < LEAST_CHANCE:
+            return f"{name}: {target} is out of reach, {beyond}{tail}"
+        earliest = f", not before {least}" if np.isfinite(low) else ""
+        likely = "likely out of reach" if chance < EVEN else f"out of reach, {beyond}"
+        return f"{name}: {target} is {likely}; {reached}{earliest}{_risk_clause(one, limit)}{tail}"
     span = f"at least {least}" if np.isinf(high) else f"{least} to {most}"
-    doubt += f"; {above}{tail}" if tail else ""
-    far = f"; {labels / largest:,.0f} times the largest size measured" if labels > 10 * largest else ""
-    return f"{name}: about {text} labels reach {target} ({level}: {span}{doubt}){far}{_risk_clause(one)}"
+    far = f", {labels / largest:,.0f} times the largest size measured" if labels > 10 * largest else ""
+    doubt = "" if chance > SURE else f", {reached}"
+    tail = f"; {above}" if "above" in above.split(",")[-1] else ""
+    return f"{name}: about {text} labels reach {target} ({level}: {span}){far}{doubt}{_risk_clause(one, limit)}{tail}"
 
 
-def _risk_clause(one: xr.Dataset) -> str:
-    """Labels by the risk of missing the target, for the end of a sentence."""
-    if "labels_by_risk" not in one or not float(one["reachable"]) >= LEAST_CHANCE:
+def _chance(chance: float) -> str:
+    return f"over {100 * SURE:g} %" if chance > SURE else f"{100 * chance:.0f} %"
+
+
+def _risk_clause(one: xr.Dataset, limit: str) -> str:
+    """Labels by the risk of missing the target, for the end of a sentence; the median is told before."""
+    if "labels_by_risk" not in one:
         return ""
-    shown = ", ".join(
-        f"{count(float(labels))} with {100 * (1 - risk):g} %"
-        for risk, labels in zip(one["risk"].values, one["labels_by_risk"].values, strict=True)
-    )
-    chance = float(one["reachable"])
-    sure = "over 99" if chance > 0.99 else f"{100 * chance:.0f}"
-    return f"; if it can be reached at all (chance: {sure} %), by {shown}"
+    told = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
+    shown = [
+        f"{f'by {count(labels)}' if np.isfinite(labels) else f'not by {limit}'} with {100 * (1 - risk):g} %"
+        for risk, labels in told
+        if risk != EVEN
+    ]
+    return "; " + ", ".join(shown) if shown else ""
 
 
 def _forecast_sentences(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> Iterator[str]:

@@ -16,9 +16,9 @@ from gzlib.errors import UserError
 from gzlib.files import checked_name, misfit
 from gzlib.fitting import fit_curves, forecast, judge_forecast, load_forecast, predict, store_forecast
 from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
-from gzlib.fitting.forecasting import MIN_POINTS
+from gzlib.fitting.forecasting import MIN_POINTS, read_pilots
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.planner import compare_options, labels_needed, planning_grid
+from gzlib.fitting.planner import EVEN, Descent, compare_options, find_descents, labels_needed, planning_grid
 from gzlib.identity import canonical_json
 from gzlib.study.presets import BOOK, pretraining_study
 from gzlib.study.results import StudyRuns
@@ -30,6 +30,9 @@ PATTERN = "data/forecasts/*.json"  # below the project's root
 
 
 MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"  # as runs have their start, so that the two compare as text
+
+
+TARGETS = 100  # of each option, for which the panel holds arrivals
 
 
 class _Planned(BaseModel):
@@ -331,7 +334,8 @@ def planner_panel(
 ):
     """HTML of a panel that says how many labels each encoder needs for a target loss, and what they cost.
 
-    The page computes what ``labels_needed`` and ``compare_options`` compute, from the forecasts embedded in it.
+    The page computes what ``labels_needed`` and ``compare_options`` compute, from the forecasts embedded in it: labels
+    for targets between those that it holds are interpolated.
 
     Parameters
     ----------
@@ -380,8 +384,9 @@ def planner_panel(
         "ANSWER": escape(f"For a loss of {target:.4g} {unit}; prices as in the chapter's parameters."),
         "ROWS": "\n".join(_row(row, option) for row in rows),
         "NOTE": escape(
-            f"Forecasts reach to {MAX_FACTOR:g} times the largest training set; 'no limit' means that the upper end of"
-            " the band does not come down to the target before. Costs hold labels beyond those owned, and one training."
+            f"Labels are those needed if the target can be reached at all, with the chance that it can; forecasts reach"
+            f" to {MAX_FACTOR:g} times the largest training set, beyond which there is 'no limit'. Costs hold labels"
+            " beyond those owned, and one training."
         ),
         # In a script element, '</' would end it and '<!--' would hide what follows.
         "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
@@ -440,13 +445,15 @@ def own_curve_script() -> str:
 
 
 def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_train"):
-    """The forecasts that the page computes with: sizes, and for each option its curve, band and measured means."""
+    """The forecasts that the page computes with: sizes, and for each option its curve, band, means and arrivals."""
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, MAX_FACTOR)
     ahead = forecast(loss, grid, x=x, level=level)
     mean = np.exp(np.log(loss).mean("seed"))
+    found = read_pilots(loss, x=x, replicate="seed")
+    descents = dict(zip(found.usable, find_descents(found.pilots), strict=True))
     options = []
-    for name in loss[option].values:
+    for i, name in enumerate(loss[option].values):
         one = ahead.sel({option: name})
         measured = mean.sel({option: name}).values
         points = [[n, rounded(v)] for n, v in zip(sizes, measured, strict=True) if np.isfinite(v)]
@@ -456,8 +463,33 @@ def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_trai
             {"name": str(name), "hours_per_label": rounded(hours_per_label[str(name)])}
             | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}
             | curves
+            | {"arrivals": _arrivals(descents[i], np.log(np.nanmin(measured)), level) if i in descents else None}
         )
     return {"sizes": [rounded(n) for n in grid], "level": f"{100 * level:g} %", "options": options}
+
+
+def _arrivals(descent: Descent, log_best: float, level: float) -> dict[str, list]:
+    """When targets below the best measured loss are reached, by ln of their distance from it.
+
+    ``leads``: ln(ln(size / last size)) of the median and the ends of the interval; ``chance``: of reaching it at all.
+    """
+    deepest = log_best - max(float(descent.mean.min()), log_best - 5.0)
+    tail, most = 0.5 * (1 - level), np.log(MAX_FACTOR)
+
+    def near(drop: float) -> bool:
+        return descent.arrival(log_best - drop).lead(tail) < most
+
+    edge = next((drop for drop in deepest * np.linspace(1, 0.05, 20) if near(drop)), 0.05 * deepest)
+    # Closer where the target is near; beyond the edge only chances are told.
+    drops = np.append(edge * np.linspace(0.02, 1, TARGETS) ** 2, np.linspace(edge, deepest, TARGETS // 5 + 1)[1:])
+    arrivals = [descent.arrival(log_best - drop) for drop in drops]
+    with np.errstate(invalid="ignore"):
+        leads = np.log([[arrival.lead(share) for share in (EVEN, tail, 1 - tail)] for arrival in arrivals])
+    return {
+        "drops": [rounded(np.log(drop)) for drop in drops],
+        "leads": [[rounded(value) for value in row] for row in leads.T],
+        "chance": [rounded(arrival.chance) for arrival in arrivals],
+    }
 
 
 def rounded(value, digits=FIGURES):
@@ -484,8 +516,13 @@ def _row(row, option):
     cost_band = f"{_count(row['cost_low'])} to {_count(row['cost_high'], 'no limit')}"
     if not np.isfinite(row["labels_low"]):
         band = cost_band = "out of reach"
-    cells = "".join(f"<td>{text}</td>" for text in (_count(row["labels"]), band, _count(row["cost"]), cost_band))
+    texts = (_count(row["labels"]), band, _chance(row["reachable"]), _count(row["cost"]), cost_band)
+    cells = "".join(f"<td>{text}</td>" for text in texts)
     return f'<tr><th scope="row">{escape(str(row[option]))}</th>{cells}</tr>'
+
+
+def _chance(value):
+    return NONE if np.isnan(value) else "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
 
 
 def _count(value, endless="out of reach"):
@@ -501,7 +538,8 @@ def planner_table(options: list[dict], *, level: float) -> pd.DataFrame:
         {
             "encoder": [o["encoder"] for o in options],
             "labels": [_count(o["labels"]) for o in options],
-            f"{100 * level:g} % band": [_band(o) for o in options],
+            f"{100 * level:g} % interval": [_band(o) for o in options],
+            "can be reached": [_chance(o["reachable"]) for o in options],
             "cost": [_count(o["cost"]) for o in options],
             "status": [o["status"] for o in options],
         }
@@ -510,12 +548,11 @@ def planner_table(options: list[dict], *, level: float) -> pd.DataFrame:
 
 def risk_table(needed: xr.Dataset) -> pd.DataFrame:
     """Labels of each encoder by how sure they are to be enough, if the target can be reached at all, and whether."""
-    chance = 100 * needed["reachable"].values
     table: dict[str, list[str]] = {"encoder": [str(name) for name in needed["encoder"].values]}
     for risk in needed["risk"].values:
         labels = needed["labels_by_risk"].sel(risk=risk).values
         table[f"{100 * (1 - risk):g} % sure"] = [NONE if np.isnan(n) else _count(n) for n in labels]
-    table["can be reached"] = [NONE if np.isnan(c) else "over 99 %" if c > 99 else f"{c:.0f} %" for c in chance]
+    table["can be reached"] = [_chance(value) for value in needed["reachable"].values]
     return pd.DataFrame(table)
 
 
@@ -541,17 +578,18 @@ def planner_words(options: list[dict], *, best: float, target: float, owned: int
         )
     parts = [
         f"To bring the loss from {best:.2f} to {target:.2f} nats, `{first['encoder']}` is forecast to need"
-        f" {_count(first['labels'])} labels in all ({100 * level:g} % band: {_band(first)}),"
-        f" {_count(first['labels'] - owned)} more than this study has.",
+        f" {_count(first['labels'])} labels in all ({100 * level:g} % interval: {_band(first)}),"
+        f" {_count(first['labels'] - owned)} more than this study has, if more labels can bring it there at all"
+        f" (chance: {_chance(first['reachable'])}).",
         f"At {prices} that costs {_count(first['cost'])}.",
         f"The next option, `{others[0]['encoder']}`, costs {_count(others[0]['cost'])}."
         if others
         else "No other encoder gets there.",
     ]
-    if not np.isfinite(first["labels_high"]):
+    if first["reachable"] < level:
         parts.append(
-            "The band has no upper end: the pilot does not exclude that the target is never reached, so a careful"
-            " planner labels in steps and forecasts again after each."
+            "The pilot does not exclude that the target is never reached, so a careful planner labels in steps and"
+            " forecasts again after each."
         )
     return " ".join(parts)
 

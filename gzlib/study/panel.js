@@ -9,16 +9,33 @@ function firstBelow(sizes, losses, target) {
   return sizes[i - 1] * (sizes[i] / sizes[i - 1]) ** share;
 }
 
+// Labels that reach a target (median, ends of the interval) if it can be reached at all, and the chance that it can.
+function arrive(option, target, most) {
+  if (option.arrivals === null) return { labels: [NaN, NaN, NaN], chance: NaN };
+  const losses = option.points.map((point) => point[1]), best = Math.min(...losses);
+  if (best <= target) {
+    const reached = firstBelow(option.points.map((point) => point[0]), losses, target);
+    return { labels: [reached, reached, reached], chance: 1 };
+  }
+  const { drops, leads, chance } = option.arrivals, drop = Math.log(Math.log(best / target));
+  const k = Math.min(Math.max(drops.findIndex((value) => value >= drop), 1), drops.length - 1);
+  if (drop > drops.at(-1)) return { labels: [Infinity, Infinity, Infinity], chance: 0 };
+  const share = Math.max((drop - drops[k - 1]) / (drops[k] - drops[k - 1]), 0);
+  const between = (values) => (values[k] === null ? NaN : (1 - share) * values[k - 1] + share * values[k]);
+  const size = (values) => option.points.at(-1)[0] * Math.exp(Math.min(Math.exp(between(values)), 700));
+  const labels = leads.map((values) => (size(values) <= most ? size(values) : Infinity));
+  if (between(chance) < 0.5) labels[0] = Infinity;
+  return { labels, chance: between(chance) };
+}
+
 function plan(data, { target, label_price, hour_price, owned }) {
   const rows = data.options.map((option) => {
-    const row = { name: option.name };
-    // What was measured above the target is not forecast to be below it.
-    const start = Math.min(...option.points.map((point) => point[1])) <= target ? 0 : option.last;
-    for (const [suffix, curve] of [["", "median"], ["_low", "lower"], ["_high", "upper"]]) {
-      const labels = firstBelow(data.sizes.slice(start), option[curve].slice(start), target);
-      const hours = Number.isFinite(labels) ? option.hours_per_label * labels : 0;
-      row[`labels${suffix}`] = labels;
-      row[`cost${suffix}`] = Math.max(labels - owned, 0) * label_price + hours * hour_price;
+    const { labels, chance } = arrive(option, target, data.sizes.at(-1));
+    const row = { name: option.name, chance };
+    for (const [i, suffix] of ["", "_low", "_high"].entries()) {
+      const hours = Number.isFinite(labels[i]) ? option.hours_per_label * labels[i] : 0;
+      row[`labels${suffix}`] = labels[i];
+      row[`cost${suffix}`] = Math.max(labels[i] - owned, 0) * label_price + hours * hour_price;
     }
     return row;
   });
@@ -31,6 +48,7 @@ function page(root, data) {
   const number = (name) => Math.max(Number(field(name).value) || 0, 0);
   const round = (value) => (value >= 1000 ? Number(value.toPrecision(3)) : Math.round(value)).toLocaleString("en");
   const count = (value) => (Number.isFinite(value) ? round(value) : "out of reach");
+  const likely = (chance) => (Number.isNaN(chance) ? "–" : chance > 0.99 ? "over 99 %" : `${Math.round(100 * chance)} %`);
   const range = (low, high) => (Number.isFinite(low) ? `${round(low)} to ${Number.isFinite(high) ? round(high) : "no limit"}` : "out of reach");
   const everything = data.options.flatMap((o) => [...o.median, ...o.points.map((p) => p[1])]).filter((v) => v !== null);
   const most = Math.max(...everything), least = Math.min(...everything);
@@ -72,10 +90,10 @@ function page(root, data) {
     }
     field("slide").value = lossToSlide(choice.target);
     const rows = plan(data, choice), best = rows[0], shown = field("encoder").value;
-    root.querySelector("tbody").innerHTML = rows.map((row) => `<tr${row.name === shown ? ' class="chosen"' : ""} data-labels="${row.labels}" data-cost="${row.cost}"><th scope="row">${row.name}</th><td>${count(row.labels)}</td><td>${range(row.labels_low, row.labels_high)}</td><td>${count(row.cost)}</td><td>${range(row.cost_low, row.cost_high)}</td></tr>`).join("");
+    root.querySelector("tbody").innerHTML = rows.map((row) => `<tr${row.name === shown ? ' class="chosen"' : ""} data-labels="${row.labels}" data-cost="${row.cost}"><th scope="row">${row.name}</th><td>${count(row.labels)}</td><td>${range(row.labels_low, row.labels_high)}</td><td>${likely(row.chance)}</td><td>${count(row.cost)}</td><td>${range(row.cost_low, row.cost_high)}</td></tr>`).join("");
     answer.textContent = Number.isFinite(best.cost)
-      ? `Cheapest: ${best.name} with ${round(best.labels)} labels (${data.level} band: ${range(best.labels_low, best.labels_high)}), cost ${round(best.cost)}.`
-      : `No encoder is forecast to reach ${choice.target} with up to ${round(data.sizes.at(-1))} labels.`;
+      ? `Cheapest: ${best.name} with ${round(best.labels)} labels (${data.level} interval: ${range(best.labels_low, best.labels_high)}), if the target can be reached at all (chance: ${likely(best.chance)}), cost ${round(best.cost)}.`
+      : `No encoder is likely to reach ${choice.target} with up to ${round(data.sizes.at(-1))} labels.`;
     draw(data.options.find((o) => o.name === shown), rows.find((row) => row.name === shown).labels, choice.target);
   }
 

@@ -318,3 +318,14 @@ def test_simulated_beside_real_galaxies_is_not_simulated(sky, tmp_path):
     folder = curate(f"sim:gz2:4,{real}", out=tmp_path / "both", size=16, progress=False)
     survey = open_survey(folder)
     assert not survey.attrs["simulated"] and survey.attrs["kind"] == f"simulated galaxies and galaxies of {real}"
+
+
+def test_a_table_with_the_lines_of_an_old_macintosh_is_read(tmp_path):
+    table = pd.DataFrame({"id_str": ["a", "b"], "file_loc": ["images/a.jpg", "images/b.jpg"], "ring": [0, 1]})
+    file = write_catalogue(tmp_path / "own", table) / "catalog.csv"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r"))
+    (batch,) = open_source(str(file)).batches(32, None)
+    assert batch.catalog["id_str"].tolist() == ["a", "b"] and batch.labels["ring"].tolist() == [0, 1]
+    file.write_bytes(b"id_str,file_loc\rmore,label\na,a.jpg,1\n")
+    with pytest.raises(UserError, match="Expected 2 columns, got 3"):
+        open_source(str(file))

@@ -256,7 +256,7 @@ def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_pat
     text = said("plan", file, "--target", 0.13, "--cost", 0.5, "--plot", tmp_path / "plan.html")
     assert "labels reach 0.13" in text and "the labels cost about" in text and "one more run, at 16,000" in text
     assert "labels reach 0.13" in (tmp_path / "plan.html").read_text()
-    assert "50 % sure" in text and "if it can be reached at all (chance: " in text
+    assert "50 % sure" in text and " with 80 %, by " in text and "reached at all" not in text  # a chance of over 99 %
     content = json.loads(said("plan", file, "--target", 0.13, "--risk", 0.25, 0.1, "--json"))
     large = content["curves"][0]
     assert large["largest"] < large["labels_risk_0.25"] < large["labels_risk_0.1"] and 0.5 < large["reachable"] <= 1

@@ -148,6 +148,7 @@ def test_options_are_ranked_by_cost_with_the_unreachable_last():
             "labels": ("encoder", [1000.0, 400, np.inf]),
             "labels_low": ("encoder", [800.0, 300, 500]),
             "labels_high": ("encoder", [2000.0, 900, np.inf]),
+            "reachable": ("encoder", [0.9, 0.8, 0.1]),
             "status": ("encoder", ["forecast", "forecast", "out of reach"]),
         },
         coords={"encoder": ["small", "large", "tiny"]},

@@ -115,7 +115,7 @@ def test_missing_hours_and_bad_prices_are_refused(loss):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's arithmetic was not run")
 def test_the_page_computes_what_python_computes(loss, html, tmp_path):
-    targets = [2.5, 1.6, 1.44, 1.35, 1.2, 1.05, 0.5]
+    targets = [2.5, 1.6, 1.44, 1.4, 1.38, 1.36, 1.35, 1.3, 1.25, 1.2, 1.05, 0.5]
     script = Path(panel.__file__).with_name("panel.js").read_text(encoding="utf-8")
     (tmp_path / "data.json").write_text(json.dumps(data_of(html)), encoding="utf-8")
     script += """
@@ -140,7 +140,9 @@ console.log(JSON.stringify(plans, (key, value) => (value === Infinity ? 1e300 : 
             row = rows[found["name"]]
             for key in ("labels", "labels_low", "labels_high", "cost", "cost_low", "cost_high"):
                 wanted = row[key] if np.isfinite(row[key]) else 1e300
-                assert found[key] == pytest.approx(wanted, rel=1e-4, abs=0.5), (target, found["name"], key)
+                near = 0.2 if key.endswith("_high") else 0.01  # the upper end jumps as laws no longer reach the target
+                assert found[key] == pytest.approx(wanted, rel=near, abs=0.5), (target, found["name"], key)
+            assert found["chance"] == pytest.approx(row["reachable"], abs=0.02)
         costs = [found["cost"] for found in plan]
         assert costs == sorted(costs)
     assert statuses == {"already reached", "forecast", "out of reach"}
@@ -243,38 +245,40 @@ field.value = 1.2; field.dispatchEvent(new Event("input"));
     shown = re.findall(r'data-labels="([^"]+)" data-cost="([^"]+)"><th scope="row">(\w+)</th>', done.stdout)
     assert [name for *_, name in shown] == [row["encoder"] for row in rows]
     for (labels, cost, _), row in zip(shown, rows, strict=True):
-        assert float(labels) == pytest.approx(row["labels"], rel=1e-4)
-        assert float(cost) == pytest.approx(row["cost"], rel=1e-4)
+        assert float(labels) == pytest.approx(row["labels"], rel=0.01)
+        assert float(cost) == pytest.approx(row["cost"], rel=0.01)
     assert "Cheapest: large" in done.stdout
     assert '<polyline class="median"' in done.stdout and '<polygon class="band"' in done.stdout
     assert "<fieldset>" in done.stdout  # the controls appear once the script runs
 
 
-def option(name, labels, low, high, cost, status="forecast"):
-    return {"encoder": name, "labels": labels, "labels_low": low, "labels_high": high, "cost": cost, "status": status}
+def option(name, labels, low, high, cost, chance=0.98, status="forecast"):
+    numbers = {"labels": labels, "labels_low": low, "labels_high": high, "cost": cost, "reachable": chance}
+    return {"encoder": name, **numbers, "status": status}
 
 
 def test_a_plan_is_told_in_a_table_and_in_words():
     options = [
         option("small", 10_123.0, 8_000.0, 20_400.0, 2_123.0),
-        option("large", 30_000.0, 9_000.0, np.inf, 30_000.0),
-        option("stuck", np.inf, np.inf, np.inf, np.inf, "out of reach"),
+        option("large", 30_000.0, 9_000.0, np.inf, 30_000.0, 0.84),
+        option("stuck", np.inf, np.inf, np.inf, np.inf, 0.0, "out of reach"),
     ]
     table = panel.planner_table(options, level=0.9)
     assert table.values.tolist() == [
-        ["small", "10,100", "8,000 to 20,400", "2,120", "forecast"],
-        ["large", "30,000", "9,000 to no limit", "30,000", "forecast"],
-        ["stuck", "out of reach", "out of reach", "out of reach", "out of reach"],
+        ["small", "10,100", "8,000 to 20,400", "98 %", "2,120", "forecast"],
+        ["large", "30,000", "9,000 to no limit", "84 %", "30,000", "forecast"],
+        ["stuck", "out of reach", "out of reach", "0 %", "out of reach", "out of reach"],
     ]
-    assert "90 % band" in table
+    assert "90 % interval" in table
     said = {"best": 2.5, "target": 2.25, "owned": 8000, "prices": "1 for a label", "level": 0.9}
     assert panel.planner_words(options, **said) == (
-        "To bring the loss from 2.50 to 2.25 nats, `small` is forecast to need 10,100 labels in all (90 % band:"
-        " 8,000 to 20,400), 2,120 more than this study has. At 1 for a label that costs 2,120."
+        "To bring the loss from 2.50 to 2.25 nats, `small` is forecast to need 10,100 labels in all (90 %"
+        " interval: 8,000 to 20,400), 2,120 more than this study has, if more labels can bring it there at all (chance:"
+        " 98 %). At 1 for a label that costs 2,120."
         " The next option, `large`, costs 30,000."
     )
     open_ended = panel.planner_words(options[1:], **said)
-    assert "No other encoder gets there. The band has no upper end" in open_ended
+    assert "No other encoder gets there. The pilot does not exclude that the target is never" in open_ended
     assert panel.planner_words(options[2:], **said).startswith(
         "No encoder of this study is forecast to reach 2.25 nats"
     )

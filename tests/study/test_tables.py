@@ -186,16 +186,18 @@ def test_stored_forecasts_of_public_curves_designs_and_plans_make_tables():
     domains, (designs, said), plans = tables.domains_table(), tables.designs_table(), tables.planning_table()
     assert domains.curves.sum() == 463 and domains["95 %"].between(0.8, 1).all()
     assert set(designs.law) == {"offset", "broken", "logarithm"} and "of 180 designs" in said
-    known = {"labels", "labels safe", "offset power law", "law known", "risk 0.05", "regression 0.05"}
+    known = {"labels", "offset power law", "law known", "risk 0.05", "regression 0.05"}
     assert known <= set(plans.plan) and plans.failures.between(0, 1).all()
     risks, words = tables.risk_table()
     assert risks["curves of"].tolist().count("all") == 3 and risks.curves[0] >= 300
     assert abs(risks["missed at 50 %"][0] - 0.5) < 0.1 and risks["missed at 5 %"][0] < 0.1
     assert "of plans miss the target, and " in words
+    assert tables.interval_words().startswith("The 50 / 80 / 95 % intervals of labels hold what was needed for ")
 
 
 def test_plans_that_were_not_measured_are_said_to_be_missing(project):
     assert tables.risk_table()[1] == "This has not been measured here yet." and not len(tables.planning_table())
+    assert tables.interval_words() == ""
 
 
 def test_what_recipes_devices_and_encoders_were_measured_to_do(tmp_path, monkeypatch):

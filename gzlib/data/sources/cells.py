@@ -377,6 +377,8 @@ def _csv_header(path: Path) -> tuple[str, list[str]]:
     try:
         with open(path, "rb") as file:
             line = file.readline(HEADER_BYTES)
+        if b"\r" in line.rstrip(b"\r\n"):  # lines of an old Macintosh, which Excel still writes
+            line = line.partition(b"\r")[0]
         if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"'{path}' is UTF-16; save it as UTF-8 (in Excel: 'CSV UTF-8').")
         text = line.decode("utf-8-sig")
