@@ -627,9 +627,9 @@ INSTEAD: dict[str, tuple[str, Any]] = {
 
 
 def changed(default: Any, changes: dict[str, Any]) -> Any:
-    """A copy of a dataclass with some fields changed; one that is set is heeded.
+    """A copy of a dataclass with some fields changed; of a recipe, no other field then says otherwise.
 
-    Whoever sets a recipe's ``examples`` means them, although the recipe counts in epochs; and so on (``INSTEAD``).
+    With ``examples`` set, a recipe that counted in epochs no longer does; ``INSTEAD`` lists such pairs.
 
     Examples
     --------
