@@ -29,7 +29,6 @@ from gzlib.fitting import Curves, encoder_effect
 from gzlib.fitting.claims import EXCESS_LAWS, held_out, verdict_of_laws
 from gzlib.models import count_parameters, load_encoder
 from gzlib.sky.source import STUDY_HELD
-from gzlib.study import recipe_rule
 from gzlib.training import read_plan
 
 OUT = paths.ROOT / "data" / "benchmarks" / "claims.json"
@@ -41,7 +40,7 @@ SEED_SD = 0.02  # of ln(excess); the ratio to the encoders' scatter is what matt
 @cache
 def design() -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """Which runs there are (encoder, n_train, seed), each encoder's parameters and family."""
-    jobs = read_plan(paths.ROOT / "data" / "plans" / "study.toml", rule=recipe_rule)
+    jobs = read_plan(paths.ROOT / "data" / "plans" / "study.toml")
     made = {(c.encoder, c.n_train, c.seed) for c, _ in jobs if c.n_train >= LEAST}
     encoders, sizes, seeds = (sorted({place[i] for place in made}) for i in range(3))
     present = [[[(e, n, s) in made for s in seeds] for n in sizes] for e in encoders]

@@ -171,7 +171,7 @@ RATES = {
 
 
 def families() -> Iterator[Cell]:
-    """The rates from which ``gzlib.study.presets.FAMILIES`` has the best."""
+    """The rates from which ``gzlib.config.FAMILIES`` has the best."""
     for encoders, rates in RATES.items():
         for encoder in encoders:
             for rate in rates:

@@ -13,6 +13,7 @@ from .config import Objective as Objective  # what pretraining minimises
 from .config import PretrainConfig as PretrainConfig  # one pretraining run
 from .config import Recipe as Recipe  # how the optimizer is driven
 from .config import SurveySpec as SurveySpec  # all that a curated survey depends on
+from .config import study_recipe as study_recipe  # recipe of pretraining, by encoder and training galaxies
 from .data import curate as curate  # a source of galaxies becomes a curated survey
 from .data import load_schema as load_schema  # a decision tree by name or file
 from .data import make_survey as make_survey  # the folder of the survey that a SurveySpec describes

@@ -253,6 +253,8 @@ def _value(argument: "Argument") -> str:
 def _help(argument: "Argument") -> str:
     said = _plain(argument.parameter.help)
     default = argument.field_info.default
+    if callable(known := argument.parameter.show_default):
+        default = known(default)
     if isinstance(default, bool):
         default = "on" if default else None
     elif isinstance(default, tuple):

@@ -9,12 +9,14 @@ field, one added since, enters it only where it is not at its default, so that e
 """
 
 import difflib
+import math
 import numbers
+import re
 import tomllib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from gzlib.errors import UserError
 
@@ -218,10 +220,10 @@ class Recipe:
         Galaxies of the warm-up, in place of a fraction of the steps; ``patience`` counts from their end on. 0 for
         the fraction.
     watch : int
-        Galaxies of the validation split to validate on, the same in every run; 0 for all.
+        Most galaxies of the validation split to validate on, the same in every run; 0 for all.
     precision : {"auto", "float32", "bfloat16"}
         Of the network in training and test; heads and losses stay in float32. ``auto`` is bfloat16 on GPUs that have
-        it and float32 elsewhere.
+        it and float32 elsewhere; ``bfloat16`` is float32 on processors that have no instructions for it.
     class_weights : bool
         Of finetuning on classes: a galaxy counts in the inverse of its class's frequency among the training labels.
     label_smoothing : float
@@ -301,6 +303,56 @@ FINETUNING = Recipe(
 )
 
 
+# The study's recipe, and that of every pretraining run that is told nothing else: on the command line, in a plan, in
+# Python. Its optimizer is schedule-free: the rate stays constant, and what is validated and kept is its average of the
+# weights. A run ends when that has not improved while the run grew by a third, so that its length is found and not
+# chosen. Few galaxies and wide encoders need more regularisation; the rule below says how much. Its numbers are those
+# of resnet_w8 at 500, 2,000 and 8,000 galaxies (benchmarks/recipe.py, `regularisation`), which move the loss more than
+# anything else: at 500 galaxies from 28.2 to 26.9 nats, at 8,000 by a few hundredths.
+STUDY = Recipe(
+    optimizer="schedule-free",
+    learning_rate=2e-2,
+    schedule="constant",
+    warmup_examples=12_800,
+    spacing=0.15,
+    patience=2,
+    watch=2_000,
+    precision="bfloat16",
+)
+# By the first word of an encoder's name, what is not as above: the best of three rates at 2,000 galaxies for two
+# sizes of each (data/benchmarks/recipe-families.json). Depthwise convolutions gain nothing from bfloat16 on a CPU.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "resnet": {},
+    "convnext": {"learning_rate": 1e-3, "precision": "float32"},
+    "vit": {"learning_rate": 1e-3},
+    "tinynet": {"learning_rate": 3e-3, "precision": "float32"},
+    "tf": {"learning_rate": 1e-2, "precision": "float32"},
+}
+OTHERS: dict[str, Any] = {"learning_rate": 1e-3, "precision": "auto"}  # not measured, so the most cautious of these
+DROPOUT, STRONGEST_AT, FALLS_BY = 0.7, 1_000, 0.6  # of the features; falls with a power from STRONGEST_AT galaxies on
+# Weight decay, falling inversely from DECAY_UP_TO galaxies on, and no less than the recipe's own.
+WEIGHT_DECAY, DECAY_UP_TO = 0.3, 2_000
+# Most epochs, a guard that few runs should meet: from MOST_UP_TO galaxies on it falls with the root of their number.
+EPOCHS, MOST_UP_TO = 1_000.0, 1_000
+DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
+
+
+BY_ENCODER = ("learning_rate", "weight_decay", "drop_path", "dropout", "epochs", "precision")  # or by galaxies
+
+
+def study_recipe(encoder: str, n_train: int) -> Recipe:
+    """The study's recipe for an encoder and so many training galaxies; what a pretraining run has by default."""
+    n_train = max(1, n_train)  # a plan's table, or a command line, may still be without galaxies
+    few = min(1.0, (STRONGEST_AT / n_train) ** FALLS_BY)
+    width = re.fullmatch(r"(?:resnet|convnext)_w(\d+)", encoder)
+    doublings = max(0.0, math.log2(int(width[1]) / NONE_AT)) if width else 1.0
+    decay = max(STUDY.weight_decay, WEIGHT_DECAY * min(1.0, DECAY_UP_TO / n_train))
+    rates = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few, "weight_decay": decay}
+    regularised: dict[str, Any] = {name: round(value, 3) for name, value in rates.items()}  # as a plan would write them
+    epochs = float(round(EPOCHS * min(1.0, (MOST_UP_TO / n_train) ** 0.5)))
+    return replace(STUDY, epochs=epochs, **regularised, **FAMILIES.get(encoder.split("_")[0], OTHERS))
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a pretraining run minimises: a weighted sum.
@@ -324,6 +376,9 @@ class Objective:
             raise UserError("Objective: 'votes' must be above zero; votes are what a pretraining run is measured by.")
 
 
+_BY_RULE = cast(Recipe, None)  # until the encoder and the galaxies are known
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """One pretraining run: an encoder learns all questions of a survey from ``n_train`` galaxies.
@@ -341,7 +396,7 @@ class PretrainConfig:
         file or folder, or a run's key (:func:`gzlib.models.load_encoder`). A run stores a local file by its content,
         never by its path.
     recipe : Recipe
-        How the optimizer is driven.
+        How the optimizer is driven; by default :func:`gzlib.study_recipe` of the encoder and ``n_train``.
     objective : Objective
         What is minimised.
     """
@@ -350,11 +405,13 @@ class PretrainConfig:
     n_train: int
     seed: int = 0
     weights: str = "random"
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = _BY_RULE
     objective: Objective = field(default_factory=Objective)
 
     def __post_init__(self):
         check_run(self)
+        if self.recipe is None:
+            object.__setattr__(self, "recipe", study_recipe(self.encoder, self.n_train))
         if self.recipe.class_weights or self.recipe.label_smoothing:
             raise UserError(
                 "Recipe: 'class_weights' and 'label_smoothing' are for finetuning on classes, not for votes."
@@ -558,7 +615,47 @@ def fill(default, values: dict, where: str):
     hints = get_type_hints(type(default))
     refuse_unknown(values, hints, where)
     changes = {name: _value(value, getattr(default, name), hints[name], name, where) for name, value in values.items()}
+    return changed(default, changes)
+
+
+# A field of a recipe that says something else instead of another one, and what it is where it says nothing.
+INSTEAD: dict[str, tuple[str, Any]] = {
+    "examples": ("epochs", 0.0),
+    "warmup": ("warmup_examples", 0),
+    "evaluations": ("spacing", 0.0),
+}
+
+
+def changed(default: Any, changes: dict[str, Any]) -> Any:
+    """A copy of a dataclass with some fields changed; of a recipe, no other field then says otherwise.
+
+    With ``examples`` set, a recipe that counted in epochs no longer does; ``INSTEAD`` lists such pairs.
+
+    Examples
+    --------
+    >>> from gzlib.config import changed, study_recipe
+    >>> recipe = changed(study_recipe("resnet_w8", 2_000), {"examples": 9_000})
+    >>> recipe.most_examples(2_000)
+    9000
+    """
+    if isinstance(default, Recipe):
+        freed = dict(instead for name, instead in INSTEAD.items() if name in changes)
+        if changes.get("average") or changes.get("schedule", "constant") != "constant":
+            freed["optimizer"] = "adamw"  # the other one takes neither
+        changes = freed | changes
     return replace(default, **changes)
+
+
+def of_its_encoder(config: RunConfig, changes: dict, where: str = "") -> RunConfig:
+    """A run with the recipe that belongs to it, and what is changed of that; a finetuning run keeps its own.
+
+    Raises
+    ------
+    UserError
+        As :func:`fill`.
+    """
+    recipe = config.recipe if isinstance(config, FinetuneConfig) else study_recipe(config.encoder, config.n_train)
+    return replace(config, recipe=fill(recipe, changes, where))
 
 
 def refuse_unknown(values: dict, known, where: str):
@@ -596,7 +693,7 @@ def runs_named(values: dict, default) -> int:
     return total
 
 
-def parse_settings(pairs: list[str]) -> dict:
+def parse_settings(pairs: Iterable[str]) -> dict:
     """``["recipe.clip=1", "recipe.augment.flip=false"]`` as nested tables; what is not TOML value is a text."""
     settings: dict = {}
     for pair in pairs:

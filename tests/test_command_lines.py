@@ -15,7 +15,17 @@ from cyclopts import App, MissingArgumentError
 from gzlib import cli, paths
 from gzlib.__main__ import ABOUT, arguments_of, help_text, main, named, parse
 from gzlib.cli.tools import app
-from gzlib.config import Augment, Conduct, FinetuneConfig, Objective, PretrainConfig, Recipe, SurveySpec
+from gzlib.config import (
+    Augment,
+    Conduct,
+    FinetuneConfig,
+    Objective,
+    PretrainConfig,
+    Recipe,
+    SurveySpec,
+    study_recipe,
+)
+from gzlib.training.sweeps import jobs_of
 
 # What every command line of the README of version 0.1, and of all texts and examples since, meant to the parser that
 # was written by hand: {"usual": options of each command, "lines": what differs from them}.
@@ -159,6 +169,50 @@ def test_an_option_is_the_setting_of_its_name(command, options, settings):
     assert values["recipe"] == told.recipe and type(values["recipe"]) is Recipe
 
 
+def asked_for(line: str) -> PretrainConfig:
+    """The run of a command line that begins with ``pretrain``."""
+    _, bound = parse(shlex.split(line))
+    bound.apply_defaults()
+    given = bound.arguments
+    return cli.configured(cli.PRETRAIN, given["run"], given["encoder"], given["n_train"], given["settings"])
+
+
+@pytest.mark.parametrize("encoder", ["resnet_w8", "resnet_w28", "convnext_w10", "vit_w64", "efficientnet_b0"])
+@pytest.mark.parametrize("n", [500, 16_000])
+def test_one_encoder_has_one_recipe(encoder, n):
+    """From the command line, in a plan with and without the study's rule, and in Python; but for what is set."""
+    plan = {"survey": {"source": "sim:100"}, "pretrain": [{"encoder": encoder, "n_train": n}]}
+    lists = [jobs_of(plan | more, "plan.toml") for more in ({}, {"recipe": {"rule": "study"}})]
+    line = f"pretrain --survey sim:100 --encoder {encoder} --n-train {n}"
+    found = {asked_for(line), PretrainConfig(encoder, n), *(config for jobs in lists for config, _ in jobs)}
+    assert found == {PretrainConfig(encoder, n, recipe=study_recipe(encoder, n))}
+    assert (
+        asked_for(f"pretrain --survey x --encoder resnet_w4 --n-train 7 --set encoder={encoder} --set n_train={n}")
+        in found
+    )
+    changed = replace(study_recipe(encoder, n), learning_rate=4e-3, batch_size=32)
+    assert asked_for(f"{line} --learning-rate 4e-3 --set recipe.batch_size=32").recipe == changed
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--examples 60000", {"examples": 60_000, "epochs": 0.0}),
+        ("--set recipe.examples=900", {"examples": 900, "epochs": 0.0}),
+        ("--examples 900 --epochs 3", {"examples": 900, "epochs": 3.0}),
+        ("--evaluations 10", {"evaluations": 10, "spacing": 0.0}),
+        ("--warmup 0", {"warmup": 0.0, "warmup_examples": 0}),
+        ("--schedule cosine", {"schedule": "cosine", "optimizer": "adamw"}),
+        ("--schedule constant", {}),
+        ("--average 9", {"average": 9.0, "optimizer": "adamw"}),
+        ("--average 0 --optimizer adamw", {"optimizer": "adamw"}),
+    ],
+)
+def test_what_is_set_is_not_overruled_by_the_rest_of_the_recipe(options, expected):
+    recipe = asked_for(f"pretrain --survey x --encoder resnet_w8 --n-train 2000 {options}").recipe
+    assert recipe == replace(study_recipe("resnet_w8", 2_000), **expected)
+
+
 def test_help_lists_every_command():
     assert Counter(COMMANDS) == Counter(app)
 
@@ -186,9 +240,11 @@ def test_help_is_plain_text_that_fits(command, columns, monkeypatch):
 def test_help_says_what_a_field_is_in_which_units_and_its_default():
     text = " ".join(help_text(["pretrain"]).split())
     for said in (
-        "--learning-rate NUMBER Of AdamW, after the warm-up. (default: 0.003)",
+        "--learning-rate NUMBER Of AdamW, after the warm-up. (default: the study's, by encoder and n_train)",
+        "--patience N Evaluations without a better validation loss after which the run stops; 0 never stops."
+        " (default: 2)",
         "--augment.blur NUMBER Largest standard deviation of a Gaussian blur [px]. (default: 0)",
-        "--schedule {cosine,constant} Of the learning rate, after a linear warm-up. (default: cosine)",
+        "--schedule {cosine,constant} Of the learning rate, after a linear warm-up. (default: constant)",
         "--checkpoint-seconds NUMBER Time between checkpoints [s]. (default: 120)",
     ):
         assert said in text

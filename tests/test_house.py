@@ -1,12 +1,13 @@
 """The house's rules: how many rooms there are, what their public faces show, and which way imports go."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -103,6 +104,60 @@ def test_imports_go_one_way(room):
                 for name in names:
                     assert name in {room, *MAY_IMPORT[room]} or name not in ROOMS, (file.name, node.module)
                     assert room != "fitting" or name in BASE | {"fitting"}, (file.name, node.module)
+
+
+PROGRAMS = sorted([*(paths.ROOT / "benchmarks").glob("*.py"), *(paths.ROOT / "examples").glob("*.py")])
+
+
+def names_that_are_gone(source: str) -> list[str]:
+    """What a program takes from gzlib that it does not have, by its text: nothing of it is run."""
+    tree, held, gone = ast.parse(source), {}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "gzlib":
+                    module = importlib.import_module(alias.name)
+                    held[alias.asname or "gzlib"] = module if alias.asname else importlib.import_module("gzlib")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gzlib":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                value = getattr(module, alias.name, None)
+                if (
+                    value is None
+                    and hasattr(module, "__path__")
+                    and importlib.util.find_spec(f"{node.module}.{alias.name}")
+                ):
+                    value = importlib.import_module(f"{node.module}.{alias.name}")
+                if value is None:
+                    gone.append(f"{node.module}.{alias.name}")
+                elif isinstance(value, type | ModuleType):  # of which attributes are taken
+                    held[alias.asname or alias.name] = value
+    own = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in held.keys() - own:
+            value = held[node.value.id]
+            fields_ = getattr(value, "__annotations__", {}) if isinstance(value, type) else {}
+            if not hasattr(value, node.attr) and node.attr not in fields_ and isinstance(node.ctx, ast.Load):
+                gone.append(f"{value.__name__}.{node.attr}")
+    return gone
+
+
+def test_a_name_that_is_gone_is_found():
+    program = """
+import gzlib as gz
+from gzlib import paths, sky
+from gzlib.sky.telescopes import Telescope, Moffat
+gz.fit, gz.fits, paths.ROOT, paths.ROOTS, sky.simulate, Telescope.name, Telescope.moffat
+"""
+    expected = ["gzlib.sky.telescopes.Moffat", "gzlib.fits", "gzlib.paths.ROOTS", "Telescope.moffat"]
+    assert names_that_are_gone(program) == expected
+
+
+@pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: file.stem)
+def test_benchmarks_and_examples_take_names_that_there_are(file):
+    """Many need packages that are not installed here, or hours: a class that is renamed would be missed at once."""
+    assert names_that_are_gone(file.read_text()) == []
 
 
 @pytest.mark.parametrize("name", ["gzlib", "gzlib.config", "gzlib.cli", "gzlib.fitting", "gzlib.data", "gzlib.sky"])

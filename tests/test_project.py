@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 
@@ -70,6 +71,51 @@ def test_readme_is_short_and_names_the_two_commands():
     assert len(lines) <= 120
     assert "make paper" in "\n".join(lines)
     assert "make test" in "\n".join(lines)
+
+
+def recipe_of(target: str) -> list[str]:
+    """The commands of a target of the Makefile, as make would run them where everything is set up."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "--old-file=.venv/.ready", target],
+        cwd=paths.ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [line.strip() for line in done.stdout.splitlines()]
+
+
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+
+
+@needs_make
+def test_the_check_is_of_the_whole_project_and_ci_makes_it():
+    """Without options, ruff looks at all files and mypy at the packages that pyproject.toml names."""
+    commands = [line.removeprefix(".venv/bin/") for line in recipe_of("check")]
+    assert commands[:3] == ["ruff check .", "ruff format --check .", "mypy"]
+    tool = PYPROJECT["tool"]
+    assert tool["mypy"]["packages"] == ["gzlib"] and not {"exclude", "files", "follow_imports"} & tool["mypy"].keys()
+    assert tool["ruff"]["extend-exclude"] == ["chapters"] and not {"exclude", "include"} & tool["ruff"].keys()
+    unseen = [name for one in tool["mypy"]["overrides"] if one.get("ignore_errors") for name in one["module"]]
+    assert all(name.startswith("gzlib.sky.") for name in unseen)
+    script = [line.strip() for line in (paths.ROOT / ".ci" / "run").read_text().splitlines()]
+    assert "set -euo pipefail" in script and {"make check", "make test"} <= set(script)
+    workflow = yaml.safe_load((paths.ROOT / ".github" / "workflows" / "check.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert {"make check", "make test"} <= {step.get("run") for step in steps}
+    assert not any(step.get("continue-on-error") for step in steps)
+
+
+@needs_make
+def test_cleaning_leaves_results_alone(tmp_path):
+    """Runs, experiments, surveys and forecasts cost hours or cannot be made again."""
+    shutil.copy(paths.ROOT / "Makefile", tmp_path)
+    made = [".venv/bin/python", "_book/index.html", "_preview/index.html", ".ruff_cache/x", "dist/gzlib.whl"]
+    kept = [f"{name}/a/b.json" for name in ("runs", "experiments", "surveys", "data/runs", "data/surveys", "figures")]
+    kept += [f"{name}/a/b.json" for name in ("data/forecasts", "data/benchmarks", "my-survey", "rings", "chapters")]
+    for name in [*made, *kept]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == {"Makefile", *kept}
 
 
 def test_committed_runs_are_whole():

@@ -8,7 +8,8 @@ imported where they are used, so that ``--help`` and a mistyped option answer at
 
 import json
 import re
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
@@ -19,7 +20,21 @@ from cyclopts import App, CoercionError, Group, Parameter
 from cyclopts.argument import ArgumentCollection
 
 from gzlib.__main__ import main as main  # the entry point
-from gzlib.config import USUAL, Conduct, FinetuneConfig, PretrainConfig, SurveySpec
+from gzlib.config import (
+    BY_ENCODER,
+    INSTEAD,
+    USUAL,
+    Augment,
+    Conduct,
+    FinetuneConfig,
+    PretrainConfig,
+    RunConfig,
+    SurveySpec,
+    changed,
+    fill,
+    of_its_encoder,
+    parse_settings,
+)
 from gzlib.errors import UserError, tell
 
 
@@ -59,7 +74,7 @@ CONDUCT = Group("Running it", help="None of it changes what is found, but for ro
 SEVERAL, FLAT = Parameter(consume_multiple=(1, None)), Parameter(name="*")
 
 
-def options(default: Any, *, leave_out: str = "", required: str = "", **how: Parameter) -> Any:
+def options(default: Any, *, leave_out: str = "", required: str = "", later: str = "", **how: Parameter) -> Any:
     """A class for the command line to fill in: fields and docstring of a dataclass, defaults of an instance of it.
 
     The library has defaults from classes alone: it would not see those of an instance, such as finetuning's recipe.
@@ -67,8 +82,9 @@ def options(default: Any, *, leave_out: str = "", required: str = "", **how: Par
     Parameters
     ----------
     default : dataclass instance
-    leave_out, required : str
-        Names of fields that the command line does not set, or must.
+    leave_out, required, later : str
+        Names of fields that the command line does not set; or must; or whose default is known later, as is that of
+        all fields of a recipe that depends on the encoder. These are None where they are not given.
     **how
         What is said of the fields of these names.
     """
@@ -77,25 +93,33 @@ def options(default: Any, *, leave_out: str = "", required: str = "", **how: Par
         if f.name not in leave_out.split():
             value, kind = getattr(default, f.name), kinds[f.name]
             if is_dataclass(value):
-                kind = options(value)
+                within = [name for name, inner in vars(value).items() if not isinstance(inner, bool | Augment)]
+                kind = options(value, later=" ".join(within) if f.name in later.split() else "")
                 value = kind()
+            elif f.name in later.split():
+                how[f.name] = Parameter(show_default=partial(_known, SHOWN.get(f.name, value)))
+                kind, value = kind | None, None
             held = field() if f.name in required.split() else field(default_factory=partial(lambda same: same, value))
             made.append((f.name, Annotated[kind, how.get(f.name)], held))
     said = {"__doc__": type(default).__doc__, "__module__": __name__}
     return make_dataclass(type(default).__name__, made, kw_only=True, frozen=True, namespace=said)
 
 
+def _known(value: Any, _: Any) -> Any:
+    return value
+
+
 def filled(default: Any, given: Any, **more: Any) -> Any:
-    """An instance of a dataclass with what the command line gave for it.
+    """An instance of a dataclass with what the command line gave for it; None is what it did not give.
 
     Raises
     ------
     UserError
         If the dataclass does not take a value.
     """
-    values = vars(given).items()
-    nested = {name: filled(getattr(default, name), value) if is_dataclass(value) else value for name, value in values}
-    return replace(default, **nested | more)
+    values = {name: value for name, value in vars(given).items() if value is not None}
+    nested = {n: filled(getattr(default, n), value) if is_dataclass(value) else value for n, value in values.items()}
+    return changed(default, nested | more)
 
 
 SURVEY, PRETRAIN = SurveySpec(""), PretrainConfig("", 0)
@@ -112,8 +136,11 @@ IN_SURVEY: dict[str, Any] = {
     "schema": Parameter(metavar="TREE"),
     "match_radius": Parameter(metavar="ARCSEC"),
 }
+# What help says of settings that the study's recipe has by encoder, or in whose place it has others.
+SHOWN: dict[str, str | None] = dict.fromkeys(BY_ENCODER, "the study's, by encoder and n_train")
+SHOWN |= dict.fromkeys(INSTEAD)
 CURATED = options(SURVEY, leave_out="source", **IN_SURVEY)()
-PRETRAINED = options(PRETRAIN, leave_out="encoder n_train", **IN_RUN)()
+PRETRAINED = options(PRETRAIN, leave_out="encoder n_train", later="recipe", **IN_RUN)()
 FINETUNED = options(FINETUNE, leave_out="encoder n_train", **IN_RUN)()
 CONDUCTED = options(USUAL, leave_out="report live noted")()
 if TYPE_CHECKING:
@@ -274,21 +301,18 @@ def conducted(store: Path | None, given: Any) -> Conduct:
 
 def _train(default, given, encoder, usual, n_train, settings, survey, conduct: Conduct, out: Path | None, unit=""):
     """Make one run, tell what came of it, and save its model where ``--out`` asks for that."""
-    from gzlib.config import fill, parse_settings
     from gzlib.data import training_galaxies
     from gzlib.training import run
     from gzlib.training.distributed import is_main, joined, made_once
     from gzlib.training.publish import check_out, save_run
 
-    def configured(n: int):
-        return fill(filled(default, given, encoder=chosen, n_train=n), parse_settings(settings), "--set")
-
     with joined():
         chosen = _encoder(encoder, given.weights, usual)
-        spec, config = filled(SURVEY, survey), configured(n_train or 0)
+        spec, config = filled(SURVEY, survey), configured(default, given, chosen, n_train or 0, settings)
         if n_train is None:  # counted last, since the survey may have to be made for it
             label = config.label if isinstance(config, FinetuneConfig) else None
-            config = configured(made_once(lambda: training_galaxies(spec, label)))
+            n = made_once(lambda: training_galaxies(spec, label))
+            config = configured(default, given, chosen, n, settings)
         if out:
             check_out(out)
         full = isinstance(config, PretrainConfig) or config.mode == "full"
@@ -298,6 +322,19 @@ def _train(default, given, encoder, usual, n_train, settings, survey, conduct: C
     if out and main:
         model = save_run(config, spec, record, out, unit=unit, device=conduct.device, report=tell)
         print(f"{out}: {model!r}, calibrated on {model.config.calibration.n:,} galaxies")
+
+
+def configured(default: RunConfig, given: Any, encoder: str, n_train: int, settings: Sequence[str]) -> RunConfig:
+    """The run that a command line asks for: its recipe is that of the encoder, where no option says otherwise.
+
+    Raises
+    ------
+    UserError
+        If a setting is unknown, or a value is not what it takes.
+    """
+    told = parse_settings(settings)
+    named = {name: told.get(name, value) for name, value in (("encoder", encoder), ("n_train", n_train))}
+    return fill(filled(of_its_encoder(fill(default, named, "--set"), {}), given), told, "--set")
 
 
 def _encoder(name: str | None, weights: str, usual: str) -> str:

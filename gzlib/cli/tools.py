@@ -284,13 +284,13 @@ def sweep(
     bring_weights
         Fetch the weights from workers that do not share this file system.
     """
-    from gzlib.study import preset_jobs, recipe_rule
+    from gzlib.study import preset_jobs
     from gzlib.training import plan_notes, read_plan, sweep, sweep_on
 
     how = replace(conducted(store, conduct), noted=plan_notes(plan))
     if dry_run:
         return _tell_plan(plan)
-    jobs = read_plan(plan, preset=preset_jobs, rule=recipe_rule)
+    jobs = read_plan(plan, preset=preset_jobs)
     if scheduler:
         records = sweep_on(scheduler, jobs, bring_weights=bring_weights, conduct=how)
     else:
@@ -305,11 +305,11 @@ def _tell_plan(plan: Path):
 
     import pandas as pd
 
-    from gzlib.study import preset_jobs, recipe_rule
+    from gzlib.study import preset_jobs
     from gzlib.study.cost import plan_words, planned_training
     from gzlib.training import plan_summary, plan_table, read_plan
 
-    jobs = read_plan(plan, preset=partial(preset_jobs, planned=True), rule=recipe_rule, planned=planned_training)
+    jobs = read_plan(plan, preset=partial(preset_jobs, planned=True), planned=planned_training)
     rows = plan_table(jobs)
     table = pd.DataFrame(plan_summary(rows))
     texts = [i for i, name in enumerate(table) if name not in ("runs", "n_train", "seed", "seeds")]

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import Floor, log_of, summarise_replicates
-from gzlib.fitting.fits import fit_curves, fit_law, unit_of
+from gzlib.fitting.fits import fit_curves, fit_law, floor_precision, unit_of
 from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.optimise import batch_fit, law_bounds, log_loss
 
@@ -452,8 +452,9 @@ def posterior(
             squares = np.sum(n_runs * (log_loss(law, [sizes], values) - mean) ** 2, axis=1) + within
             out = -n_runs.sum() * theta[:, -1] - 0.5 * squares * np.exp(-2 * theta[:, -1])
             if floor is not None and floor_sd is not None:
-                log_e = np.log(np.maximum(values[:, law.names.index("E")], 1e-300))
-                out = out - log_e - 0.5 * ((log_e - np.log(float(floor))) * float(floor) / float(floor_sd)) ** 2
+                log_e = log_loss(law, [np.array([np.inf])], values)[:, 0]
+                precision = floor_precision(float(floor), float(floor_sd))
+                out = out - log_e - 0.5 * ((log_e - np.log(float(floor))) * precision) ** 2
         return np.where(inside & np.isfinite(out), out, -np.inf)
 
     best = np.array([float(fit[name]) for name in law.names])

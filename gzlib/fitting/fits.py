@@ -21,7 +21,7 @@ from gzlib.fitting.curves import (
 )
 from gzlib.fitting.intervals import check_level, floor_tension, interval_columns
 from gzlib.fitting.laws import LAWS, Law, LawLike, get_law
-from gzlib.fitting.optimise import PRIOR_SIZE, Sizes, batch_fit, law_bounds, starting_points
+from gzlib.fitting.optimise import Sizes, batch_fit, law_bounds, starting_points
 
 ModelResult = Any  # lmfit.model.ModelResult, with ``starts_agree``: lmfit has no types
 
@@ -239,6 +239,11 @@ LACK_OF_FIT_LEVEL = 0.05
 VAGUE = 10.0  # relative width from which a prior on E says nothing
 
 
+def floor_precision(floor: float, floor_sd: float) -> float:
+    """1/standard deviation of the normal prior of ln E, about ln(floor); 0 where it is too wide to say a thing."""
+    return floor / floor_sd if floor_sd < VAGUE * floor else 0.0
+
+
 def fit_one(
     law: Law,
     sizes_all: np.ndarray,
@@ -258,7 +263,7 @@ def fit_one(
 
     ``sizes_all``, ``log_mean``, ``n_runs`` (sizes,), with NaN and 0 where there is no run; ``seed_sd``, ``seed_dof``,
     the pooled spread of replicates; ``prior`` (floor, standard error) of E, or None; the rest as for ``fit_curves``.
-    With a prior, the arrays ``present``, ``log_mean`` and ``weights`` have one more entry, at ``PRIOR_SIZE``.
+    With a prior, the arrays ``present``, ``log_mean`` and ``weights`` have one more entry, at an infinite size.
     """
     present = n_runs > 0
     sizes = sizes_all[present]
@@ -320,9 +325,8 @@ def fit_one(
         out |= {"free_values": values}
         log_mean, present = np.append(log_mean, np.log(prior[0])), np.append(present, True)
         # the run noise over the prior's: what the prior weighs against one run
-        tightness = prior[0] / prior[1] if prior[1] < VAGUE * prior[0] else 0.0
-        all_weights = np.append(all_weights, np.sqrt(np.nan_to_num(variance)) * tightness)
-        x, y = np.append(sizes_all / x_ref, PRIOR_SIZE)[present], np.exp(log_mean[present])[None]
+        all_weights = np.append(all_weights, np.sqrt(np.nan_to_num(variance)) * floor_precision(*prior))
+        x, y = np.append(sizes_all / x_ref, np.inf)[present], np.exp(log_mean[present])[None]
         start, weights = np.array([values]), all_weights[None, present]
         refit = batch_fit(law, [x], y, start, weights=weights, held=tuple(fixed or {}), max_steps=300)
         values, squares = list(refit.parameters[0]), 2 * float(refit.cost[0])
@@ -456,7 +460,7 @@ def fit_curves(
     ]
     columns = interval_columns(
         law,
-        sizes_all / x_ref if priors is None else np.append(sizes_all / x_ref, PRIOR_SIZE),
+        sizes_all / x_ref if priors is None else np.append(sizes_all / x_ref, np.inf),
         curves,
         level=level,
         held=tuple(held[0]) if held else (),

@@ -16,7 +16,7 @@ from scipy import stats
 from gzlib.errors import UserError
 from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED, new_sizes
 from gzlib.fitting.laws import LAWS, Law, get_law
-from gzlib.fitting.optimise import PRIOR_SIZE, Sizes, batch_fit, law_bounds, log_gradient, log_loss
+from gzlib.fitting.optimise import Sizes, batch_fit, law_bounds, log_gradient, log_loss
 
 BISECTIONS = 30
 EXPANSIONS = 40
@@ -350,7 +350,7 @@ def interval_columns(
                 law, sizes, y, best, cost, "E", weights, measurable, np.sqrt(matrix[:, j, j]), rise, held
             )[1]
         if law is LAWS["power-offset"]:
-            runs = sizes < PRIOR_SIZE
+            runs = np.isfinite(sizes)
             columns |= _against_plain_power(
                 law, sizes[runs], y[:, runs], weights[:, runs], best, variance, dof, matrix, ok, level
             )

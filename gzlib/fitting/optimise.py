@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 Sizes = Sequence[np.ndarray]  # for each of a law's variables the sizes, (points,) or (fits, points)
 
 CHUNK = 8192  # fits advanced together: keeps the temporaries inside the processor's cache
-# A prior on ln E is one more observation, at a size where nothing but E is left of the law (in units of x_ref; finite,
-# so that ln x is). Every interval then counts it as it counts a run, without a term of its own.
-PRIOR_SIZE = 1e290
-PRIOR_FLOOR = 1e-3  # a parameter below counts as this much in its logarithmic prior
+TINY = 1e-300  # losses below count as this much, so that their logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -46,17 +43,32 @@ def law_bounds(law: Law) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_loss(law: Law, variables: Sizes, parameters: np.ndarray) -> np.ndarray:
-    """ln(loss) of each row of ``parameters`` (fits, parameters) at ``variables``: array (fits, points)."""
+    """ln(loss) of each row of ``parameters`` (fits, parameters) at ``variables``: array (fits, points).
+
+    At an infinite size it is ln E, of a law that has E. So a prior on ln E is one more observation, which every
+    interval counts as it counts a run.
+    """
+    ends, sizes = _apart(variables)
     columns = {name: parameters[:, [j]] for j, name in enumerate(law.names)}
-    values: np.ndarray = np.log(np.maximum(law.function(*variables, **columns), 1e-300))
-    return values
+    values: np.ndarray = np.log(np.maximum(law.function(*sizes, **columns), TINY))
+    return values if ends is None else np.where(ends, np.log(np.maximum(columns["E"], TINY)), values)
+
+
+def _apart(variables: Sizes) -> tuple[np.ndarray | None, Sizes]:
+    """Which sizes are infinite, None if none is, and the sizes with any others in their place."""
+    ends = np.isinf(variables[0])
+    return (ends, [np.where(ends, 1.0, variables[0])]) if ends.any() else (None, variables)
 
 
 def log_gradient(law: Law, variables: Sizes, parameters: np.ndarray) -> np.ndarray:
     """d ln(loss) / d parameters, array (fits, points, parameters): analytic where the law has it, else differences."""
     if law.gradient is not None:
-        parts = law.gradient(*variables, *(parameters[:, [j]] for j in range(len(law.names))))
-        return np.stack(np.broadcast_arrays(*parts), axis=-1)
+        ends, sizes = _apart(variables)
+        parts = list(np.broadcast_arrays(*law.gradient(*sizes, *(parameters[:, [j]] for j in range(len(law.names))))))
+        if ends is not None:
+            of_e = 1 / np.maximum(parameters[:, [law.names.index("E")]], TINY)
+            parts = [np.where(ends, of_e if name == "E" else 0, v) for name, v in zip(law.names, parts, strict=True)]
+        return np.stack(parts, axis=-1)
     centre = log_loss(law, variables, parameters)
     upper = law_bounds(law)[1]
     columns = []
@@ -69,19 +81,6 @@ def log_gradient(law: Law, variables: Sizes, parameters: np.ndarray) -> np.ndarr
     return np.stack(columns, axis=-1)
 
 
-@dataclass(frozen=True)
-class LogPrior:
-    """Normal prior on ln(parameter) of each fit: one more residual, noise * (ln parameter - ln centre) / width.
-
-    ``noise`` (fits,) is the sd of a residual of weight one, so that the prior counts as information does.
-    """
-
-    name: str
-    centre: float
-    width: float
-    noise: np.ndarray
-
-
 def batch_fit(
     law: Law,
     variables: Sizes,
@@ -92,7 +91,6 @@ def batch_fit(
     held: Collection[str] = (),
     lower: np.ndarray | None = None,
     upper: np.ndarray | None = None,
-    prior: LogPrior | None = None,
     max_steps: int = 80,
     tolerance: float = 1e-10,
 ) -> BatchResult:
@@ -109,8 +107,6 @@ def batch_fit(
     held : names of parameters that stay at their start
     lower, upper : arrays (parameters,)
         Replacing the law's bounds.
-    prior
-        LogPrior, optional; its term is part of the cost.
 
     Returns
     -------
@@ -125,7 +121,6 @@ def batch_fit(
         for first in range(0, len(y), CHUNK):
             part = slice(first, first + CHUNK)
             sizes = [v[part] if np.ndim(v) == 2 else v for v in variables]
-            pull = np.zeros(len(y[part])) if prior is None else prior.noise[part] / prior.width
             pieces.append(
                 _descend(
                     law,
@@ -136,8 +131,6 @@ def batch_fit(
                     free,
                     low,
                     high,
-                    prior,
-                    pull,
                     max_steps,
                     tolerance,
                 )
@@ -155,16 +148,12 @@ def _descend(
     free: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
-    prior: LogPrior | None,
-    pull: np.ndarray,
     max_steps: int,
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     def cost_of(rows: np.ndarray | slice, sizes: Sizes, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residual = weights[rows] * (log_loss(law, sizes, parameters) - log_y[rows])
         total = np.sum(residual**2, axis=1)
-        if prior is not None:
-            total = total + _prior_residual(law, prior, pull[rows], parameters) ** 2
         return residual, np.where(np.isfinite(total), 0.5 * total, np.inf)
 
     theta = np.where(free, np.clip(theta, low, high), theta)
@@ -180,11 +169,6 @@ def _descend(
         residual, _ = cost_of(active, sizes, here)
         slope = np.matmul(jacobian.transpose(0, 2, 1), residual[:, :, None])[..., 0]
         normal = np.matmul(jacobian.transpose(0, 2, 1), jacobian)
-        if prior is not None:
-            j = law.names.index(prior.name)
-            gradient = pull[active] / np.maximum(here[:, j], PRIOR_FLOOR)
-            slope[:, j] += gradient * _prior_residual(law, prior, pull[active], here)
-            normal[:, j, j] += gradient**2
         # A parameter at its bound whose descent direction points outward is held for this step.
         moving = free & ~((here <= low) & (slope > 0)) & ~((here >= high) & (slope < 0))
         slope = np.where(moving, slope, 0.0)
@@ -208,12 +192,6 @@ def _descend(
         if active.size == 0:
             break
     return theta, cost, converged
-
-
-def _prior_residual(law: Law, prior: LogPrior, pull: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    value = np.maximum(parameters[:, law.names.index(prior.name)], PRIOR_FLOOR)
-    residual: np.ndarray = pull * (np.log(value) - np.log(prior.centre))
-    return residual
 
 
 MAX_SUBSETS = 8  # 2**3: no law here has more than three linear parameters

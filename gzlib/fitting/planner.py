@@ -2,7 +2,6 @@
 stored before the outcome exists, with a hash that shows any later change, beside what was measured.
 """
 
-import hashlib
 import json
 import numbers
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -23,6 +22,7 @@ from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahe
 from gzlib.fitting.forecasting import forecast, judge_origins, read_pilots, read_prior, stack_members
 from gzlib.fitting.laws import LawLike, get_law
 from gzlib.fitting.optimise import log_gradient
+from gzlib.identity import content_hash
 
 Cost = Callable[[np.ndarray], npt.ArrayLike]  # of a run of each of the sizes (sizes,)
 
@@ -413,7 +413,7 @@ def store_forecast(
         "kind": forecast.attrs["kind"],
         "rows": rows,
     } | more
-    digest = _digest(content)
+    digest = content_hash(content)
     text = json.dumps(content | {"sha256": digest}, indent=1, allow_nan=False) + "\n"
     replace_file(place, text)
     return digest
@@ -470,7 +470,7 @@ def load_forecast(path: FilePath) -> dict[str, Any]:
         raise UserError(f"There is no stored forecast '{place}': store one with store_forecast.")
     content = read_checked(place, _Forecast, what="a stored forecast", cure="restore it from git")
     digest = content.pop("sha256")
-    if digest != _digest(content):
+    if digest != content_hash(content):
         raise UserError(
             f"'{place}' was changed after it was stored: its content does not match its sha256; restore it from git."
         )
@@ -526,8 +526,3 @@ def _plain(value: Any) -> Any:
     """A JSON value; numbers that are not finite become null."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _digest(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -22,7 +22,6 @@ from .presets import PRETRAINING as PRETRAINING  # pretraining studies by preset
 from .presets import finetuning_study as finetuning_study  # a preset's comparison, changed where something is given
 from .presets import preset_jobs as preset_jobs  # all runs of a preset
 from .presets import pretraining_study as pretraining_study  # a preset's study, changed where something is given
-from .presets import recipe_rule as recipe_rule  # a rule for recipes by the name that plans use
 from .presets import study_recipe as study_recipe  # the recipe of the study's runs
 from .results import StudyRuns as StudyRuns  # the pretraining runs of a study as labelled arrays
 from .rules import Claims as Claims  # the rules of the claims, applied to runs

@@ -1,12 +1,11 @@
 """The study, by its plan, and its three smaller or larger sizes: surveys, encoders, training sets, seeds, recipes."""
 
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gzlib.config import FINETUNING, Augment, FinetuneConfig, Mode, PretrainConfig, Recipe, Split, SurveySpec
+from gzlib.config import study_recipe as study_recipe
 from gzlib.data import existing_survey, is_generated, open_source, read_report, training_galaxies
 from gzlib.errors import UserError
 from gzlib.trace import input_files, note
@@ -133,7 +132,7 @@ def _planned(name: str, **chosen) -> PlannedStudy:
     files = [file for file in input_files("data/plans/*.toml") if file.stem == name]
     if not files:
         raise UserError(f"There is no plan 'data/plans/{name}.toml'; the book's own is 'study'.")
-    jobs = [job for job in read_plan(files[0], rule=recipe_rule) if isinstance(job[0], PretrainConfig)]
+    jobs = [job for job in read_plan(files[0]) if isinstance(job[0], PretrainConfig)]
     for field_, (word, values) in chosen.items():
         known = {getattr(config, field_) for config, _ in jobs}
         if strange := [value for value in values or () if value not in known]:
@@ -584,53 +583,3 @@ def preset_jobs(preset: str, *, planned: bool = False) -> list[Job]:
     further = [(config, one.pretraining) for one in studies for config in one.pretraining_configs().values()]
     jobs = pretraining.jobs() + further + [job for one in studies for job in one.jobs()]
     return list(dict.fromkeys(jobs))  # an arm may be a run of the grid
-
-
-# The study's recipe. Its optimizer is schedule-free: the rate stays constant, and what is validated and kept is its
-# average of the weights. A run ends when that has not improved while the run grew by a third, so that its length is
-# found and not chosen. Few galaxies and wide encoders need more regularisation; the rule below says how much. Its
-# numbers are those of resnet_w8 at 500, 2,000 and 8,000 galaxies (benchmarks/recipe.py, `regularisation`), which move
-# the loss more than anything else: at 500 galaxies from 28.2 to 26.9 nats, at 8,000 by a few hundredths.
-STUDY = Recipe(
-    optimizer="schedule-free",
-    learning_rate=2e-2,
-    schedule="constant",
-    warmup_examples=12_800,
-    spacing=0.15,
-    patience=2,
-    watch=2_000,
-    precision="bfloat16",
-)
-# By the first word of an encoder's name, what is not as above: the best of three rates at 2,000 galaxies for two
-# sizes of each (data/benchmarks/recipe-families.json). Depthwise convolutions gain nothing from bfloat16 on a CPU.
-FAMILIES: dict[str, dict[str, Any]] = {
-    "convnext": {"learning_rate": 1e-3, "precision": "float32"},
-    "vit": {"learning_rate": 1e-3},
-    "tinynet": {"learning_rate": 3e-3, "precision": "float32"},
-    "tf": {"learning_rate": 1e-2, "precision": "float32"},
-}
-DROPOUT, STRONGEST_AT, FALLS_BY = 0.7, 1_000, 0.6  # of the features; falls with a power from STRONGEST_AT galaxies on
-# Weight decay, falling inversely from DECAY_UP_TO galaxies on, and no less than the recipe's own.
-WEIGHT_DECAY, DECAY_UP_TO = 0.3, 2_000
-# Most epochs, a guard that few runs should meet: from MOST_UP_TO galaxies on it falls with the root of their number.
-EPOCHS, MOST_UP_TO = 1_000.0, 1_000
-DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
-
-
-def study_recipe(encoder: str, n_train: int) -> Recipe:
-    """The study's recipe for an encoder and so many training galaxies."""
-    few = min(1.0, (STRONGEST_AT / n_train) ** FALLS_BY)
-    width = re.fullmatch(r"(?:resnet|convnext)_w(\d+)", encoder)
-    doublings = max(0.0, math.log2(int(width[1]) / NONE_AT)) if width else 1.0
-    decay = max(STUDY.weight_decay, WEIGHT_DECAY * min(1.0, DECAY_UP_TO / n_train))
-    rates = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few, "weight_decay": decay}
-    regularised: dict[str, Any] = {name: round(value, 3) for name, value in rates.items()}  # as a plan would write them
-    epochs = float(round(EPOCHS * min(1.0, (MOST_UP_TO / n_train) ** 0.5)))
-    return replace(STUDY, epochs=epochs, **regularised, **FAMILIES.get(encoder.split("_")[0], {}))
-
-
-def recipe_rule(name: str) -> Callable[[str, int], Recipe]:
-    """The rule that a plan names; there is one, ``study``."""
-    if name != "study":
-        raise UserError(f"Unknown rule '{name}' for recipes; there is 'study'.")
-    return study_recipe

@@ -5,7 +5,6 @@ is the total of one encoder or one question with one encoder, on all its runs. E
 where a power law is a straight line and the scatter of the seeds is alike at all sizes.
 """
 
-import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from gzlib.errors import UserError
 from gzlib.fitting import encoder_effect, holm, random_effects, size_verdict, slope_test
 from gzlib.fitting.claims import EXCESS_LAWS, LEFT_OUT, MISFIT, POWER_LAWS, Curves, held_out, misfit, verdict_of_laws
 from gzlib.fitting.curves import log_of
+from gzlib.identity import file_hash
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
 from gzlib.study.results import StudyRuns
 from gzlib.study.tables import measured, number, share
@@ -359,7 +359,7 @@ class Claims:
         if not any(hashes):
             return "These runs are not the plan's: the same rules are applied to them, to show how they work."
         (file,) = input_files("data/plans/rules.toml")
-        now = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        now = file_hash(file)[:16]
         return f"{share([one == now for one in hashes])} runs keep the hash of these rules, `{now}`, in their records."
 
     # What is missing

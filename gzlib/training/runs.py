@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from gzlib.identity import file_hash
 from gzlib.models.weights import read_weights, recorded_weights, run_weights, weights_identity, write_weights
 from gzlib.progress import Live, silent
 from gzlib.training.checkpoint import previous_of
-from gzlib.training.distributed import choose_device, is_main, share, world
+from gzlib.training.distributed import choose_device, has_bfloat16, is_main, share, world
 from gzlib.training.evaluation import short_number
 from gzlib.training.finetuning import finetune
 from gzlib.training.pretraining import pretrain
@@ -153,6 +153,8 @@ def _train(key: str, config: RunConfig, survey: SurveySpec, conduct: Conduct) ->
             raise
         _by_first(lambda: _refuse_changed(key, survey, seen))
         where = provenance(chosen, started, time.monotonic() - began, processes=world()) | dict(conduct.noted)
+        if config.recipe.precision == "bfloat16" and not has_bfloat16(chosen):
+            where["precision"] = "float32"
         return _by_first(lambda: _store(key, config, survey, seen, outcome, where))
     except NotWritten:
         raise
@@ -342,17 +344,15 @@ def _card(record: dict, file: Path) -> str:
     }[kind]
     options = {name: survey[name] for name in ("size", "split", "schema") if survey.get(name) is not None}
     options |= {name.replace("_", "-"): config[name] for name in ("encoder", "weights", "n_train", "seed")}
-    default = config_dict(PretrainConfig("", 0))
+    made = config_from_dict("pretrain", config)
+    told, usual = asdict(made), asdict(PretrainConfig(made.encoder, made.n_train))
+    augment = told["recipe"].pop("augment"), usual["recipe"].pop("augment")
+    tables = {name: (told[name], usual[name]) for name in ("recipe", "objective")} | {"recipe.augment": augment}
     settings = [
         f"--set {table}.{name}={json.dumps(value)}"
-        for table in ("recipe", "objective")
-        for name, value in config[table].items()
-        if value != default[table].get(name) and not isinstance(value, dict)
-    ]
-    settings += [
-        f"--set recipe.augment.{name}={json.dumps(value)}"
-        for name, value in config["recipe"]["augment"].items()
-        if value != default["recipe"]["augment"].get(name)
+        for table, (values, defaults) in tables.items()
+        for name, value in values.items()
+        if value != defaults[name]
     ]
     command = " ".join(
         [f"gzlib pretrain --survey {survey['source']}", *(f"--{k} {v}" for k, v in options.items()), *settings]

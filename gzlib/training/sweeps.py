@@ -8,7 +8,7 @@ A plan is a TOML file that says which runs there are:
     source = "sim:12000"
     size = 64
 
-    [recipe]                       # of every pretrain table; fields of Recipe
+    [recipe]                       # of every pretrain table, where not the study's; fields of Recipe
     examples = 20000
 
     [[pretrain]]                   # fields of PretrainConfig; a list stands for each of its values
@@ -26,17 +26,17 @@ A plan is a TOML file that says which runs there are:
     weights = ["random", "galaxies"]    # a table's name: each of its runs with this encoder
     n_train = [50, 100, 300]
 
-``preset = "laptop"`` alone stands for all runs of that preset's study. ``rule = "study"`` in ``[recipe]`` gives each
-pretrain table the recipe that the study has for its encoder and its number of galaxies; other fields of ``[recipe]``
-and of the tables' own recipes change it.
+``preset = "laptop"`` alone stands for all runs of that preset's study. A pretraining run has the recipe that the study
+has for its encoder and its number of galaxies (:func:`gzlib.study_recipe`), which ``[recipe]`` and then the tables' own
+recipes change; ``rule = "study"`` in ``[recipe]`` says so.
 """
 
-import hashlib
 import time
 import tomllib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ from gzlib.config import (
     Conduct,
     FinetuneConfig,
     PretrainConfig,
-    Recipe,
     RunConfig,
     SurveySpec,
     fill,
     grid,
     kind_of,
+    of_its_encoder,
     refuse_unknown,
     runs_named,
 )
@@ -62,6 +62,7 @@ from gzlib.data.curation import existing_survey, training_galaxies
 from gzlib.data.sources.registry import is_generated, offline_unless, split_text
 from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import is_held, misfit
+from gzlib.identity import file_hash
 from gzlib.progress import Live, duration
 from gzlib.training.distributed import helped, worker_count
 from gzlib.training.runs import LOCK, key_of, run
@@ -238,14 +239,10 @@ class _Plan(BaseModel):
 MOST_JOBS = 1_000_000  # a slip of the keyboard in a list of lists names more
 
 
-Rule = Callable[[str, int], Recipe]
-
-
 def read_plan(
     path: Path,
     *,
     preset: Callable[[str], list[Job]] | None = None,
-    rule: Callable[[str], Rule] | None = None,
     planned: Callable[[SurveySpec], int] | None = None,
 ) -> list[Job]:
     """The runs that a plan names, in its order, pretraining first.
@@ -255,9 +252,6 @@ def read_plan(
     preset : callable, optional
         Gives the runs of a preset by its name, as :func:`gzlib.study.preset_jobs` does; without it a plan may name
         none.
-    rule : callable, optional
-        Gives, by its name, a function of encoder and training galaxies that returns a recipe, as
-        :func:`gzlib.study.recipe_rule` does.
     planned : callable, optional
         For a plan that is to be looked at, not made: how many training galaxies a survey has, for tables that do not
         say. Nothing is curated or downloaded then, and runs whose keys are not known yet are named by words.
@@ -267,7 +261,7 @@ def read_plan(
     UserError
         If the file is missing or no TOML, a key is unknown, or a value is not what its field takes.
     """
-    return jobs_of(_read_toml(path), Path(path).name, preset=preset, rule=rule, planned=planned)
+    return jobs_of(_read_toml(path), Path(path).name, preset=preset, planned=planned)
 
 
 def plan_notes(path: Path) -> dict[str, str]:
@@ -283,7 +277,7 @@ def plan_notes(path: Path) -> dict[str, str]:
     if (rules := plan.get("rules")) is None:
         return {}
     try:
-        return {"rules": hashlib.sha256((Path(path).parent / rules).read_bytes()).hexdigest()[:16]}
+        return {"rules": file_hash(Path(path).parent / rules)[:16]}
     except (OSError, ValueError) as error:
         raise UserError(
             f"{Path(path).name}: its rules '{rules}' cannot be read ({error}); name a file beside it."
@@ -304,7 +298,6 @@ def jobs_of(
     where: str,
     *,
     preset: Callable[[str], list[Job]] | None = None,
-    rule: Callable[[str], Rule] | None = None,
     planned: Callable[[SurveySpec], int] | None = None,
 ) -> list[Job]:
     """The runs of a plan that has been read; ``where`` names it in errors, the others as for :func:`read_plan`."""
@@ -318,17 +311,13 @@ def jobs_of(
         jobs += preset(plan["preset"])
     shared = plan.get("survey", {})
     named: dict[str, list[Job]] = {}
-    common, recipe_of = dict(plan.get("recipe", {})), None
-    if "rule" in common:
-        name = common.pop("rule")
-        if rule is None:
-            raise UserError(f"{where}: rules belong to the study; read this plan with rule=gzlib.study.recipe_rule.")
-        recipe_of = rule(name)
+    common = dict(plan.get("recipe", {}))
+    if (rule := common.pop("rule", "study")) != "study":
+        raise UserError(f"{where}: unknown rule '{rule}' for recipes; there is 'study'.")
     for place, table in _tables(plan, "pretrain", where):
-        default = PretrainConfig("", 0, recipe=fill(Recipe(), common, f"{where}, [recipe]"))
         name = table.pop("name", None)
-        own_rule = recipe_of and _changed(recipe_of, common, f"{where}, [recipe]")
-        made = _expand(table, default, shared, place, planned or training_galaxies, own_rule)
+        start = partial(of_its_encoder, changes=common, where=f"{where}, [recipe]")
+        made = _expand(table, PretrainConfig("", 0), shared, place, planned or training_galaxies, start)
         if name is not None:
             named.setdefault(name, []).extend(made)
         jobs += made
@@ -423,13 +412,10 @@ def _tables(plan: dict, kind: str, where: str):
         yield f"{where}, [[{kind}]] {number}", dict(table)
 
 
-def _changed(rule: Rule, changes: dict, where: str) -> Rule:
-    return lambda encoder, n_train: fill(rule(encoder, n_train), changes, where)
-
-
 def _expand(
-    table: dict, default, shared: dict, where: str, count: Callable, recipe_of: Rule | None = None
+    table: dict, default, shared: dict, where: str, count: Callable, start: Callable | None = None
 ) -> list[Job]:
+    """The runs of a table; ``start`` gives a run the recipe that the table's own changes."""
     survey = {**shared, **table.pop("survey", {})}
     refuse_unknown(table, [field.name for field in fields(default)], where)
     if "source" not in survey:
@@ -443,12 +429,9 @@ def _expand(
     if (named := runs_named(table, default)) > MOST_JOBS:
         raise UserError(f"{where}: names {named:,} runs; at most {MOST_JOBS:,} make a plan.")
     for values in grid(table, default):
+        recipe = {"recipe": values.pop("recipe")} if "recipe" in values else {}
         config = fill(default, values, where)
-        if recipe_of:
-            config = replace(
-                config, recipe=fill(recipe_of(config.encoder, config.n_train), values.get("recipe", {}), where)
-            )
-        jobs.append((config, spec))
+        jobs.append((fill(start(config) if start else config, recipe, where), spec))
     return jobs
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from gzlib.errors import UserError
 from gzlib.fitting.fits import fit_law
 from gzlib.fitting.intervals import BOOTSTRAPS, bootstrap, covariance, profile_limits, rise_of, student_quantile
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.optimise import LogPrior, batch_fit
+from gzlib.fitting.optimise import batch_fit, log_gradient, log_loss
 
 LAW = LAWS["power-offset"]
 X = np.geomspace(0.03, 30, 8)
@@ -146,13 +148,23 @@ def test_unknown_bootstrap_is_refused():
         )
 
 
-def test_prior_pulls_the_exponent_as_far_as_the_noise_allows():
+def test_at_an_infinite_size_is_the_irreducible_loss_however_flat_the_law():
+    flat, sizes = np.array([[0.3, 2.0, 1e-4], [0.5, 1.0, 0.4]]), [np.append(X, np.inf)]
+    for law in (LAW, replace(LAW, name="own", gradient=None)):
+        np.testing.assert_allclose(log_loss(law, sizes, flat)[:, -1], np.log([0.3, 0.5]), rtol=1e-12)
+        found = log_gradient(law, sizes, flat)
+        np.testing.assert_allclose(found[:, -1], [[1 / 0.3, 0, 0], [2, 0, 0]], rtol=1e-6)
+        np.testing.assert_allclose(found[:, :-1], log_gradient(law, [X], flat), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("weight", "share"), [(1e-6, 0.0), (1e4, 1.0)])
+def test_a_prior_pulls_the_irreducible_loss_as_far_as_the_noise_allows(weight, share):
     y = curves(200, 0.02, seed=2)
-    free = fitted(y).parameters[:, 2]
-    for noise, share in ((1e-6, 0.0), (10.0, 1.0)):
-        prior = LogPrior("alpha", 0.6, 0.1, np.full(len(y), noise))
-        pulled = fitted(y, prior=prior).parameters[:, 2]
-        np.testing.assert_allclose(pulled, (1 - share) * free + share * 0.6, rtol=0.02)
+    free = fitted(y).parameters[:, 0]
+    seen = np.column_stack([y, np.full(len(y), 0.25)])
+    weights = np.append(np.ones(X.size), weight)
+    pulled = batch_fit(LAW, [np.append(X, np.inf)], seen, np.tile(TRUTH, (len(y), 1)), weights=weights)
+    np.testing.assert_allclose(pulled.parameters[:, 0], (1 - share) * free + share * 0.25, rtol=1e-3, atol=1e-6)
 
 
 def test_batch_ignores_points_of_weight_zero():

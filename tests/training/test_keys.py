@@ -65,7 +65,7 @@ def test_a_field_added_later_enters_the_key_only_where_it_is_set():
         momentum: float = 0.9
         teacher: Augment = field(default_factory=Augment)
 
-    config = PretrainConfig("resnet_w4", 10)
+    config = PretrainConfig("resnet_w4", 10, recipe=Recipe())
     recipes = [Grown(), Grown(momentum=0.5), Grown(teacher=Augment(flip=False))]
     keys = [run_key(config, "f00d", None)] + [run_key(replace(config, recipe=r), "f00d", None) for r in recipes]
     assert keys[0] == keys[1] and len(set(keys)) == 3

@@ -28,7 +28,7 @@ from gzlib.config import (
 )
 from gzlib.errors import UserError
 from gzlib.files import held
-from gzlib.study import preset_jobs, recipe_rule, study_recipe
+from gzlib.study import preset_jobs, study_recipe
 from gzlib.study.presets import pretraining_study
 from gzlib.training.runs import LOCK, key_of
 from gzlib.training.sweeps import jobs_of, plan_notes, plan_table, read_plan, state_of, sweep
@@ -76,7 +76,8 @@ def test_lists_stand_for_every_combination():
     assert (first.encoder, first.n_train, first.seed) == ("convnext_w4", 60, 0)
     assert (survey.source, survey.size) == ("sim:gz2:400", 32)
     assert (first.recipe.examples, first.recipe.learning_rate, first.recipe.augment.zoom) == (640, 1e-3, (1.0, 1.5))
-    assert first.recipe.weight_decay == Recipe().weight_decay
+    assert first.recipe.weight_decay == study_recipe("convnext_w4", 60).weight_decay
+    assert first.recipe.most_examples(60) == 640  # although the study counts in epochs
     assert listed[16][1].size == 48
     assert listed[16][1].source == "sim:gz2:400"
 
@@ -298,16 +299,15 @@ encoder = ["resnet_w4", "convnext_w4"]
 n_train = [500, 64000]
 recipe = { clip = [0.3, 1.0] }
 """
-    made = jobs_of(tomllib.loads(text), "plan.toml", rule=recipe_rule)
+    made = jobs_of(tomllib.loads(text), "plan.toml")
     assert len(made) == 8
     for config, _ in made:
         expected = replace(study_recipe(config.encoder, config.n_train), watch=16, clip=config.recipe.clip)
         assert config.recipe == expected
     assert {config.recipe.clip for config, _ in made} == {0.3, 1.0}
-    with pytest.raises(UserError, match="rules belong to the study"):
-        jobs_of(tomllib.loads(text), "plan.toml")
-    with pytest.raises(UserError, match="Unknown rule 'guess' for recipes; there is 'study'"):
-        jobs_of(tomllib.loads(text.replace('"study"', '"guess"')), "plan.toml", rule=recipe_rule)
+    assert jobs_of(tomllib.loads(text.replace('rule = "study"', "")), "plan.toml") == made  # it is the usual one
+    with pytest.raises(UserError, match="unknown rule 'guess' for recipes; there is 'study'"):
+        jobs_of(tomllib.loads(text.replace('"study"', '"guess"')), "plan.toml")
 
 
 def test_the_example_is_a_plan():
@@ -379,7 +379,7 @@ def test_a_plan_whose_rules_are_missing_is_refused(tmp_path):
 
 def test_the_study_s_plan_reads_and_its_beginnings_are_studies():
     path = paths.ROOT / "data" / "plans" / "study.toml"
-    jobs = read_plan(path, rule=recipe_rule)
+    jobs = read_plan(path)
     assert plan_notes(path)["rules"] and len({repr(job) for job in jobs}) == len(jobs)
     first = jobs[:12]
     assert len({config.encoder for config, _ in first}) == 3 and len({config.n_train for config, _ in first}) == 4

@@ -2,15 +2,17 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 
 import pytest
 from safetensors import safe_open
 from test_training import SHORT, pretraining, quiet, survey, task  # noqa: F401, fixtures
 
-from gzlib import paths
+from gzlib import cli, paths
+from gzlib.__main__ import parse
 from gzlib.cli import main
-from gzlib.config import Conduct, FinetuneConfig
+from gzlib.config import Conduct, FinetuneConfig, config_from_dict
 from gzlib.errors import UserError
 from gzlib.identity import file_hash
 from gzlib.models import count_parameters, load_encoder, weights_identity
@@ -40,6 +42,10 @@ def test_a_released_encoder_says_what_it_was_trained_on_and_starts_other_runs(st
         f"--set recipe.examples={SHORT.examples}",
     ):
         assert needed in text, needed
+    _, bound = parse(shlex.split(re.search(r"gzlib (pretrain .*)", text)[1]))
+    encoder, n, settings = (bound.arguments[name] for name in ("encoder", "n_train", "settings"))
+    again = cli.configured(cli.PRETRAIN, bound.arguments.get("run", cli.PRETRAINED), encoder, n, settings)
+    assert again == config_from_dict("pretrain", record["config"])  # although the recipe is not the encoder's usual one
 
     config = FinetuneConfig("galaxy10", "convnext_w4", 80, weights=str(file), mode="full", recipe=SHORT)
     said = []
