@@ -377,10 +377,10 @@ def planner_panel(
         "ID": ident,
         "UNIT": escape(unit),
         "LEVEL": data["level"],
-        "ANSWER": escape(f"For a loss of {target:.4g} {unit}; prices as in the chapter's parameters."),
+        "ANSWER": escape(f"For a loss of {target:.4g} {unit}; prices as in the chapter’s parameters."),
         "ROWS": "\n".join(_row(row, option) for row in rows),
         "NOTE": escape(
-            f"Forecasts reach to {MAX_FACTOR:g} times the largest training set; 'no limit' means that the upper end of"
+            f"Forecasts reach to {MAX_FACTOR:g} times the largest training set; ‘no limit’ means that the upper end of"
             " the band does not come down to the target before. Costs hold labels beyond those owned, and one training."
         ),
         # In a script element, '</' would end it and '<!--' would hide what follows.
