@@ -171,7 +171,7 @@ class Reference:
         written = re.search(rf"^(?:[\w*]+, )*\**{re.escape(name)}(?:, [\w*]+)* : (.+)$", found.docstring.value, re.M)
         kind = "" if annotation is None or str(annotation) == "Any" else str(annotation)
         kind = written[1].strip() if name and written else kind
-        parts = (f"`{name}`" if name else "", f"_{self.prose(kind)}_" if kind else "")
+        parts = (f"`{name}`" if name else "", f"_{straight(self.prose(kind))}_" if kind else "")
         head = " : ".join(part for part in parts if part)
         text = self.prose((item.description or "").strip())
         return f"{head}\n:   {indented(text)}" if text else f"**{head}**"
@@ -232,6 +232,11 @@ def indented(text: str) -> str:
 def escaped(text: str) -> str:
     """Text in which no letter is Markdown's."""
     return re.sub(r"([\\`*_<>\[\]$@^~|#{}])", r"\\\1", text)
+
+
+def straight(text: str) -> str:
+    """Markdown whose double quotes stay as they are typed, as those of a type have to."""
+    return re.sub(r'(`[^`]*`)|"', lambda found: found[1] or r"\"", text)
 
 
 def is_shown(member) -> bool:

@@ -10,6 +10,8 @@ document.querySelector(".theme").addEventListener("click", () => {
 
 const menu = document.querySelector(".menu");
 const sidebar = document.getElementById("sidebar");
+const current = sidebar.querySelector("[aria-current]");
+if (current) sidebar.scrollTop = current.offsetTop + current.offsetHeight - 0.8 * sidebar.clientHeight;
 menu.addEventListener("click", () => menu.setAttribute("aria-expanded", sidebar.classList.toggle("open")));
 
 const box = document.querySelector(".lightbox");
@@ -67,7 +69,10 @@ const watcher = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) {
     if (!isIntersecting) continue;
     places.forEach((a) => a.classList.remove("here"));
-    places.get(target.id).classList.add("here");
+    const here = places.get(target.id), list = here.closest(".toc");
+    here.classList.add("here");
+    const [top, end] = [here.offsetTop, here.offsetTop + here.offsetHeight - list.clientHeight];
+    if (list.scrollTop > top || list.scrollTop < end) list.scrollTop = top - 0.3 * list.clientHeight;
   }
 }, { rootMargin: "-10% 0px -75% 0px" });
 places.forEach((_, id) => watcher.observe(document.getElementById(id)));

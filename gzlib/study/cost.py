@@ -403,11 +403,26 @@ def speed_table(records: dict[str, dict]) -> pd.DataFrame:
         own = [(row, "") for row in (records[part]["rows"] if part in records else ())]
         own = [(row, where) for row, where in own if row["value"] is not None or row["name"] not in there]
         for row, where in own + [pair for pair in found if pair[0].get("name", "").split(".")[0] == part]:
-            what = row["name"].removeprefix(f"{part}.").replace("_", " ").replace(".", ", ")
-            rows.append([part, what, row["value"], tidied(row["unit"]), tidied(row["goal"] or ""), row.get("ok")])
+            rows.append(
+                [
+                    part,
+                    _measured(row["name"].removeprefix(f"{part}.")),
+                    row["value"],
+                    tidied(row["unit"]),
+                    tidied(row["goal"] or ""),
+                    row.get("ok"),
+                ]
+            )
             rows[-1].append(where + tidied(row["detail"]))
     table = pd.DataFrame(rows, columns=["part", "measured", "value", "unit", "goal", "reached", "how"])
     return table.assign(reached=table.reached.map(_REACHED).fillna(""))
+
+
+def _measured(name: str) -> str:
+    """What a benchmark's row measured, by its name such as ``loader224.roofline`` or ``efficiency.resnet_w6``."""
+    name = re.sub(r"^(?:loader)?(\D*)224(?:\.(\w+))?$", lambda m: f"{m[1] or m[2]}, 224 px", name)
+    words = [word if re.search(r"_w\d+$", word) else word.replace("_", " ") for word in name.split(".")]
+    return ", ".join(words).replace("mfu", "model FLOPs")
 
 
 _TIDY = {">=": "≥", "<=": "≤", " us,": " µs,", " us;": " µs;"}
@@ -462,7 +477,7 @@ def training_words(record: dict | None) -> str:
     if stopped := [row["encoder"] for row in rows if row["recipe"] == "own" and row["runs"]["zoobot"]["why"] == "end"]:
         said.append(f"Zoobot had not stopped by itself with {' and '.join(stopped)}: given more, it might come lower.")
     if idle := [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if not row["learned"]]:
-        said.append(f"With {', '.join(idle)} no loss below that of predicting the mean votes was reached by both.")
+        said.append(f"With {' and '.join(idle)} no loss below that of predicting the mean votes was reached by both.")
     if any(row["clock"] == "processor" for row in rows):
         share = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
         said.append(f"Other jobs ran on the machine, so that times are of the processor, of which runs had {share}.")

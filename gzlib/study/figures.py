@@ -138,9 +138,9 @@ def family_of(encoder: str) -> str:
 
 
 def _by_family(encoders) -> list[str]:
-    """The same names with those of one family together, families in the order of their first."""
+    """The same names with those of one family together, families in one order in all figures."""
     names = [str(name) for name in encoders]
-    families = list(dict.fromkeys(map(family_of, names)))
+    families = list(dict.fromkeys([*_FAMILIES, *map(family_of, names)]))
     return sorted(names, key=lambda name: families.index(family_of(name)))
 
 
@@ -167,7 +167,7 @@ def vote_fractions(fractions: dict[str, np.ndarray], *, columns: int = 3):
     for axis, (name, values) in zip(axes.flat, fractions.items(), strict=False):
         axis.hist(values, bins=np.linspace(0, 1, 21), weights=np.full(len(values), 1 / max(len(values), 1)))
         axis.set_title(label_words(name))
-    figure.supxlabel("fraction of a galaxy's votes")
+    figure.supxlabel("fraction of a galaxy’s votes")
     figure.supylabel("fraction of galaxies")
     return figure
 
@@ -190,7 +190,7 @@ def predicted_fractions(predictions: pd.DataFrame, survey: xr.Dataset, answer: s
         axis.vlines(observed, low, high, lw=width, color=COLOURS[0], alpha=0.35)
     axis.plot(observed, predictions[f"{answer}_fraction"], "o", color=COLOURS[0])
     axis.set_xlabel(f"observed fraction of {label_words(answer)}")
-    axis.set_ylabel("expected")
+    axis.set_ylabel("expected fraction")
     figure.tight_layout()
     return figure
 
@@ -204,6 +204,7 @@ def question_bars(values: pd.Series, *, label: str):
     axis.set_xlabel(label)
     axis.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,g}"))
     axis.grid(axis="y", visible=False)
+    axis.margins(y=0.02)
     figure.tight_layout()
     return figure
 
@@ -380,13 +381,24 @@ def log_axes(axis, *, ticks=None, most: int = MOST_TICKS, x: str = "", y: str = 
     if high / low < 8:  # less than a decade: say the numbers, not the powers of ten
         ticks = mpl.ticker.MaxNLocator(nbins=3 if plain_y else 6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         if high / low > 2.5:  # even steps would leave the lower half without a number
-            ticks = [m * 10.0**power for power in range(-9, 10) for m in (1, 2, 4, 6)]
-        axis.set_yticks([t for t in ticks if low <= t <= high])
-        axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:.3g}"))
+            for digits in ((1, 2, 4, 6), (1, 1.5, 2, 3, 4, 6, 8)):
+                ticks = [m * 10.0**power for power in range(-9, 10) for m in digits]
+                if sum(low <= t <= high for t in ticks) > 2:
+                    break
+        ticks = [t for t in ticks if low <= t <= high]
+        axis.set_yticks(ticks)
+        axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter(_alike(ticks)))
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     else:
         axis.yaxis.set_major_formatter(LogFormatter())
+
+
+def _alike(ticks) -> str:
+    """The format that gives some numbers as many decimals as the one that needs most."""
+    texts = [f"{tick:.3g}" for tick in ticks]
+    most = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return "{x:.3g}" if any("e" in text for text in texts) else f"{{x:.{most}f}}"
 
 
 def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
@@ -396,7 +408,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     """
     figure, axis = plt.subplots(figsize=(6.2, 4.1))
     encoders = sorted(loss.encoder.values, key=lambda name: n_params[name])
-    shades = plt.get_cmap("cividis")(np.linspace(0.0, 0.75, loss.sizes["n_train"]))
+    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, loss.sizes["n_train"]))
     ends = {}
     longest = max(map(family_of, encoders), key=list(map(family_of, encoders)).count)
     for colour, n in zip(shades, loss.n_train.values, strict=True):
@@ -412,7 +424,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     figure.tight_layout()
     _name_in_margin(axis, ends)
     axis.annotate("training galaxies", (1.04, 1.02), xycoords="axes fraction", va="bottom", annotation_clip=False)
-    first = {family_of(e): encoder_style(str(e))["marker"] for e in reversed(encoders)}
+    first = {family_of(e): encoder_style(e)["marker"] for e in _by_family(encoders)}
     marks = [
         mpl.lines.Line2D(
             [], [], color="0.3", linestyle="none", marker=marker, label=label_words(_DESIGNS.get(family, family))
@@ -512,7 +524,7 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(7.6, sum(0.23 * count + 0.38 for count in tall) + 0.7),
+        figsize=(7.6, sum(0.25 * count + 0.45 for count in tall) + 0.7),
         sharex=True,
         squeeze=False,
         height_ratios=tall,  # a question has as much room in each panel
@@ -532,9 +544,9 @@ def by_campaign(values: xr.Dataset, campaigns: dict[str, str], *, label: str, co
         short = [_two_lines(label_words(n.removesuffix(f"-{campaign}"))) for n in names]
         axis.set_yticks(range(len(names)), short, linespacing=0.85)
         axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.set_title(label_words(campaign), pad=2)
+        axis.set_title(label_words(campaign), pad=3)
         axis.grid(axis="y", visible=False)
-    figure.set_layout_engine("constrained", wspace=0.05)
+    figure.set_layout_engine("constrained", wspace=0.05, h_pad=0.08)
     figure.supxlabel(label)
     if encoders[0] is not None:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)

@@ -381,11 +381,11 @@ def planner_panel(
         "ID": ident,
         "UNIT": escape(unit),
         "LEVEL": data["level"],
-        "ANSWER": escape(f"For a loss of {target:.4g} {unit}; prices as in the chapter's parameters."),
+        "ANSWER": escape(f"For a loss of {target:.4g} {unit}; prices as in the chapter’s parameters."),
         "ROWS": "\n".join(_row(row, option) for row in rows),
         "NOTE": escape(
             f"Labels are those needed if the target can be reached at all, with the chance that it can; forecasts reach"
-            f" to {MAX_FACTOR:g} times the largest training set, beyond which there is 'no limit'. Costs hold labels"
+            f" to {MAX_FACTOR:g} times the largest training set, beyond which there is ‘no limit’. Costs hold labels"
             " beyond those owned, and one training."
         ),
         # In a script element, '</' would end it and '<!--' would hide what follows.

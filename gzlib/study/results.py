@@ -348,8 +348,12 @@ def ending_words(study: PretrainingStudy | PlannedStudy) -> str:
 
 def device_words(records: list[dict]) -> str:
     """How many runs were made on which device."""
-    counts = pd.Series([record["provenance"]["device"] for record in records]).value_counts()
-    return "; ".join(f"{n} on {words(str(device))}" for device, n in counts.items())
+    counts = pd.Series([str(record["provenance"]["device"]) for record in records]).value_counts()
+    # One run's device may be "NVIDIA H200, its end on a CPU".
+    named = {
+        device: device.replace(", its end on ", ", their ends on ") if n > 1 else device for device, n in counts.items()
+    }
+    return "; ".join(f"{n} on {words(named[device])}" for device, n in counts.items())
 
 
 def weighting_words(runs: StudyRuns) -> str:

@@ -483,7 +483,7 @@ class Claims:
         value, low, high = (number(v, "+.2f") for v in self.correlation)
         why = (
             f"over {self.subjectivity.size} questions the effect of size and the disagreement of volunteers about one"
-            f" image have Spearman's correlation {value} ({low} to {high}; below zero: subjective questions gain more)"
+            f" image have Spearman’s correlation {value} ({low} to {high}; below zero: subjective questions gain more)"
         )
         return Outcome(found, why, needs)
 
@@ -504,7 +504,7 @@ class Claims:
             ends = (float(one[name]) for name in ("slope", "inner_low", "inner_high"))
             value, low, high = (number(100 * np.expm1(end), "+.1f") for end in ends)
             said.append(
-                f"with {n:,} galaxies ten times the parameters change the total's excess by {value} % (90 %: {low} to"
+                f"with {n:,} galaxies ten times the parameters change the total’s excess by {value} % (90 %: {low} to"
                 f" {high} %; {int(one.encoders)} encoders)"
             )
         found = "undecided"
@@ -519,7 +519,7 @@ class Claims:
         """Every rule with its outcome, in words."""
         rules = {
             "Power-law gain for every architecture and question": self.power_law,
-            "The power law's misfit is below 1 % of the loss": self.equivalence,
+            "The power law’s misfit is below 1 % of the loss": self.equivalence,
             "The two largest sizes lie where the law says": self.held_out,
             "One exponent serves all architectures": self.one_exponent,
             "Parameters help only some questions": self.parameters,

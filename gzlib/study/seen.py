@@ -13,8 +13,8 @@ from gzlib.data.survey import label_values
 from gzlib.fitting import holm, summarise_replicates
 from gzlib.study.figures import encoder_style, family_of, start_colour
 from gzlib.study.forecasts import Panel, example_fit, page_source, rounded
-from gzlib.study.sheets import REAL_TASKS, transfer_curves
-from gzlib.study.tables import formula, number, share, words
+from gzlib.study.sheets import transfer_curves
+from gzlib.study.tables import REAL_TASKS, formula, number, share, words
 
 _figure = partial(rounded, digits=5)
 

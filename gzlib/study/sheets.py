@@ -17,7 +17,7 @@ from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
 from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
-from gzlib.study.tables import markdown_table, number, reports
+from gzlib.study.tables import REAL_TASKS, markdown_table, number, reports
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
 
@@ -315,13 +315,6 @@ def structure_table(*, before: bool = False) -> pd.DataFrame:
     return table.apply(lambda row: row.map(lambda value: number(value, f".{decimals[row.name]}f")), axis=1)
 
 
-REAL_TASKS = {
-    "gz2_five_classes": "five classes, GZ2",
-    "gz1_six_classes": "six classes, GZ1",
-    "decals_rings": "rings, DECaLS",
-    "gz2_smooth": "smooth fraction, GZ2",
-    "first_radio": "radio shapes, FIRST",
-}
 _DRAWS = 2000  # of a bootstrap
 
 

@@ -51,7 +51,7 @@ def number(value, form: str = "g") -> str:
     mantissa, power, exponent = format(value, form).partition("e")
     mantissa = mantissa.removesuffix(".")  # of "#.3g", which keeps the zeros that count
     if not re.search("[1-9n]", mantissa):  # zero has no sign; "inf" has
-        mantissa = mantissa.lstrip("-")
+        mantissa = mantissa.lstrip("+-")
     text = mantissa.replace("-", "−").replace("inf", "∞")
     return f"{text}\u00a0×\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}" if power else text
 
@@ -93,6 +93,9 @@ def span(values, form: str) -> str:
 
 
 _NUMERIC = re.compile(r"(?:[<>≥≤] )?[−+-]?(\d[\d,]*)(\.\d+)?( ?%)?|–")
+_ENDLESS = re.compile(
+    r"out of reach|(?:over|under) \d+ %|\d[\d,]* to no limit"
+)  # in place of a number that is too large
 _PAIR = re.compile(r"[−+-]?\d[\d,.]*(?:[ \u00a0](?:to|of|±)[ \u00a0]|/)[−+-]?\d[\d,.]*( ?%)?|–|")  # a range, a share
 
 
@@ -133,9 +136,9 @@ def markdown_table(frame: pd.DataFrame, *, index: bool = True, floatfmt="g", int
     cells, sides = [], []
     for name, column, form in zip(heads, columns, forms, strict=True):
         texts = [_cell(value, form, default, intfmt, name in markup) for value in column]
-        numeric = any(texts) and all(
-            _is_number(v) or _NUMERIC.fullmatch(str(v)) or _PAIR.fullmatch(str(v)) for v in column
-        )
+        told = [_is_number(v) or _NUMERIC.fullmatch(str(v)) or _PAIR.fullmatch(str(v)) for v in column]
+        endless = [bool(_ENDLESS.fullmatch(str(v))) for v in column]
+        numeric = any(texts) and any(told) and all(a or b for a, b in zip(told, endless, strict=True))
         cells.append(_aligned(texts) if numeric else texts)
         sides.append("right" if numeric else "left")
     heads = [words(f"{name} [{units[name]}]" if name in (units or {}) else name) for name in heads]
@@ -366,13 +369,17 @@ def provenance(records: list[dict]) -> pd.DataFrame:
     """One row a run, for the chapter that lists them all: what it was, its result, where and with what it was made.
 
     ``what`` is the task of a downstream run, else the survey; ``result`` the test loss of a pretraining run, the test
-    error of a downstream one; ``survey`` and ``git`` begin the fingerprint and the commit.
+    error of a downstream one; ``mode`` is "pretrain" for the former. ``survey`` and ``git`` begin the fingerprint and
+    the commit, and ``weights`` the key where they are those of a run.
     """
     rows = []
     for record in records:
         config, made = record["config"], record["provenance"]
         row = {"key": record["key"], "kind": record["kind"], "n": config["n_train"]}
-        row |= {name: config.get(name, "") for name in ("mode", "encoder", "weights", "seed")}
+        row |= {name: config.get(name, "") for name in ("encoder", "weights", "seed")}
+        row["mode"] = config.get("mode", record["kind"])
+        if re.fullmatch("[0-9a-f]{16}", str(row["weights"])):
+            row["weights"] = row["weights"][:8]
         row |= {name: made.get(name) or "" for name in ("device", "torch", "timm", "python")}
         row["seconds"] = made["seconds"]
         row["what"] = config.get("task", record["survey"]["source"])
@@ -496,7 +503,7 @@ def designs_table() -> tuple[pd.DataFrame, str]:
         return first, "This has not been measured here yet."
     cells = pd.DataFrame(first.iloc[0].cells)
     table = cells.groupby(["law", "sizes"])[["coverage", "finite"]].mean()
-    table["score over the oracle's"] = cells.groupby(["law", "sizes"]).ratio.median()
+    table["score over the oracle’s"] = cells.groupby(["law", "sizes"]).ratio.median()
     inside = first.iloc[0]
     pooled = cells.groupby(["sizes", "seeds", "curves", "noise", "law"]).coverage.mean().reset_index()
     less, more = (pooled[own] for own in (pooled.coverage < 0.93, pooled.coverage > 0.98))
@@ -619,6 +626,16 @@ def stored_rows(name: str, part: str) -> list[dict]:
     return rows
 
 
+# Tasks of real galaxies: what is asked, and of which images.
+REAL_TASKS = {
+    "gz2_five_classes": "five classes, GZ2",
+    "gz1_six_classes": "six classes, GZ1",
+    "decals_rings": "rings, DECaLS",
+    "gz2_smooth": "smooth fraction, GZ2",
+    "first_radio": "radio shapes, FIRST",
+}
+
+
 def zoobot_table() -> pd.DataFrame:
     """Test errors of finetuning beside Zoobot's own, from ``data/benchmarks/zoobot_finetune.json``: a row for each task
     and number of labels whose repeats are all there; mean and standard deviation over seeds."""
@@ -627,9 +644,13 @@ def zoobot_table() -> pd.DataFrame:
         if "errors" in row:
             told = {name: np.array(errors) for name, errors in row["errors"].items()}
             texts = {tool: f"{number(e.mean(), '.2f')} ± {number(e.std(ddof=1), '.2f')}" for tool, e in told.items()}
-            about = {"task": row["task"].replace("_", " "), "labels": row["n_train"]}
+            about = {"task": _task(row["task"]), "labels": row["n_train"]}
             rows.append(about | texts | {"commonest class": number(row["commonest"], ".2f")})
     return pd.DataFrame(rows)
+
+
+def _task(name: str, form: str = "{}, {}") -> str:
+    return form.format(*REAL_TASKS[name].split(", ")) if name in REAL_TASKS else name.replace("_", " ")
 
 
 def zoobot_words() -> str:
@@ -642,7 +663,7 @@ def zoobot_words() -> str:
     times = number(ratio["value"], ".1f")
     said = [f"Zoobot's runs took {times} times the time of full finetuning here ({ratio['detail']})."]
     for row in rows:
-        where = f"{row.get('task', '').replace('_', ' ')} with {row.get('n_train')} labels"
+        where = f"{_task(row.get('task', ''), '{} ({})')} with {row.get('n_train')} labels"
         if "errors" in row and np.mean(row["errors"]["Zoobot"]) > row["commonest"] - 0.01:
             said.append(f"On {where} it ended at the error of the commonest class, which says little of it.")
         elif "task" in row and "errors" not in row:

@@ -169,6 +169,43 @@ def test_tables_fit_the_screens_that_they_are_read_on(pages, browser):
     assert not wide
 
 
+def test_pages_are_printed_light_whole_and_without_folded_code(pages, browser):
+    context = browser.new_context(color_scheme="dark", viewport={"width": 690, "height": 900})
+    page = context.new_page()
+    for number in ("04", "91", "92"):
+        page.goto(next(file for file in pages if file.name.startswith(number)).as_uri())
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), number
+        assert page.locator("details.code:visible").count() == 0 and page.locator(".table-tools:visible").count() == 0
+    context.close()
+
+
+def test_cells_break_after_headings_and_code_that_goes_on_fades(pages, browser):
+    page = browser.new_page(viewport={"width": WIDE, "height": 844})
+    page.goto(next(file for file in pages if file.name.startswith("03")).as_uri())
+    page.wait_for_load_state("load")
+    rows = page.locator("#tbl-real-means tbody tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert len(rows) > 3 and max(rows) - min(rows) <= 1  # each on one line
+    page.set_viewport_size({"width": PHONE, "height": 844})
+    page.goto(next(file for file in pages if file.name == "index.html").as_uri())
+    code = page.locator("main pre.more")
+    assert code.count() == 1
+    code.evaluate("pre => { pre.scrollLeft = pre.scrollWidth; }")
+    page.wait_for_function("!document.querySelector('main pre.more')")
+    page.close()
+
+
+def test_the_page_that_is_read_is_seen_in_the_list_of_pages(pages, browser):
+    page = browser.new_page(viewport={"width": WIDE, "height": 700})
+    for name in ("book.html", "index.html"):
+        page.goto(next(file for file in pages if file.name == name).as_uri())
+        box = page.locator("#sidebar [aria-current]").bounding_box()
+        assert 0 <= box["y"] <= 700 - box["height"]
+    page.close()
+
+
 def test_figures_are_enlarged_by_keyboard(pages, browser):
     page = browser.new_page()
     page.goto(next(file for file in pages if file.name.startswith("04")).as_uri())

@@ -32,6 +32,11 @@ def test_the_pages_are_those_of_the_docstrings(reference):
     assert {f"reference/{name}" for name in pages} <= {page.path for page in book_inputs(paths.ROOT)}
 
 
+def test_quotes_of_types_stay_as_they_are_typed(reference):
+    page = (FOLDER / "gzlib.qmd").read_text(encoding="utf-8")
+    assert r"`mode` : _\{\"linear\", \"full\"\}_" in page
+
+
 def test_links_lead_to_sections_that_there_are():
     pages = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.qmd")}
     labels = {name: set(re.findall(r"\{#([\w-]+)\}", text)) for name, text in pages.items()}

@@ -141,6 +141,9 @@ def test_speed_and_loading_are_shown_as_they_were_stored():
         ["loss", "ratio", 2.5, "×", "≥ 2", "yes", "on a CPU"],
         ["loss", "ratio", -1, "×", "", "", "on a CPU"],
     ]
+    names = ("ratio224", "loader224.roofline", "efficiency.resnet_w6", "gpu_seconds")
+    shown = cost.speed_table({"loader": {"rows": [row | {"name": f"loader.{name}"} for name in names]}}).measured
+    assert list(shown) == ["ratio, 224 px", "roofline, 224 px", "efficiency, resnet_w6", "gpu seconds"]
     said = "a picture of 64 px: 6.14e+04 bytes = 0.775 us, 20 pictures/s"
     assert cost.tidied(said) == "an image of 64 px: 6.14\u00a0×\u00a010⁴ bytes = 0.775 µs, 20 images/s"
     loaded = {
@@ -434,5 +437,5 @@ def test_what_a_gpu_did_takes_the_place_of_what_the_processor_could_not():
     table = cost.speed_table({"step": {"rows": [on_cpu, slow]}} | measured())
     assert table[["measured", "value", "unit", "how"]].values.tolist() == [
         ["bf16", 0.5, "of the matrix rate", "slow"],
-        ["mfu", 0.31, "of the matrix rate", "on one NVIDIA H200: convnext_nano"],
+        ["model FLOPs", 0.31, "of the matrix rate", "on one NVIDIA H200: convnext_nano"],
     ]

@@ -75,6 +75,29 @@ def test_runs_that_ended_early_are_ringed_and_those_at_their_ceiling_are_barred(
     assert len(rings) == 1 and rings[0].get_ydata().tolist() == [10] and bars[0].get_ydata().tolist() == [1000]
 
 
+def test_families_have_one_order_in_all_legends():
+    mixed = ["vit_w64", "tinynet_e", "convnext_w16", "other_w1", "resnet_w4"]
+    wanted = ["resnet", "convnext", "vit", "tinynet", "other"]
+    legend = figures.loss_against_size(curves(encoder=mixed), {n: 10**4 for n in mixed}).axes[0].get_legend()
+    assert [text.get_text() for text in legend.texts] == wanted
+    table = pd.DataFrame({"encoder": mixed, "n_train": 500, "best": 10.0, "epochs": 13.0, "why": "patience"})
+    axis = figures.endings(table.assign(early=False)).axes[0]
+    assert [name.partition("_")[0] for name in axis.get_legend_handles_labels()[1]] == wanted
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.14, 0.147, ["0.140", "0.145"]), (0.68, 2.15, ["0.8", "1.0", "1.5", "2.0"]), (2.0, 6.5, ["2", "4", "6"])],
+)
+def test_numbers_of_an_axis_have_the_same_decimals_and_are_more_than_two_where_it_is_long(low, high, shown):
+    axis = figures.plt.subplots()[1]
+    axis.set_ylim(low, high)
+    figures.log_axes(axis, plain_y=True)
+    axis.figure.canvas.draw()
+    texts = [text.get_text() for text in axis.get_yticklabels()]
+    assert [text for text in texts if text in shown] == shown and len({len(text) for text in texts}) == 1
+
+
 def test_questions_stand_with_their_campaign():
     values = curves(question=["bar-gz2", "odd", "bar-dr5"], encoder=["resnet_w4", "vit_w64"]).mean(["n_train", "seed"])
     values = xr.Dataset({"estimate": values, "low": values - 0.1, "high": values + 0.1})

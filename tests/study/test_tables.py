@@ -58,6 +58,7 @@ def test_each_kind_says_what_becomes_of_it(collected):
         (pd.NA, ".2f", "–"),
         (np.int64(-7), "", "−7"),
         (0, "", "0"),
+        (0.00004, "+.4f", "0.0000"),
     ],
 )
 def test_a_number_has_a_true_minus_and_no_negative_zero(value, form, shown):
@@ -101,6 +102,20 @@ def test_numbers_stand_right_with_their_points_below_one_another():
     assert [row[3] for row in rows] == ["1,000", "–", "−2"]
     powers = cells(markdown_table(pd.DataFrame({"p": [0.5, 1e-9]}), index=False))
     assert [row[0] for row in powers[2:]] == ["0.5", "1\u00a0×\u00a010⁻⁹"]
+
+
+def test_words_in_place_of_too_large_numbers_stand_right_with_the_numbers():
+    frame = pd.DataFrame(
+        {
+            "labels": ["97,900", "out of reach"],
+            "band": ["64,000 to no limit", "138,000 to 1,560,000"],
+            "can be": ["84 %", "over 99 %"],
+            "status": ["forecast", "out of reach"],
+            "none": ["out of reach", "out of reach"],
+        }
+    )
+    sides = cells(markdown_table(frame, index=False))[1]
+    assert [side.endswith(":") for side in sides] == [True, True, True, False, False]
 
 
 def test_formats_by_place_or_by_heading_hold_for_whole_numbers_too():
@@ -314,3 +329,15 @@ def test_finetuning_beside_zoobot(tmp_path, monkeypatch):
         " ended at the error of the commonest class, which says little of it. The runs on some rings with 200 labels"
         " are not complete."
     )
+    file.write_text(json.dumps({"rows": [row | {"task": "decals_rings"} if "task" in row else row for row in rows]}))
+    assert list(tables.zoobot_table().task) == ["rings, DECaLS"] and "On rings (DECaLS) with" in tables.zoobot_words()
+
+
+def test_the_list_of_runs_names_weights_by_the_first_letters_of_their_key():
+    made = {"provenance": {"seconds": 1.0}, "survey": {"source": "sim:9", "fingerprint": "0" * 16}}
+    config = {"n_train": 5, "encoder": "resnet_w4", "seed": 0}
+    first = {"key": "a" * 16, "kind": "pretrain", "config": config | {"weights": "random"}, "metrics": {"loss": 2.0}}
+    second = {"task": "rings", "mode": "full", "weights": "a" * 16}
+    second = {"key": "b" * 16, "kind": "finetune", "config": config | second, "metrics": {"error": 0.1}}
+    listed = tables.provenance([first | made, second | made])
+    assert list(listed["mode"]) == ["pretrain", "full"] and list(listed.weights) == ["random", "a" * 8]

@@ -399,12 +399,14 @@ def palette(file):
 
 
 def stylesheet(styles):
-    """The preview's whole style sheet: light by default, dark where the system or the reader asks for it."""
-    light, dark = (_variables(palette(styles / f"{name}.scss")) for name in ("light", "dark"))
+    """The preview's whole style sheet: light by default and on paper, dark where the system or the reader asks for it."""
+    light, dark = (
+        f"color-scheme: {name}; {_variables(palette(styles / f'{name}.scss'))}" for name in ("light", "dark")
+    )
     return (
-        f":root {{ color-scheme: light; {light} }}\n"
-        f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ color-scheme: dark; {dark} }} }}\n"
-        f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
+        f":root {{ {light} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ {dark} }} }}\n"
+        f"@media screen {{ :root[data-theme=dark] {{ {dark} }} }}\n"
         + (styles / "preview.css").read_text(encoding="utf-8")
         + _shared(styles)[0]
     )
