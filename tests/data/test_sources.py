@@ -329,3 +329,12 @@ def test_a_table_with_the_lines_of_an_old_macintosh_is_read(tmp_path):
     file.write_bytes(b"id_str,file_loc\rmore,label\na,a.jpg,1\n")
     with pytest.raises(UserError, match="Expected 2 columns, got 3"):
         open_source(str(file))
+
+
+def test_a_name_of_a_column_may_hold_a_line_break(tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_bytes(b'id_str,"ring\r\n[yes or no]",file_loc\r\na,1,a.jpg\r\nb,0,b.jpg\r\n')
+    assert list(open_source(str(file)).labels) == ["ring\r\n[yes or no]"]
+    file.write_bytes(b'id_str,"ring,file_loc\na,1,a.jpg\n')  # a quotation mark that nothing closes
+    with pytest.raises(UserError, match="own.csv"):
+        open_source(str(file))

@@ -5,6 +5,7 @@ cell. Everything stays in Arrow's arrays: pandas would turn an index into no col
 """
 
 import csv
+import io
 import re
 import stat
 from collections.abc import Iterator
@@ -301,6 +302,8 @@ class Table:
                         yield record.select(raw).rename_columns(columns)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             raise UserError(_not_readable(self.path, error)) from None
+        except KeyError:  # Arrow reads other names in the first line
+            raise UserError(f"'{self.path}': the names of the columns in its first line are damaged.") from None
 
     @property
     def n_rows(self) -> int:
@@ -389,8 +392,13 @@ def _csv_header(path: Path) -> tuple[str, list[str]]:
     if len(line) == HEADER_BYTES:
         raise UserError(f"'{path}' cannot be read as a table: its first line has no end within {HEADER_BYTES:,} bytes.")
     separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=re.sub(r'"[^"]*"', "", text).count)
-    names = next(csv.reader([text.rstrip("\r\n")], delimiter=separator))
-    return separator, names
+    if text.count('"') % 2:  # a name goes on in the next line, as Excel writes one with a line break
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as lines:
+            text = lines.read(HEADER_BYTES)
+    try:
+        return separator, next(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    except csv.Error as error:
+        raise UserError(_not_readable(path, error)) from None
 
 
 def _footer(path: Path) -> tuple[pa.Schema, int]:
