@@ -171,10 +171,11 @@ class Reference:
         written = re.search(rf"^(?:[\w*]+, )*\**{re.escape(name)}(?:, [\w*]+)* : (.+)$", found.docstring.value, re.M)
         kind = "" if annotation is None or str(annotation) == "Any" else str(annotation)
         kind = written[1].strip() if name and written else kind
-        parts = (f"`{name}`" if name else "", f"_{straight(self.prose(kind))}_" if kind else "")
+        strong = f"**`{name}`**" if name else ""
+        parts = (strong, f"_{straight(self.prose(kind))}_" if kind else "")
         head = " : ".join(part for part in parts if part)
         text = self.prose((item.description or "").strip())
-        return f"{head}\n:   {indented(text)}" if text else f"**{head}**"
+        return f"{head}\n:   {indented(text)}" if text else head
 
     def prose(self, text: str) -> str:
         """Docstring text as Markdown: roles become links, everything else outside of code stays letter by letter."""

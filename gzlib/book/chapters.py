@@ -211,8 +211,9 @@ def list_parameters(project=None):
         if page.is_notebook:
             for name, one in stated_parameters(read_notebook(project / page.path), page.path).items():
                 rows.setdefault((name, repr(one.value), one.meaning), []).append(page.stem.split("-")[0])
-    return [
-        {"parameter": name, "default": default, "meaning": meaning, "chapters": ", ".join(chapters)}
+    return [  # a comment has the typewriter's apostrophe, a page has the printed one
+        {"parameter": name, "default": default, "meaning": re.sub(r"(?<=\w)'(?=s\b)", "’", meaning)}
+        | {"chapters": ", ".join(chapters)}
         for (name, default, meaning), chapters in rows.items()
     ]
 

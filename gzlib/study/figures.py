@@ -408,7 +408,7 @@ def loss_against_size(loss: xr.DataArray, n_params: dict[str, int]):
     """
     figure, axis = plt.subplots(figsize=(6.2, 4.1))
     encoders = sorted(loss.encoder.values, key=lambda name: n_params[name])
-    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, loss.sizes["n_train"]))
+    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.7, loss.sizes["n_train"]))
     ends = {}
     longest = max(map(family_of, encoders), key=list(map(family_of, encoders)).count)
     for colour, n in zip(shades, loss.n_train.values, strict=True):

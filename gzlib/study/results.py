@@ -1,6 +1,7 @@
 """What the runs of a study say: its losses as labelled arrays, and the tables of the chapters that read them."""
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -348,12 +349,12 @@ def ending_words(study: PretrainingStudy | PlannedStudy) -> str:
 
 def device_words(records: list[dict]) -> str:
     """How many runs were made on which device."""
-    counts = pd.Series([str(record["provenance"]["device"]) for record in records]).value_counts()
+    counts = Counter(str(record["provenance"]["device"]) for record in records).most_common()
     # One run's device may be "NVIDIA H200, its end on a CPU".
-    named = {
-        device: device.replace(", its end on ", ", their ends on ") if n > 1 else device for device, n in counts.items()
-    }
-    return "; ".join(f"{n} on {words(named[device])}" for device, n in counts.items())
+    return "; ".join(
+        f"{n} on {words(device.replace(', its end on ', ', their ends on ') if n > 1 else device)}"
+        for device, n in counts
+    )
 
 
 def weighting_words(runs: StudyRuns) -> str:

@@ -357,8 +357,9 @@ def test_a_list_of_all_parameters_is_stale_once_one_of_them_changes(project):
     assert [row["parameter"] for row in rows] == ["preset", "n", "scale", "sizes", "width"]
     notebook = read_notebook(project / "chapters" / "90-notes.ipynb")
     before = fingerprint(notebook, "90", project=project, every_parameter=True)
-    edit(project, "how many numbers", "how many", "01-first")
+    edit(project, "how many numbers", "the list's length", "01-first")
     assert fingerprint(notebook, "90", project=project, every_parameter=True) != before
+    assert chapters.list_parameters(project)[1]["meaning"] == "the list’s length"
 
 
 def test_papermill_reads_the_same_parameters(known, tmp_path):

@@ -34,7 +34,7 @@ def test_the_pages_are_those_of_the_docstrings(reference):
 
 def test_quotes_of_types_stay_as_they_are_typed(reference):
     page = (FOLDER / "gzlib.qmd").read_text(encoding="utf-8")
-    assert r"`mode` : _\{\"linear\", \"full\"\}_" in page
+    assert r"**`mode`** : _\{\"linear\", \"full\"\}_" in page
 
 
 def test_links_lead_to_sections_that_there_are():

@@ -293,3 +293,10 @@ def test_the_outcome_of_one_run_is_held_to_the_band_of_one_run():
         own = curve.where((curve.n_train < sizes[-1]) | (xr.DataArray(np.arange(3), dims="seed") < runs))
         widths[runs] = results.held_out_table(own, level=0.95, fitted=False)["width of the band"].iloc[0]
     assert widths[1] > 1.2 * widths[3]
+
+
+def test_devices_are_counted_and_several_runs_have_several_ends():
+    moved = {"provenance": {"device": "a GPU, its end on a CPU"}}
+    once = [moved, {"provenance": {"device": "a CPU"}}, {"provenance": {"device": "a CPU"}}]
+    assert results.device_words(once) == "2 on a CPU; 1 on a GPU&#44; its end on a CPU"
+    assert results.device_words([moved, moved]) == "2 on a GPU&#44; their ends on a CPU"

@@ -399,7 +399,7 @@ def palette(file):
 
 
 def stylesheet(styles):
-    """The preview's whole style sheet: light by default and on paper, dark where the system or the reader asks for it."""
+    """The preview's style sheet: light by default and on paper, dark where the system or the reader asks for it."""
     light, dark = (
         f"color-scheme: {name}; {_variables(palette(styles / f'{name}.scss'))}" for name in ("light", "dark")
     )
