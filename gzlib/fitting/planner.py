@@ -17,7 +17,7 @@ from scipy.special import stdtr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
-from gzlib.fitting.curves import Floor, geometric_mean
+from gzlib.fitting.curves import Floor, flattened, geometric_mean, unflattened
 from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
 from gzlib.fitting.forecasting import Pilots, forecast, judge_origins, read_pilots, read_prior, stack_members
 from gzlib.fitting.laws import LawLike, get_law
@@ -120,36 +120,29 @@ def labels_needed(
         ahead["upper"] if level == 2 * SAFE - 1 else forecast(loss, grid, level=2 * SAFE - 1, **choice)["upper"]
     )
     rest = [dim for dim in ahead["loss"].dims if dim != x]
-    shape = tuple(ahead.sizes[dim] for dim in rest)
-    mean = geometric_mean(loss, replicate).transpose(*rest, x)
-    measured = mean.min(x).values
-    last = mean[x].where(mean.notnull()).max(x).values.reshape(-1)
-    start = np.where(measured.reshape(-1) <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
-    crossing = {}
+    mean = geometric_mean(loss, replicate)
+    measured = flattened(mean.min(x), rest)
+    last = flattened(mean[x].where(mean.notnull()).max(x), rest)
+    start = np.where(measured <= target, 0, np.searchsorted(grid, np.nan_to_num(last)))
+    columns = {}
     for key, source in _ENDS:
-        flat = ahead[source].transpose(*rest, x).values.reshape(-1, len(grid))
-        found = [_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)]
-        crossing[key] = np.array(found).reshape(shape)
-    status = np.where(np.isfinite(crossing["labels"]), "forecast", "out of reach")
+        flat = flattened(ahead[source], rest, x)
+        columns[key] = np.array([_first_below(grid[k:], row[k:], target) for k, row in zip(start, flat, strict=True)])
+    status = np.where(np.isfinite(columns["labels"]), "forecast", "out of reach")
     status = np.where(measured <= target, "already reached", status)
-    status = np.where(ahead["forecasted"].transpose(*rest).values, status, "no forecast")
-    coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
-    data = {key: (rest, values) for key, values in crossing.items()} | {"status": (rest, status)}
-    data["note"] = (rest, ahead["status"].transpose(*rest).values)
+    status = np.where(flattened(ahead["forecasted"], rest), status, "no forecast")
+    columns |= {"status": status, "note": flattened(ahead["status"], rest)}
+    coords: dict[Hashable, Any] = {}
     if len(risks):
         study = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
         by_risk, reachable = _labels_by_risk(study, target, risks, max_factor * sizes.max())
-        reached = (status == "already reached").reshape(-1)
-        by_risk[reached] = crossing["labels"].reshape(-1)[reached, None]
+        reached = status == "already reached"
+        by_risk[reached] = columns["labels"][reached, None]
         reachable[reached] = 1.0
-        data["labels_by_risk"] = ([*rest, "risk"], by_risk.reshape(*shape, len(risks)))
-        data["reachable"] = (rest, reachable.reshape(shape))
+        columns |= {"labels_by_risk": by_risk, "reachable": reachable}
         coords["risk"] = np.asarray(risks, float)
-    return xr.Dataset(
-        data,
-        coords=coords,
-        attrs={"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]},
-    )
+    attrs = {"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]}
+    return unflattened(columns, ahead, rest, tails={"labels_by_risk": ["risk"]}, coords=coords, attrs=attrs)
 
 
 def _labels_by_risk(found: Pilots, target: float, risks: Sequence[float], most: float) -> tuple[np.ndarray, np.ndarray]:
@@ -324,12 +317,9 @@ def next_run(fits: xr.Dataset, x_target: float, candidates: npt.ArrayLike, *, co
     candidates = np.atleast_1d(np.asarray(candidates, float))
     ref = fits.attrs["x_ref"]
     rest = list(fits["run_sd"].dims)
-    shape = tuple(fits.sizes[dim] for dim in rest)
-    parameters = np.stack([fits[name].values.reshape(-1) for name in law.names], axis=-1)
-    matrices = (
-        fits["covariance"].transpose(*rest, "parameter", "parameter_2").values.reshape(-1, *2 * (len(law.names),))
-    )
-    run_variance = fits["run_sd"].values.reshape(-1) ** 2
+    parameters = np.stack([flattened(fits[name], rest) for name in law.names], axis=-1)
+    matrices = flattened(fits["covariance"], rest, "parameter", "parameter_2")
+    run_variance = flattened(fits["run_sd"], rest) ** 2
     before, after = np.full(len(parameters), np.nan), np.full((len(parameters), len(candidates)), np.nan)
     for i, (theta, matrix) in enumerate(zip(parameters, matrices, strict=True)):
         free = np.isfinite(np.diag(matrix))
@@ -345,18 +335,10 @@ def next_run(fits: xr.Dataset, x_target: float, candidates: npt.ArrayLike, *, co
     shrink = 1 - sd_after / sd_before[:, None]
     value = shrink / np.asarray(cost(candidates), float) if cost is not None else shrink
     best = np.where(np.isfinite(sd_before), candidates[np.argmax(np.nan_to_num(value, nan=-np.inf), axis=1)], np.nan)
-    both, full = [*rest, "candidate"], (*shape, len(candidates))
-    coords = {name: coord for name, coord in fits.coords.items() if set(coord.dims) <= set(rest)}
-    return xr.Dataset(
-        {
-            "sd_before": (rest, sd_before.reshape(shape)),
-            "sd_after": (both, sd_after.reshape(full)),
-            "shrink": (both, shrink.reshape(full)),
-            "value": (both, value.reshape(full)),
-            "best": (rest, best.reshape(shape)),
-        },
-        coords=coords | {"candidate": candidates},
-    )
+    both = {"sd_after": sd_after, "shrink": shrink, "value": value}
+    tails = dict.fromkeys(both, ("candidate",))
+    columns = {"sd_before": sd_before, **both, "best": best}
+    return unflattened(columns, fits, rest, tails=tails, coords={"candidate": candidates})
 
 
 FORMAT = 1
