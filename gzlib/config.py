@@ -618,28 +618,32 @@ def fill(default, values: dict, where: str):
     return changed(default, changes)
 
 
-# A field of a recipe that says something else instead of another one, and what it is where it says nothing.
-INSTEAD: dict[str, tuple[str, Any]] = {
-    "examples": ("epochs", 0.0),
-    "warmup": ("warmup_examples", 0),
-    "evaluations": ("spacing", 0.0),
+# What of the study's recipe no longer holds once a field is set that says it in another way. Examples are a length that
+# was chosen, so the run ends with them, and warms up for a part of them.
+INSTEAD: dict[str, dict[str, Any]] = {
+    "examples": {"epochs": 0.0, "patience": 0, "warmup_examples": 0},
+    "warmup": {"warmup_examples": 0},
+    "evaluations": {"spacing": 0.0},
 }
 
 
 def changed(default: Any, changes: dict[str, Any]) -> Any:
-    """A copy of a dataclass with some fields changed; of a recipe, no other field then says otherwise.
-
-    With ``examples`` set, a recipe that counted in epochs no longer does; ``INSTEAD`` lists such pairs.
+    """A copy of a dataclass with some fields changed; of a recipe, none of the study's then says otherwise.
 
     Examples
     --------
     >>> from gzlib.config import changed, study_recipe
     >>> recipe = changed(study_recipe("resnet_w8", 2_000), {"examples": 9_000})
-    >>> recipe.most_examples(2_000)
-    9000
+    >>> recipe.most_examples(2_000), recipe.patience
+    (9000, 0)
     """
     if isinstance(default, Recipe):
-        freed = dict(instead for name, instead in INSTEAD.items() if name in changes)
+        freed = {
+            other: value
+            for name in INSTEAD.keys() & changes.keys()
+            for other, value in INSTEAD[name].items()
+            if other == "epochs" or getattr(default, other) == getattr(STUDY, other)
+        }
         if changes.get("average") or changes.get("schedule", "constant") != "constant":
             freed["optimizer"] = "adamw"  # the other one takes neither
         changes = freed | changes

@@ -219,7 +219,14 @@ def test_any_setting_enters_the_key_and_a_wrong_one_is_told(own_store, capsys):
     key = capsys.readouterr().out.split()[1].rstrip(":")
     usual = study_recipe("convnext_w4", 40)
     recipe = replace(
-        usual, examples=64, epochs=0.0, evaluations=1, spacing=0.0, augment=replace(usual.augment, flip=False)
+        usual,
+        examples=64,
+        epochs=0.0,
+        patience=0,
+        warmup_examples=0,
+        evaluations=1,
+        spacing=0.0,
+        augment=replace(usual.augment, flip=False),
     )
     assert key == key_of(PretrainConfig("convnext_w4", 40, recipe=recipe), SurveySpec("sim:gz2:160", size=32))
     assert main([*command, "--set", "recipe.evaluation=1"]) == 2

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import Floor, log_of, summarise_replicates
+from gzlib.fitting.curves import Floor, flattened, log_of, summarise_replicates, unflattened
 from gzlib.fitting.fits import fit_curves, fit_law, floor_precision, unit_of
 from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.optimise import batch_fit, law_bounds, log_loss
@@ -83,10 +83,9 @@ def compare_laws(
     summary = summarise_replicates(loss, replicate=replicate, x=x)
     rest = [dim for dim in summary["log_mean"].dims if dim != x]
     runs = log_of(loss if replicate in loss.dims else loss.expand_dims({replicate: [0]}))
-    runs = runs.transpose(*rest, x, replicate)
     sizes = runs[x].values.astype(float)
     sizes = sizes / np.exp(np.log(sizes).mean())
-    flat = runs.values.reshape(-1, len(sizes), runs.sizes[replicate])
+    flat = flattened(runs, rest, x, replicate)
     columns = {
         key: np.full((len(flat), len(compared)), fill)
         for key, fill in (("aicc", np.inf), ("bic", np.inf), ("rms", np.nan), ("success", False))
@@ -110,11 +109,10 @@ def compare_laws(
     delta = np.where(np.isfinite(best), columns["aicc"] - np.where(np.isfinite(best), best, 0), np.inf)
     likelihood = np.exp(-0.5 * delta)
     columns |= {"delta": delta, "weight": likelihood / np.maximum(likelihood.sum(axis=1, keepdims=True), 1e-300)}
-    coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims}
-    shape = runs.shape[:-2]
-    data = {key: ([*rest, "law"], values.reshape(*shape, len(compared))) for key, values in columns.items()}
-    data["n_runs"] = (rest, np.isfinite(flat).sum(axis=(1, 2)).reshape(shape))
-    return xr.Dataset(data, coords=coords | {"law": [law.name for law in compared]}, attrs={"x": x})
+    tails = dict.fromkeys(columns, ("law",))
+    columns["n_runs"] = np.isfinite(flat).sum(axis=(1, 2))
+    names: dict[Any, Any] = {"law": [law.name for law in compared]}
+    return unflattened(columns, summary, rest, tails=tails, coords=names, attrs={"x": x})
 
 
 def nested_test(

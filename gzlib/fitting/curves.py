@@ -1,6 +1,6 @@
 """Learning curves before any fit: made, summarised over seeds, judged as a design and by their shape."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
@@ -19,6 +19,33 @@ def to_array(curves: pd.DataFrame) -> xr.DataArray:
     rows = curves[curves["training"]]
     index = pd.MultiIndex.from_frame(rows[["curve", "n_train", "seed"]])
     return xr.DataArray.from_series(pd.Series(rows["loss"].to_numpy(), index=index, name="loss"))
+
+
+def flattened(array: xr.DataArray, rest: Sequence[Hashable], *tail: Hashable) -> np.ndarray:
+    """A labelled array as (curves, ...): its dimensions ``rest`` are one axis, those of ``tail`` follow."""
+    return array.transpose(*rest, *tail).values.reshape(-1, *(array.sizes[dim] for dim in tail))
+
+
+def unflattened(
+    columns: Mapping[str, np.ndarray],
+    like: xr.DataArray | xr.Dataset,
+    rest: Sequence[Hashable],
+    *,
+    tails: Mapping[str, Sequence[Hashable]] | None = None,
+    coords: Mapping[Hashable, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Arrays (curves, ...) as a Dataset over the dimensions ``rest`` of ``like``, with what it knows of them.
+
+    ``tails`` names the further axes of an array, ``coords`` and ``attrs`` are added.
+    """
+    shape = tuple(like.sizes[dim] for dim in rest)
+    data = {
+        key: ([*rest, *(tails or {}).get(key, ())], values.reshape(shape + values.shape[1:]))
+        for key, values in columns.items()
+    }
+    known = {name: coord for name, coord in like.coords.items() if set(coord.dims) <= set(rest)}
+    return xr.Dataset(data, coords=known | dict(coords or {}), attrs=attrs)
 
 
 TEST_SHARE = 0.25
@@ -387,17 +414,14 @@ def describe_design(
         raise UserError(f"{law.name} is a law of {', '.join(law.variables)}: judge such a design with judge_design.")
     runs = summarise_replicates(loss, replicate=replicate, x=x)["n_runs"]
     rest = [dim for dim in runs.dims if dim != x]
-    stacked = runs.transpose(*rest, x)
-    sizes = stacked[x].values.astype(float)
-    flat = stacked.values.reshape(-1, len(sizes))
-    rows = [judge_design(sizes[row > 0], law, n_runs=row[row > 0]) | {"n_runs": int(row.sum())} for row in flat]
-    shape = stacked.shape[:-1]
-    coords = {name: coord for name, coord in stacked.coords.items() if x not in coord.dims}
-    columns = {
-        key: (rest, np.array([row[key] for row in rows]).reshape(shape))
-        for key in ("verdict", "reason", "n_sizes", "n_points", "n_runs", "decades", "max_leverage")
-    }
-    return xr.Dataset(columns, coords=coords, attrs={"law": law, "x": x})
+    sizes = runs[x].values.astype(float)
+    rows = [
+        judge_design(sizes[row > 0], law, n_runs=row[row > 0]) | {"n_runs": int(row.sum())}
+        for row in flattened(runs, rest, x)
+    ]
+    keys = ("verdict", "reason", "n_sizes", "n_points", "n_runs", "decades", "max_leverage")
+    columns = {key: np.array([row[key] for row in rows]) for key in keys}
+    return unflattened(columns, runs, rest, attrs={"law": law, "x": x})
 
 
 def _count(number: int, noun: str) -> str:

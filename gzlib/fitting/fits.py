@@ -13,11 +13,13 @@ from gzlib.fitting.curves import (
     NOT_IDENTIFIED,
     SHAPES,
     Floor,
+    flattened,
     judge_design,
     recency_weights,
     run_weights,
     shape_of,
     summarise_replicates,
+    unflattened,
 )
 from gzlib.fitting.intervals import check_level, floor_tension, interval_columns
 from gzlib.fitting.laws import LAWS, Law, LawLike, get_law
@@ -420,17 +422,13 @@ def fit_curves(
     x_ref = float(np.exp(np.log(sizes_all).mean())) if x_ref is None else float(x_ref)
     summary = summarise_replicates(loss, replicate=replicate, x=x)
     rest = [dim for dim in summary["log_mean"].dims if dim != x]
-    summary = summary.transpose(*rest, x, missing_dims="ignore")
-    shape = tuple(summary.sizes[dim] for dim in rest)
-    flat = {
-        key: summary[key].values.reshape(-1, *((len(sizes_all),) if x in summary[key].dims else ()))
-        for key in ("log_mean", "n_runs", "seed_sd", "seed_dof")
-    }
+    flat = {key: flattened(summary[key], rest, x) for key in ("log_mean", "n_runs")}
+    flat |= {key: flattened(summary[key], rest) for key in ("seed_sd", "seed_dof")}
 
     unit, losses = unit_of(law, flat["log_mean"]), [n for n, p in law.parameters.items() if p.unit == "loss"]
     flat["log_mean"] = flat["log_mean"] - np.log(unit)
     fixed = {name: value / unit if name in losses else value for name, value in (fixed or {}).items()}
-    held, priors = [dict(fixed)] * int(np.prod(shape, dtype=int)), None
+    held, priors = [dict(fixed)] * len(flat["seed_sd"]), None
     if floor is not None:
         floors = _of_each_curve(law, "floor", floor, summary, rest) / unit
         if floor_sd is None:
@@ -473,15 +471,12 @@ def fit_curves(
         columns |= floor_tension(law, sizes_all / x_ref, curves, priors)
     if unit != 1:
         _in_unit(columns, law, losses, unit)
-    coords = {name: coord for name, coord in summary.coords.items() if x not in coord.dims}
-    coords |= {"parameter": list(law.names), "parameter_2": list(law.names)}
-    tail = {"covariance": ("parameter", "parameter_2"), "draw_values": ("draw", "parameter"), "draw_sd": ("draw",)}
-    data = {
-        key: ([*rest, *tail.get(key, ())], values.reshape(shape + values.shape[1:])) for key, values in columns.items()
-    }
-    return xr.Dataset(
-        data,
-        coords=coords,
+    return unflattened(
+        columns,
+        summary,
+        rest,
+        tails={"covariance": ("parameter", "parameter_2"), "draw_values": ("draw", "parameter"), "draw_sd": ("draw",)},
+        coords={"parameter": list(law.names), "parameter_2": list(law.names)},
         attrs={
             "law": law,
             "formula": law.formula,
@@ -527,7 +522,7 @@ def _of_each_curve(law: Law, name: str, value: Floor, summary: xr.Dataset, rest:
         raise UserError(f"The law {law.name} has no irreducible loss E that a floor could hold: use power-offset.")
     like = xr.zeros_like(summary["seed_dof"], dtype=float)
     try:
-        values = (like + value).transpose(*rest).values.reshape(-1)
+        values = flattened(like + value, rest)
     except ValueError as error:
         raise UserError(f"The {name} does not fit the curves' dimensions {rest}: {error}.") from error
     if values.size != like.size or not np.all(np.isfinite(values) & (values >= 0)):

@@ -29,7 +29,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import Floor, new_sizes, summarise_replicates
+from gzlib.fitting.curves import Floor, flattened, new_sizes, summarise_replicates, unflattened
 from gzlib.fitting.ensemble import (
     MAX_POINTS,
     MEMBERS,
@@ -571,11 +571,9 @@ def read_pilots(
     rest = [dim for dim in summary["log_mean"].dims if dim != x]
     log_mean = summary["log_mean"].transpose(*rest, x).sortby(x)
     sizes = log_mean[x].values.astype(float)
-    flat = log_mean.values.reshape(-1, len(sizes))
-    runs = summary["n_runs"].transpose(*rest, x).sortby(x).values.reshape(flat.shape)
+    flat, runs = flattened(log_mean, rest, x), flattened(summary["n_runs"].sortby(x), rest, x)
     seed_variance, seed_dof = (
-        np.nan_to_num(summary[name].transpose(*rest).values.reshape(-1).astype(float))
-        for name in ("seed_sd", "seed_dof")
+        np.nan_to_num(flattened(summary[name], rest).astype(float)) for name in ("seed_sd", "seed_dof")
     )
     floors = _floors(floor, floor_sd, summary, rest, np.exp(flat))
     usable = [i for i, row in enumerate(flat) if np.isfinite(row).sum() >= MIN_POINTS]
@@ -660,10 +658,11 @@ def forecast(
         raise UserError(f"{get_law(law).name} is a law of several sizes: forecast with a law of one.")
     found = read_pilots(loss, x=x, replicate=replicate, law=law, floor=floor, floor_sd=floor_sd)
     pilots, usable, log_mean = found.pilots, found.usable, found.log_mean
-    rest, shape = list(log_mean.dims[:-1]), log_mean.shape[:-1]
+    rest = list(log_mean.dims[:-1])
     new = [np.log(x_new)] * len(pilots)
     results, _, n_origins = _extrapolate(pilots, new, (level,), read_prior(), one_run=kind == "new_run")
-    columns = {key: np.full((found.count, len(x_new)), np.nan) for key in ("loss", "lower", "upper", "log_sd", "lead")}
+    keys = ("loss", "lower", "upper", "log_sd", "lead")
+    columns: dict[str, np.ndarray] = {key: np.full((found.count, len(x_new)), np.nan) for key in keys}
     origins, spotted = np.zeros(found.count, int), np.zeros(found.count, bool)
     status = np.full(found.count, f"not forecast: fewer than {MIN_POINTS} sizes", object)
     for i, pilot, result in zip(usable, pilots, results, strict=True):
@@ -686,13 +685,11 @@ def forecast(
         )
         for key, value in zip(columns, values, strict=True):
             columns[key][i] = value
-    coords = {name: coord for name, coord in log_mean.coords.items() if x not in coord.dims} | {x: x_new}
-    data = {key: ([*rest, x], values.reshape(*shape, len(x_new))) for key, values in columns.items()}
-    data["forecasted"] = (rest, np.isin(np.arange(found.count), usable).reshape(shape))
-    data |= {"origins": (rest, origins.reshape(shape)), "checkpoints": (rest, spotted.reshape(shape))}
-    data["status"] = (rest, status.astype(str).reshape(shape))
+    tails = dict.fromkeys(columns, (x,))
+    columns |= {"forecasted": np.isin(np.arange(found.count), usable), "origins": origins, "checkpoints": spotted}
+    columns["status"] = status.astype(str)
     attrs = {"level": level, "kind": kind, "x": x, "n_origins": n_origins, "calibrated": bool(n_origins)}
-    return xr.Dataset(data, coords=coords, attrs=attrs)
+    return unflattened(columns, log_mean, rest, tails=tails, coords={x: x_new}, attrs=attrs)
 
 
 def _status(result: Extrapolation, pilot: Pilot, kind: str, spotted: bool) -> str:
@@ -723,9 +720,7 @@ def _floors(
         return [None] * len(losses)
     like = xr.zeros_like(summary["seed_dof"], dtype=float)
     try:
-        values, errors = (
-            (like + (0.0 if v is None else v)).transpose(*rest).values.reshape(-1) for v in (floor, floor_sd)
-        )
+        values, errors = (flattened(like + (0.0 if v is None else v), rest) for v in (floor, floor_sd))
     except ValueError as error:
         raise UserError(f"The floor does not fit the curves' dimensions {rest}: {error}.") from error
     if values.size != len(losses) or not np.all(

@@ -17,7 +17,7 @@ from scipy.special import stdtr
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
-from gzlib.fitting.curves import Floor, geometric_mean
+from gzlib.fitting.curves import Floor, flattened, geometric_mean, unflattened
 from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
 from gzlib.fitting.forecasting import forecast, judge_origins, read_pilots, read_prior, stack_members
 from gzlib.fitting.laws import LawLike, get_law
@@ -114,9 +114,8 @@ def labels_needed(
     ahead = forecast(loss, sizes.max(), level=level, kind=kind, checkpoints=checkpoints, **known)
     found = read_pilots(loss, **known)
     rest = [dim for dim in ahead["loss"].dims if dim != x]
-    shape = tuple(ahead.sizes[dim] for dim in rest)
     tail = 0.5 * (1 - level)
-    enough = np.array([0.5, tail, 1 - tail, SAFE, *(1 - np.asarray(risks, float))])
+    enough = np.array([EVEN, tail, 1 - tail, SAFE, *(1 - np.asarray(risks, float))])
     labels, reachable = np.full((found.count, len(enough)), np.nan), np.full(found.count, np.nan)
     for i, pilot, descent in zip(found.usable, found.pilots, find_descents(found.pilots), strict=True):
         arrival = descent.arrival(float(np.log(target)))
@@ -125,7 +124,7 @@ def labels_needed(
         labels[i] = np.where(size <= max_factor * sizes.max(), size, np.inf)  # what nothing reaches is NaN, so infinite
         reachable[i] = arrival.chance
     labels[:, 0] = np.where(reachable < EVEN, np.inf, labels[:, 0])
-    mean = geometric_mean(loss, replicate).transpose(*rest, x).values.reshape(found.count, -1)
+    mean = flattened(geometric_mean(loss, replicate), rest, x)
     reached = np.nanmin(mean, axis=1, initial=np.inf) <= target
     for k in np.flatnonzero(reached):
         there = np.isfinite(mean[k])
@@ -134,18 +133,14 @@ def labels_needed(
     status = np.where(np.isin(np.arange(found.count), found.usable), status, "no forecast")
     status = np.where(reached, "already reached", status)
     names = ("labels", "labels_low", "labels_high", "labels_safe")
-    data: dict[str, Any] = {name: (rest, labels[:, k].reshape(shape)) for k, name in enumerate(names)}
-    data |= {"reachable": (rest, reachable.reshape(shape)), "status": (rest, status.reshape(shape))}
-    data["note"] = (rest, ahead["status"].transpose(*rest).values)
-    coords = {name: coord for name, coord in ahead.coords.items() if x not in coord.dims}
+    columns: dict[str, np.ndarray] = {name: labels[:, k] for k, name in enumerate(names)}
+    columns |= {"reachable": reachable, "status": status, "note": flattened(ahead["status"], rest)}
+    coords: dict[Hashable, Any] = {}
     if len(risks):
-        data["labels_by_risk"] = ([*rest, "risk"], labels[:, len(names) :].reshape(*shape, len(risks)))
+        columns["labels_by_risk"] = labels[:, len(names) :]
         coords["risk"] = np.asarray(risks, float)
-    return xr.Dataset(
-        data,
-        coords=coords,
-        attrs={"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]},
-    )
+    attrs = {"target": float(target), "level": level, "x": x, "calibrated": ahead.attrs["calibrated"]}
+    return unflattened(columns, ahead, rest, tails={"labels_by_risk": ["risk"]}, coords=coords, attrs=attrs)
 
 
 @dataclass(frozen=True)
@@ -334,12 +329,9 @@ def next_run(fits: xr.Dataset, x_target: float, candidates: npt.ArrayLike, *, co
     candidates = np.atleast_1d(np.asarray(candidates, float))
     ref = fits.attrs["x_ref"]
     rest = list(fits["run_sd"].dims)
-    shape = tuple(fits.sizes[dim] for dim in rest)
-    parameters = np.stack([fits[name].values.reshape(-1) for name in law.names], axis=-1)
-    matrices = (
-        fits["covariance"].transpose(*rest, "parameter", "parameter_2").values.reshape(-1, *2 * (len(law.names),))
-    )
-    run_variance = fits["run_sd"].values.reshape(-1) ** 2
+    parameters = np.stack([flattened(fits[name], rest) for name in law.names], axis=-1)
+    matrices = flattened(fits["covariance"], rest, "parameter", "parameter_2")
+    run_variance = flattened(fits["run_sd"], rest) ** 2
     before, after = np.full(len(parameters), np.nan), np.full((len(parameters), len(candidates)), np.nan)
     for i, (theta, matrix) in enumerate(zip(parameters, matrices, strict=True)):
         free = np.isfinite(np.diag(matrix))
@@ -355,18 +347,10 @@ def next_run(fits: xr.Dataset, x_target: float, candidates: npt.ArrayLike, *, co
     shrink = 1 - sd_after / sd_before[:, None]
     value = shrink / np.asarray(cost(candidates), float) if cost is not None else shrink
     best = np.where(np.isfinite(sd_before), candidates[np.argmax(np.nan_to_num(value, nan=-np.inf), axis=1)], np.nan)
-    both, full = [*rest, "candidate"], (*shape, len(candidates))
-    coords = {name: coord for name, coord in fits.coords.items() if set(coord.dims) <= set(rest)}
-    return xr.Dataset(
-        {
-            "sd_before": (rest, sd_before.reshape(shape)),
-            "sd_after": (both, sd_after.reshape(full)),
-            "shrink": (both, shrink.reshape(full)),
-            "value": (both, value.reshape(full)),
-            "best": (rest, best.reshape(shape)),
-        },
-        coords=coords | {"candidate": candidates},
-    )
+    both = {"sd_after": sd_after, "shrink": shrink, "value": value}
+    tails = dict.fromkeys(both, ("candidate",))
+    columns = {"sd_before": sd_before, **both, "best": best}
+    return unflattened(columns, fits, rest, tails=tails, coords={"candidate": candidates})
 
 
 FORMAT = 1
