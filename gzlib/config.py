@@ -618,10 +618,11 @@ def fill(default, values: dict, where: str):
     return changed(default, changes)
 
 
-# What of the study's recipe no longer holds once a field is set that says it in another way. Examples are a length that
-# was chosen, so the run ends with them, and warms up for a part of them.
+# What of the study's recipe no longer holds once a field is set that says it in another way. Examples and epochs are a
+# length that was chosen, so the run ends with them, and warms up for a part of them.
 INSTEAD: dict[str, dict[str, Any]] = {
     "examples": {"epochs": 0.0, "patience": 0, "warmup_examples": 0},
+    "epochs": {"patience": 0, "warmup_examples": 0},
     "warmup": {"warmup_examples": 0},
     "evaluations": {"spacing": 0.0},
 }

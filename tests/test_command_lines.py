@@ -202,6 +202,7 @@ def test_one_encoder_has_one_recipe(encoder, n):
         ("--examples 9 --epochs 3", {"examples": 9, "epochs": 3.0, "patience": 0, "warmup_examples": 0}),
         ("--examples 9 --patience 2 --warmup-examples 5", {"examples": 9, "epochs": 0.0, "warmup_examples": 5}),
         ("--patience 3 --set recipe.examples=9", {"examples": 9, "epochs": 0.0, "patience": 3, "warmup_examples": 0}),
+        ("--epochs 3", {"epochs": 3.0, "patience": 0, "warmup_examples": 0}),
         ("--evaluations 10", {"evaluations": 10, "spacing": 0.0}),
         ("--warmup 0", {"warmup": 0.0, "warmup_examples": 0}),
         ("--schedule cosine", {"schedule": "cosine", "optimizer": "adamw"}),

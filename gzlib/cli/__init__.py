@@ -138,7 +138,7 @@ IN_SURVEY: dict[str, Any] = {
 }
 # What help says of settings that the study's recipe has by encoder, or in whose place it has others.
 SHOWN: dict[str, str | None] = dict.fromkeys(BY_ENCODER, "the study's, by encoder and n_train")
-SHOWN |= dict.fromkeys(INSTEAD)
+SHOWN |= dict.fromkeys(INSTEAD.keys() - BY_ENCODER)
 CURATED = options(SURVEY, leave_out="source", **IN_SURVEY)()
 PRETRAINED = options(PRETRAIN, leave_out="encoder n_train", later="recipe", **IN_RUN)()
 FINETUNED = options(FINETUNE, leave_out="encoder n_train", **IN_RUN)()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from safetensors.torch import load_file
 from survey_inputs import gz2_table, write_evo
 
@@ -27,6 +28,7 @@ from gzlib.data.curation import make_survey, survey_fingerprint
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.training import pretraining as pretrain_module
+from gzlib.training.pretraining import watched_galaxies
 from gzlib.training.probes import fit_probe
 from gzlib.training.runs import key_of, rerun, run
 from gzlib.training.store import load_runs, read_run, run_key, stored_records
@@ -293,3 +295,12 @@ def test_a_run_ends_although_the_source_of_its_survey_has_gone(store, tmp_path, 
     monkeypatch.setattr(pretrain_module, "fit", disturbed)
     record = run(pretraining(), real, conduct=Conduct(report=quiet))
     assert record["survey"]["fingerprint"] == fingerprint and read_run(record["key"]) == record
+
+
+def test_no_more_galaxies_are_watched_than_there_are():
+    ids = np.array([f"g{i}" for i in range(40)])
+    data, val = xr.Dataset({"id_str": ("galaxy", ids)}), np.arange(5, 35)
+    few = watched_galaxies(data, val, 10)
+    assert len(few) == 10 and set(few) <= set(val) and (np.diff(few) > 0).all()
+    for watch in (0, 30, 2_000):  # the last is the study's, whose surveys are large
+        np.testing.assert_array_equal(watched_galaxies(data, val, watch), val)
