@@ -371,7 +371,7 @@ def planner_panel(
         gpu_hours=lambda labels_of, labels: hours_per_label[str(labels_of[option])] * labels,
         owned_labels=owned,
     )
-    data = panel_data(loss, hours_per_label, level=level, option=option, x=x)
+    data = panel_data(loss, hours_per_label, target=target, level=level, option=option, x=x)
     data |= {
         "unit": unit,
         "choice": {name: rounded(value) for name, value in choice.items()},
@@ -444,8 +444,11 @@ def own_curve_script() -> str:
     return script
 
 
-def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_train"):
-    """The forecasts that the page computes with: sizes, and for each option its curve, band, means and arrivals."""
+def panel_data(loss, hours_per_label, *, target, level=0.95, option="encoder", x="n_train"):
+    """The forecasts that the page computes with: sizes, and for each option its curve, band, means and arrivals.
+
+    ``target`` is among those whose arrivals it holds, so that the page begins with the numbers of a table beside it.
+    """
     sizes = loss[x].values.astype(float)
     grid = planning_grid(sizes, MAX_FACTOR)
     ahead = forecast(loss, grid, x=x, level=level)
@@ -463,16 +466,17 @@ def panel_data(loss, hours_per_label, *, level=0.95, option="encoder", x="n_trai
             {"name": str(name), "hours_per_label": rounded(hours_per_label[str(name)])}
             | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}
             | curves
-            | {"arrivals": _arrivals(descents[i], np.log(np.nanmin(measured)), level) if i in descents else None}
+            | {"arrivals": _arrivals(descents[i], np.nanmin(measured), target, level) if i in descents else None}
         )
     return {"sizes": [rounded(n) for n in grid], "level": f"{100 * level:g} %", "options": options}
 
 
-def _arrivals(descent: Descent, log_best: float, level: float) -> dict[str, list]:
+def _arrivals(descent: Descent, best: float, target: float, level: float) -> dict[str, list]:
     """When targets below the best measured loss are reached, by ln of their distance from it.
 
     ``leads``: ln(ln(size / last size)) of the median and the ends of the interval; ``chance``: of reaching it at all.
     """
+    log_best = float(np.log(best))
     deepest = log_best - max(float(descent.mean.min()), log_best - 5.0)
     tail, most = 0.5 * (1 - level), np.log(MAX_FACTOR)
 
@@ -482,6 +486,7 @@ def _arrivals(descent: Descent, log_best: float, level: float) -> dict[str, list
     edge = next((drop for drop in deepest * np.linspace(1, 0.05, 20) if near(drop)), 0.05 * deepest)
     # Closer where the target is near; beyond the edge only chances are told.
     drops = np.append(edge * np.linspace(0.02, 1, TARGETS) ** 2, np.linspace(edge, deepest, TARGETS // 5 + 1)[1:])
+    drops = np.union1d(drops, log_best - np.log(target)) if 0 < target < best else drops
     arrivals = [descent.arrival(log_best - drop) for drop in drops]
     with np.errstate(invalid="ignore"):
         leads = np.log([[arrival.lead(share) for share in (EVEN, tail, 1 - tail)] for arrival in arrivals])
