@@ -392,7 +392,7 @@ def _csv_header(path: Path) -> tuple[str, list[str]]:
     if len(line) == HEADER_BYTES:
         raise UserError(f"'{path}' cannot be read as a table: its first line has no end within {HEADER_BYTES:,} bytes.")
     separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=re.sub(r'"[^"]*"', "", text).count)
-    if text.count('"') % 2:  # a name goes on in the next line, as Excel writes one with a line break
+    if text.count('"') % 2:  # a name continues in the next line, as Excel writes one with a line break
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as lines:
             text = lines.read(HEADER_BYTES)
     try:
