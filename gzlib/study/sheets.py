@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,6 +15,7 @@ from IPython.display import Image
 from matplotlib.patheffects import withStroke
 from scipy import stats
 
+from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
 from gzlib.errors import UserError
 from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
@@ -658,8 +661,9 @@ def example_catalogue() -> tuple[str, str]:
     Returns
     -------
     catalogue, tree : str
-        Paths of the folder and of the tree's file, from the project's root.
+        Paths of the folder and of the tree's file, from where the chapter runs.
     """
     input_files(f"{EXAMPLE}/*.*")
     input_files(f"{EXAMPLE}/images/*")
-    return EXAMPLE, f"{EXAMPLE}/tree.json"
+    folder = Path(os.path.relpath(paths.project() / EXAMPLE)).as_posix()
+    return folder, f"{folder}/tree.json"

@@ -29,6 +29,7 @@ def copy(tmp_path_factory):
         "reference",
         "styles",
         "figures",
+        "examples",
         "data/benchmarks",
         "data/forecasts",
         "data/plans",

@@ -6,6 +6,7 @@ from gzlib import paths
 from gzlib.config import config_dict
 from gzlib.errors import UserError
 from gzlib.fitting import planner
+from gzlib.identity import content_hash
 from gzlib.study import forecasts, tables
 from gzlib.training import store as run_store
 
@@ -100,7 +101,7 @@ def rewritten(file, path, value):
     else:
         place[int(last) if isinstance(place, list) else last] = value
     digest = content.pop("sha256", None)
-    content["sha256"] = planner._digest(content) if path != "sha256" else digest
+    content["sha256"] = content_hash(content) if path != "sha256" else digest
     file.write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -124,7 +124,7 @@ def test_a_stop_in_one_process_stops_both_and_one_goes_on_from_their_checkpoint(
     assert results == [75, 75]
     assert torch.load(checkpoint, weights_only=True)["step"] == 4
     history = train("convnext_w4", checkpoint=checkpoint, key="k")
-    assert history.train_loss + history.val_loss == pytest.approx(curve("convnext_w4"), abs=1e-5)
+    assert history.train_loss + history.val_loss == pytest.approx(curve("convnext_w4"), rel=1e-6)
 
 
 def train_badly():
