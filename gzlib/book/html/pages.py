@@ -3,10 +3,12 @@
 import json
 import os
 import posixpath
+import queue
 import re
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from html import escape
 from html.parser import HTMLParser
@@ -194,9 +196,32 @@ def _source(page, config, html, find, published, only, problems):
 
 
 def _side_by_side(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """``map`` for what runs in pandoc, which works on an item while the next is made here."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, items))
+    """``map`` for what runs in pandoc, which works on an item while the next is made here.
+
+    Its threads end with the program, so that a signal need not wait for them.
+    """
+    waiting: queue.SimpleQueue[tuple[Future[Any], Any] | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        while (job := waiting.get()) is not None:
+            future, item = job
+            try:
+                future.set_result(function(item))
+            except BaseException as error:  # it is raised where the result is asked for
+                future.set_exception(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for thread in threads:
+        thread.start()
+    results: list[Future[Any]] = []
+    try:
+        for item in items:
+            results.append(Future())
+            waiting.put((results[-1], item))
+        return [future.result() for future in results]
+    finally:
+        for _ in threads:
+            waiting.put(None)
 
 
 def _with_title(blocks, title):
