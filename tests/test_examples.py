@@ -64,7 +64,7 @@ def test_the_catalogue_is_what_its_program_makes(tmp_path):
     assert table["shape"].value_counts().to_dict() == dict.fromkeys(("smooth", "spiral", "disc"), 120)
     for file in table["file_loc"][::40]:
         made, kept = (np.asarray(Image.open(folder / file), int) for folder in (tmp_path, EXAMPLES / "galaxies"))
-        assert np.abs(made - kept).max() <= 8, file
+        assert np.abs(made - kept).mean() < 0.5, file
 
 
 @pytest.fixture

@@ -316,9 +316,9 @@ def plan(
     Returns
     -------
     Dataset of ``labels_needed`` (``labels``, ``labels_low``, ``labels_high``, ``labels_by_risk``, ``reachable``,
-    ``status``) with ``largest`` and
-    ``best_loss`` (of the data) and the fitted floor ``E``, ``E_low``, ``E_upper`` (one-sided), NaN where no floor is
-    identified. ``status`` is "below the floor" where a target out of reach lies below the interval of the fitted floor.
+    ``status``) with ``largest`` and ``best_loss`` (of the data) and the fitted floor ``E``, ``E_low``, ``E_upper``
+    (one-sided), NaN where no floor is identified. ``status`` is "below the floor" where a target out of reach lies
+    below the interval of the fitted floor.
 
     Raises
     ------

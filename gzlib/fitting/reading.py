@@ -402,6 +402,8 @@ def _ruled(source: FilePath, lines: list[Line], notes: list[str]) -> list[Line]:
 def _without_title(lines: list[Line], notes: list[str]) -> list[Line]:
     """The lines from the header on, where a title with fewer cells is above it."""
     for k, (number, line) in enumerate(lines[:20]):
+        if sum(before.count('"') for _, before in lines[:k]) % 2:
+            continue  # within a cell that goes over several lines
         for delimiter in DELIMITERS:
             cells = [[cell for cell in row if cell] for _, row in _split(lines[: k + 1], delimiter)]
             own = cells[-1] if cells and len(_split([(number, line)], delimiter)) else []

@@ -185,11 +185,12 @@ def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
     if status == "already reached":
         return f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {size_text(largest)})"
     shown = with_band(floor, float(one["E_low"]), float(one["E_upper"]))[0]
-    above = f"the fitted floor is {shown}{', above the target' if floor > attrs['target'] and shown != target else ''}"
+    higher = floor > attrs["target"] and shown != target
+    above = f"the fitted floor is {shown}{', above the target' if higher else ''}"
     if status == "below the floor":
         return f"{name}: {target} is not reached by more labels alone: {above}"
     chance, (text, least, most) = float(one["reachable"]), _counts(labels, low, high)
-    reached = f"if it can be reached at all (chance: {_chance(chance)})"
+    reached = f"if it can be reached at all (chance: {chance_text(chance)})"
     limit = size_text(largest * attrs["max_factor"])
     if not np.isfinite(labels):
         beyond = f"not within {limit} labels"
@@ -202,11 +203,14 @@ def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
     span = f"at least {least}" if np.isinf(high) else f"{least} to {most}"
     far = f", {labels / largest:,.0f} times the largest size measured" if labels > 10 * largest else ""
     doubt = "" if chance > SURE else f", {reached}"
-    tail = f"; {above}" if "above" in above.split(",")[-1] else ""
+    tail = f"; {above}" if higher else ""
     return f"{name}: about {text} labels reach {target} ({level}: {span}){far}{doubt}{_risk_clause(one, limit)}{tail}"
 
 
-def _chance(chance: float) -> str:
+def chance_text(chance: float, none: str = "-") -> str:
+    """A probability that a target can be reached; ``none`` where it is not known."""
+    if np.isnan(chance):
+        return none
     return f"over {100 * SURE:g} %" if chance > SURE else f"{100 * chance:.0f} %"
 
 
@@ -290,7 +294,7 @@ def _risk_columns(one: xr.Dataset, rounded: bool) -> dict[str, Any]:
         f"{100 * (1 - risk):g} % sure": count(labels).replace(NO_LIMIT, "out of reach")
         for risk, labels in found.items()
     }
-    return shown | {"reachable": "-" if np.isnan(chance) else f"{100 * chance:.0f} %"}
+    return shown | {"reachable": chance_text(chance)}
 
 
 def forecast_rows(ahead: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
 from gzlib.fitting.forecasting import MIN_POINTS, read_pilots
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.planner import EVEN, Descent, compare_options, find_descents, labels_needed, planning_grid
+from gzlib.fitting.report import chance_text
 from gzlib.identity import canonical_json
 from gzlib.study.presets import BOOK, pretraining_study
 from gzlib.study.results import StudyRuns
@@ -27,12 +28,8 @@ from gzlib.trace import input_files, note
 from gzlib.training import key_of, load_runs, read_run, sweep
 
 PATTERN = "data/forecasts/*.json"  # below the project's root
-
-
-MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"  # as runs have their start, so that the two compare as text
-
-
 TARGETS = 100  # of each option, for which the panel holds arrivals
+MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"  # as runs have their start, so that the two compare as text
 
 
 class _Planned(BaseModel):
@@ -521,13 +518,9 @@ def _row(row, option):
     cost_band = f"{_count(row['cost_low'])} to {_count(row['cost_high'], 'no limit')}"
     if not np.isfinite(row["labels_low"]):
         band = cost_band = "out of reach"
-    texts = (_count(row["labels"]), band, _chance(row["reachable"]), _count(row["cost"]), cost_band)
+    texts = (_count(row["labels"]), band, chance_text(row["reachable"], NONE), _count(row["cost"]), cost_band)
     cells = "".join(f"<td>{text}</td>" for text in texts)
     return f'<tr><th scope="row">{escape(str(row[option]))}</th>{cells}</tr>'
-
-
-def _chance(value):
-    return NONE if np.isnan(value) else "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
 
 
 def _count(value, endless="out of reach"):
@@ -544,7 +537,7 @@ def planner_table(options: list[dict], *, level: float) -> pd.DataFrame:
             "encoder": [o["encoder"] for o in options],
             "labels": [_count(o["labels"]) for o in options],
             f"{100 * level:g} % interval": [_band(o) for o in options],
-            "can be reached": [_chance(o["reachable"]) for o in options],
+            "can be reached": [chance_text(o["reachable"], NONE) for o in options],
             "cost": [_count(o["cost"]) for o in options],
             "status": [o["status"] for o in options],
         }
@@ -557,7 +550,7 @@ def risk_table(needed: xr.Dataset) -> pd.DataFrame:
     for risk in needed["risk"].values:
         labels = needed["labels_by_risk"].sel(risk=risk).values
         table[f"{100 * (1 - risk):g} % sure"] = [NONE if np.isnan(n) else _count(n) for n in labels]
-    table["can be reached"] = [_chance(value) for value in needed["reachable"].values]
+    table["can be reached"] = [chance_text(value, NONE) for value in needed["reachable"].values]
     return pd.DataFrame(table)
 
 
@@ -585,7 +578,7 @@ def planner_words(options: list[dict], *, best: float, target: float, owned: int
         f"To bring the loss from {best:.2f} to {target:.2f} nats, `{first['encoder']}` is forecast to need"
         f" {_count(first['labels'])} labels in all ({100 * level:g} % interval: {_band(first)}),"
         f" {_count(first['labels'] - owned)} more than this study has, if more labels can bring it there at all"
-        f" (chance: {_chance(first['reachable'])}).",
+        f" (chance: {chance_text(first['reachable'])}).",
         f"At {prices} that costs {_count(first['cost'])}.",
         f"The next option, `{others[0]['encoder']}`, costs {_count(others[0]['cost'])}."
         if others

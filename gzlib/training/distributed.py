@@ -52,7 +52,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device gains from bfloat16, as far as this can be told; of CPUs, torch knows it of x86 alone."""
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return device.type != "cpu" or any(has() for has in known if has)
 
 
 def autocast(device: torch.device, precision: str = "auto", *, keep: bool = True):

@@ -480,3 +480,14 @@ def test_a_row_without_anything_beside_rows_with_seeds(tmp_path):
     """Found by fuzzing: a row that is left out has no place among the seeds either."""
     text = "n_train,seed,loss,encoder\n100,0,nan,e\nnan,nan,nan,e\n400,0,.83,e\n800,1,.62,e\n1600,0,.5,e\n3200,1,.4,e\n"
     assert read_curves(written(tmp_path, text)).n_train.tolist() == [400, 800, 1600, 3200]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_name_of_a_column_may_hold_a_line_break(tmp_path, delimiter):
+    """As Excel writes it, with the line ends of any system."""
+    rows = ['"n\ntrain"|"loss\n[nats]"', "100|0.5", "200|0.4", "400|0.33"]
+    for end in ("\n", "\r\n", "\r"):
+        file = tmp_path / "own.csv"
+        file.write_bytes("\n".join(rows).replace("|", delimiter).replace("\n", end).encode())
+        array = as_array(file)
+        assert array.n_train.values.tolist() == [100, 200, 400] and array.values.ravel().tolist() == [0.5, 0.4, 0.33]

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(examples=168, batch_size=21, learning_rate=3e-3, evaluations=4)  # odd: the two parts differ in size
+ULP = float(np.finfo(np.float32).eps)  # relative step of a loss in float32: no sum is exacter
 GALAXIES, TRAINING = 330, 40  # the rest makes two validation batches, of different size
 
 
@@ -99,7 +100,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path):
     alone = curves()
     assert first != alone  # another order of summation: it was really shared out
     for together, by_itself in zip(first, alone, strict=True):
-        assert together == pytest.approx(by_itself, rel=1e-6)
+        assert together == pytest.approx(by_itself, abs=1e-5, rel=2 * ULP)
 
 
 def train_until_stopped(checkpoint):
@@ -124,7 +125,7 @@ def test_a_stop_in_one_process_stops_both_and_one_goes_on_from_their_checkpoint(
     assert results == [75, 75]
     assert torch.load(checkpoint, weights_only=True)["step"] == 4
     history = train("convnext_w4", checkpoint=checkpoint, key="k")
-    assert history.train_loss + history.val_loss == pytest.approx(curve("convnext_w4"), rel=1e-6)
+    assert history.train_loss + history.val_loss == pytest.approx(curve("convnext_w4"), abs=1e-5)
 
 
 def train_badly():
