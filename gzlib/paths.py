@@ -15,16 +15,26 @@ import subprocess
 from pathlib import Path
 
 from gzlib.errors import UserError
-from gzlib.files import checked_name
+from gzlib.files import checked_name, place_of
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = Path.cwd()
 
 
+def _named(variable: str) -> Path | None:
+    """The folder that an environment variable names, if it is set."""
+    if not (text := os.environ.get(variable)):
+        return None
+    try:
+        return place_of(text).resolve()
+    except (UserError, OSError, RuntimeError) as error:  # too long, no such user, a loop of links
+        raise UserError(f"The environment variable {variable} names no folder: {error}") from None
+
+
 def _checkout() -> Path | None:
     """The project that this package belongs to: GZLIB_HOME, else the folder around it if it holds the book."""
-    if home := os.environ.get("GZLIB_HOME"):
-        return Path(home).resolve()
+    if home := _named("GZLIB_HOME"):
+        return home
     return PACKAGE.parent if (PACKAGE.parent / "_quarto.yml").is_file() else None
 
 
@@ -38,9 +48,9 @@ def _own(name: str, in_checkout: str | None = None) -> Path:
 ROOT = _checkout()  # None for an installed package without the book
 BOOK_RUNS = ROOT / "data" / "runs" if ROOT else None  # the book's own runs; run.json is committed, weights are not
 # Where runs are made. The build sets it for chapters; whatever else a user makes stays out of the book.
-STORE = Path(os.environ.get("GZLIB_STORE") or _own("runs")).expanduser().resolve()
+STORE = _named("GZLIB_STORE") or _own("runs").resolve()
 # Curated surveys, made or downloaded, never committed.
-SURVEYS = Path(os.environ.get("GZLIB_SURVEYS") or _own("surveys", "data/surveys")).expanduser().resolve()
+SURVEYS = _named("GZLIB_SURVEYS") or _own("surveys", "data/surveys").resolve()
 
 
 def project() -> Path:

@@ -313,3 +313,12 @@ def test_a_source_is_described_alike_wherever_it_is_named(own_store, capsys):
     assert len(list((own_store / "surveys").iterdir())) == 1
     assert main(["curate", str(source), "--size", "32"]) == 2
     assert "--schema" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["GZLIB_STORE", "GZLIB_SURVEYS", "GZLIB_HOME"])
+@pytest.mark.parametrize("folder", ["~no-such-user/x", "n" * 300])
+def test_a_variable_that_names_no_folder_is_one_sentence(name, folder):
+    command = [sys.executable, "-m", "gzlib", "runs", "ls"]
+    done = subprocess.run(command, env=os.environ | {name: folder}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"gzlib runs: The environment variable {name} names no folder: ")

@@ -36,6 +36,11 @@ from gzlib.errors import UserError, handling, stop_at_once
 from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, parse, text_hash
 
 
+def _surveys(project):
+    """Where chapters find curated surveys: where this process does if the user said so, else in the project."""
+    return paths.SURVEYS if os.environ.get("GZLIB_SURVEYS") else Path(project) / "data" / "surveys"
+
+
 def execute(notebook, page, *, project, runs, surveys=None, workers=None, kernels=None):
     """Execute a notebook; the one passed in is not changed, and nothing is written to disk.
 
@@ -81,7 +86,7 @@ def execute(notebook, page, *, project, runs, surveys=None, workers=None, kernel
         environment = {
             "GZLIB_HOME": str(project),
             "GZLIB_STORE": str(runs),
-            "GZLIB_SURVEYS": str(surveys or os.environ.get("GZLIB_SURVEYS") or Path(project) / "data" / "surveys"),
+            "GZLIB_SURVEYS": str(surveys or _surveys(project)),
             trace.VARIABLE: str(trace_file),
             "IPYTHONDIR": scratch,  # no start-up files of the user, no history
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",

@@ -63,7 +63,7 @@ from gzlib.data.survey import (
     tree_hash,
 )
 from gzlib.errors import UserError
-from gzlib.files import FilePath, replace_file
+from gzlib.files import FilePath, place_of, replace_file
 from gzlib.identity import CURATION_VERSION, canonical_json, content_hash, file_hash
 from gzlib.progress import Live, Progress
 from gzlib.trace import note
@@ -185,7 +185,7 @@ def curate(
     signature = None if given else input_signature(text, schema=schema)
     if signature is not None and schema is not None and is_tree_file(schema):
         signature.append(["tree", tree_hash(schema)])
-    folder = Path(out).expanduser() if out else _default_folder(text, parameters)
+    folder = place_of(out) if out else _default_folder(text, parameters)
 
     def is_same(report: dict[str, Any]) -> bool:
         """Whether a survey is of this source, whichever way its path was written, with the same parameters."""

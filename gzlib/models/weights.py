@@ -205,7 +205,7 @@ def _own_normalisation(name: str) -> tuple[tuple, tuple]:
 def _path(weights: str) -> Path:
     try:
         return Path(weights.removeprefix("local-dir:")).expanduser()
-    except RuntimeError:  # no such user
+    except (RuntimeError, ValueError):  # no such user, a NUL
         return Path(weights)
 
 

@@ -474,7 +474,7 @@ FINETUNING_STUDIES = {
         pretraining_examples=1_200,
         tasks={"galaxy10": ("sim:galaxy10:500", "label"), "rings": ("sim:rings:500", "ring_fraction")},
         n_linear=(50, 100, 300),
-        n_full=(50, 100),
+        n_full=(100,),
         seeds=(0,),
         recipe=replace(FINETUNING, examples=300, evaluations=3),
     ),

@@ -336,6 +336,8 @@ def test_folders_that_leave_a_choice_or_no_sense(tmp_path, config, message):
     [
         ("nowhere.safetensors", "There is no file or folder of weights 'nowhere.safetensors'"),
         ("some/folder", "There is no file or folder"),
+        ("~no-such-user/w.safetensors", "There is no file or folder"),
+        ("local-dir:~\0", "There is no file or folder"),
         ("xyz", "Unknown weights 'xyz': use 'random', 'imagenet', 'sky'"),
         ("convnext_nano.in99k", "timm has no weights 'convnext_nano.in99k'; of 'convnext_nano' it has convnext_nano."),
         ("file:0123456789abcdef", "started from a local file of weights"),

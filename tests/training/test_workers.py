@@ -42,7 +42,7 @@ def until(condition, *, seconds=60):
 
 
 def test_a_helper_takes_its_share_and_the_results_are_those_of_one_process(store, monkeypatch):
-    listed, seen = jobs(3, examples=32 * 600), []
+    listed, seen = jobs(3, examples=32 * 200), []
     assert len(sweep(jobs(1, examples=32), conduct=Conduct(report=quiet))) == 1  # the survey is there
     threads = torch.get_num_threads()
     started = []

@@ -193,7 +193,7 @@ def has_prefix(text: str) -> bool:
 
 def _existing(text: str) -> Path | None:
     candidates = [Path(text)] if text else []
-    with suppress(RuntimeError):  # no such user
+    with suppress(RuntimeError, ValueError):  # no such user, a NUL
         candidates[:1] = [path.expanduser() for path in candidates]
     candidates += [paths.ROOT / text] if text and paths.ROOT else []
     return next((path for path in candidates if os.path.exists(path)), None)  # no error where a text is not a file name
