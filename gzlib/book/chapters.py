@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import difflib
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import GenericAlias
@@ -75,11 +76,23 @@ def _flatten(entries):
             yield entry["file"]
 
 
-def read_notebook(path):
-    """A notebook in format 4.5 (``nbformat.NotebookNode``), its text with ``\\n`` line ends."""
+def _nbformat():
+    """The library; the first time, jsonschema is not let build a grammar of web addresses, for checks not made here."""
+    grammar = "rfc3987_syntax"  # takes more than a second
+    if "nbformat" not in sys.modules and grammar not in sys.modules:
+        sys.modules[grammar] = None  # type: ignore[assignment]  # as if it were not installed
+        try:
+            import nbformat
+        finally:
+            sys.modules.pop(grammar, None)
     import nbformat
 
-    path = Path(path)
+    return nbformat
+
+
+def read_notebook(path):
+    """A notebook in format 4.5 (``nbformat.NotebookNode``), its text with ``\\n`` line ends."""
+    path, nbformat = Path(path), _nbformat()
     try:
         notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError) as error:
@@ -94,9 +107,7 @@ def read_notebook(path):
 
 def write_notebook(notebook, path):
     """Write a notebook so that the same content always gives the same bytes. Returns True if the file changed."""
-    import nbformat
-
-    return replace_file(path, nbformat.writes(notebook).rstrip("\n") + "\n")
+    return replace_file(path, _nbformat().writes(notebook).rstrip("\n") + "\n")
 
 
 # A book has hundreds of such cells, each read several times; libyaml is what most installations of PyYAML have.

@@ -525,3 +525,11 @@ def test_option_lines_are_yaml():
     assert options == {"label": "fig-a", "fig-cap": "One\ntwo"} and code == "plot()"
     with pytest.raises(UserError, match="cell fig: b are not valid YAML|option lines of cell"):
         cell_options(v4.new_code_cell("#| fig-cap: a: b"))
+
+
+def test_reading_a_notebook_builds_no_grammar_of_web_addresses():
+    """A second of each command, for checks of formats that no notebook asks for."""
+    code = "import sys; from gzlib.book.chapters import read_notebook; read_notebook(sys.argv[1]);"
+    code += "print('jsonschema' in sys.modules, 'rfc3987_syntax' in sys.modules)"
+    command = [sys.executable, "-c", code, str(paths.ROOT / "chapters" / "01-data.ipynb")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["True", "False"]
