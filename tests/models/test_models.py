@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -172,6 +175,23 @@ def test_narrow_networks_learn_from_large_images_on_a_processor(name):
     images = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     encoder(images).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+def test_narrow_networks_learn_from_an_odd_number_of_images_in_two_threads():
+    """There the same convolution ends the program for small images, too; so it is tried in a program of its own."""
+    code = """
+import torch
+from gzlib.models import build_encoder
+from gzlib.models.encoders import placed
+torch.set_num_threads(2)
+encoder = placed(build_encoder("resnet_w12", size=48), torch.device("cpu"))
+for batch in (33, 63, 113) * 4:
+    images = torch.rand(batch, 3, 48, 48).contiguous(memory_format=torch.channels_last)
+    encoder(images).square().mean().backward()
+print(all(torch.isfinite(p.grad).all() for p in encoder.parameters()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr[-300:]
 
 
 @pytest.mark.parametrize("side", [12, 17, 40])
