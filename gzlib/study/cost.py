@@ -363,10 +363,13 @@ def study_hours(record: dict | None, jobs: list) -> float:
     Parameters
     ----------
     jobs : list of (PretrainConfig, SurveySpec)
-        Runs that take turns; validation, a few per cent, is left out.
+        Runs that take turns. Validation and the test count by their operations: where small training sets are
+        validated on a large survey, they are most of a run.
     """
+    sizes = {survey: planned_sizes(survey) for survey in dict.fromkeys(survey for _, survey in jobs)}
     cost = {(c.encoder, s.size): seconds_a_picture(record, c.encoder, s.size) for c, s in jobs}
-    return sum(c.recipe.most_examples(c.n_train) * cost[c.encoder, s.size] for c, s in jobs) / 3600
+    worth = [job_operations(job, sizes[job[1]])[1] / TRAINING_FACTOR for job in jobs]
+    return sum(n * cost[c.encoder, s.size] for n, (c, s) in zip(worth, jobs, strict=True)) / 3600
 
 
 def most_examples(record: dict | None, encoder: str, side: int, *, hours: float) -> float:

@@ -43,7 +43,10 @@ def test_hours_and_the_largest_study(growth):
     study = pretraining_study("laptop", size=64, encoders=["resnet_w6", "resnet_w24"], n_train=[1000, 4000], seeds=[0])
     jobs = study.jobs()
     shown = [c.recipe.examples for c, _ in jobs]  # two encoders at 1,000 galaxies, then at 4,000
-    expected = (shown[0] * 0.02 + shown[1] * 0.2 + shown[2] * 0.02 + shown[3] * 0.2) / 3600
+    seconds = shown[0] * 0.02 + shown[1] * 0.2 + shown[2] * 0.02 + shown[3] * 0.2
+    # A forward pass is a third of a training step; each evaluation has all validation galaxies, the end both sets.
+    forward = [c.recipe.evaluations * 1_200 + 1_200 + 2_400 for c, _ in jobs]
+    expected = (seconds + sum(n * s / 3 for n, s in zip(forward, (0.02, 0.2, 0.02, 0.2), strict=True))) / 3600
     assert cost.study_hours(growth, jobs) == pytest.approx(expected)
     assert cost.largest_study(growth, jobs, hours=3 * expected) == pytest.approx(3 * max(shown))
     assert cost.most_examples(growth, "resnet_w24", 64, hours=1) == pytest.approx(18_000)
