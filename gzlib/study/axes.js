@@ -6,3 +6,11 @@ function marks(low, high) {
   return [...Array(9).keys()].map((i) => (Math.ceil(low / step) + i) * step).filter((v) => v <= high);
 }
 
+// What stands at them: as many decimals at each as the one with the most has.
+function markTexts(values) {
+  const texts = values.map((v) => String(Number(v.toPrecision(3))));
+  if (texts.some((text) => text.includes("e"))) return texts;
+  const decimals = Math.max(...texts.map((text) => (text.split(".")[1] || "").length));
+  return values.map((v) => v.toFixed(decimals));
+}
+

@@ -627,6 +627,7 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
     """
     figure, (plane, money) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
     mean = loss.mean("seed")
+    seen = mpl.colors.ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.28, 1, 256)))  # on white and after dark
     N = np.array([n_params[e] for e in loss.encoder.values], float)
     D = loss.n_train.values.astype(float)
     if fitted is not None:
@@ -636,7 +637,7 @@ def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, 
             text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.5, foreground="white")])
             text.set_visible(x[0] * 1.5 < text.get_position()[0] < x[-1] / 1.5)  # whole within the panel
         plane.axvspan(D[-1], x[-1], color="0.5", alpha=0.1, linewidth=0)
-    shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap="viridis_r", s=34,
+    shown = plane.scatter(*np.meshgrid(D, N), c=mean.transpose("encoder", "n_train"), cmap=seen, s=34,
                           edgecolors="0.45", linewidths=0.6, zorder=3)  # fmt: skip
     figure.colorbar(shown, ax=plane, label="measured loss [nats]", pad=0.02)
     for i, name in enumerate(loss.encoder.values):

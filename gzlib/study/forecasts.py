@@ -465,7 +465,7 @@ def panel_data(loss, hours_per_label, *, target, level=0.95, option="encoder", x
             | curves
             | {"arrivals": _arrivals(descents[i], np.nanmin(measured), target, level) if i in descents else None}
         )
-    return {"sizes": [rounded(n) for n in grid], "level": f"{100 * level:g} %", "options": options}
+    return {"sizes": [rounded(n) for n in grid], "level": f"{100 * level:g}\u00a0%", "options": options}
 
 
 def _arrivals(descent: Descent, best: float, target: float, level: float) -> dict[str, list]:

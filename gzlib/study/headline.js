@@ -16,7 +16,9 @@ function sizeAt(curve, target) {
   return a[0] * (b[0] / a[0]) ** (Math.log(a[1] / target) / Math.log(a[1] / b[1]));
 }
 
-function round(n) {
+// To two figures; to three where runs are, or the axis has its marks.
+function round(n, marked = []) {
+  if (marked.includes(n)) return Number(n.toPrecision(3)).toLocaleString("en");
   const unit = 10 ** Math.max(Math.floor(Math.log10(n)) - 1, 0);
   return (Math.round(n / unit) * unit).toLocaleString("en");
 }
@@ -26,20 +28,33 @@ function reading(view, n) {
   return rows.filter((row) => row.value !== null).sort((a, b) => a.value - b.value);
 }
 
+function special(view) {
+  const ends = view.curves.flatMap(({ line }) => [line[0][0], line[line.length - 1][0]]);
+  return [...new Set([...ends, ...view.ticks, ...view.curves.flatMap((curve) => curve.points.map((point) => point[0]))])];
+}
+
 function sentence(view, n, rows) {
-  const show = (value) => value.toFixed(view.digits);
-  if (!rows.length) return `No curve reaches ${round(n)} ${view.x}.`;
+  const show = (value) => `${value.toFixed(view.digits)}${view.unit}`;
+  const size = round(n, special(view));
+  if (!rows.length) return `No curve reaches ${size} ${view.x}.`;
   const [best, worst] = [rows[0], rows[rows.length - 1]];
-  const start = `With ${round(n)} ${view.x}`;
+  const start = `With ${size} ${view.x}`;
   if (view.compare && rows.length === 2) {
     const fewer = Math.round(100 * (1 - best.value / worst.value));
     const needed = sizeAt(worst.curve.line, best.value);
     const all = worst.curve.line[worst.curve.line.length - 1][0];
     const labels = needed === null ? `more than the ${all.toLocaleString("en")} that were tried` : `about ${round(needed)}`;
-    return `${start} the error is ${show(best.value)}${view.unit} with ${best.curve.name} and ${show(worst.value)}${view.unit} with ${worst.curve.name}: ${fewer} % less. For that, ${worst.curve.name} needs ${labels}.`;
+    return `${start} the error is ${show(best.value)} with ${best.curve.name} and ${show(worst.value)} with ${worst.curve.name}: ${fewer}\u00a0% less. For that, ${worst.curve.name} needs ${labels}.`;
   }
-  const far = n > view.measured * 1.001 ? ` That is beyond the largest training set, ${view.measured.toLocaleString("en")}: the law says so, no run does.` : "";
-  return `${start}, ${best.curve.name} comes lowest, with ${show(best.value)}${view.unit} (${view.range}: ${show(best.low)} to ${show(best.high)}).${far}`;
+  const values = ({ value, low, high }) => `${show(value)} (${view.range}: ${low.toFixed(view.digits)} to ${high.toFixed(view.digits)})`;
+  const until = ({ curve }) => `it was measured up to ${curve.measured.toLocaleString("en")} only`;
+  const known = rows.filter(({ curve }) => n <= curve.measured * 1.001);
+  if (!known.length) {
+    const most = view.measured.toLocaleString("en"), less = best.curve.measured < view.measured ? `; ${until(best)}` : "";
+    return `${start}, ${best.curve.name} is forecast lowest, with ${values(best)}${less}. That is beyond the largest training set, ${most}: the law says so, no run does.`;
+  }
+  if (known[0] === best) return `${start}, ${best.curve.name} comes lowest, with ${values(best)}.`;
+  return `${start}, ${known[0].curve.name} comes lowest of those that were measured up to there, with ${values(known[0])}. ${best.curve.name} is forecast to come lower, to ${values(best)}; ${until(best)}.`;
 }
 
 function page(root, data) {
@@ -49,7 +64,10 @@ function page(root, data) {
   let right = 612;
   let view = data.views[0];
   const ends = () => [Math.min(...view.curves.map((c) => c.line[0][0])), Math.max(...view.curves.map((c) => c.line[c.line.length - 1][0]))];
-  const size = () => { const [low, high] = ends(); return low * (high / low) ** (slider.value / 1000); };
+  const size = () => { // sizes that are marked or measured are met exactly by the slider's nearest step
+    const [low, high] = ends(), n = low * (high / low) ** (slider.value / 1000), step = Math.log(high / low) / 1000;
+    return special(view).find((one) => Math.abs(Math.log(one / n)) <= step / 2) ?? n;
+  };
   const place = (n) => { const [low, high] = ends(); return (1000 * Math.log(n / low)) / Math.log(high / low); };
 
   function draw(n, rows) {
@@ -64,7 +82,8 @@ function page(root, data) {
     const parts = [];
     if (view.measured < ends()[1]) parts.push(`<rect class="reach" x="${x(view.measured)}" y="${top}" width="${right - x(view.measured)}" height="${bottom - top}"/>`);
     for (const [i, tick] of view.ticks.entries()) parts.push(`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="${top}" y2="${bottom}"/>${i % every ? "" : `<text x="${x(tick)}" y="${bottom + 22}" text-anchor="middle">${tick.toLocaleString("en")}</text>`}`);
-    for (const value of marks(low, high)) parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(value)}" y2="${y(value)}"/><text x="${left - 6}" y="${y(value) + 4}" text-anchor="end">${Number(value.toPrecision(3))}</text>`);
+    const losses = marks(low, high), texts = markTexts(losses);
+    for (const [i, value] of losses.entries()) parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(value)}" y2="${y(value)}"/><text x="${left - 6}" y="${y(value) + 4}" text-anchor="end">${texts[i]}</text>`);
     const path = (line, column) => line.map((row) => `${x(row[0]).toFixed(1)},${y(row[column]).toFixed(1)}`);
     for (const { colour, line, points } of view.curves) {
       parts.push(`<g style="--own: ${colour}"><polygon class="band" points="${[...path(line, 2), ...path(line, 3).reverse()].join(" ")}"/><polyline class="curve" points="${path(line, 1).join(" ")}"/>`);
@@ -77,9 +96,9 @@ function page(root, data) {
   }
 
   function update() {
-    const n = size(), rows = reading(view, n), show = (value) => value.toFixed(view.digits);
-    find(".n").textContent = round(n);
-    slider.setAttribute("aria-valuetext", `${round(n)} ${view.x}`);
+    const n = size(), shown = round(n, special(view)), rows = reading(view, n), show = (value) => value.toFixed(view.digits);
+    find(".n").textContent = shown;
+    slider.setAttribute("aria-valuetext", `${shown} ${view.x}`);
     find(".answer").textContent = sentence(view, n, rows);
     find("tbody").innerHTML = rows.map(({ curve, value, low, high }) => `<tr><th scope="row"><span class="swatch" style="--own: ${curve.colour}"></span>${curve.name}</th><td>${show(value)}</td><td>${show(low)} to ${show(high)}</td></tr>`).join("");
     draw(n, rows);

@@ -48,33 +48,50 @@ function page(root, data) {
   const number = (name) => Math.max(Number(field(name).value) || 0, 0);
   const round = (value) => (value >= 1000 ? Number(value.toPrecision(3)) : Math.round(value)).toLocaleString("en");
   const count = (value) => (Number.isFinite(value) ? round(value) : "out of reach");
-  const likely = (chance) => (Number.isNaN(chance) ? "–" : chance > 0.99 ? "over 99 %" : `${Math.round(100 * chance)} %`);
+  const likely = (chance) => (Number.isNaN(chance) ? "–" : chance > 0.99 ? "over 99\u00a0%" : `${Math.round(100 * chance)}\u00a0%`);
   const range = (low, high) => (Number.isFinite(low) ? `${round(low)} to ${Number.isFinite(high) ? round(high) : "no limit"}` : "out of reach");
-  const everything = data.options.flatMap((o) => [...o.median, ...o.points.map((p) => p[1])]).filter((v) => v !== null);
+  const everything = data.options.flatMap((o) => [...o.median.slice(o.last), ...o.points.map((p) => p[1])]).filter((v) => v !== null);
   const most = Math.max(...everything), least = Math.min(...everything);
   const slideToLoss = (s) => most * (least / most) ** (s / 1000);
   const lossToSlide = (loss) => (1000 * Math.log(loss / most)) / Math.log(least / most);
+
+  const arrives = (option, target) => [...option.points.map((p) => p[1]), ...option.median.slice(option.last)].some((v) => v !== null && v <= target);
+
+  function told(rows, { target, owned }) {
+    const best = rows[0], free = rows.filter((row) => row.cost === 0);
+    if (free.length) {
+      const names = free.map((row) => `${row.name} (${round(row.labels)} labels)`).join(", ");
+      return free.every((row) => row.labels <= owned) ? `Reached already, with the labels owned, by ${names}.` : `At these prices it costs nothing to reach the target with ${names}.`;
+    }
+    if (!Number.isFinite(best.cost)) return `No encoder is likely to reach ${target} with up to ${round(data.sizes.at(-1))} labels.`;
+    return `Cheapest: ${best.name} with ${round(best.labels)} labels (${data.level} interval: ${range(best.labels_low, best.labels_high)}), if the target can be reached at all (chance: ${likely(best.chance)}), cost ${round(best.cost)}.`;
+  }
 
   function draw(option, needed, target) {
     const svg = root.querySelector("svg"), width = Math.min(Math.max(svg.clientWidth || 640, 300), 640); // letters keep their size on a phone
     svg.setAttribute("viewBox", `0 0 ${width} 320`);
     const [left, right, top, bottom] = [56, width - 28, 12, 274];
-    const values = [...option.median, ...option.lower.slice(option.last), ...option.upper.slice(option.last), ...option.points.map((p) => p[1]), target].filter((v) => v > 0);
+    const median = option.median.slice(option.last);
+    const values = [...median, ...option.lower.slice(option.last), ...option.upper.slice(option.last), ...option.points.map((p) => p[1]), target].filter((v) => v > 0);
     const [low, high] = [Math.min(...values) * 0.98, Math.max(...values) * 1.02];
     const x = (n) => left + ((right - left) * Math.log(n / data.sizes[0])) / Math.log(data.sizes.at(-1) / data.sizes[0]);
     const y = (loss) => bottom - ((bottom - top) * Math.log(loss / low)) / Math.log(high / low);
-    const path = (curve) => curve.map((v, i) => `${x(data.sizes[i]).toFixed(1)},${y(v).toFixed(1)}`);
+    const path = (pairs) => pairs.map(([n, v]) => `${x(n).toFixed(1)},${y(v).toFixed(1)}`);
+    const ahead = (curve) => path(curve.slice(option.last).map((v, i) => [data.sizes[option.last + i], v]));
     const ticks = [];
     for (let n = 10 ** Math.ceil(Math.log10(data.sizes[0])); n <= data.sizes.at(-1); n *= 10) ticks.push(n);
     const every = Math.ceil((ticks.length * 62) / (right - left)); // numbers that don't touch on a phone
     const parts = ticks.map((n, i) => `<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/>${(ticks.length - 1 - i) % every ? "" : `<text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`}`);
-    parts.push(...marks(low, high).map((v) => `<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${y(v) + 4}" text-anchor="end">${Number(v.toPrecision(3))}</text>`));
-    if (option.median.every((v) => v !== null)) {
-      parts.push(`<polygon class="band" points="${[...path(option.lower).slice(option.last), ...path(option.upper).slice(option.last).reverse()].join(" ")}"/>`);
-      parts.push(`<polyline class="median" points="${path(option.median).join(" ")}"/>`);
+    const losses = marks(low, high), texts = markTexts(losses);
+    parts.push(...losses.map((v, i) => `<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${y(v) + 4}" text-anchor="end">${texts[i]}</text>`));
+    if (median.every((v) => v !== null)) {
+      parts.push(`<polygon class="band" points="${[...ahead(option.lower), ...ahead(option.upper).reverse()].join(" ")}"/>`);
+      parts.push(`<polyline class="median" points="${ahead(option.median).join(" ")}"/>`);
     }
+    parts.push(`<polyline class="measured" points="${path(option.points).join(" ")}"/>`);
     parts.push(`<line class="target" x1="${left}" x2="${right}" y1="${y(target)}" y2="${y(target)}"/><text x="${left + 6}" y="${y(target) - 5}">target</text>`);
-    if (Number.isFinite(needed)) parts.push(`<line class="needed" x1="${x(needed)}" x2="${x(needed)}" y1="${y(target)}" y2="${bottom}"/>`);
+    // From the target down to its size; where the line does not come to the target, a mark on the axis alone.
+    if (Number.isFinite(needed)) parts.push(`<line class="needed" x1="${x(needed)}" x2="${x(needed)}" y1="${arrives(option, target) ? y(target) : bottom - 12}" y2="${bottom}"/>`);
     parts.push(...option.points.map(([n, v]) => `<circle class="points" cx="${x(n)}" cy="${y(v)}" r="4"/>`));
     parts.push(`<text x="${(left + right) / 2}" y="312" text-anchor="middle">training galaxies (labels)</text>`);
     parts.push(`<text transform="translate(12 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">test loss [${data.unit}]</text>`);
@@ -89,12 +106,14 @@ function page(root, data) {
       return;
     }
     field("slide").value = lossToSlide(choice.target);
-    const rows = plan(data, choice), best = rows[0], shown = field("encoder").value;
-    root.querySelector("tbody").innerHTML = rows.map((row) => `<tr${row.name === shown ? ' class="chosen"' : ""} data-labels="${row.labels}" data-cost="${row.cost}"><th scope="row">${row.name}</th><td>${count(row.labels)}</td><td>${range(row.labels_low, row.labels_high)}</td><td>${likely(row.chance)}</td><td>${count(row.cost)}</td><td>${range(row.cost_low, row.cost_high)}</td></tr>`).join("");
-    answer.textContent = Number.isFinite(best.cost)
-      ? `Cheapest: ${best.name} with ${round(best.labels)} labels (${data.level} interval: ${range(best.labels_low, best.labels_high)}), if the target can be reached at all (chance: ${likely(best.chance)}), cost ${round(best.cost)}.`
-      : `No encoder is likely to reach ${choice.target} with up to ${round(data.sizes.at(-1))} labels.`;
-    draw(data.options.find((o) => o.name === shown), rows.find((row) => row.name === shown).labels, choice.target);
+    const rows = plan(data, choice), shown = field("encoder").value;
+    const option = data.options.find((o) => o.name === shown), row = rows.find((one) => one.name === shown);
+    root.querySelector("tbody").innerHTML = rows.map((one) => `<tr${one.name === shown ? ' class="chosen"' : ""} data-labels="${one.labels}" data-cost="${one.cost}"><th scope="row">${one.name}</th><td>${count(one.labels)}</td><td>${range(one.labels_low, one.labels_high)}</td><td>${likely(one.chance)}</td><td>${count(one.cost)}</td><td>${range(one.cost_low, one.cost_high)}</td></tr>`).join("");
+    const short = Number.isFinite(row.labels) && !arrives(option, choice.target)
+      ? ` The line of ${shown} stays above the target, which may be out of its reach (chance that it is not: ${likely(row.chance)}); the mark on the axis shows the labels needed if it is not.`
+      : "";
+    answer.textContent = told(rows, choice) + short;
+    draw(option, row.labels, choice.target);
   }
 
   for (const option of data.options) field("encoder").add(new Option(option.name, option.name));

@@ -16,7 +16,7 @@ function readCurve(text) {
   parts.forEach((cells, row) => {
     const [size, loss] = cells.slice(0, 2).map(readNumber);
     if (row === 0 && [size, loss].every(Number.isNaN)) return;
-    if (cells.length !== 2) throw new Error(`Line ${row + 1} has ${cells.length} values: give a size and a loss in each line.`);
+    if (cells.length !== 2) throw new Error(`Line ${row + 1} has ${cells.length} ${cells.length === 1 ? "value" : "values"}: give a size and a loss in each line.`);
     for (const value of [size, loss]) if (!(Number.isFinite(value) && value > 0)) throw new Error(`Line ${row + 1}, "${lines[row]}", does not hold two numbers above zero.`);
     runs.set(size, [...(runs.get(size) || []), Math.log(loss)]);
   });
@@ -154,8 +154,9 @@ function page(root) {
     const y = (v) => (bottom - ((bottom - top) * Math.log(Math.min(Math.max(v, low), high) / low)) / Math.log(high / low)).toFixed(1);
     const parts = [];
     for (let n = 10 ** Math.ceil(Math.log10(first)); n <= end; n *= 10) parts.push(`<line class="grid" x1="${x(n)}" x2="${x(n)}" y1="${top}" y2="${bottom}"/><text x="${x(n)}" y="${bottom + 18}" text-anchor="middle">${n.toLocaleString("en")}</text>`);
-    for (const v of marks(low, high)) {
-      parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${Number(y(v)) + 4}" text-anchor="end">${Number(v.toPrecision(3))}</text>`);
+    const ticks = marks(low, high), texts = markTexts(ticks);
+    for (const [i, v] of ticks.entries()) {
+      parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y(v)}" y2="${y(v)}"/><text x="${left - 6}" y="${Number(y(v)) + 4}" text-anchor="end">${texts[i]}</text>`);
     }
     const edge = (k) => sizes.map((n, i) => `${x(n)},${y(bands[i][k])}`);
     parts.push(`<polygon class="band" points="${[...edge(0), ...edge(1).reverse()].join(" ")}"/>`);
@@ -163,7 +164,13 @@ function page(root) {
     if (target) parts.push(`<line class="target" x1="${left}" x2="${right}" y1="${y(target)}" y2="${y(target)}"/>`);
     parts.push(...measured.map(([n, v]) => `<circle class="points" cx="${x(n)}" cy="${y(v)}" r="4"/>`));
     parts.push(`<text x="${(left + right) / 2}" y="312" text-anchor="middle">training size</text>`);
+    parts.push(`<text transform="translate(12 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">loss</text>`);
     svg.innerHTML = parts.join("");
+  }
+
+  // Chart and table of a curve that cannot be fitted would be blank.
+  function show(fitted) {
+    for (const name of ["svg", "table"]) root.querySelector(name).toggleAttribute("hidden", !fitted);
   }
 
   function update() {
@@ -175,17 +182,16 @@ function page(root) {
       const needed = fit.labels(target);
       const plan = !target ? "" : Number.isFinite(needed) ? ` A loss of ${target} is reached at a size of about ${short(needed)}.` : ` A loss of ${target} is below the floor: it is never reached.`;
       answer.innerHTML = `Loss = ${short(fit.E)} + ${short(fit.A)} × (size / ${short(fit.reference)})<sup>−${short(fit.alpha)}</sup>.${plan}`;
+      show(true);
       draw(points, fit, target);
     } catch (error) {
       answer.textContent = error.message;
-      root.querySelector("tbody").innerHTML = root.querySelector("svg").innerHTML = "";
+      show(false);
     }
   }
 
   for (const name of ["curve", "target"]) field(name).addEventListener("input", update);
   addEventListener("resize", update);
   root.querySelector("fieldset").hidden = false;
-  root.querySelector("svg").removeAttribute("hidden");
-  root.querySelector("table").hidden = false;
   update();
 }

@@ -82,12 +82,12 @@ def _real_views(transfer: dict) -> list[dict]:
             runs = one.sel(start=start).transpose("n_train", "seed")
             ends = np.stack([runs.mean("seed"), runs.min("seed"), runs.max("seed")], axis=1)
             line = [[int(n), *map(_figure, row)] for n, row in zip(runs.n_train.values, ends, strict=True)]
-            lines.append({"name": start, "colour": start_colour(start), "line": line, "points": _points(runs)})
+            lines.append({"name": start, "colour": start_colour(start), "line": line} | _measured(runs))
         n = [int(v) for v in one.n_train.values]
         views.append(
             {"name": f"Real galaxies: {task}", "x": "labels", "what": "features from", "compare": True}
             | {"y": "galaxies in the wrong class [%]" if share else "root mean square error"}
-            | {"unit": " %" if share else "", "digits": 1 if share else 3}
+            | {"unit": "\u00a0%" if share else "", "digits": 1 if share else 3}
             | {"range": "range", "measured": n[-1], "ticks": n, "start": n[len(n) // 2]}
             | {"note": _REAL_NOTE, "curves": lines}
         )
@@ -110,7 +110,7 @@ def _law_view(loss: xr.DataArray, band: xr.Dataset, kind: str, level: float) -> 
         runs = loss.sel(encoder=encoder).transpose("n_train", "seed")
         runs = runs.where(runs.n_train >= line[0][0] * 0.999).dropna("n_train", how="all")
         style = encoder_style(str(encoder))
-        lines.append({"name": str(encoder), "colour": style["color"], "line": line, "points": _points(runs)})
+        lines.append({"name": str(encoder), "colour": style["color"], "line": line} | _measured(runs))
     largest, far = float(loss.n_train.max()), float(band.n_train.max())
     ticks = [float(band.n_train.min())]
     while ticks[-1] * 2 <= far * 1.001:
@@ -118,17 +118,19 @@ def _law_view(loss: xr.DataArray, band: xr.Dataset, kind: str, level: float) -> 
     title = kind[0].upper() + kind[1:]
     return {
         "name": f"{title}: test loss of each encoder", "x": "training galaxies", "y": "test loss [nats]",
-        "unit": " nats",
-        "what": "encoder", "compare": False, "digits": 2, "range": f"{100 * level:g} % band", "measured": largest,
+        "unit": "\u00a0nats",
+        "what": "encoder", "compare": False, "digits": 2, "range": f"{100 * level:g}\u00a0% band", "measured": largest,
         "ticks": [round(tick) for tick in ticks], "start": largest, "curves": lines,
-        "note": f"Measured on {kind}: points are runs, lines fitted power laws with the {100 * level:g} % band of their"
-        " mean; in the shaded part there are no runs.",
+        "note": f"Measured on {kind}: points are runs, lines fitted power laws with the {100 * level:g}\u00a0% band of"
+        " their mean; in the shaded part there are no runs.",
     }  # fmt: skip
 
 
-def _points(runs: xr.DataArray) -> list[list[float]]:
+def _measured(runs: xr.DataArray) -> dict:
+    """Runs (n_train, seed) as points, and the largest size among them: beyond it, a curve is a forecast."""
     sizes = np.repeat(runs.n_train.values, runs.sizes["seed"])
-    return [[int(n), _figure(v)] for n, v in zip(sizes, runs.values.ravel(), strict=True) if np.isfinite(v)]
+    points = [[int(n), _figure(v)] for n, v in zip(sizes, runs.values.ravel(), strict=True) if np.isfinite(v)]
+    return {"points": points, "measured": points[-1][0]}
 
 
 def _at(line: list[list[float]], n: float) -> tuple[float, float, float]:

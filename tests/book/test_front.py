@@ -4,6 +4,8 @@ import importlib.util
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import PIL.Image
@@ -15,6 +17,7 @@ from gzlib.book.chapters import edition, load_variables, write_includes
 from gzlib.book.html import markup
 from gzlib.errors import UserError
 from gzlib.study import seen
+from gzlib.study.forecasts import page_source
 
 ROOT = paths.ROOT
 BOOK = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["book"]
@@ -109,10 +112,35 @@ def test_the_chart_shows_real_galaxies_first_and_marks_where_no_run_is():
     rows = [{"task": "gz2_five_classes", "arm": arm, "error": 0.2, "few": few, "balanced_accuracy": 0.5}
             for arm in ("ImageNet", "ImageNet + galaxies")]  # fmt: skip
     panel, (real, simulated) = views({"rows": rows, "means": []})
-    assert real["name"] == "Real galaxies: five classes, GZ2" and real["unit"] == " %" and real["ticks"] == [25, 50]
+    assert (
+        real["name"] == "Real galaxies: five classes, GZ2" and real["unit"] == "\u00a0%" and real["ticks"] == [25, 50]
+    )
     assert real["curves"][0]["line"] == [[25, 45.0, 40.0, 50.0], [50, 25.0, 20.0, 30.0]]
     assert "Real galaxies: five classes, GZ2, with 50 labels." in panel and "<td>25.0</td>" in panel
-    assert simulated["measured"] == 400 and simulated["ticks"][-1] == 800
+    assert simulated["measured"] == simulated["curves"][0]["measured"] == 400 and simulated["ticks"][-1] == 800
     assert len(simulated["curves"][0]["points"]) == 5 and "simulated galaxies" in simulated["note"]
     panel, (only,) = views({})
     assert only["name"].startswith("Simulated galaxies") and "Simulated galaxies" in panel
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the page's sentences were not read")
+def test_a_curve_beyond_its_own_runs_is_called_a_forecast(tmp_path):
+    def curve(name, measured, end):
+        line = [[100, 3.0, 2.9, 3.1], [102400, end, end - 0.1, end + 0.1]]
+        return {"name": name, "line": line, "points": [[100, 3.0], [measured, 2.5]], "measured": measured}
+
+    view = {"x": "galaxies", "unit": "\u00a0nats", "digits": 2, "range": "95\u00a0% band", "compare": False}
+    view |= {"measured": 25600, "ticks": [100, 102400], "curves": [curve("long", 25600, 2.0), curve("short", 800, 1.9)]}
+    script = f"{page_source('headline.js')}\nconst view = {json.dumps(view)};\n"
+    script += (
+        "console.log(JSON.stringify([800, 25600, 102400, 51234].map((n) => sentence(view, n, reading(view, n)))));"
+    )
+    (tmp_path / "read.js").write_text(script, encoding="utf-8")
+    done = subprocess.run(["node", tmp_path / "read.js"], capture_output=True, text=True, check=True)
+    both, one, none, between = json.loads(done.stdout)
+    assert both.startswith("With 800 galaxies, short comes lowest, with 2.") and "forecast" not in both
+    assert one.startswith("With 25,600 galaxies, long comes lowest of those that were measured up to there, with 2.")
+    assert "short is forecast to come lower" in one and one.endswith("it was measured up to 800 only.")
+    assert none.startswith("With 102,000 galaxies, short is forecast lowest, with 1.90\u00a0nats (95\u00a0% band: 1.80")
+    assert "measured up to 800 only. That is beyond the largest training set, 25,600" in none
+    assert between.startswith("With 51,000 galaxies")

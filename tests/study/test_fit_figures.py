@@ -43,6 +43,18 @@ def test_surface_with_and_without_a_fit(bracketed):
     assert "best split" in figure.axes[1].get_legend_handles_labels()[1]
 
 
+def test_the_points_of_a_surface_are_seen_on_white_and_with_their_lightness_turned_round():
+    loss = curves(["a", "b", "c"])
+    figure = fit_figures.surface(loss, {"a": 1e3, "b": 1e4, "c": 1e5}, lambda N, D: 6 * N * D)
+    figure.canvas.draw()
+    colours = figure.axes[0].collections[-1].get_facecolors()[:, :3]
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert len(np.unique(colours, axis=0)) == 12 and (1.05 / (luminance + 0.05) >= 2).all()
+    # Turned round by CSS: by the weights of its hue-rotate, the darker the point was the lighter it becomes.
+    assert (0.92 - 0.84 * colours @ [0.213, 0.715, 0.072] >= 0.3).all()
+
+
 def test_specification_curve_is_sorted_and_marks_every_choice():
     fits = pd.DataFrame(
         {

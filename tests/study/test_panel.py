@@ -201,7 +201,7 @@ def test_a_pasted_curve_is_read_as_people_write_it(tmp_path):
         "size loss\n100  0.5\n200 0.4",
         "100\t0.5\n100\t0.5\n200\t0.4",
     ]
-    texts += ["100, 0.5\n200, 0.4", "100 0.5\n200 no", "100 0.5 3", "100 -1"]
+    texts += ["100, 0.5\n200, 0.4", "100 0.5\n200 no", "100 0.5 3", "100 -1", "100"]
     script = (
         panel.own_curve_script()
         + """
@@ -217,6 +217,7 @@ console.log(JSON.stringify(JSON.parse(process.argv[2]).map(read)));
     for points in found[:5]:
         np.testing.assert_allclose(points, [[100, 0.5], [200, 0.4]])
     assert "Line 2" in found[5] and "3 values" in found[6] and "above zero" in found[7]
+    assert found[8].startswith("Line 1 has 1 value:")
 
 
 def test_the_panel_of_an_own_curve_stands_alone():
@@ -224,6 +225,66 @@ def test_the_panel_of_an_own_curve_stands_alone():
     assert not re.search(r"https?:|src=|href=|@import|url\(|fetch\(|import\s*\(", page)
     assert "\n\n" not in page and not re.search(r"@[A-Z]+@", page) and "<b>" not in page
     assert page.count('name="curve"') == 1 and 'aria-live="polite"' in page
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: the axes were not marked")
+def test_numbers_of_one_axis_have_equal_decimals(tmp_path):
+    script = panel.page_source("axes.js")
+    script += (
+        "\nconsole.log(JSON.stringify([[0.94, 1.23], [1.5, 20], [1e-8, 1]].map((ends) => markTexts(marks(...ends)))));"
+    )
+    (tmp_path / "axes.js").write_text(script, encoding="utf-8")
+    done = subprocess.run(["node", tmp_path / "axes.js"], capture_output=True, text=True, check=True)
+    near, far, tiny = json.loads(done.stdout)
+    assert near == ["0.95", "1.00", "1.05", "1.10", "1.15", "1.20"] and far == ["2", "3", "5", "7", "10", "20"]
+    assert tiny[0] == "1e-8"
+
+
+def opened(page_of_panel, script, tmp_path):
+    """The page of a panel, as a browser has it after a script."""
+    page = tmp_path / "panel.html"
+    text = f'<!doctype html><meta charset="utf-8"><body>{page_of_panel}<script>{script}</script></body>'
+    page.write_text(text, encoding="utf-8")
+    command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+FILL = """
+const fill = (name, value) => {
+  const field = document.querySelector(`[name="${name}"]`);
+  field.value = value; field.dispatchEvent(new Event("input"));
+};
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the panel was not opened")
+def test_the_planners_line_joins_means_and_says_when_it_stays_above_the_target(loss, html, tmp_path):
+    shown = opened(html, f'{FILL} fill("encoder", "small"); fill("target", 1.2);', tmp_path)
+    measured = re.search(r'class="measured" points="([^"]+)"', shown)[1].split()
+    centres = re.findall(r'<circle class="points" cx="([\d.]+)" cy="([\d.]+)"', shown)
+    for place, centre in zip(measured, centres, strict=True):
+        np.testing.assert_allclose([float(v) for v in place.split(",")], [float(v) for v in centre], atol=0.06)
+    ahead = re.search(r'class="median" points="([^"]+)"', shown)[1].split()
+    assert float(ahead[0].split(",")[0]) == pytest.approx(float(centres[-1][0]), abs=0.06)
+    small = next(one for one in data_of(html)["options"] if one["name"] == "small")
+    above = min(small["median"][small["last"] :]) > 1.2
+    assert above == ("The line of small stays above the target" in shown)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the panel was not opened")
+def test_what_costs_nothing_is_not_called_the_cheapest(html, tmp_path):
+    free = f'{FILL} fill("label_price", 0); fill("hour_price", 0); fill("target", 1.35);'
+    assert "At these prices it costs nothing to reach the target with" in opened(html, free, tmp_path)
+    shown = opened(html, f'{free} fill("owned", 1e9);', tmp_path)
+    assert "Reached already, with the labels owned, by" in shown and "Cheapest" not in shown.partition("<script>")[0]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the panel was not opened")
+def test_a_curve_that_cannot_be_fitted_leaves_no_blank_chart(tmp_path):
+    shown = opened(panel.own_curve_panel(), f'{FILL} fill("curve", "1 2");', tmp_path)
+    assert re.search(r"<svg[^>]*hidden", shown) and re.search(r"<table[^>]*hidden", shown)
+    shown = opened(panel.own_curve_panel(), FILL, tmp_path)
+    assert not re.search(r"<svg[^>]*hidden", shown) and re.search(r"rotate\(-90\)[^>]*>loss<", shown)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: the panel was not opened")
