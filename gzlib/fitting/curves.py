@@ -270,10 +270,11 @@ def run_weights(
 
 
 def recency_weights(x: npt.ArrayLike, *, scale: float) -> np.ndarray:
-    """Weights that multiply residuals and fade away from the largest size: exp(-(ln x_max - ln x) / (2 scale)).
+    """Weights that multiply residuals and fade away from the largest size.
 
-    Squared, they are exp(-distance/scale): ``scale`` is in units of ln x. Early points near chance level break a
-    power law; fading them is the smooth version of a cut. Infinite ``scale`` weighs all points alike.
+    They are ``exp(-(ln x_max - ln x) / (2 scale))``; squared, ``exp(-distance / scale)``, with ``scale`` in units
+    of ln x. Early points near chance level break a power law; fading them is the smooth version of a cut. Infinite
+    ``scale`` weighs all points alike.
     """
     log_x = np.log(np.asarray(x, float))
     weights: np.ndarray = np.exp(-(log_x.max() - log_x) / (2 * scale))
@@ -314,7 +315,7 @@ def judge_design(
         "max_leverage": _max_leverage(law, sizes, n_runs),
     }
     name = law.variables[int(np.argmin(distinct))]
-    shortest = law.variables[int(np.argmin(decades))]
+    span = "the sizes span" if len(sizes) == 1 else f"{law.variables[int(np.argmin(decades))]} spans"
     needed = {"epochs": 2}.get(name, law.min_sizes)
     if min(distinct) < needed:
         verdict, reason = (
@@ -324,7 +325,7 @@ def judge_design(
     elif len(np.unique(np.stack(sizes), axis=1).T) < free:
         verdict, reason = NOT_IDENTIFIED, f"{len(sizes[0])} points for {free} parameters"
     elif min(decades) < MIN_DECADES:
-        verdict, reason = NOT_IDENTIFIED, f"{shortest} spans only {min(decades):.2f} decades"
+        verdict, reason = NOT_IDENTIFIED, f"{span} only {min(decades):.2f} decades"
     elif correlation > MAX_CORRELATION:
         verdict, reason = (
             NOT_IDENTIFIED,
@@ -334,7 +335,7 @@ def judge_design(
             ),
         )
     elif "E" in law.names and min(decades) < DECADES_FOR_OFFSET:
-        verdict, reason = ONE_SIDED, f"{shortest} spans only {min(decades):.2f} decades, too few to see a floor"
+        verdict, reason = ONE_SIDED, f"{span} only {min(decades):.2f} decades, too few to see a floor"
     else:
         verdict, reason = IDENTIFIED, f"{_count(min(distinct), 'distinct size')} over {min(decades):.1f} decades"
     return out | {"verdict": verdict, "reason": reason}
