@@ -130,6 +130,7 @@ def test_the_design_says_what_is_there_and_what_is_not():
     table = results.design_table(study, made)
     assert table.loc["resnet_w4"].tolist() == ["10,000", "1 of 2", "1 of 2", "0 of 2", "0 of 2"]
     assert table.loc["resnet_w8"].tolist() == ["–", *["0 of 2"] * 4]
+    assert results.counting_words(made) == "all test galaxies count alike"
     assert results.weighting_words(made) == "" and results.baseline_words(made).startswith("Predicting the mean")
     assert results.ending_words(study).startswith("The number of galaxies shown is fixed")
     assert "grew by 32 %" in results.ending_words(pretraining_study("study"))
