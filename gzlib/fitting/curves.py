@@ -257,10 +257,11 @@ def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str 
 def run_weights(
     n_runs: npt.ArrayLike, seed_sd: float, *, evaluation_sd: npt.ArrayLike = 0.0, max_ratio: float = 10.0
 ) -> np.ndarray:
-    """1/sigma of each averaged ln(loss): sigma^2 = seed_sd^2 / n_runs + evaluation_sd^2.
+    """``1 / sigma`` of each averaged ln(loss).
 
-    ``evaluation_sd`` is the standard error of ln(loss) from the finite test set, shared by the runs of one size.
-    The largest weight is capped at ``max_ratio`` times the smallest, so that no one size decides the fit.
+    ``sigma^2 = seed_sd^2 / n_runs + evaluation_sd^2``, where ``evaluation_sd`` is the standard error of ln(loss) from
+    the finite test set, shared by the runs of one size. The largest weight is capped at ``max_ratio`` times the
+    smallest, so that no one size decides the fit.
     """
     n_runs = np.asarray(n_runs, float)
     sigma = np.sqrt(seed_sd**2 / n_runs + np.asarray(evaluation_sd, float) ** 2)
