@@ -177,6 +177,8 @@ def test_a_surface_is_told_in_words_or_why_there_is_none(runs):
     held = table[(table.fit == "E at the floor") & (table.parameter == "E")]
     assert held[["value", "verdict"]].values.tolist() == [["1.00", "held"]]
     assert "3 encoder sizes over 1.2 decades are a small design" in cost.surface_words(table, grid, "")
+    vague = table.assign(verdict=["known to a factor 4" if name in ("A", "α") else "held" for name in table.parameter])
+    assert "the runs leave A and α known no better than" in cost.surface_words(vague, grid, "")
     laws, best = cost.surface_laws(grid, level=0.95)
     assert laws["ΔAICc"].min() == 0 and len(laws) == 4 and laws.law.str.startswith("$").all()
     study = pretraining_study("smoke", encoders=runs.family)
