@@ -259,7 +259,8 @@ def signature(name: str, found) -> str:
         mark = {"variadic positional": "*", "variadic keyword": "**"}.get(kind, "")
         typed = f": {one.annotation}" if one.annotation is not None else ""
         is_plain = one.default is None or bool(mark)
-        default = "" if is_plain else f"{' = ' if typed else '='}{one.default}"
+        value = "..." if str(one.default).startswith("_") else one.default  # a private name says nothing to a caller
+        default = "" if is_plain else f"{' = ' if typed else '='}{value}"
         shown.append(f"{mark}{one.name}{typed}{default}")
     returns = f" -> {found.returns}" if found.is_function and found.returns is not None else ""
     line = f"{name}({', '.join(shown)}){returns}"

@@ -194,7 +194,7 @@ def times(spent: list[dict]) -> list[dict]:
     alone, runs = share > ALONE, len(spent) * len(SEEDS)
     beside = "" if alone else f"; measured beside other jobs, with {100 * share:.0f} % of a core"
     ratios = {tool: totals[THEIRS]["processor"] / totals[tool]["processor"] for tool in (OURS, PROBE)}
-    what = f"processor time of {runs} runs each, in turn, one thread, images of {SIDE} px to {SIZE} px{beside}"
+    what = f"processor time of {runs} runs each, in turn, one thread, images of {SIDE} px scaled to {SIZE} px{beside}"
     seconds = "; ".join(f"{tool} {t['seconds'] / runs:.1f} s" for tool, t in totals.items())
     return [
         row("zoobot_finetune.time", ratios[OURS], "x faster", goal=">= 1", ok=ratios[OURS] >= 1, detail=what),

@@ -24,8 +24,8 @@ def information(
     """Akaike's corrected and the Bayesian information criterion of a Gaussian fit.
 
     lmfit's own values drop sigma from the count, have no small-sample correction and depend on the transform. Here
-    sigma counts as a parameter, and for residuals of ln(loss) the Jacobian of the transform, 2 * sum ln(loss), puts
-    the fit on the scale of the loss, so that fits in ln(loss) and in loss compare (Burnham and Anderson 2002,
+    sigma counts as a parameter, and for residuals of ln(loss) the Jacobian of the transform, ``2 * sum(ln(loss))``,
+    puts the fit on the scale of the loss, so that fits in ln(loss) and in loss compare (Burnham and Anderson 2002,
     sections 2.4 and 2.11).
 
     Parameters

@@ -257,10 +257,11 @@ def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str 
 def run_weights(
     n_runs: npt.ArrayLike, seed_sd: float, *, evaluation_sd: npt.ArrayLike = 0.0, max_ratio: float = 10.0
 ) -> np.ndarray:
-    """1/sigma of each averaged ln(loss): sigma^2 = seed_sd^2 / n_runs + evaluation_sd^2.
+    """``1 / sigma`` of each averaged ln(loss).
 
-    ``evaluation_sd`` is the standard error of ln(loss) from the finite test set, shared by the runs of one size.
-    The largest weight is capped at ``max_ratio`` times the smallest, so that no one size decides the fit.
+    ``sigma^2 = seed_sd^2 / n_runs + evaluation_sd^2``, where ``evaluation_sd`` is the standard error of ln(loss) from
+    the finite test set, shared by the runs of one size. The largest weight is capped at ``max_ratio`` times the
+    smallest, so that no one size decides the fit.
     """
     n_runs = np.asarray(n_runs, float)
     sigma = np.sqrt(seed_sd**2 / n_runs + np.asarray(evaluation_sd, float) ** 2)
@@ -270,10 +271,11 @@ def run_weights(
 
 
 def recency_weights(x: npt.ArrayLike, *, scale: float) -> np.ndarray:
-    """Weights that multiply residuals and fade away from the largest size: exp(-(ln x_max - ln x) / (2 scale)).
+    """Weights that multiply residuals and fade away from the largest size.
 
-    Squared, they are exp(-distance/scale): ``scale`` is in units of ln x. Early points near chance level break a
-    power law; fading them is the smooth version of a cut. Infinite ``scale`` weighs all points alike.
+    They are ``exp(-(ln x_max - ln x) / (2 scale))``; squared, ``exp(-distance / scale)``, with ``scale`` in units
+    of ln x. Early points near chance level break a power law; fading them is the smooth version of a cut. Infinite
+    ``scale`` weighs all points alike.
     """
     log_x = np.log(np.asarray(x, float))
     weights: np.ndarray = np.exp(-(log_x.max() - log_x) / (2 * scale))
@@ -314,7 +316,7 @@ def judge_design(
         "max_leverage": _max_leverage(law, sizes, n_runs),
     }
     name = law.variables[int(np.argmin(distinct))]
-    shortest = law.variables[int(np.argmin(decades))]
+    span = "the sizes span" if len(sizes) == 1 else f"{law.variables[int(np.argmin(decades))]} spans"
     needed = {"epochs": 2}.get(name, law.min_sizes)
     if min(distinct) < needed:
         verdict, reason = (
@@ -324,7 +326,7 @@ def judge_design(
     elif len(np.unique(np.stack(sizes), axis=1).T) < free:
         verdict, reason = NOT_IDENTIFIED, f"{len(sizes[0])} points for {free} parameters"
     elif min(decades) < MIN_DECADES:
-        verdict, reason = NOT_IDENTIFIED, f"{shortest} spans only {min(decades):.2f} decades"
+        verdict, reason = NOT_IDENTIFIED, f"{span} only {min(decades):.2f} decades"
     elif correlation > MAX_CORRELATION:
         verdict, reason = (
             NOT_IDENTIFIED,
@@ -334,7 +336,7 @@ def judge_design(
             ),
         )
     elif "E" in law.names and min(decades) < DECADES_FOR_OFFSET:
-        verdict, reason = ONE_SIDED, f"{shortest} spans only {min(decades):.2f} decades, too few to see a floor"
+        verdict, reason = ONE_SIDED, f"{span} only {min(decades):.2f} decades, too few to see a floor"
     else:
         verdict, reason = IDENTIFIED, f"{_count(min(distinct), 'distinct size')} over {min(decades):.1f} decades"
     return out | {"verdict": verdict, "reason": reason}

@@ -29,7 +29,7 @@ from gzlib.models.encoders import TRAINING_FACTOR, build_encoder, count_paramete
 from gzlib.study.figures import COLOURS, encoder_style
 from gzlib.study.presets import GZ_EVO, PUBLISHED, PlannedStudy, PretrainingStudy, pretraining_study, splits_of
 from gzlib.study.results import GREEK, StudyRuns
-from gzlib.study.tables import NONE, formula, intervals, number
+from gzlib.study.tables import NONE, formula, intervals, listed, number
 from gzlib.trace import input_files
 from gzlib.training import Job
 
@@ -676,7 +676,8 @@ def growth_figure(records: dict[str, dict]):
     for axis, label in zip(axes, labels, strict=True):
         axis.set_xlabel(label)
         axis.legend(handlelength=1.2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
-    axes[0].set_ylabel("seconds per image")
+    for axis in axes[:2]:
+        axis.set_ylabel("seconds per image")
     axes[2].set_ylabel("loaded images per second")
     axes[2].set_ylim(min(1000, axes[2].get_ylim()[0]), 3 * axes[2].get_ylim()[1])
     figure.tight_layout()
@@ -716,7 +717,7 @@ def surface_words(table: pd.DataFrame, grid: pd.DataFrame, refusal: str) -> str:
     if refusal:
         return f"The design cannot tell: {refusal}".replace("^", r"\^")
     weak = table[(table.fit == "E fitted") & ~table.verdict.isin(["determined", "held"])]
-    known = f"leave {', '.join(weak.parameter)} known no better than to a factor of two" if len(weak) else ""
+    known = f"leave {listed(list(weak.parameter))} known no better than to a factor of two" if len(weak) else ""
     return (
         f"{grid.N.nunique()} encoder sizes over {np.log10(grid.N.max() / grid.N.min()):.1f} decades are a small design:"
         f" with E fitted, the runs {known or 'determine every parameter'}."

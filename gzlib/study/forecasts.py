@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import checked_name, misfit
-from gzlib.fitting import fit_curves, forecast, judge_forecast, load_forecast, predict, store_forecast
+from gzlib.fitting import fit_curves, forecast, judge_forecast, load_forecast, store_forecast
 from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
 from gzlib.fitting.forecasting import MIN_POINTS, read_pilots
+from gzlib.fitting.intervals import student_quantile
 from gzlib.fitting.laws import LAWS
+from gzlib.fitting.optimise import log_gradient
 from gzlib.fitting.planner import EVEN, Descent, compare_options, find_descents, labels_needed, planning_grid
 from gzlib.fitting.report import chance_text
 from gzlib.identity import canonical_json
@@ -424,12 +426,22 @@ def own_curve_panel(example: str = EXAMPLE, *, ident: str = "own-curve") -> Pane
 
 
 def example_fit(times: float, *, level: float, example: str = EXAMPLE) -> tuple[float, float, float, float]:
-    """Largest size of an example curve, and its fitted loss with the ends of the band at so many times that size."""
+    """Largest size of an example curve, and its fitted loss with the ends of the band at so many times that size.
+
+    The band is that of the page's own fit, from the covariance of the parameters: the sentence below the panel repeats
+    numbers of the panel's table.
+    """
     table = np.array([line.split() for line in example.splitlines()[1:]], float)
     curve = xr.DataArray(table[:, 1], {"n_train": table[:, 0]}, ["n_train"])
-    at = predict(fit_curves(curve, level=level), np.array([times * table[-1, 0]]), level=level).isel(n_train=0)
-    loss, low, high = (float(at[name].squeeze()) for name in ("loss", "lower", "upper"))
-    return table[-1, 0], loss, low, high
+    fit, law = fit_curves(curve, draws=0), LAWS["power-offset"]
+    values = np.array([[float(fit[name]) for name in law.names]])
+    scaled = np.array([times * table[-1, 0] / fit.attrs["x_ref"]])
+    slope = log_gradient(law, [scaled], values)[0, 0]
+    free = np.isfinite(np.diag(matrix := fit["covariance"].values))
+    sd = np.sqrt(slope[free] @ matrix[np.ix_(free, free)] @ slope[free])
+    half = float(student_quantile(0.5 * (1 + level), float(fit["dof"])) * sd)
+    loss = float(law.function(scaled, *values[0])[0])
+    return float(table[-1, 0]), loss, loss * np.exp(-half), loss * np.exp(half)
 
 
 def own_curve_script() -> str:

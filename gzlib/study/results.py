@@ -367,6 +367,12 @@ def weighting_words(runs: StudyRuns) -> str:
     )
 
 
+def counting_words(runs: StudyRuns) -> str:
+    """For captions: how the test galaxies count in the total."""
+    alike = "all test galaxies count alike"
+    return "campaigns weighted as in the paper's labelled galaxies" if runs.galaxy_weights else alike
+
+
 def baseline_words(runs: StudyRuns) -> str:
     """What the mean answers, the best run and a perfect predictor cost, in a sentence; test galaxies count alike."""
     metrics = min((record["metrics"] for record in runs.records), key=lambda metrics: metrics["loss"])

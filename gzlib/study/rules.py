@@ -262,7 +262,11 @@ class Claims:
         if not self.planned:
             return f"No encoder of this design has {LEAST_SIZES} sizes, so no curve is judged."
         late = f"; {', '.join(self.lacking)} do not yet" if self.lacking else ""
-        return f"{len(self.tested)} of {len(self.planned)} encoders have such curves{late}."
+        all_ = len({c.encoder for c, _ in self.study.jobs()})
+        return (
+            f"The design gives {len(self.planned)} of its {all_} encoders enough sizes for that;"
+            f" {len(self.tested)} of them have such curves{late}."
+        )
 
     def checked_words(self) -> str:
         """How often the comparison of laws errs on simulated curves of the plan's design, as a sentence."""

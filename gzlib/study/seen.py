@@ -11,10 +11,11 @@ from scipy import stats
 
 from gzlib.data.survey import label_values
 from gzlib.fitting import holm, summarise_replicates
+from gzlib.fitting.report import chance_text
 from gzlib.study.figures import encoder_style, family_of, start_colour
 from gzlib.study.forecasts import Panel, example_fit, page_source, rounded
 from gzlib.study.sheets import transfer_curves
-from gzlib.study.tables import REAL_TASKS, formula, number, share, words
+from gzlib.study.tables import REAL_TASKS, formula, listed, number, share, words
 
 _figure = partial(rounded, digits=5)
 
@@ -145,9 +146,7 @@ def shares(titles: list[str]) -> str:
     """For a sheet of galaxies, whose titles begin with an answer: how many have which."""
     answers = [title.split()[0] for title in titles]
     counts = sorted(((answers.count(name), name) for name in dict.fromkeys(answers)), key=lambda pair: -pair[0])
-    return (
-        f"Most votes say {_listed([f'{words(name)} for {n}' for n, name in counts])} of these {len(titles)} galaxies."
-    )
+    return f"Most votes say {listed([f'{words(name)} for {n}' for n, name in counts])} of these {len(titles)} galaxies."
 
 
 def ladders(rows: dict[str, tuple]) -> str:
@@ -240,18 +239,19 @@ def best_points(histories: dict[str, dict[str, dict]]) -> str:
         if lines:
             seen = [h["examples"][int(np.argmin(h["val_loss"]))] for h in lines.values()]
             said.append(f"after {number(np.median(seen), ',.0f')} galaxies seen with {words(title)}")
-    return f"The best validation loss comes {_listed(said)} (median over encoders)." if said else ""
+    return (
+        f"The best validation loss comes {listed(said)} (medians over the encoders, one run of each)." if said else ""
+    )
 
 
 def lengths(table: pd.DataFrame) -> str:
-    """For how long runs were: epochs to the best for the smallest and the largest training set."""
+    """For how long runs were: median epochs to the best, over the runs of the smallest and of the largest set."""
     median = table.groupby("n_train").best.median()
     (few, first), (many, last) = ((int(n), median.loc[n]) for n in (median.index[0], median.index[-1]))
+    less = ": more galaxies need fewer passes over each" if last < first else ""
     return (
-        f"With {few:,} galaxies runs are at their best after {first:,.0f} epochs, with {many:,} after {last:,.0f}"
-        " (medians): more galaxies need fewer passes over each."
-        if last < first
-        else f"Runs are at their best after {first:,.0f} epochs with {few:,} galaxies, {last:,.0f} with {many:,}."
+        f"The median run is at its best after {first:,.0f} epochs with {few:,} galaxies and after {last:,.0f} with"
+        f" {many:,} (over all encoders and seeds of a size){less}."
     )
 
 
@@ -310,15 +310,20 @@ def together(across: xr.DataArray, up: xr.DataArray) -> str:
 def splits(frontier: xr.Dataset | None, *, largest: float = np.inf) -> str:
     """For a surface: the best split of the largest budget that lies between the encoder sizes tried.
 
+    Budgets end with the cost of the largest encoder on the largest training set, so that a larger one is not excluded.
     ``largest`` is the largest training set: a split beyond it is said to be one.
     """
-    inside = None if frontier is None else frontier.where(frontier.bracketed, drop=True)
-    if inside is None or not inside.sizes["budget"]:
+    if frontier is None or not frontier.bracketed.any():
         return "No budget has its best split between the encoder sizes that were tried."
-    last = inside.isel(budget=-1)
+    last = frontier.where(frontier.bracketed, drop=True).isel(budget=-1)
+    what = (
+        "what training the largest encoder on the largest training set costs"
+        if float(last.budget) == float(frontier.budget[-1])
+        else "the most up to the cost of the largest run whose best split lies between the encoder sizes tried"
+    )
     return (
-        f"{number(float(last.budget), '.1e')} operations, the most whose best split lies between the encoder sizes"
-        f" tried, are best spent on about {_about(last.N)} parameters and {_about(last.D)} galaxies"
+        f"{number(float(last.budget), '.1e')} operations, {what}, are best spent on about"
+        f" {_about(last.N)} parameters and {_about(last.D)} galaxies"
         f"{', more than any run had' if float(last.D) > largest else ''}."
     )
 
@@ -366,7 +371,7 @@ def slopes(loss: xr.DataArray, *, hue: str) -> str:
         curve = loss.sel({hue: name}).mean("seed").dropna("n_train")
         change = number(100 * (1 - float(curve[-1] / curve[0])), ".0f")
         said.append(f"{change} % with {words(name)} {hue} ({int(curve.n_train[0]):,} to {int(curve.n_train[-1]):,})")
-    return f"The loss falls by {_listed(said)}."
+    return f"The loss falls by {listed(said)}."
 
 
 def choices(atlas: pd.DataFrame, column: str, choice: str, unit: str) -> str:
@@ -385,11 +390,11 @@ def nearest(table: pd.DataFrame) -> str:
     names = {"last value": "carrying the last value forward"}
     best, worst = table[methods].idxmin(axis=1), table[methods].idxmax(axis=1)
     groups = [
-        f"{names.get(name, f'the {name}')} at {_listed(list(table['extrapolated by'][best == name]))}"
+        f"{names.get(name, f'the {name}')} at {listed(list(table['extrapolated by'][best == name]))}"
         for name in methods
         if (best == name).any()
     ]
-    said = f"Nearest comes {_listed(groups)}"
+    said = f"Nearest comes {listed(groups)}"
     if worst.nunique() == 1:
         last = str(worst.iloc[0])
         return f"{said}; {names.get(last, f'the {last}')} is the farthest off at every distance."
@@ -405,7 +410,7 @@ def waits(table: pd.DataFrame) -> str:
     much = [size for size, share_of in zip(sizes, part, strict=True) if share_of > MUCH]
     told = f"The gain is at most {100 * np.nanmax(part):.0f} % of what a doubling brings"
     if much:
-        told = f"With {_listed(much)} galaxies the gain is more than {100 * MUCH:.0f} % of what a doubling brings"
+        told = f"With {listed(much)} galaxies the gain is more than {100 * MUCH:.0f} % of what a doubling brings"
     last = table.iloc[-1]
     if np.isfinite(part[-1]) or len(part) < 2 or not np.isfinite(part[-2]):
         return f"{told}."
@@ -430,8 +435,8 @@ def misfits(fits: xr.Dataset, loss: xr.DataArray, *, level: float = 0.05) -> str
     spread = summarise_replicates(loss.sel(encoder=rejected)).seed_sd
     differ = [f"{100 * float(spread.sel(encoder=name)):.2f} %" for name in rejected]
     return (
-        f"The misfit is larger than the scatter of the seeds explains for {_listed([words(n) for n in rejected])} (Holm"
-        f" over {len(p)} encoders with repeated sizes, {100 * level:g} %), whose seeds differ by {_listed(differ)}. How"
+        f"The misfit is larger than the scatter of the seeds explains for {listed([words(n) for n in rejected])} (Holm"
+        f" over {len(p)} encoders with repeated sizes, {100 * level:g} %), whose seeds differ by {listed(differ)}. How"
         " large a misfit is, rather than how certain, is asked further down."
     )
 
@@ -450,25 +455,25 @@ def outcomes(rows: pd.DataFrame) -> str:
 
 
 def cheapest(options: list[dict]) -> str:
-    """For a planner's options, cheapest first: how many get there, and what the next best costs over the best."""
+    """For a planner's options, cheapest first: the chance that each gets there, and what the next best costs more."""
     there = [option for option in options if np.isfinite(option["cost"])]
     if not there:
-        return f"None of {len(options)} encoders is forecast to reach the target."
-    said = f"{len(there)} of {len(options)} encoders are forecast to reach the target"
+        return f"None of {len(options)} encoders has a number of labels for the target."
+    ends = [chance_text(f(option["reachable"] for option in there)) for f in (min, max)]
+    has = f"{len(there)} of {len(options)} encoders {'has' if len(there) == 1 else 'have'} a number of labels for the"
+    chance = f"the chance that more labels can bring {'it' if len(there) == 1 else 'them'} there at all"
+    lies = f"is {ends[0]}" if ends[0] == ends[1] else f"lies between {ends[0]} and {ends[1]}"
+    said = f"{has} target; {chance} {lies}"
     if len(there) == 1:
-        return f"{said}: {words(there[0]['encoder'])}."
+        return f"{said} ({words(there[0]['encoder'])})."
     times = number(there[1]["cost"] / there[0]["cost"], ".1f")
-    return f"{said}; the next best costs {times} times as much as {words(there[0]['encoder'])}."
+    return f"{said}. If they can, the next best costs {times} times as much as {words(there[0]['encoder'])}."
 
 
 def example(level: float = 0.95) -> str:
     """For the panel with a pasted curve: what its example comes to at eight times its largest size."""
     largest, loss, low, high = example_fit(8, level=level)
     return (
-        f"The example, measured up to {largest:,.0f}, comes to {loss:.2f} at {8 * largest:,.0f}, in a {100 * level:g} %"
-        f" band from {low:.2g} to {high:.2g}."  # to the digits on which the page's own fit agrees
+        f"The example, measured up to {largest:,.0f}, comes to {loss:#.4g} at {8 * largest:,.0f}, in a"
+        f" {100 * level:g} % band from {low:#.4g} to {high:#.4g}."  # with as many digits as the panel's table
     )
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

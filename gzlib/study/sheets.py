@@ -639,7 +639,8 @@ def transfer_words(report: dict) -> str:
     if not report:
         return "On real galaxies this has not been measured."
     row = next(row for row in report["means"] if row["arm"] == "ImageNet + galaxies")
-    tasks, but = len(report["in_mean"]), " and ".join(map(_exception, _exceptions(report)))
+    tasks = len(report["in_mean"])
+    but = " and ".join(_exception(*one, report["in_mean"]) for one in _exceptions(report))
     return (
         f"On {tasks} sets of real galaxies, networks pretrained on ImageNet and then on simulated galaxies make"
         f" {100 * row['reduction']:.0f} % fewer errors than on ImageNet alone (linear probes; 95 % interval over tasks"
@@ -647,12 +648,12 @@ def transfer_words(report: dict) -> str:
     )
 
 
-def _exception(exception: tuple[str, dict]) -> str:
-    name, row = exception
+def _exception(name: str, row: dict, in_mean: list[str]) -> str:
+    where = f"on {name}" if row["task"] in in_mean else f"on a further set, {name},"
     if row["high"] >= 0:
-        return f"on {name} undecided ({_interval(row)} %)"
+        return f"{where} undecided ({_interval(row)} %)"
     more = {"low": -row["high"], "high": -row["low"]}
-    return f"on {name} they make {-100 * row['reduction']:.0f} % more ({_interval(more)} %)"
+    return f"{where} they make {-100 * row['reduction']:.0f} % more ({_interval(more)} %)"
 
 
 def example_catalogue() -> tuple[str, str]:

@@ -354,6 +354,11 @@ def questions_table() -> tuple[pd.DataFrame, str]:
     )
 
 
+def listed(parts: list[str]) -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def listed_runs() -> list[dict]:
     """The runs that the book lists: those of the store that the build names, else the book's own."""
     return stored_records(store=None if "GZLIB_STORE" in os.environ else paths.BOOK_RUNS)
@@ -527,10 +532,14 @@ def _limit_words(ours: float) -> str:
         f"{best[f'designs_limit.{law}.score']:.1f}" for law in ("offset", "broken", "logarithm", "all")
     )
     return (
-        f" The score is {ours:.1f} times the oracle's in the median. One who knows the noise, the three laws and how"
-        f" their parameters were drawn, but not which law a curve follows, would score {all_laws} times the oracle's"
-        f" ({offset} under the offset law, {broken} under the broken one, {logarithm} under the logarithm): the rest"
-        " is the price of not knowing the noise, and of not believing that a curve must follow one of these laws."
+        " Bands are scored by their width, plus a penalty for each truth outside of them, so that less is better, and"
+        " compared with those of an oracle, which is told the noise and the law of each curve and fits that law's"
+        f" parameters. The bands here score {ours:.1f} times as much as the oracle's in the median. Bands made with the"
+        " noise, the three laws and the distribution of their parameters, but without knowing which law a curve"
+        f" follows, score {all_laws} times as much ({offset} under the offset law, {broken} under the broken one,"
+        f" {logarithm} under the logarithm; less than one is possible, as the oracle does not use how parameters are"
+        " distributed). The rest is the price of not knowing the noise, and of not believing that a curve must follow"
+        " one of these laws."
     )
 
 

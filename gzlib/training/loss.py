@@ -77,15 +77,12 @@ def _where(values: torch.Tensor) -> torch.Tensor:
 class VoteLoss:
     """Negative log-likelihood of vote counts under Dirichlet concentrations.
 
-    For one question with votes ``k``, ``n = sum(k)``, and concentrations ``a``, ``A = sum(a)``::
-
-        loss = -log p(k | a) = -lnB(A, n) + sum_i lnB(a_i, k_i)
-        lnB(a, v) = lgamma(1 + v) + lgamma(a) - lgamma(a + v)
-
-    (Walmsley et al. 2022, arXiv:2102.08414; the form without a probabilistic-programming library is Zoobot 2.9's).
-    Questions are independent given the image. Only questions with votes are computed, and of their
-    answers only those that got votes: of the paper's 88 questions a galaxy is asked about ten. A question without
-    votes counts exactly zero and has exactly zero gradient.
+    For one question with votes ``k``, ``n = sum(k)``, and concentrations ``a``, ``A = sum(a)``, the loss is
+    ``-log p(k | a) = -lnB(A, n) + sum_i lnB(a_i, k_i)`` with
+    ``lnB(a, v) = lgamma(1 + v) + lgamma(a) - lgamma(a + v)`` (Walmsley et al. 2022, arXiv:2102.08414; the form without
+    a probabilistic-programming library is Zoobot 2.9's). Questions are independent given the image. Only questions with
+    votes are computed, and of their answers only those that got votes: of the paper's 88 questions a galaxy is asked
+    about ten. A question without votes counts exactly zero and has exactly zero gradient.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ def test_weights_follow_runs_and_are_capped():
         ([1, 10, 100, 1000], "identified", "4 distinct sizes over 3.0 decades"),
         ([1, 1, 1, 10], "not identified", "2 distinct values"),
         ([1, 1.2, 1.4, 1.6], "not identified", "0.20 decades"),
-        ([1, 2, 4, 6], "E one-sided only", "0.78 decades"),
+        ([1, 2, 4, 6], "E one-sided only", "the sizes span only 0.78 decades"),
     ],
 )
 def test_designs_are_judged_with_a_reason(sizes, verdict, reason):

@@ -95,6 +95,8 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
         row |= {"reduction": -0.3, "low": -0.4, "high": -0.2} if row["arm"] != "ImageNet" else {}
     assert "and on rings (DECaLS) they make 30 % more (20 to 40 %)" in sheets.transfer_words(report)
     assert sheets.transfer_short(report).endswith("rings (DECaLS): −30 % (−40 to −20 %)")
+    apart = sheets.transfer_words(report | {"in_mean": ["gz2_five_classes"]})
+    assert "On 1 sets" in apart and "and on a further set, rings (DECaLS), they make 30 % more" in apart
     refuted = report | {"means": [report["means"][0] | {"low": -0.1}]}
     assert "undecided" in sheets.transfer_words(refuted)
 

@@ -130,6 +130,7 @@ def test_the_design_says_what_is_there_and_what_is_not():
     table = results.design_table(study, made)
     assert table.loc["resnet_w4"].tolist() == ["10,000", "1 of 2", "1 of 2", "0 of 2", "0 of 2"]
     assert table.loc["resnet_w8"].tolist() == ["–", *["0 of 2"] * 4]
+    assert results.counting_words(made) == "all test galaxies count alike"
     assert results.weighting_words(made) == "" and results.baseline_words(made).startswith("Predicting the mean")
     assert results.ending_words(study).startswith("The number of galaxies shown is fixed")
     assert "grew by 32 %" in results.ending_words(pretraining_study("study"))
@@ -176,6 +177,8 @@ def test_a_surface_is_told_in_words_or_why_there_is_none(runs):
     held = table[(table.fit == "E at the floor") & (table.parameter == "E")]
     assert held[["value", "verdict"]].values.tolist() == [["1.00", "held"]]
     assert "3 encoder sizes over 1.2 decades are a small design" in cost.surface_words(table, grid, "")
+    vague = table.assign(verdict=["known to a factor 4" if name in ("A", "α") else "held" for name in table.parameter])
+    assert "the runs leave A and α known no better than" in cost.surface_words(vague, grid, "")
     laws, best = cost.surface_laws(grid, level=0.95)
     assert laws["ΔAICc"].min() == 0 and len(laws) == 4 and laws.law.str.startswith("$").all()
     study = pretraining_study("smoke", encoders=runs.family)

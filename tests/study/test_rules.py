@@ -133,6 +133,7 @@ def made_up(*, keep=lambda config: True, flat=False, scatter=0.0):
 def test_a_complete_study_of_power_laws_supports_the_claims():
     claims = made_up(scatter=0.002)
     assert len(claims.tested) == 11 and claims.lacking == [] and claims.absent == []
+    assert claims.curves_words().startswith("The design gives 11 of its 14 encoders enough sizes for that; 11 of them")
     assert claims.power_law.word == "supported" and "11 of 11 totals" in claims.power_law.text
     assert claims.equivalence.word == "holds for 77 of 77 curves"
     assert claims.one_exponent.word == "supported" and claims.exponent["mean"] == pytest.approx(0.2, abs=0.01)

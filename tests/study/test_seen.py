@@ -73,11 +73,16 @@ def test_bands_and_splits_say_where_they_end():
         {"budget": [1e12, 1e13]},
     )
     said = seen.splits(frontier, largest=500)
+    assert "the most up to the cost of the largest run whose best split lies between the encoder sizes tried" in said
+    whole = seen.splits(frontier.assign(bracketed=("budget", [True, True])))
+    assert "10¹³ operations, what training the largest encoder on the largest training set costs, are best" in whole
     assert said.startswith("1.0\u00a0×\u00a010¹² operations") and "about 1,000 parameters" in said
     assert said.endswith("more than any run had.") and "more than" not in seen.splits(frontier, largest=2000)
 
 
-@pytest.mark.parametrize(("best", "said"), [([50, 10], "fewer passes"), ([10, 50], "50 with 400")])
+@pytest.mark.parametrize(
+    ("best", "said"), [([50, 10], "fewer passes"), ([10, 50], "50 with 400 (over all encoders and seeds of a size).")]
+)
 def test_lengths_of_runs_say_which_way_they_go(best, said):
     assert said in seen.lengths(pd.DataFrame({"n_train": [100, 400], "best": best}))
 
@@ -137,10 +142,20 @@ def test_plans_and_forecasts_say_what_came_of_them():
     )
     assert seen.outcomes(rows[2:]) == seen.outcomes(rows[:0]) == "No outcome has been measured yet."
     options = [{"encoder": name, "cost": cost} for name, cost in (("a", 10.0), ("b", 25.0), ("c", np.inf))]
-    assert seen.cheapest(options).endswith("2 of 3 encoders are forecast to reach the target; the next best costs 2.5 times as much as a.")  # fmt: skip  # noqa: E501
-    assert seen.cheapest(options[::2]) == "1 of 2 encoders are forecast to reach the target: a."
-    assert seen.cheapest(options[2:]) == "None of 1 encoders is forecast to reach the target."
-    assert seen.example().startswith("The example, measured up to 8,000, comes to 1.1")
+    for option, chance in zip(options, (0.999, 0.58, 0.9), strict=True):
+        option["reachable"] = chance
+    assert seen.cheapest(options) == (
+        "2 of 3 encoders have a number of labels for the target; the chance that more labels can bring them there at"
+        " all lies between 58 % and over 99 %. If they can, the next best costs 2.5 times as much as a."
+    )
+    assert seen.cheapest(options[::2]) == (
+        "1 of 2 encoders has a number of labels for the target; the chance that more labels can bring it there at all"
+        " is over 99 % (a)."
+    )
+    assert seen.cheapest(options[2:]) == "None of 1 encoders has a number of labels for the target."
+    assert seen.example() == (
+        "The example, measured up to 8,000, comes to 1.116 at 64,000, in a 95 % band from 1.072 to 1.162."
+    )
 
 
 def test_words_of_strangers_are_shown_as_they_are():
