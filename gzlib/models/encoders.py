@@ -131,7 +131,7 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
     ----------
     name : str
         ``convnext_w<width>`` for the ladder (depths 2, 2, 6, 2 as ConvNeXt-Atto), ``resnet_w<width>`` for a small
-        ResNet (one basic block a stage, three 3 × 3 convolutions as stem), both with channels width × 1, 2, 4, 8;
+        ResNet (one basic block a stage, three 3 by 3 convolutions as stem), both with 1, 2, 4, 8 times width channels;
         ``vit_w<width>`` for a vision transformer of six layers over patches of 6 px (Dosovitskiy et al. 2021,
         arXiv:2010.11929), width numbers a patch; any width from 2 to 512; or any timm model name.
     size : int, optional
