@@ -16,6 +16,17 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # last
 FAULTS = pytest.StashKey[dict]()
 
 
+@pytest.fixture
+def one_thread():
+    """Torch in one thread, where bits are compared: several threads add up in an order that no run repeats."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def pytest_addoption(parser):
     parser.addoption("--faults", metavar="FILE", help="write how many tests marked `fault` there are, and passed")
     parser.addoption("--outcomes", metavar="FILE", help="enter there, as JSON, each test's outcome and the commit")

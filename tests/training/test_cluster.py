@@ -54,6 +54,7 @@ def kill_a_worker_at_work():
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_worker_killed_in_mid_run_costs_nothing(store, monkeypatch):
     pytest.importorskip("distributed")
     listed = jobs(range(4), examples=960)
@@ -101,6 +102,7 @@ def test_by_address_with_a_store_of_its_own(store, monkeypatch):
     assert (elsewhere / keys[1] / "failed.json").exists()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_each_of_two_workers_has_its_gpu_and_their_runs_are_those_of_one_process(store, monkeypatch):
     """A stub in place of two GPUs: processes are told of one each, and find that the machine has none."""
     pytest.importorskip("distributed")

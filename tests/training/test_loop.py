@@ -59,6 +59,7 @@ def test_learns_and_keeps_the_best_weights():
     assert again == pytest.approx(min(history.val_loss))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_is_repeatable_bit_for_bit():
     first, second = new_model(), new_model()
     train(first)
@@ -69,6 +70,7 @@ def test_is_repeatable_bit_for_bit():
 
 
 @pytest.mark.parametrize("recipe", [SHORT, UNTIL_BEST, FREE], ids=["cosine", "averaged", "schedule-free"])
+@pytest.mark.usefixtures("one_thread")
 def test_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
     undisturbed = new_model()
     expected = train(undisturbed, recipe)
