@@ -91,6 +91,19 @@ def test_pages_can_be_read_by_everybody(pages, browser, scheme, width):
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
+def test_a_kind_of_text_that_is_too_pale_is_found(pages, browser):
+    """Though all but three elements of a kind are taken out before contrast is looked at."""
+    page = browser.new_page(viewport={"width": WIDE, "height": 844})
+    page.goto(next(file for file in pages if file.name == "limits.html").as_uri())
+    page.add_style_tag(content="main p { color: #bbb !important }")
+    before = page.locator("main p").count()
+    page.evaluate(REMOVE_ALIKE)
+    assert 0 < page.locator("main p").count() <= before
+    found = axe.Axe().run(page, options=CONTRAST).response["violations"]
+    assert [violation["id"] for violation in found] == ["color-contrast"]
+    page.close()
+
+
 def searched(page, query):
     """The links that a search for something shows."""
     page.keyboard.press("/")

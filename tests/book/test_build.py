@@ -533,3 +533,13 @@ def test_reading_a_notebook_builds_no_grammar_of_web_addresses():
     code += "print('jsonschema' in sys.modules, 'rfc3987_syntax' in sys.modules)"
     command = [sys.executable, "-c", code, str(paths.ROOT / "chapters" / "01-data.ipynb")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["True", "False"]
+
+
+def test_a_relative_folder_of_surveys_is_the_same_one_in_chapters(tmp_path):
+    """A kernel works in the folder of its chapter, where the words of the variable would name another folder."""
+    code = "from gzlib.book.execute import _surveys; print(_surveys('/elsewhere'))"
+    for given, expected in ({"GZLIB_SURVEYS": "mine"}, tmp_path / "mine"), ({}, Path("/elsewhere/data/surveys")):
+        own = {name: value for name, value in os.environ.items() if name != "GZLIB_SURVEYS"} | given
+        own["PYTHONPATH"] = str(paths.PACKAGE.parent)
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=own, capture_output=True, check=True)
+        assert Path(done.stdout.decode().strip()) == expected
