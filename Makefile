@@ -17,7 +17,7 @@ quick: .venv/.ready # each package, in a tenth of the time
 
 # What is heavy: installed wheels in new environments, and other checks of many minutes.
 test-long: .venv/.ready
-	$(BIN)/python -m pytest -m long --outcomes data/long-tests.json
+	$(BIN)/python -m pytest -m long --outcomes=data/long-tests.json
 
 check: .venv/.ready
 	$(BIN)/ruff check .

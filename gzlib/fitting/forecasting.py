@@ -70,6 +70,7 @@ UNLIKELY = 0.05  # chance of a misfit below which laws are mistrusted more
 TOGETHER = 50  # curves whose laws are drawn together
 FLOOR = 1e-12
 DRIFTING = slice(4, 7)  # of what the variance is a sum of
+TESTED = np.log(8.0)  # farthest ln(size / last size) of known truths with replicates
 OUTLIER = 25.0  # squared standardised error beyond which an origin says no more
 
 
@@ -292,7 +293,7 @@ def _extrapolate(
     judged = judge_origins([pilots[i] for i in chosen])
     shared = _reference([pilots[i] for i in chosen], chosen, judged)
     known = dict(zip(chosen.tolist(), judged, strict=True))
-    few = _share_noise(pilots)
+    few = share_noise(pilots)
     out: list[Extrapolation] = []
     total = np.zeros(1)  # over the curves, of the weights of however many members there are
     for first in range(0, len(pilots), BLOCK):
@@ -345,13 +346,13 @@ def _combine(
     return Extrapolation(mean, sd, np.stack([mean - half, mean + half], axis=1), len(own)), weights[0]
 
 
-def _share_noise(pilots: Sequence[Pilot]) -> dict[int, tuple[float, float]]:
+def share_noise(pilots: Sequence[Pilot]) -> dict[int, tuple[float, float]]:
     """Curves whose few points a law may explain: dict of index to the prior of their noise, from curves like them.
 
     Only curves with replicates tell others: what the rest would say of noise holds only where their law does.
     """
     found = [i for i, pilot in enumerate(pilots) if _is_few(pilot)]
-    telling = [i for i in found if _replicated(pilots[i])]
+    telling = [i for i in found if is_replicated(pilots[i])]
     telling = telling[:: max(-(-len(telling) // REFERENCE), 1)]
     evidence = _by_length(pilots, telling, noise_evidence)
     known = np.stack([evidence[i] for i in telling]) if telling else np.zeros((1, len(SIGMA)))
@@ -381,13 +382,13 @@ def _by_length(
     return out
 
 
-def _replicated(pilot: Pilot) -> bool:
+def is_replicated(pilot: Pilot) -> bool:
     return pilot.seed_dof >= len(pilot.log_x) and pilot.seed_variance > 0
 
 
 def _is_few(pilot: Pilot) -> bool:
     """Whether laws are asked: replicates tell noise from misfit, and without them few sizes tell little else."""
-    return pilot.law is None and (_replicated(pilot) or len(pilot.log_x) <= FEW)
+    return pilot.law is None and (is_replicated(pilot) or len(pilot.log_x) <= FEW)
 
 
 def _let_laws_speak(
@@ -404,7 +405,8 @@ def _let_laws_speak(
 
     The forecast itself stays the ensemble's, which errs least on public curves and on those of the study; with
     replicates, where laws can be distinguished, as far as it lies within one standard deviation of the mixture. That
-    was chosen on the study's curves and the truths of ``benchmarks/designs.py``.
+    was chosen on the study's curves and the truths of ``benchmarks/designs.py``. Beyond ``TESTED`` no truths were at
+    hand, and the forecast comes the closer to the mixture's median, which planners rest on, the farther it looks.
     """
     ahead = {i: log_new[i] >= pilots[i].log_x[-1] for i in chosen}
     alike: dict[tuple[int, int], list[int]] = {}
@@ -424,25 +426,27 @@ def _let_laws_speak(
                 (out[i].log_median[ahead[i]], out[i].half_width[-1, ahead[i]] / student.ppf(ends[-1], dof), dof)
                 for i, dof in zip(part, dofs, strict=True)
             ]
-            doubt = _mistrust([pilots[i] for i in part], drawn)
+            doubt = mistrust([pilots[i] for i in part], drawn)
             centre = [
                 (out[i].log_median[ahead[i]], out[i].log_sd[ahead[i]], dof) for i, dof in zip(part, dofs, strict=True)
             ]
-            likely = mixture_quantiles(drawn, norm.cdf([-1, 1]), False, doubt, centre)
+            likely = mixture_quantiles(drawn, norm.cdf([-1, 0, 1]), False, doubt, centre)
             found = mixture_quantiles(drawn, places, one_run, doubt, aside)
             for k, i in enumerate(part):
                 median = out[i].log_median[ahead[i]]
-                if _replicated(pilots[i]):
-                    median = np.clip(median, likely[k, 0], likely[k, 1])
+                if is_replicated(pilots[i]):
+                    low, middle, high = likely[k]
+                    trusted = TESTED / np.maximum(leads[k], TESTED)
+                    median = np.clip(median, middle - trusted * (middle - low), middle + trusted * (high - middle))
                 out[i] = _replace_band(out[i], median, found[k], ahead[i])
 
 
-def _mistrust(pilots: Sequence[Pilot], drawn: Draws) -> np.ndarray:
+def mistrust(pilots: Sequence[Pilot], drawn: Draws) -> np.ndarray:
     """Probability that none of the laws holds, more where they miss the means by more than the replicates' noise."""
     missed = np.sum(softmax(drawn.log_weight, axis=1) * drawn.squares, axis=1)
     out = []
     for pilot, squares in zip(pilots, missed, strict=True):
-        share, free = MISTRUST[int(_replicated(pilot))], len(pilot.log_x) - 1
+        share, free = MISTRUST[int(is_replicated(pilot))], len(pilot.log_x) - 1
         if pilot.seed_dof and pilot.seed_variance > 0:
             chance = f_distribution.sf(squares / free / pilot.seed_variance, free, pilot.seed_dof)
             share = share / (share + (1 - share) * min(chance / UNLIKELY, 1.0))
@@ -699,7 +703,7 @@ def _status(result: Extrapolation, pilot: Pilot, kind: str, spotted: bool) -> st
         else "too few sizes for rolling origins: band from public curves alone"
     ]
     if _is_few(pilot):
-        share = MISTRUST[int(_replicated(pilot))]
+        share = MISTRUST[int(is_replicated(pilot))]
         notes.append(
             f"mixed with the posterior of six kinds of law, none of which may hold ({100 * share:g} % or more)"
         )

@@ -19,7 +19,16 @@ from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
 from gzlib.fitting.curves import Floor, flattened, geometric_mean, unflattened
 from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
-from gzlib.fitting.forecasting import forecast, judge_origins, read_pilots, read_prior, stack_members
+from gzlib.fitting.forecasting import (
+    forecast,
+    is_replicated,
+    judge_origins,
+    mistrust,
+    read_pilots,
+    read_prior,
+    share_noise,
+    stack_members,
+)
 from gzlib.fitting.laws import LawLike, get_law
 from gzlib.fitting.optimise import log_gradient
 from gzlib.identity import content_hash
@@ -36,6 +45,10 @@ TOGETHER = 50  # curves whose laws are drawn together
 SPREAD = (0.05, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
 SPREAD_DOF = 4.0
 MOST_SCATTER = 1.0
+HALVINGS = 36  # of an interval of ln(distance): to 1e-9 of it
+CERTAIN = 0.999
+RUNG, MOST_RUNGS = 0.02, 250  # steps of ln(loss) at which harder targets are kept from needing fewer labels
+REPLICATED = 0.25  # share of ``SPREAD`` that laws need where replicates tell the noise
 
 
 def planning_grid(sizes: npt.ArrayLike, max_factor: float = MAX_FACTOR) -> np.ndarray:
@@ -119,7 +132,7 @@ def labels_needed(
     labels, reachable = np.full((found.count, len(enough)), np.nan), np.full(found.count, np.nan)
     for i, pilot, descent in zip(found.usable, found.pilots, find_descents(found.pilots), strict=True):
         arrival = descent.arrival(float(np.log(target)))
-        lead = np.array([arrival.lead(share, kind=kind) for share in enough])
+        lead = descent.leads(float(np.log(target)), enough, kind=kind)
         size = np.exp(pilot.log_x[-1] + np.minimum(lead, 700))
         labels[i] = np.where(size <= max_factor * sizes.max(), size, np.inf)  # what nothing reaches is NaN, so infinite
         reachable[i] = arrival.chance
@@ -149,12 +162,13 @@ class Arrival:
 
     ``log_lead`` of those that reach it within ``MAX_FACTOR``: ln of the distance ln(size / last size); ``scatter``, its
     standard deviation from the noise of one run; ``weight``, how much each counts, in all the probability that the
-    target is reached.
+    target is reached; ``width``, what the spread learned from public curves is multiplied by.
     """
 
     log_lead: np.ndarray
     scatter: np.ndarray
     weight: np.ndarray
+    width: np.ndarray
 
     @property
     def chance(self) -> float:
@@ -170,21 +184,28 @@ class Arrival:
         the root of the distance, for a law is off that drifts; and its width over ``scatter``. Of a ``kind`` "new_run"
         the run's own scatter comes to it.
         """
-        shift, own, noise = spread[0], spread[1], np.hypot(spread[2], float(kind == "new_run"))
+        shift, own = spread[0] * self.width, spread[1] * self.width
+        noise = np.hypot(spread[2] * self.width, float(kind == "new_run"))
         scale = np.hypot(own * np.exp(-0.5 * self.log_lead), noise * self.scatter)
         off = (np.asarray(log_lead)[..., None] - shift - self.log_lead) / scale
         share: np.ndarray = stdtr(SPREAD_DOF, off) @ self.weight / self.weight.sum()
         return share
 
-    def lead(self, probability: float, spread: tuple[float, float, float] = SPREAD, *, kind: str = "mean") -> float:
-        """Distance by which it is reached with this probability, if it is at all; NaN where nothing reaches it."""
+    def lead(
+        self, probability: npt.ArrayLike, spread: tuple[float, float, float] = SPREAD, *, kind: str = "mean"
+    ) -> np.ndarray:
+        """Distances by which it is reached with these probabilities, if it is at all; NaN where nothing reaches it."""
+        wanted = np.asarray(probability, float)
         if not self.weight.sum() > 0:
-            return np.nan
-        low, high = self.log_lead.min() - 30, self.log_lead.max() + 30
-        for _ in range(50):
+            return np.full(wanted.shape, np.nan)
+        low = np.full(wanted.shape, self.log_lead.min() - 30)
+        high = np.full(wanted.shape, self.log_lead.max() + 30)
+        for _ in range(HALVINGS):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if self.below(middle, spread, kind=kind) < probability else (low, middle)
-        return float(np.exp(high))
+            short = self.below(middle, spread, kind=kind) < wanted
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+        out: np.ndarray = np.exp(high)
+        return out
 
 
 @dataclass(frozen=True)
@@ -192,12 +213,13 @@ class Descent:
     """How a curve goes on after its last size, as each draw from the posterior over laws and each member has it.
 
     ``mean`` (curves, ``LEADS``): ln(loss); ``variance``, of one run, the same; ``weight`` (curves,), in all one;
-    ``floor``, what is known of the irreducible loss.
+    ``width`` (curves,), see ``Arrival``; ``floor``, what is known of the irreducible loss.
     """
 
     mean: np.ndarray
     variance: np.ndarray
     weight: np.ndarray
+    width: np.ndarray
     floor: tuple[float, float] | None
 
     def arrival(self, log_target: float) -> Arrival:
@@ -207,23 +229,53 @@ class Descent:
         reached = np.isfinite(lead) & possible
         lead, slope = np.maximum(lead[reached], LEADS[1]), np.maximum(slope[reached], 1e-3)
         scatter = np.minimum(np.sqrt(self.variance[reached]) / (slope * lead), MOST_SCATTER)
-        return Arrival(np.log(lead), scatter, self.weight[reached])
+        return Arrival(np.log(lead), scatter, self.weight[reached], self.width[reached])
+
+    def leads(self, log_target: float, probabilities: npt.ArrayLike, *, kind: str = "mean") -> np.ndarray:
+        """``Arrival.lead`` of these probabilities, and no less than an easier target needs; NaN if nothing reaches it.
+
+        A target that is nearly out of reach is reached by steep descents alone, and they reach it early: of those, a
+        harder target could seem to need fewer labels. Easier targets are looked at each ``RUNG`` of ln(loss) from the
+        last size down; the number lies between those of the two next to it.
+        """
+        own = self.arrival(log_target).lead(probabilities, kind=kind)
+        if np.isnan(own).any():
+            return own
+        start, least = float(self.weight @ self.mean[:, 0]), np.zeros_like(own)
+        rungs = start - RUNG * np.arange(1, MOST_RUNGS)
+        certain = int(np.sum([self.arrival(target).chance > CERTAIN for target in rungs[rungs > log_target]]))
+        for target in rungs[max(certain - 1, 0) :]:  # before, each descent arrives, and later than at the rung above
+            easier = self.arrival(target).lead(probabilities, kind=kind)
+            most = np.where(np.isnan(easier), np.inf, np.maximum(least, easier))
+            if target < log_target:
+                return np.clip(own, least, most)
+            least = most
+        return np.maximum(own, least)
 
 
 def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
-    """How each pilot's curve goes on; laws and members count alike."""
+    """How each pilot's curve goes on.
+
+    Laws and members count alike, as on public curves; where replicates tell noise from misfit, as in ``forecast``: the
+    posterior of the laws is right but for a stated doubt, and spread by ``REPLICATED`` of what public curves need.
+    """
     out: list[Descent] = []
     drawn: dict[int, tuple[np.ndarray, ...]] = {}
     free = [i for i, pilot in enumerate(pilots) if pilot.law is None]
+    noise = share_noise(pilots)
     for length in {min(len(pilots[i].log_x), MAX_POINTS) for i in free}:
         alike = [i for i in free if min(len(pilots[i].log_x), MAX_POINTS) == length]
         for first in range(0, len(alike), TOGETHER):
-            own = [pilots[i] for i in alike[first : first + TOGETHER]]
-            noise = noise_prior(own, np.zeros((1, len(SIGMA))), np.zeros((len(own), 1)))
-            found = draw_laws(own, np.tile(LEADS, (len(own), 1)), noise)
+            chosen = alike[first : first + TOGETHER]
+            own = [pilots[i] for i in chosen]
+            alone = noise_prior(own, np.zeros((1, len(SIGMA))), np.zeros((len(own), 1)))
+            known = [noise[i] if is_replicated(pilots[i]) else (alone[0][k], alone[1][k]) for k, i in enumerate(chosen)]
+            found = draw_laws(own, np.tile(LEADS, (len(own), 1)), (np.array(known)[:, 0], np.array(known)[:, 1]))
             variance = (found.squares + found.scale[:, None]) / found.dof[:, None]
-            for k, (i, (chosen, share)) in enumerate(zip(alike[first : first + TOGETHER], found.even(), strict=True)):
-                drawn[i] = (found.mean[k, chosen], variance[k, chosen], share)
+            doubt = mistrust(own, found)
+            for k, (i, (at, share)) in enumerate(zip(chosen, found.even(), strict=True)):
+                sure, width = (1 - doubt[k], REPLICATED) if is_replicated(pilots[i]) else (0.5, 1.0)
+                drawn[i] = (found.mean[k, at], variance[k, at], sure * share, np.full(len(at), width))
     prior = read_prior()
     judged = judge_origins(pilots)
     ahead = look_ahead(pilots, [pilot.log_x[-1] + LEADS for pilot in pilots])
@@ -232,9 +284,11 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
         errors = np.array([origin.errors for origin in own_origins]).reshape(-1, len(possible))
         importance = np.array([origin.importance for origin in own_origins])
         weights = stack_members(errors, importance, prior, possible)[1][possible]
-        parts = [(said.mean[possible], said.noise[possible], weights), *([drawn[i]] if i in drawn else [])]
-        mean, variance, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
-        out.append(Descent(mean, variance, weight / len(parts), pilots[i].floor))
+        left = 1 - (drawn[i][2].sum() if i in drawn else 0.0)
+        parts = [(said.mean[possible], said.noise[possible], left * weights, np.ones(possible.sum()))]
+        parts += [drawn[i]] if i in drawn else []
+        mean, variance, weight, width = (np.concatenate(values) for values in zip(*parts, strict=True))
+        out.append(Descent(mean, variance, weight, width, pilots[i].floor))
     return out
 
 

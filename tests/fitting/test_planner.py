@@ -5,8 +5,9 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.fitting import plan, sentences
 from gzlib.fitting.ensemble import Pilot
+from gzlib.fitting.forecasting import forecast, read_pilots
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.planner import RISKS, find_descents, labels_needed, planning_grid
+from gzlib.fitting.planner import MAX_FACTOR, RISKS, find_descents, labels_needed, planning_grid
 from gzlib.fitting.surfaces import compute_frontier, fit_surface
 
 SIZES = np.array([250, 500, 1000, 2000, 4000.0])
@@ -128,6 +129,44 @@ def test_all_numbers_of_a_plan_are_quantiles_of_one_distribution():
     assert one.labels_low < mean.labels_low and one.labels_high > mean.labels_high
     far = labels_needed(loss, 0.5)  # more likely out of reach than not
     assert far.reachable < 0.5 and far.status == "out of reach" and np.isinf(far.labels)
+
+
+def test_a_harder_target_never_needs_fewer_labels():
+    """Of targets nearly out of reach only steep descents were left, which arrive early: 50,000 labels, then 40,000."""
+    loss = pilot(noise=0.02)
+    ends = [labels_needed(loss, target).labels_high for target in np.linspace(0.99, 0.7, 13) * float(loss.min())]
+    assert (np.diff(np.minimum(ends, 1e12)) >= 0).all()
+    descent = find_descents(read_pilots(loss, x="n_train", replicate="seed").pilots)[0]
+    log_targets = np.log(float(loss.min())) - np.arange(0.01, 0.8, 0.04)
+    leads = np.array([descent.leads(target, (0.5, 0.95, 0.975)) for target in log_targets])
+    assert (np.diff(leads[np.isfinite(leads).all(axis=1)], axis=0) > -0.1).all()
+
+
+def replicated(noise, seed=0):
+    """Three seeds of an offset law at five sizes."""
+    rng = np.random.default_rng(seed)
+    sizes = np.array([500.0, 1000, 2000, 4000, 8000])
+    values = (0.5 + 0.5 * (sizes / 500) ** -0.4)[:, None] * np.exp(noise * rng.normal(size=(5, 3)))
+    return xr.DataArray(values, dims=("n_train", "seed"), coords={"n_train": sizes, "seed": range(3)}, name="loss")
+
+
+def test_a_plan_and_a_forecast_agree_on_what_is_in_reach():
+    """A whole band lay below a target that the plan gave a chance of 58 %: laws counted less there."""
+    loss = replicated(0.003)
+    ahead = forecast(loss, 8000 * MAX_FACTOR, level=0.9)
+    below, middle, above = (float(ahead[key].squeeze()) for key in ("lower", "loss", "upper"))
+    chance = {name: float(labels_needed(loss, value).reachable) for name, value in
+              (("below", below), ("middle", middle), ("above", above))}  # fmt: skip
+    assert chance["above"] > 0.9 and 0.25 < chance["middle"] < 0.75 and chance["below"] < 0.15
+
+
+def test_replicates_narrow_the_interval_of_labels():
+    """Public curves, which have none, say how wide it is without."""
+    loss = replicated(0.003)
+    many, single = (labels_needed(part, 0.62) for part in (loss, loss.mean("seed").expand_dims("seed")))
+    width = [float(np.log(one.labels_high / one.labels_low)) for one in (many, single)]
+    truth = 500 * (0.12 / 0.5) ** -2.5
+    assert width[0] < 0.5 * width[1] and many.labels_low < truth < many.labels_high
 
 
 def test_a_plan_tells_its_labels_by_risk_curve_by_curve():
