@@ -51,6 +51,14 @@ def place_of(path: FilePath) -> Path:
     return place
 
 
+def from_home(path: FilePath) -> Path:
+    """The path with a home for ``~``; as it is, where there is no such user or it holds a NUL."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError):
+        return Path(path)
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file in the same folder, then put it in the file's place in one step.
 

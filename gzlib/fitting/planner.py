@@ -248,9 +248,10 @@ class Descent:
             easier = self.arrival(target).lead(probabilities, kind=kind)
             most = np.where(np.isnan(easier), np.inf, np.maximum(least, easier))
             if target < log_target:
-                return np.clip(own, least, most)
+                own = np.clip(own, least, most)
+                break
             least = most
-        return np.maximum(own, least)
+        return own
 
 
 def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
@@ -274,8 +275,8 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
             variance = (found.squares + found.scale[:, None]) / found.dof[:, None]
             doubt = mistrust(own, found)
             for k, (i, (at, share)) in enumerate(zip(chosen, found.even(), strict=True)):
-                sure, width = (1 - doubt[k], REPLICATED) if is_replicated(pilots[i]) else (0.5, 1.0)
-                drawn[i] = (found.mean[k, at], variance[k, at], sure * share, np.full(len(at), width))
+                sure, wide = (1 - doubt[k], REPLICATED) if is_replicated(pilots[i]) else (0.5, 1.0)
+                drawn[i] = (found.mean[k, at], variance[k, at], sure * share, np.full(len(at), wide))
     prior = read_prior()
     judged = judge_origins(pilots)
     ahead = look_ahead(pilots, [pilot.log_x[-1] + LEADS for pilot in pilots])
@@ -285,8 +286,8 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
         importance = np.array([origin.importance for origin in own_origins])
         weights = stack_members(errors, importance, prior, possible)[1][possible]
         left = 1 - (drawn[i][2].sum() if i in drawn else 0.0)
-        parts = [(said.mean[possible], said.noise[possible], left * weights, np.ones(possible.sum()))]
-        parts += [drawn[i]] if i in drawn else []
+        members = (said.mean[possible], said.noise[possible], left * weights, np.ones(int(possible.sum())))
+        parts: list[tuple[np.ndarray, ...]] = [members, *([drawn[i]] if i in drawn else [])]
         mean, variance, weight, width = (np.concatenate(values) for values in zip(*parts, strict=True))
         out.append(Descent(mean, variance, weight, width, pilots[i].floor))
     return out

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from gzlib import paths
 from gzlib.data.sources.registry import hub_reachable, model_files, offline_unless
 from gzlib.errors import UserError
-from gzlib.files import is_name, write_whole
+from gzlib.files import from_home, is_name, write_whole
 from gzlib.identity import file_hash
 from gzlib.models.encoders import SKY_MEAN, SKY_STD, Encoder, build_encoder, built_alike, fit_state, refuse_nonfinite
 
@@ -203,10 +203,7 @@ def _own_normalisation(name: str) -> tuple[tuple, tuple]:
 
 
 def _path(weights: str) -> Path:
-    try:
-        return Path(weights.removeprefix("local-dir:")).expanduser()
-    except (RuntimeError, ValueError):  # no such user, a NUL
-        return Path(weights)
+    return from_home(weights.removeprefix("local-dir:"))
 
 
 def _exists(path: Path) -> bool:

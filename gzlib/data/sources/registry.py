@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -26,7 +26,7 @@ from gzlib.data.sources.cells import TABLE_SUFFIXES
 from gzlib.data.sources.columns import split_of_name
 from gzlib.data.sources.readers import folder_source, table_source
 from gzlib.errors import UserError
-from gzlib.files import FilePath
+from gzlib.files import FilePath, from_home
 
 CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
@@ -192,9 +192,7 @@ def has_prefix(text: str) -> bool:
 
 
 def _existing(text: str) -> Path | None:
-    candidates = [Path(text)] if text else []
-    with suppress(RuntimeError, ValueError):  # no such user, a NUL
-        candidates[:1] = [path.expanduser() for path in candidates]
+    candidates = [from_home(text)] if text else []
     candidates += [paths.ROOT / text] if text and paths.ROOT else []
     return next((path for path in candidates if os.path.exists(path)), None)  # no error where a text is not a file name
 
