@@ -178,11 +178,13 @@ class JoinedBatchNorm(nn.BatchNorm2d):
         variance = _Sum.apply(centred.square().sum(over)) / count
         with torch.no_grad():
             # These are there: only batch norms that keep statistics are joined.
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.running_mean is not None and self.running_var is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
+            # None while the statistics of averaged weights are made: then all batches count alike
+            share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * count / max(count - 1, 1), share)
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(examples=168, batch_size=21, learning_rate=3e-3, evaluations=4)  # odd: the two parts differ in size
+AVERAGED = {"optimizer": "schedule-free", "schedule": "constant", "learning_rate": 1e-3}
 ULP = float(np.finfo(np.float32).eps)  # relative step of a loss in float32: no sum is exacter
 GALAXIES, TRAINING = 330, 40  # the rest makes two validation batches, of different size
 
@@ -56,12 +57,14 @@ def _child(rank, port, file, function, args):
         file.write_text(json.dumps(function(*args)))
 
 
-def start(encoder, accumulate=1):
+def start(encoder, accumulate=1, **settings):
     """Model, training and validation loader, and recipe of a short run on pictures of noise."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, GALAXIES)
     images = (rng.integers(0, 40, (GALAXIES, 32, 32, 3)) + 10 * labels[:, None, None, None]).astype(np.uint8)
-    recipe = Recipe(**vars(RECIPE) | {"accumulate": accumulate, "batch_size": RECIPE.batch_size // accumulate})
+    recipe = Recipe(
+        **vars(RECIPE) | {"accumulate": accumulate, "batch_size": RECIPE.batch_size // accumulate} | settings
+    )
     torch.manual_seed(1)
     network = build_encoder(encoder)
     model = GalaxyModel(network, ClassHead(network.num_features, 3))
@@ -69,8 +72,8 @@ def start(encoder, accumulate=1):
     return model, shown, Loader(images, labels, np.arange(TRAINING, GALAXIES), batch_size=16), recipe
 
 
-def train(encoder, *, accumulate=1, loss_of=nn.functional.cross_entropy, **kwargs):
-    model, shown, val, recipe = start(encoder, accumulate)
+def train(encoder, *, accumulate=1, loss_of=nn.functional.cross_entropy, settings=None, **kwargs):
+    model, shown, val, recipe = start(encoder, accumulate, **(settings or {}))
     return loop.fit(model, loss_of, shown, val, recipe=recipe, seed=2, device=CPU, **kwargs)
 
 
@@ -88,8 +91,9 @@ def curve(encoder, **kwargs):
 
 
 def curves():
-    """One with layer norms, one with batch norms, one accumulated; then a gradient."""
+    """One with layer norms, one with batch norms, one accumulated, one with averaged batch norms; then a gradient."""
     runs = [curve("convnext_w4"), curve("resnet_w4"), curve("convnext_w4", accumulate=3)]
+    runs.append(curve("resnet_w4", settings=AVERAGED))
     return [*runs, [gradient("convnext_w4")]]
 
 
