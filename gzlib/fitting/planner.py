@@ -132,7 +132,7 @@ def labels_needed(
     labels, reachable = np.full((found.count, len(enough)), np.nan), np.full(found.count, np.nan)
     for i, pilot, descent in zip(found.usable, found.pilots, find_descents(found.pilots), strict=True):
         arrival = descent.arrival(float(np.log(target)))
-        lead = descent.leads(float(np.log(target)), enough, kind=kind)
+        lead = descent.leads(np.log(target), enough, kind=kind)[0]
         size = np.exp(pilot.log_x[-1] + np.minimum(lead, 700))
         labels[i] = np.where(size <= max_factor * sizes.max(), size, np.inf)  # what nothing reaches is NaN, so infinite
         reachable[i] = arrival.chance
@@ -231,27 +231,29 @@ class Descent:
         scatter = np.minimum(np.sqrt(self.variance[reached]) / (slope * lead), MOST_SCATTER)
         return Arrival(np.log(lead), scatter, self.weight[reached], self.width[reached])
 
-    def leads(self, log_target: float, probabilities: npt.ArrayLike, *, kind: str = "mean") -> np.ndarray:
-        """``Arrival.lead`` of these probabilities, and no less than an easier target needs; NaN if nothing reaches it.
+    def leads(self, log_targets: npt.ArrayLike, probabilities: npt.ArrayLike, *, kind: str = "mean") -> np.ndarray:
+        """``Arrival.lead``, and no less than an easier target needs: (targets, probabilities), NaN if nothing arrives.
 
         A target that is nearly out of reach is reached by steep descents alone, and they reach it early: of those, a
         harder target could seem to need fewer labels. Easier targets are looked at each ``RUNG`` of ln(loss) from the
         last size down; the number lies between those of the two next to it.
         """
-        own = self.arrival(log_target).lead(probabilities, kind=kind)
-        if np.isnan(own).any():
-            return own
-        start, least = float(self.weight @ self.mean[:, 0]), np.zeros_like(own)
+        targets = np.atleast_1d(np.asarray(log_targets, float))
+        own = np.stack([self.arrival(target).lead(probabilities, kind=kind) for target in targets])
+        start = float(self.weight @ self.mean[:, 0])
         rungs = start - RUNG * np.arange(1, MOST_RUNGS)
-        certain = int(np.sum([self.arrival(target).chance > CERTAIN for target in rungs[rungs > log_target]]))
-        for target in rungs[max(certain - 1, 0) :]:  # before, each descent arrives, and later than at the rung above
-            easier = self.arrival(target).lead(probabilities, kind=kind)
-            most = np.where(np.isnan(easier), np.inf, np.maximum(least, easier))
-            if target < log_target:
-                own = np.clip(own, least, most)
-                break
-            least = most
-        return own
+        wanted = targets[np.isfinite(own).all(axis=1)]
+        rungs = rungs[: np.sum(rungs >= wanted.min(initial=np.inf)) + 1]  # one below the hardest
+        certain = int(np.sum([self.arrival(rung).chance > CERTAIN for rung in rungs]))
+        rungs = rungs[max(certain - 1, 0) :]  # before, each descent arrives, and later than at the rung above
+        least = np.zeros((len(rungs) + 1, own.shape[1]))
+        for k, rung in enumerate(rungs):
+            easier = self.arrival(rung).lead(probabilities, kind=kind)
+            least[k + 1] = np.where(np.isnan(easier), np.inf, np.maximum(least[k], easier))
+        above = np.sum(rungs[None] >= targets[:, None], axis=1)
+        most = np.append(least[1:], np.full((1, own.shape[1]), np.inf), axis=0)
+        bounded: np.ndarray = np.where(np.isnan(own), own, np.clip(own, least[above], most[above]))
+        return bounded
 
 
 def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:

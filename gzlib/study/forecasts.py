@@ -498,7 +498,7 @@ def _arrivals(descent: Descent, best: float, target: float, level: float) -> dic
     drops = np.union1d(drops, log_best - np.log(target)) if 0 < target < best else drops
     arrivals = [descent.arrival(log_best - drop) for drop in drops]
     with np.errstate(invalid="ignore"):
-        leads = np.log([[arrival.lead(share) for share in (EVEN, tail, 1 - tail)] for arrival in arrivals])
+        leads = np.log(descent.leads(log_best - drops, (EVEN, tail, 1 - tail)))
     return {
         "drops": [rounded(np.log(drop)) for drop in drops],
         "leads": [[rounded(value) for value in row] for row in leads.T],

@@ -138,7 +138,7 @@ def test_a_harder_target_never_needs_fewer_labels():
     assert (np.diff(np.minimum(ends, 1e12)) >= 0).all()
     descent = find_descents(read_pilots(loss, x="n_train", replicate="seed").pilots)[0]
     log_targets = np.log(float(loss.min())) - np.arange(0.01, 0.8, 0.04)
-    leads = np.array([descent.leads(target, (0.5, 0.95, 0.975)) for target in log_targets])
+    leads = descent.leads(log_targets, (0.5, 0.95, 0.975))
     assert (np.diff(leads[np.isfinite(leads).all(axis=1)], axis=0) > -0.1).all()
 
 
