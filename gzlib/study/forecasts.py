@@ -490,11 +490,19 @@ def _arrivals(descent: Descent, best: float, target: float, level: float) -> dic
     tail, most = 0.5 * (1 - level), np.log(MAX_FACTOR)
 
     def near(drop: float) -> bool:
-        return descent.arrival(log_best - drop).lead(tail) < most
+        arrival = descent.arrival(log_best - drop)
+        return bool(arrival.chance >= EVEN and arrival.lead(tail) < most)
 
-    edge = next((drop for drop in deepest * np.linspace(1, 0.05, 20) if near(drop)), 0.05 * deepest)
-    # Closer where the target is near; beyond the edge only chances are told.
-    drops = np.append(edge * np.linspace(0.02, 1, TARGETS) ** 2, np.linspace(edge, deepest, TARGETS // 5 + 1)[1:])
+    edge, beyond = 0.0, deepest
+    for _ in range(12):
+        middle = 0.5 * (edge + beyond)
+        edge, beyond = (middle, beyond) if near(middle) else (edge, middle)
+    edge = beyond  # the first place at which it is out of reach
+    # Closer where the target is near; beyond the edge it is out of reach, and chances are told.
+    drops = np.append(
+        edge * np.linspace(0.02, 1, TARGETS) ** 2,
+        edge + (deepest - edge) * np.linspace(0, 1, TARGETS // 5 + 1)[1:] ** 3,
+    )
     drops = np.union1d(drops, log_best - np.log(target)) if 0 < target < best else drops
     arrivals = [descent.arrival(log_best - drop) for drop in drops]
     with np.errstate(invalid="ignore"):
