@@ -383,6 +383,7 @@ def _by_length(
 
 
 def is_replicated(pilot: Pilot) -> bool:
+    """Whether repeated runs, as many as there are sizes and more, tell the noise of one."""
     return pilot.seed_dof >= len(pilot.log_x) and pilot.seed_variance > 0
 
 

@@ -272,8 +272,10 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
             chosen = alike[first : first + TOGETHER]
             own = [pilots[i] for i in chosen]
             alone = noise_prior(own, np.zeros((1, len(SIGMA))), np.zeros((len(own), 1)))
-            known = [noise[i] if is_replicated(pilots[i]) else (alone[0][k], alone[1][k]) for k, i in enumerate(chosen)]
-            found = draw_laws(own, np.tile(LEADS, (len(own), 1)), (np.array(known)[:, 0], np.array(known)[:, 1]))
+            dof, scale = np.array(
+                [noise.get(i, known) for i, known in zip(chosen, zip(*alone, strict=True), strict=True)]
+            ).T
+            found = draw_laws(own, np.tile(LEADS, (len(own), 1)), (dof, scale))
             variance = (found.squares + found.scale[:, None]) / found.dof[:, None]
             doubt = mistrust(own, found)
             for k, (i, (at, share)) in enumerate(zip(chosen, found.even(), strict=True)):

@@ -30,6 +30,7 @@ from gzlib.trace import input_files, note
 from gzlib.training import key_of, load_runs, read_run, sweep
 
 PATTERN = "data/forecasts/*.json"  # below the project's root
+UNLIKELY = 0.01  # chance of reaching a target below which labels are not told closely
 TARGETS = 100  # of each option, for which the panel holds arrivals
 MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"  # as runs have their start, so that the two compare as text
 
@@ -491,14 +492,14 @@ def _arrivals(descent: Descent, best: float, target: float, level: float) -> dic
 
     def near(drop: float) -> bool:
         arrival = descent.arrival(log_best - drop)
-        return bool(arrival.chance >= EVEN and arrival.lead(tail) < most)
+        return bool(arrival.chance > UNLIKELY and arrival.lead(tail) < most)
 
     edge, beyond = 0.0, deepest
     for _ in range(12):
         middle = 0.5 * (edge + beyond)
         edge, beyond = (middle, beyond) if near(middle) else (edge, middle)
-    edge = beyond  # the first place at which it is out of reach
-    # Closer where the target is near; beyond the edge it is out of reach, and chances are told.
+    edge = beyond  # the first place at which there is little to tell
+    # Closer where the target is near; beyond the edge only chances are told.
     drops = np.append(
         edge * np.linspace(0.02, 1, TARGETS) ** 2,
         edge + (deepest - edge) * np.linspace(0, 1, TARGETS // 5 + 1)[1:] ** 3,

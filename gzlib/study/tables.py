@@ -408,7 +408,7 @@ def fault_table() -> pd.DataFrame:
     """
     tests = input_files("tests/**/*fault*.py")  # anyone who changes them makes the table stale
     if not (files := input_files(FAULTS)):
-        raise UserError(f"'{FAULTS}' is missing; run: python -m pytest -m fault --faults {FAULTS}")
+        raise UserError(f"'{FAULTS}' is missing; run: python -m pytest -m fault --faults={FAULTS}")
     stored = pd.DataFrame(json.loads(files[0].read_text(encoding="utf-8")))
     if not tests:
         return stored
@@ -416,7 +416,7 @@ def fault_table() -> pd.DataFrame:
     found = pd.DataFrame(collected_faults(), columns=[*columns, "passed", "skipped"])
     if stored[columns].values.tolist() != found[columns].values.tolist():
         raise UserError(
-            f"'{FAULTS}' is not of the tests that there are now; run: python -m pytest -m fault --faults {FAULTS}"
+            f"'{FAULTS}' is not of the tests that there are now; run: python -m pytest -m fault --faults={FAULTS}"
         )
     return stored
 
