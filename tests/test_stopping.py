@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 import tiny_book
+from warm import Warm
 
 from gzlib import paths
 from gzlib.training.checkpoint import SEAL
@@ -107,6 +107,12 @@ PHASES = {
 
 
 @pytest.fixture(scope="module")
+def warm():
+    with Warm() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A book whose first chapter says when it has begun, and then computes for minutes."""
     folder = tiny_book.make(tmp_path_factory.mktemp("stopping") / "project", library=False)
@@ -115,31 +121,21 @@ def project(tmp_path_factory):
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_signal_is_heard_in_every_phase(tmp_path, project, surveys, phase, number):
+def test_a_signal_is_heard_in_every_phase(tmp_path, warm, project, surveys, phase, number):
     program, has_checkpoint = PHASES[phase]
     places = {"GZLIB_STORE": tmp_path / "runs", "GZLIB_SURVEYS": surveys, "PYTHONPATH": paths.PACKAGE.parent}
     if phase.startswith("building") or phase == "rendering":
         prepare(project, phase)
         places["GZLIB_HOME"] = project
-    stream = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = os.environ | {name: str(place) for name, place in places.items()}
-    stopped = subprocess.Popen([sys.executable, "-c", SLOW + program], cwd=tmp_path, env=environment, **stream)
-    guard = threading.Timer(60, stopped.kill)
-    guard.start()
-    try:
-        for line in stopped.stderr if phase.startswith("building") else stopped.stdout:
-            if "begun" in line:
-                break
-        time.sleep(0.3)
-        began = time.monotonic()
-        stopped.send_signal(number)
-        _, told = stopped.communicate(timeout=60)
-        seconds = time.monotonic() - began
-    finally:
-        guard.cancel()
-        stopped.kill()
-        stopped.wait()
-    assert stopped.returncode == 75, told
+    stopped = warm.start(SLOW + program, tmp_path, places)
+    stopped.wait_for("begun", stopped.err if phase.startswith("building") else stopped.out)
+    time.sleep(0.3)
+    began = time.monotonic()
+    stopped.signal(number)
+    status = stopped.end()
+    seconds = time.monotonic() - began
+    told = stopped.err.read_text()
+    assert status == 75, told
     assert "stopped; finished work is kept" in told and "Traceback" not in told
     busy = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 1.0
     assert seconds < SECONDS * min(max(1.0, busy), 4.0)
