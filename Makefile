@@ -9,8 +9,8 @@ BIN := .venv/bin
 paper: .venv/.ready
 	$(BIN)/python -m gzlib render
 
-test: .venv/.ready # two processes, each with the tests of a file at a time
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+test: .venv/.ready # two processes, each with the tests of a file at a time; long files are among the first
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: .venv/.ready # each package, in a tenth of the time
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

@@ -8,6 +8,7 @@ Interrupted, it is started again with the same line: runs that are complete are 
 checkpoints. Workers that the cluster takes away do the same.
 """
 
+import subprocess
 import sys
 
 from dask_jobqueue import SLURMCluster
@@ -32,6 +33,7 @@ ENVIRONMENT = [
 
 
 def main():
+    jobs = read_plan(sys.argv[1], preset=preset_jobs)
     cluster = SLURMCluster(
         queue=PARTITION,
         cores=1,  # what Dask counts: one run at a time in each worker
@@ -44,12 +46,13 @@ def main():
         job_script_prologue=ENVIRONMENT,
     )
     with cluster:
+        # Dask would wait for ever for workers that SLURM refuses.
+        trial = ["sbatch", "--test-only"]
+        asked = subprocess.run(trial, input=cluster.job_script(), capture_output=True, text=True, check=False)
+        if asked.returncode:
+            sys.exit(f"SLURM refuses workers like these (PARTITION, GPUS and so on above):\n{asked.stderr.strip()}")
         cluster.scale(jobs=WORKERS)
-        sweep_on(
-            cluster.scheduler_address,
-            read_plan(sys.argv[1], preset=preset_jobs),
-            conduct=Conduct(checkpoint_seconds=300),
-        )
+        sweep_on(cluster.scheduler_address, jobs, conduct=Conduct(checkpoint_seconds=300))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,29 @@ def slurm(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
+def test_workers_that_slurm_refuses_are_not_waited_for(tmp_path):
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    (tmp_path / "sbatch").write_text(
+        "#!/bin/sh\necho 'allocation failure: Invalid partition name specified' >&2\nexit 1\n"
+    )
+    (tmp_path / "sbatch").chmod(0o755)
+    environment = os.environ | {
+        "PYTHONPATH": str(paths.PACKAGE.parent),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "GZLIB_STORE": str(tmp_path / "runs"),
+        "GZLIB_SURVEYS": str(tmp_path / "surveys"),
+    }
+    command = [sys.executable, EXAMPLES / "slurm.py", "plan.toml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "SLURM refuses workers like these" in done.stderr and "Invalid partition name" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def weights(store):
     return {file.parent.name: file.read_bytes() for file in store.glob("*/weights.safetensors")}
 
