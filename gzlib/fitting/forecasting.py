@@ -221,7 +221,7 @@ def expect(ahead: Ahead, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lead = np.maximum(ahead.lead, 0.0)
     slope = w @ ahead.slope[used]
     parts = [
-        np.full(len(mean), w @ ahead.noise[used]),
+        np.broadcast_to(w @ ahead.noise[used], mean.shape),
         w @ ahead.within[used],
         np.maximum(w @ ahead.square[used] - mean**2, 0.0),
         np.maximum(doubt @ ahead.square[used] - 2 * mean * (doubt @ ahead.mean[used]) + mean**2, 0.0),
@@ -232,15 +232,39 @@ def expect(ahead: Ahead, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.stack(parts, axis=1)
 
 
-def update_scale(origins: Sequence[_Origin], shares: np.ndarray, weights: np.ndarray, prior: Prior) -> float:
-    """Factor of the variance, from the origins' standardised errors."""
-    total, count = prior.scale, prior.scale
-    for origin, share in zip(origins, shares, strict=True):
-        mean, parts = expect(origin.ahead, weights)
-        squares = (mean - origin.truth) ** 2 / (parts @ prior.variance + FLOOR)
-        total += share * np.mean(np.minimum(squares, OUTLIER))
-        count += share
-    return total / count
+@dataclass(frozen=True)
+class _Scored:
+    """Origins side by side, so that one product judges them all: what the members said, the truths, sizes of each."""
+
+    ahead: Ahead
+    truth: np.ndarray
+    sizes: np.ndarray
+
+
+def _side_by_side(origins: Sequence[_Origin]) -> _Scored | None:
+    if not origins:
+        return None
+    sizes = np.array([len(origin.truth) for origin in origins])
+    aheads = [origin.ahead for origin in origins]
+    joined = {
+        name: np.concatenate([getattr(ahead, name) for ahead in aheads], axis=-1)
+        for name in ("mean", "within", "square", "lead")
+    }
+    each = {
+        name: np.repeat(np.stack([getattr(ahead, name) for ahead in aheads], axis=1), sizes, axis=1)
+        for name in ("noise", "slope")
+    }
+    return _Scored(Ahead(**joined, **each, points=0.0), np.concatenate([origin.truth for origin in origins]), sizes)
+
+
+def _standardised(scored: _Scored | None, weights: np.ndarray, prior: Prior) -> np.ndarray:
+    """Mean square of each origin's standardised errors."""
+    if scored is None:
+        return np.zeros(0)
+    mean, parts = expect(scored.ahead, weights)
+    squares = np.minimum((mean - scored.truth) ** 2 / (parts @ prior.variance + FLOOR), OUTLIER)
+    means: np.ndarray = np.add.reduceat(squares, np.cumsum(scored.sizes) - scored.sizes) / scored.sizes
+    return means
 
 
 def degrees_of_freedom(points: float, prior: Prior) -> float:
@@ -256,28 +280,29 @@ def _likeness(noise: float, other: np.ndarray) -> np.ndarray:
 class _Reference:
     """Origins that other curves learn from: their curve, its noise, importance and errors, as arrays; and themselves.
 
-    ``scored`` are those, few and evenly chosen, that the scale of a band is learned from.
+    ``scored`` are those, few and evenly chosen, that the scale of a band is learned from, and ``judged`` what they say.
     """
 
     curve: np.ndarray
     noise: np.ndarray
     importance: np.ndarray
     errors: np.ndarray
-    origins: list[_Origin]
     scored: np.ndarray
+    judged: _Scored | None
 
 
 def _reference(pilots: Sequence[Pilot], chosen: np.ndarray, known: Sequence[list[_Origin]]) -> _Reference:
     noise = [np.nanmean(said.noise) for said in look_ahead(pilots, [pilot.log_x[-1:] for pilot in pilots])]
     found = [(i, n, o) for i, n, own in zip(chosen, noise, known, strict=True) for o in own]
     width = len(found[0][2].errors) if found else len(MEMBERS)
+    scored = np.unique(np.linspace(0, max(len(found) - 1, 0), min(len(found), SCORED)).round().astype(int))
     return _Reference(
         np.array([i for i, _, _ in found], int),
         np.array([n for _, n, _ in found], float),
         np.array([o.importance for _, _, o in found], float),
         np.array([o.errors for _, _, o in found], float).reshape(-1, width),
-        [o for _, _, o in found],
-        np.unique(np.linspace(0, max(len(found) - 1, 0), min(len(found), SCORED)).round().astype(int)),
+        scored,
+        _side_by_side([found[k][2] for k in scored]),
     )
 
 
@@ -311,7 +336,7 @@ def _extrapolate(
             out.append(_follow_data(forecast, pilots[i], log_new[i]) if back else forecast)
             total = total + weights
         _let_laws_speak(out, [i for i in part if i in few], few, pilots, log_new, levels, prior, one_run)
-    return out, total / len(pilots), len(shared.origins)
+    return out, total / len(pilots), len(shared.errors)
 
 
 def _combine(
@@ -330,11 +355,13 @@ def _combine(
     errors = np.concatenate([[origin.errors for origin in own], shared.errors]) if own else shared.errors
     possible = np.isfinite(said.mean).all(axis=1)
     weights = stack_members(errors, np.concatenate([importance, alike]), prior, possible)
-    others = [(shared.origins[k], alike[k]) for k in shared.scored if alike[k] > LITTLE]
-    origins = [*own, *(origin for origin, _ in others)]
-    shares = np.concatenate([prior.own * importance, prior.others * np.array([share for _, share in others])])
-    company = sum(share for _, share in others)
-    factor = update_scale(origins, shares, weights, prior) * np.exp(-prior.company * company / (company + COMPANY))
+    near = alike[shared.scored] > LITTLE
+    others = alike[shared.scored][near]
+    shares = np.concatenate([prior.own * importance, prior.others * others])
+    squares = _standardised(_side_by_side(own), weights, prior), _standardised(shared.judged, weights, prior)[near]
+    company = np.sum(others)
+    factor = (prior.scale + shares @ np.concatenate([squares[0], squares[1]])) / (prior.scale + np.sum(shares))
+    factor *= np.exp(-prior.company * company / (company + COMPANY))
     mean, parts = expect(said, weights)
     variance = factor * parts * prior.variance
     if pilot.floor is not None:  # a known floor does not drift: only what is above it does

@@ -382,6 +382,13 @@ def test_few_even_draws_stand_for_the_whole_posterior(monkeypatch):
     assert np.all(np.abs(found - whole) < 0.05 * (whole[:, -1:] - whole[:, :1]))
 
 
+def test_a_table_is_read_as_numpy_reads_it():
+    table = ensemble.stdtr(3.0, ensemble._FAR)
+    ends = ensemble._FAR[[0, -1]]
+    at = np.concatenate([np.linspace(-100, 100, 9999), ensemble._FAR, ends * 1.5, [np.inf, -np.inf]])
+    np.testing.assert_allclose(ensemble._between(table)(at), np.interp(at, ensemble._FAR, table), rtol=1e-9)
+
+
 def test_the_centre_with_replicates_is_near_what_laws_allow_and_does_not_depend_on_other_sizes():
     mean, loss = study(n=6, sd=0.003)
     far = forecast(loss, [4e5, 8e5])
