@@ -1,5 +1,5 @@
 -- A number and its unit stay on one line, in Quarto's pages, in the preview and on paper.
-local units = { ["%"] = true, ["×"] = true, ["nats"] = true, ["px"] = true, ["GB"] = true, ["MB"] = true, ["GPU"] = true }
+local units = { ["%"] = true, ["×"] = true, ["nats"] = true, ["px"] = true, ["GB"] = true, ["MB"] = true, ["GPU"] = true, ["arcsec"] = true }
 
 function Inlines(inlines)
   local changed = false
