@@ -151,7 +151,8 @@ class Reference:
                     parts += [f"**{section.kind.value.capitalize()}**", self.prose(said)]
                 case _:
                     title = section.title or section.kind.value.capitalize()
-                    parts += [f"**{title}**", "\n\n".join(self._item(item, found) for item in section.value)]
+                    groups = together(section.value, found.docstring.value)
+                    parts += [f"**{title}**", "\n\n".join(self._item(items, found) for items in groups)]
         return "\n\n".join(parts)
 
     def _block(self, text: str) -> str:
@@ -161,8 +162,18 @@ class Reference:
             return f"```python\n{textwrap.dedent(text)}\n```"
         return self.prose(text)
 
-    def _item(self, item, found) -> str:
-        """One parameter, result or error of an object as a definition."""
+    def _item(self, items, found) -> str:
+        """One parameter, result or error of an object, or several that are told in one, as a definition."""
+        kinds = dict.fromkeys(self._kind(item, found) for item in items)
+        kind = next(iter(kinds)) if len(kinds) == 1 else ""  # of several types, which stand in the signature, none
+        names = ", ".join(f"**`{item.name}`**" for item in items if getattr(item, "name", ""))
+        parts = (names, f"_{straight(self.prose(kind))}_" if kind else "")
+        head = " : ".join(part for part in parts if part)
+        text = self.prose((items[0].description or "").strip())
+        return f"{head}\n:   {indented(text)}" if text else head
+
+    def _kind(self, item, found) -> str:
+        """What a parameter, result or error is, in the docstring's words where it has them."""
         name, annotation = getattr(item, "name", "") or "", item.annotation
         own = {one.name: one.annotation for one in getattr(found, "parameters", ())}
         if any(annotation is one for one in own.values()):  # of several names griffe takes the first one's
@@ -170,12 +181,7 @@ class Reference:
         # As it is written, where it is: griffe makes tuples of choices and of what is optional.
         written = re.search(rf"^(?:[\w*]+, )*\**{re.escape(name)}(?:, [\w*]+)* : (.+)$", found.docstring.value, re.M)
         kind = "" if annotation is None or str(annotation) == "Any" else str(annotation)
-        kind = written[1].strip() if name and written else kind
-        strong = f"**`{name}`**" if name else ""
-        parts = (strong, f"_{straight(self.prose(kind))}_" if kind else "")
-        head = " : ".join(part for part in parts if part)
-        text = self.prose((item.description or "").strip())
-        return f"{head}\n:   {indented(text)}" if text else head
+        return written[1].strip() if name and written else kind
 
     def prose(self, text: str) -> str:
         """Docstring text as Markdown: roles become links, everything else outside of code stays letter by letter."""
@@ -198,6 +204,24 @@ class Reference:
 
 def anchor(package: str, name: str) -> str:
     return f"api-{package}-{name}".replace("_", "-")
+
+
+def together(items: list, docstring: str) -> list[list]:
+    """The items of a section, those in one list that share a line of the docstring, such as ``low, high : float``."""
+    lines = re.findall(r"^((?:[\w*]+, )+[\w*]+)(?: : .+)?$", docstring, re.M)
+    line_of = {name.strip("*"): place for place, line in enumerate(lines) for name in line.split(", ")}
+    groups: list[list] = []
+    for item in items:
+        place = line_of.get((getattr(item, "name", "") or "").strip("*"))
+        if (
+            place is not None
+            and groups
+            and place == line_of.get((getattr(groups[-1][-1], "name", "") or "").strip("*"))
+        ):
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups
 
 
 def is_sentence(items: list) -> bool:

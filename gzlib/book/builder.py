@@ -29,6 +29,7 @@ from gzlib.book.chapters import (
     read_parameters,
     stated_parameters,
     where,
+    without_collecting,
     write_notebook,
 )
 from gzlib.book.execute import execute, fingerprint, labelled, normalise, refusals, stop, terminate
@@ -100,7 +101,9 @@ def build(*, preset=None, only=None, parameters=None, force=False, name=None, pr
     for together in _batches(notebooks):
         stale = []
         for page in together:
-            if not force and is_fresh(notebooks[page], page.path, project=project):
+            with without_collecting():
+                fresh = not force and is_fresh(notebooks[page], page.path, project=project)
+            if fresh:
                 say(f"fresh {page.stem}")
                 built.fresh.append(page.stem)
                 normalise(notebooks[page])

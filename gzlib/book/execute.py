@@ -24,7 +24,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 from gzlib import paths, trace
 from gzlib.book.chapters import cell_options, list_parameters, where
 from gzlib.config import SurveySpec
-from gzlib.errors import UserError, handling, stop_at_once
-from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, parse, text_hash
+from gzlib.errors import NotWritten, UserError, handling, stop_at_once
+from gzlib.files import replace_file
+from gzlib.identity import canonical_json, canonical_tree, code_hash, content_hash, file_hash, parse, text_hash
 
 
 def _surveys(project):
@@ -363,7 +364,7 @@ def fingerprint(
     if files:
         content["files"] = trace.hash_files(Path(project), files)
     if surveys:
-        content["surveys"] = {canonical_json(spec): _survey_hash(spec) for spec in surveys}
+        content["surveys"] = _survey_hashes(surveys, _surveys(project))
     return content_hash(content)
 
 
@@ -499,19 +500,59 @@ def _read_page(source: bytes, package_name: str) -> dict[str, str]:
 
 def _data_hash(path):
     """Of a JSON file its content counts, of any other its text."""
-    return content_hash(json.loads(path.read_bytes())) if path.suffix == ".json" else text_hash(path)
+    return _json_hash(path.read_bytes()) if path.suffix == ".json" else text_hash(path)
+
+
+@lru_cache(maxsize=1024)  # most runs and data files are read by several chapters
+def _json_hash(data: bytes) -> str:
+    return content_hash(json.loads(data))
+
+
+KEPT = ".fingerprints.json"  # in the folder of surveys
+
+
+def _survey_hashes(specs, folder):
+    """Fingerprint of each simulated survey as this code would make it, by the survey's specification.
+
+    To make one takes torch, and seconds to load it. A fingerprint of the simulated sky follows from the specification
+    and the package alone, so it is kept in ``folder`` for as long as no file of the package changes.
+    """
+    code, file = _package_hash(), Path(folder) / KEPT
+    kept: dict[str, str] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none, or not one that was written here
+        record = json.loads(file.read_bytes())
+        kept = dict(record["surveys"]) if record["package"] == code else {}
+    hashes, new = {}, {}
+    for spec in specs:
+        text = canonical_json(spec)
+        if text not in kept:
+            hashes[text], certain = _survey_hash(spec)
+            if certain and all(part.strip().startswith("sim:") for part in spec["source"].split(",")):
+                new[text] = hashes[text]
+        else:
+            hashes[text] = kept[text]
+    if new:
+        with suppress(NotWritten):  # the next build makes them again
+            replace_file(file, json.dumps({"package": code, "surveys": kept | new}, indent=1, sort_keys=True) + "\n")
+    return hashes
+
+
+def _package_hash():
+    """Hash of every file of the running package, comments and all."""
+    files = sorted(file for file in paths.PACKAGE.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return content_hash([[file.relative_to(paths.PACKAGE).as_posix(), file_hash(file)] for file in files])
 
 
 def _survey_hash(spec):
-    """The survey's fingerprint as this code would make it."""
+    """The survey's fingerprint, or why there is none; and whether there is one."""
     from gzlib.data import survey_fingerprint  # needs the extra `train`, which rendering executed chapters does without
 
     try:
-        return survey_fingerprint(SurveySpec(**spec))
+        return survey_fingerprint(SurveySpec(**spec)), True
     except (TypeError, UserError) as error:  # another version's specification, or a source that is gone
-        return f"unknown: {error}"
+        return f"unknown: {error}", False
 
 
 def _run_hash(key, folders):
     file = next((folder / key / "run.json" for folder in folders if (folder / key / "run.json").is_file()), None)
-    return content_hash(json.loads(file.read_bytes())) if file else "missing"
+    return _json_hash(file.read_bytes()) if file else "missing"

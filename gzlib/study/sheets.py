@@ -285,7 +285,7 @@ def pictures_table(*, before: bool = False) -> pd.DataFrame:
 
 
 _MEASURES = {
-    "neighbours": "neighbours",
+    "neighbours": "neighbours per image",
     "neighbour_width": "their width [px]",
     "neighbour_axis_ratio": "their axis ratio",
     "core_width": "width of the core [px]",
@@ -293,7 +293,7 @@ _MEASURES = {
     "asymmetry": "asymmetry",
     "colour": "red minus blue",
     "detail_2_4": "structure of 2 to 4 px",
-    "sky_detail_2_4": "noise of 2 to 4 px",
+    "sky_detail_2_4": "noise of 2 to 4 px [grey levels]",
 }
 
 

@@ -1,6 +1,7 @@
 """The fingerprint changes with what makes results, with nothing else, and is the same everywhere."""
 
 import ast
+import gc
 import json
 import shutil
 import subprocess
@@ -12,9 +13,12 @@ import lazy_loader
 import nbformat.v4 as v4
 import pytest
 
+from gzlib import data, paths
+from gzlib.book import execute
+from gzlib.book.chapters import without_collecting
 from gzlib.book.execute import fingerprint, imported_modules
-from gzlib.errors import UserError
-from gzlib.identity import canonical_tree
+from gzlib.errors import NotWritten, UserError
+from gzlib.identity import canonical_json, canonical_tree
 
 HELPER = '''"""What it is for."""
 from gzlib.deep import inner
@@ -231,3 +235,68 @@ def test_f_strings_are_cut_alike_by_all_versions():
     whole = ast.JoinedStr([ast.Constant("ab"), ast.Constant(""), ast.Constant("c")])
     assert canonical_tree(whole) == canonical_tree(ast.JoinedStr([ast.Constant("abc")]))
     assert canonical_tree(ast.JoinedStr([ast.Constant("")])) == canonical_tree(ast.JoinedStr([]))
+
+
+def test_the_fingerprint_of_a_simulated_survey_is_kept_for_as_long_as_no_file_of_the_package_changes(
+    tmp_path, monkeypatch
+):
+    made = []
+
+    def survey_fingerprint(spec):
+        made.append(spec.source)
+        if spec.source == "sim:gone:3":
+            raise UserError("no such campaign.")
+        return f"{spec.source} at {spec.size}"
+
+    def of(*sources):
+        made.clear()
+        return execute._survey_hashes([{"source": source, "size": 16} for source in sources], tmp_path / "surveys")
+
+    monkeypatch.setattr(data, "survey_fingerprint", survey_fingerprint)
+    first = of("sim:10", "sim:gone:3", "other:3", "sim:10,other:3")
+    assert list(first.values()) == [
+        "sim:10 at 16",
+        "unknown: no such campaign.",
+        "other:3 at 16",
+        "sim:10,other:3 at 16",
+    ]
+    assert of("sim:10", "sim:20", "sim:gone:3", "other:3", "sim:10,other:3") == {
+        **first,
+        canonical_json({"source": "sim:20", "size": 16}): "sim:20 at 16",
+    }
+    assert made == ["sim:20", "sim:gone:3", "other:3", "sim:10,other:3"]
+    assert of("sim:10") and of("sim:20") and made == []
+    (tmp_path / "surveys" / execute.KEPT).write_text("[")
+    assert of("sim:10") and made == ["sim:10"]
+    monkeypatch.setattr(execute, "_package_hash", lambda: "another")
+    assert of("sim:10") and made == ["sim:10"]
+    assert of("sim:10") and made == []
+    monkeypatch.setattr(execute, "replace_file", refuse)
+    assert list(of("sim:30").values()) == ["sim:30 at 16"]
+
+
+def refuse(path, text):
+    raise NotWritten("no space.")
+
+
+def test_every_file_of_the_package_counts_for_a_kept_fingerprint(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path)
+    hashes = set()
+    for name in ("sky/galaxies.py", "sky/calibration/gz2.json", "identity.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one")
+        hashes.add(execute._package_hash())
+    (tmp_path / "identity.py").write_text("two")
+    hashes.add(execute._package_hash())
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "identity.pyc").write_text("compiled")
+    assert len(hashes) == 4 and execute._package_hash() in hashes
+
+
+def test_nothing_looks_for_cycles_while_trees_are_read():
+    with without_collecting():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(UserError), without_collecting():
+        raise UserError("stops.")
+    assert gc.isenabled()

@@ -194,7 +194,9 @@ def test_code_is_folded_and_options_are_obeyed(book, copy):
     )
     assert "SECRET" not in text and "shown" in text
     assert '<details class="code" open><summary>Settings</summary>' in text
-    assert "&lt;b&gt;bold" in text and "<td>7</td>" in text
+    assert '<pre class="output"><code>```\n&lt;b&gt;bold&lt;/b&gt;</code></pre>' in text and "<td>7</td>" in text
+    blocks = re.findall(r'class="sourceCode" id="cb(\d+)"', text)
+    assert int(blocks[-1]) == int(blocks[-2]) + 2  # what is printed counts among them, as it has no link of its own
 
 
 def test_callouts_pictures_divs_and_raw_html(copy):

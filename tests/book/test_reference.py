@@ -37,6 +37,17 @@ def test_quotes_of_types_stay_as_they_are_typed(reference):
     assert r"**`mode`** : _\{\"linear\", \"full\"\}_" in page
 
 
+def test_names_that_a_docstring_tells_in_one_are_told_in_one():
+    page = (FOLDER / "models.qmd").read_text(encoding="utf-8")
+    assert "**`mean`**, **`spread`** : _float_\n:   Of the training labels" in page
+    page = (FOLDER / "fitting.qmd").read_text(encoding="utf-8")  # types that differ stand in the signature
+    assert "**`data`**, **`losses`**, **`x`**, **`replicate`**\n:   As for `fit`; curves of one study" in page
+    for file in FOLDER.glob("*.qmd"):
+        for section in file.read_text(encoding="utf-8").split("\n## "):
+            told = [one for one in re.findall(r"^\*\*`.+\n:   (.+)", section, re.M) if not one.startswith("See")]
+            assert len(told) == len(set(told)), (file.name, section[:40])
+
+
 def test_links_lead_to_sections_that_there_are():
     pages = {file.name: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.qmd")}
     labels = {name: set(re.findall(r"\{#([\w-]+)\}", text)) for name, text in pages.items()}

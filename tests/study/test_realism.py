@@ -53,7 +53,7 @@ def test_pictures_table_shows_every_view_and_the_yardstick(project):
     assert table["full"].tolist() == [0.9, 0.9, 0.51, 0.97]
     assert table["grey blurred"].isna().sum() == 2
     found = sheets.structure_table()
-    assert found.loc[("GZ2", "neighbours")].tolist() == ["2.00", "2.50"]
+    assert found.loc[("GZ2", "neighbours per image")].tolist() == ["2.00", "2.50"]
     assert list(found.columns) == ["real", "simulated"]
 
 

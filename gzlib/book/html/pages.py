@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gzlib import paths
-from gzlib.book.chapters import book_config, book_inputs, load_variables
+from gzlib.book.chapters import book_config, book_inputs, load_variables, without_collecting
 from gzlib.book.html import markup, pandoc
 from gzlib.errors import UserError
 from gzlib.files import check_replaceable, replace_folder, spare_folder
@@ -46,6 +46,7 @@ class _Page:
         }
 
 
+@without_collecting()
 def preview(project=None, out=None, *, experiment=None, only=None):
     """Render the executed chapters with pandoc.
 
