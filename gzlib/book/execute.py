@@ -527,7 +527,7 @@ def _survey_hashes(specs, folder):
         text = canonical_json(spec)
         if text not in kept:
             hashes[text], certain = _survey_hash(spec)
-            if certain and all(part.strip().startswith("sim:") for part in spec["source"].split(",")):
+            if certain and _is_ours(spec):
                 new[text] = hashes[text]
         else:
             hashes[text] = kept[text]
@@ -535,6 +535,12 @@ def _survey_hashes(specs, folder):
         with suppress(NotWritten):  # the next build makes them again
             replace_file(file, json.dumps({"package": code, "surveys": kept | new}, indent=1, sort_keys=True) + "\n")
     return hashes
+
+
+def _is_ours(spec):
+    """Whether a survey is simulated, and its decision tree not a file of the user's."""
+    simulated = all(part.strip().startswith("sim:") for part in spec["source"].split(","))
+    return simulated and not Path(spec.get("schema") or "").suffix
 
 
 def _package_hash():
