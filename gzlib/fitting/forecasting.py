@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.special import softmax
+from scipy.special import softmax, stdtrit
 from scipy.stats import f as f_distribution
 from scipy.stats import norm
-from scipy.stats import t as student
 
 from gzlib.errors import UserError
 from gzlib.fitting.curves import Floor, flattened, new_sizes, summarise_replicates, unflattened
@@ -369,7 +368,7 @@ def _combine(
         variance[:, DRIFTING] *= np.minimum(above[0] / above[1], 1.0)[:, None] ** 2
     dof = degrees_of_freedom(said.points + pilot.seed_dof, prior)
     sd, sd_mean = (np.sqrt(v.sum(axis=1) + FLOOR) for v in (variance, variance[:, 1:]))
-    half = student.ppf(0.5 * (1 + levels), dof)[:, None] * (sd if one_run else sd_mean)
+    half = stdtrit(dof, 0.5 * (1 + levels))[:, None] * (sd if one_run else sd_mean)
     return Extrapolation(mean, sd, np.stack([mean - half, mean + half], axis=1), len(own)), weights[0]
 
 
@@ -451,18 +450,20 @@ def _let_laws_speak(
             drawn = draw_laws([pilots[i] for i in part], leads, tuple(np.array([noise[i] for i in part]).T))
             dofs = [degrees_of_freedom(len(pilots[i].log_x) + pilots[i].seed_dof, prior) for i in part]
             aside = [
-                (out[i].log_median[ahead[i]], out[i].half_width[-1, ahead[i]] / student.ppf(ends[-1], dof), dof)
+                (out[i].log_median[ahead[i]], out[i].half_width[-1, ahead[i]] / stdtrit(dof, ends[-1]), dof)
                 for i, dof in zip(part, dofs, strict=True)
             ]
             doubt = mistrust([pilots[i] for i in part], drawn)
+            known = [k for k, i in enumerate(part) if is_replicated(pilots[i])]
             centre = [
-                (out[i].log_median[ahead[i]], out[i].log_sd[ahead[i]], dof) for i, dof in zip(part, dofs, strict=True)
+                (out[part[k]].log_median[ahead[part[k]]], out[part[k]].log_sd[ahead[part[k]]], dofs[k]) for k in known
             ]
-            likely = mixture_quantiles(drawn, norm.cdf([-1, 0, 1]), False, doubt, centre)
+            inner = mixture_quantiles(drawn.of(known), norm.cdf([-1, 0, 1]), False, doubt[known], centre)
+            likely = dict(zip(known, inner, strict=True))
             found = mixture_quantiles(drawn, places, one_run, doubt, aside)
             for k, i in enumerate(part):
                 median = out[i].log_median[ahead[i]]
-                if is_replicated(pilots[i]):
+                if k in likely:
                     low, middle, high = likely[k]
                     trusted = TESTED / np.maximum(leads[k], TESTED)
                     median = np.clip(median, middle - trusted * (middle - low), middle + trusted * (high - middle))
