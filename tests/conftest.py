@@ -32,6 +32,15 @@ def pytest_addoption(parser):
     parser.addoption("--outcomes", metavar="FILE", help="enter there, as JSON, each test's outcome and the commit")
 
 
+# Files of a minute or more: begun first, so that no process waits for another's at the end.
+LONGEST = ("test_chapters", "test_cluster", "test_stopping", "test_accessibility", "test_workers", "test_saved")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_itemcollected(item):
     """What is long is slow, too, so that ``-m "not slow"`` is the quick part of all."""
     if item.get_closest_marker("long"):
