@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import textwrap
+from itertools import groupby
 from pathlib import Path
 
 import griffe
@@ -210,18 +211,10 @@ def together(items: list, docstring: str) -> list[list]:
     """The items of a section, those in one list that share a line of the docstring, such as ``low, high : float``."""
     lines = re.findall(r"^((?:[\w*]+, )+[\w*]+)(?: : .+)?$", docstring, re.M)
     line_of = {name.strip("*"): place for place, line in enumerate(lines) for name in line.split(", ")}
-    groups: list[list] = []
-    for item in items:
-        place = line_of.get((getattr(item, "name", "") or "").strip("*"))
-        if (
-            place is not None
-            and groups
-            and place == line_of.get((getattr(groups[-1][-1], "name", "") or "").strip("*"))
-        ):
-            groups[-1].append(item)
-        else:
-            groups.append([item])
-    return groups
+    places = [line_of.get((getattr(item, "name", "") or "").strip("*"), -1 - at) for at, item in enumerate(items)]
+    return [
+        [item for _, item in group] for _, group in groupby(zip(places, items, strict=True), key=lambda pair: pair[0])
+    ]
 
 
 def is_sentence(items: list) -> bool:

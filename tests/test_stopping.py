@@ -127,13 +127,13 @@ def test_a_signal_is_heard_in_every_phase(tmp_path, warm, project, surveys, phas
     if phase.startswith("building") or phase == "rendering":
         prepare(project, phase)
         places["GZLIB_HOME"] = project
-    stopped = warm.start(SLOW + program, tmp_path, places)
-    stopped.wait_for("begun", stopped.err if phase.startswith("building") else stopped.out)
-    time.sleep(0.3)
-    began = time.monotonic()
-    stopped.signal(number)
-    status = stopped.end()
-    seconds = time.monotonic() - began
+    with warm.start(SLOW + program, tmp_path, places) as stopped:
+        stopped.wait_for("begun", stopped.err if phase.startswith("building") else stopped.out)
+        time.sleep(0.3)
+        began = time.monotonic()
+        stopped.signal(number)
+        status = stopped.end()
+        seconds = time.monotonic() - began
     told = stopped.err.read_text()
     assert status == 75, told
     assert "stopped; finished work is kept" in told and "Traceback" not in told
@@ -170,6 +170,18 @@ def prepare(project, phase):
     if phase != "rendering":
         for path in places:
             fill(path, lasting)
+
+
+def test_a_program_that_fails_or_is_left_disturbs_no_other(warm, tmp_path):
+    with (
+        pytest.raises(AssertionError, match="no such thing"),
+        warm.start("raise SystemExit('no such thing')", tmp_path, {}) as failing,
+    ):
+        failing.wait_for("begun", failing.out)
+    with warm.start("import time; time.sleep(60)", tmp_path, {}):
+        pass
+    with warm.start("import os; print(os.getpid()); raise SystemExit(7)", tmp_path, {}) as last:
+        assert last.end() == 7 and int(last.out.read_text()) > 1
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

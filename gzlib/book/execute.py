@@ -538,9 +538,11 @@ def _survey_hashes(specs, folder):
 
 
 def _is_ours(spec):
-    """Whether a survey is simulated, and its decision tree not a file of the user's."""
-    simulated = all(part.strip().startswith("sim:") for part in spec["source"].split(","))
-    return simulated and not Path(spec.get("schema") or "").suffix
+    """Whether a survey is the simulated sky's alone, with no file, decision tree or source of the user's."""
+    from gzlib.data.sources.registry import has_prefix, split_text
+
+    parts = split_text(spec["source"])
+    return spec.get("schema") is None and all(part.startswith("sim:") and has_prefix(part) for part in parts)
 
 
 def _package_hash():

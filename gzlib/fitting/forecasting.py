@@ -241,6 +241,7 @@ class _Scored:
 
 
 def _side_by_side(origins: Sequence[_Origin]) -> _Scored | None:
+    """None of no origins."""
     if not origins:
         return None
     sizes = np.array([len(origin.truth) for origin in origins])
@@ -257,7 +258,7 @@ def _side_by_side(origins: Sequence[_Origin]) -> _Scored | None:
 
 
 def _standardised(scored: _Scored | None, weights: np.ndarray, prior: Prior) -> np.ndarray:
-    """Mean square of each origin's standardised errors."""
+    """Mean square of each origin's standardised errors, (origins,); outliers count little."""
     if scored is None:
         return np.zeros(0)
     mean, parts = expect(scored.ahead, weights)
@@ -357,9 +358,9 @@ def _combine(
     near = alike[shared.scored] > LITTLE
     others = alike[shared.scored][near]
     shares = np.concatenate([prior.own * importance, prior.others * others])
-    squares = _standardised(_side_by_side(own), weights, prior), _standardised(shared.judged, weights, prior)[near]
+    squares = [_standardised(_side_by_side(own), weights, prior), _standardised(shared.judged, weights, prior)[near]]
     company = np.sum(others)
-    factor = (prior.scale + shares @ np.concatenate([squares[0], squares[1]])) / (prior.scale + np.sum(shares))
+    factor = (prior.scale + shares @ np.concatenate(squares)) / (prior.scale + np.sum(shares))
     factor *= np.exp(-prior.company * company / (company + COMPANY))
     mean, parts = expect(said, weights)
     variance = factor * parts * prior.variance

@@ -101,7 +101,7 @@ class History:
         return self.val_loss.index(min(self.val_loss))
 
     def spent(self, patience: int, warmup: int = 0) -> bool:
-        """Whether the last ``patience`` validations after so many galaxies of warm-up did not improve the loss."""
+        """Whether none of the last ``patience`` validations, those of the warm-up not counted, improved the loss."""
         if not (patience and self.val_loss):
             return False
         since = max(self.best, sum(seen <= warmup for seen in self.examples) - 1)

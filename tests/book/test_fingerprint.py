@@ -274,6 +274,9 @@ def test_the_fingerprint_of_a_simulated_survey_is_kept_for_as_long_as_no_file_of
     own_tree = [{"source": "sim:10", "schema": "tree.json", "size": 16}]  # the user may change it
     assert execute._survey_hashes(own_tree, tmp_path / "surveys")
     assert execute._survey_hashes(own_tree, tmp_path / "surveys") and made == ["sim:10", "sim:10"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sim:40").mkdir()  # a folder of the user's, whatever it is called
+    assert of("sim:40") and made and of("sim:40") and made == ["sim:40"]
     monkeypatch.setattr(execute, "replace_file", refuse)
     assert list(of("sim:30").values()) == ["sim:30 at 16"]
 
