@@ -59,6 +59,7 @@ from gzlib.training.finetuning import Target, Task, train_all
 from gzlib.training.probes import fit_probe
 
 ENCODER = "tf_efficientnet_lite0"
+LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")  # whether size matters downstream
 OUT = paths.ROOT / "data" / "benchmarks" / "transfer.json"
 IN_MEAN = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
 OUTSIDE = ("gz2_smooth", "first_radio")  # stated beside the mean: a regression, and a far domain
@@ -71,6 +72,10 @@ ARMS = {
     "ImageNet + galaxies, a quarter of the images": ("imagenet-sky-short",),
     "ImageNet and galaxies, joined": ("imagenet", "random-sky"),
     "ImageNet and ImageNet + galaxies, joined": ("imagenet", "imagenet-sky"),
+    "ImageNet, EfficientNet-Lite1": ("imagenet-lite1",),
+    "ImageNet + galaxies, a quarter of the images, EfficientNet-Lite1": ("imagenet-sky-short-lite1",),
+    "ImageNet, EfficientNet-Lite2": ("imagenet-lite2",),
+    "ImageNet + galaxies, a quarter of the images, EfficientNet-Lite2": ("imagenet-sky-short-lite2",),
 }
 WITH_FEWER = ("ImageNet", "ImageNet + galaxies")
 STARTS = {"imagenet": "packaged.safetensors"}  # of full finetuning; its features are known by the package's weights
@@ -111,18 +116,18 @@ def content(name: str, size: int) -> str:
     return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16]
 
 
-def learn(cache: Path, *, start: str, galaxies: int, images: int, size: int, name: str | None):
+def learn(cache: Path, *, start: str, galaxies: int, images: int, size: int, encoder: str, name: str | None):
     """Train on the sky and keep the weights, in half precision, with what they saw."""
     torch.manual_seed(0)
-    model = imagenet_encoder() if start == "imagenet" else timm.create_model(ENCODER).eval()
+    model = imagenet_encoder(encoder) if start == "imagenet" else timm.create_model(encoder).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rate = 2e-3 if start == "random" else 6e-4
     seen = pretrain(model, lessons(galaxies, size), images, rate=rate, device=device)
-    name = name or f"{start}-sky"
+    name = name or f"{start}-sky" + ("" if encoder == ENCODER else f"-{encoder}")
     cache.mkdir(parents=True, exist_ok=True)
     halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file(halves, cache / f"{name}.safetensors")
-    said = {"encoder": ENCODER, "images_seen": seen, "galaxies": galaxies, "size": size}
+    said = {"encoder": encoder, "images_seen": seen, "galaxies": galaxies, "size": size}
     replace_file(cache / f"{name}.json", json.dumps(said | {"sky": sky_identity()}))
 
 
@@ -134,12 +139,13 @@ def encoders(cache: Path) -> dict[str, Callable[[], torch.nn.Module]]:
         return timm.create_model(ENCODER).eval()
 
     def learnt(file: Path):
-        model = timm.create_model(ENCODER).eval()
+        model = timm.create_model(json.loads(file.with_suffix(".json").read_text())["encoder"]).eval()
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
         return model
 
     found = {file.stem: partial(learnt, file) for file in sorted(cache.glob("*-sky*.safetensors"))}
-    return {"imagenet": imagenet_encoder, "untrained": untrained} | found
+    larger = {f"imagenet-{name.rsplit('_', 1)[1]}": partial(imagenet_encoder, name) for name in LARGER}
+    return {"imagenet": imagenet_encoder, "untrained": untrained} | larger | found
 
 
 def keep_features(cache: Path, size: int):
@@ -386,14 +392,15 @@ if __name__ == "__main__":
     parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
     parser.add_argument("--galaxies", type=int, default=48_000)
     parser.add_argument("--images", type=int, default=150_000, help="images that the pretraining sees")
-    parser.add_argument("--name", help="of what was learned; START-sky")
+    parser.add_argument("--encoder", choices=(ENCODER, *LARGER), default=ENCODER, help="what learns")
+    parser.add_argument("--name", help="of what was learned; START-sky, and the encoder's where it is another")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--arm", action="append", choices=ARMS, help="compare these alone; ImageNet must be among them")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true", help=f"keep the result in {OUT.relative_to(paths.ROOT)}")
     o = parser.parse_args()
     if o.what == "learn":
-        learn(o.cache, start=o.start, galaxies=o.galaxies, images=o.images, size=o.size, name=o.name)
+        learn(o.cache, start=o.start, galaxies=o.galaxies, images=o.images, size=o.size, encoder=o.encoder, name=o.name)
     elif o.what == "features":
         keep_features(o.cache, o.size)
     elif o.what == "full":
