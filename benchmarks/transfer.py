@@ -13,12 +13,15 @@ computes what each encoder says of each real galaxy. ``compare`` fits linear pro
 galaxy:
 
 - all labels: five folds, so that every galaxy is predicted once; repeated with other folds for a small set;
-- fewer labels, for ImageNet with and without galaxies: in each fold, the same random labels for both.
+- fewer labels, for ImageNet with and without galaxies: in each fold, the same random labels for both;
+- both for larger encoders, which ``learn --encoder ENCODER --name imagenet-sky-short-lite1`` (or ``lite2``) teaches
+  with a quarter of the images, beside the smallest with as many.
 
 ``full`` trains all weights with the library's recipe, from the same labels as probes with fewer labels and tested on
 the same galaxies; ``compare`` takes in what it has found by then.
 
-What is measured is kept in the cache, so that a comparison that was cut off goes on.
+What is measured is kept in the cache, so that a comparison that was cut off goes on. With
+``--arm``, what ``--write`` finds of other arms stays.
 
 Real sets are looked for in the folder that ``GZLIB_REAL_DATA`` names; the hash of their content distinguishes them,
 and no image is kept. Intervals are of a bootstrap over galaxies within each task, of the mean over tasks also over the
@@ -59,25 +62,26 @@ from gzlib.training.finetuning import Target, Task, train_all
 from gzlib.training.probes import fit_probe
 
 ENCODER = "tf_efficientnet_lite0"
-LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")  # whether size matters downstream
+LARGER = {"Lite1": "tf_efficientnet_lite1", "Lite2": "tf_efficientnet_lite2"}  # does size matter downstream?
 OUT = paths.ROOT / "data" / "benchmarks" / "transfer.json"
 IN_MEAN = ("gz2_five_classes", "gz1_six_classes", "decals_rings")
 OUTSIDE = ("gz2_smooth", "first_radio")  # stated beside the mean: a regression, and a far domain
+SHORT = "ImageNet + galaxies, a quarter of the images"
 # Arms: the features that a probe sees, each an encoder's or several encoders' joined.
 ARMS = {
     "random": ("untrained",),
     "ImageNet": ("imagenet",),
     "galaxies": ("random-sky",),
     "ImageNet + galaxies": ("imagenet-sky",),
-    "ImageNet + galaxies, a quarter of the images": ("imagenet-sky-short",),
+    SHORT: ("imagenet-sky-short",),
     "ImageNet and galaxies, joined": ("imagenet", "random-sky"),
     "ImageNet and ImageNet + galaxies, joined": ("imagenet", "imagenet-sky"),
-    "ImageNet, EfficientNet-Lite1": ("imagenet-lite1",),
-    "ImageNet + galaxies, a quarter of the images, EfficientNet-Lite1": ("imagenet-sky-short-lite1",),
-    "ImageNet, EfficientNet-Lite2": ("imagenet-lite2",),
-    "ImageNet + galaxies, a quarter of the images, EfficientNet-Lite2": ("imagenet-sky-short-lite2",),
 }
+PARTS = {"ImageNet": "imagenet", SHORT: "imagenet-sky-short"}  # arms of which there are larger encoders
+OF_LARGER = {name: {arm: f"{arm}, {name}" for arm in PARTS} for name in LARGER}
+ARMS |= {OF_LARGER[name][arm]: (f"{part}-{name.lower()}",) for name in LARGER for arm, part in PARTS.items()}
 WITH_FEWER = ("ImageNet", "ImageNet + galaxies")
+WITH_DRAWS = {*WITH_FEWER, *PARTS, *(arm for arms in OF_LARGER.values() for arm in arms.values())}
 STARTS = {"imagenet": "packaged.safetensors"}  # of full finetuning; its features are known by the package's weights
 FULL_ARMS, FULL_COUNTS = WITH_FEWER[::-1], (200, 50, 800)  # what is measured first comes first
 FEWEST, DRAWS = 25, 5
@@ -123,7 +127,7 @@ def learn(cache: Path, *, start: str, galaxies: int, images: int, size: int, enc
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rate = 2e-3 if start == "random" else 6e-4
     seen = pretrain(model, lessons(galaxies, size), images, rate=rate, device=device)
-    name = name or f"{start}-sky" + ("" if encoder == ENCODER else f"-{encoder}")
+    name = name or f"{start}-sky"
     cache.mkdir(parents=True, exist_ok=True)
     halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file(halves, cache / f"{name}.safetensors")
@@ -144,7 +148,7 @@ def encoders(cache: Path) -> dict[str, Callable[[], torch.nn.Module]]:
         return model
 
     found = {file.stem: partial(learnt, file) for file in sorted(cache.glob("*-sky*.safetensors"))}
-    larger = {f"imagenet-{name.rsplit('_', 1)[1]}": partial(imagenet_encoder, name) for name in LARGER}
+    larger = {f"imagenet-{name.lower()}": partial(imagenet_encoder, encoder) for name, encoder in LARGER.items()}
     return {"imagenet": imagenet_encoder, "untrained": untrained} | larger | found
 
 
@@ -217,7 +221,7 @@ def measure(job: tuple[Path, str, str]) -> dict:
     few = {}
     for draw in range(DRAWS):
         order, test = labels_of_draw(labels, draw)
-        for n in counts(len(order)) if arm in WITH_FEWER else ():
+        for n in counts(len(order)) if arm in WITH_DRAWS else ():
             some = order[:n]
             if labels.dtype.kind == "f" or len(np.unique(labels[some])) > 1:
                 cost_few = costs(probe(x, labels, some, test, seed=draw), labels[test])
@@ -305,17 +309,17 @@ def compare(cache: Path, *, workers: int, wanted: list[str] | None = None) -> di
         for done in pool.map(measure, jobs):
             results[done["task"], done["arm"]] = done
             print(f"{done['task']}, {done['arm']}: {done['cost'].mean():.4f}", flush=True)
+    own = [arm for arm in arms if not any(arm in of.values() for of in OF_LARGER.values())]
     rows = []
-    for (task, arm), result in results.items():
-        regression = task == "gz2_smooth"
-        error = result["cost"].mean() ** (0.5 if regression else 1)
-        row = {"task": task, "arm": arm, "galaxies": len(result["cost"]), "error": round(float(error), 5)}
-        row |= {name: result[name] for name in ("balanced_accuracy", "auc") if name in result}
-        row["few"] = {str(n): [round(e ** (0.5 if regression else 1), 5) for e in v] for n, v in result["few"].items()}
+    for task, arm in ((task, arm) for arm in own for task in tasks):
+        result = results[task, arm]
+        row = _row(task, arm, result)
+        if arm not in WITH_FEWER:
+            row["few"] = {}  # these stand with the larger encoders'
         if arm in FULL_ARMS and (full := full_errors(cache, task, arm)):
             row["full"] = full
         if arm not in ("ImageNet", "random"):
-            row |= reduction(results[task, "ImageNet"]["cost"], result["cost"], regression=regression)
+            row |= reduction(results[task, "ImageNet"]["cost"], result["cost"], regression=task == "gz2_smooth")
         if arm == "ImageNet + galaxies":
             row["label_multiplier"] = multiplier(results[task, "ImageNet"], result)
         rows.append(row)
@@ -323,18 +327,73 @@ def compare(cache: Path, *, workers: int, wanted: list[str] | None = None) -> di
         p.stem: json.loads(p.read_text()) for p in sorted(cache.glob("*-sky*.json"))
     }  # what each galaxy-pretrained encoder saw
     size = next(iter(said.values()))["size"]
+    in_mean = [t for t in IN_MEAN if t in tasks]
     return {
         "real": True,
         "pretraining": said,
         "sets": {task: content(task, size) for task in tasks},
-        "in_mean": [t for t in IN_MEAN if t in tasks],
+        "in_mean": in_mean,
         "rows": rows,
         "means": [
-            mean_reduction(results, arm, [t for t in IN_MEAN if t in tasks])
-            for arm in arms
+            {"arm": arm} | mean_reduction(results, "ImageNet", arm, in_mean)
+            for arm in own
             if arm not in ("ImageNet", "random")
         ],
+        "sizes": sizes(results, arms, tasks, in_mean),
     }
+
+
+def _row(task: str, arm: str, result: dict) -> dict:
+    power = 0.5 if task == "gz2_smooth" else 1
+    error = result["cost"].mean() ** power
+    row = {"task": task, "arm": arm, "galaxies": len(result["cost"]), "error": round(float(error), 5)}
+    row |= {name: result[name] for name in ("balanced_accuracy", "auc") if name in result}
+    return row | {"few": {str(n): [round(e**power, 5) for e in v] for n, v in result["few"].items()}}
+
+
+def sizes(results: dict, arms: list[str], tasks: list[str], in_mean: list[str]) -> list[dict]:
+    """Encoders of several sizes side by side: one entry each, smallest first, where all were measured; else none.
+
+    ``rows``, one for each task and arm; ``galaxies``, the mean share of the errors from its own ImageNet weights that
+    is gone; ``larger``, by arm, the mean share of the smallest encoder's errors that is gone.
+    """
+    names = {"Lite0": {arm: arm for arm in PARTS}} | OF_LARGER
+    if not {arm for of in names.values() for arm in of.values()} <= set(arms):
+        return []
+    out = []
+    for name, of in names.items():
+        found = {"encoder": LARGER.get(name, ENCODER), "parameters": parameters(LARGER.get(name, ENCODER))}
+        found["rows"] = [_row(task, arm, results[task, own]) for arm, own in of.items() for task in tasks]
+        found["galaxies"] = mean_reduction(results, of["ImageNet"], of[SHORT], in_mean)
+        if name in LARGER:
+            found["larger"] = {arm: mean_reduction(results, arm, own, in_mean) for arm, own in of.items()}
+        out.append(found)
+    return out
+
+
+def parameters(encoder: str) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in timm.create_model(encoder, num_classes=0).parameters())
+
+
+def joined(found: dict, before: dict) -> dict:
+    """What was found, and what stood there before of arms that were not compared now.
+
+    Raises
+    ------
+    SystemExit
+        If that was measured on other galaxies.
+    """
+    if any(before["sets"].get(task) != identity for task, identity in found["sets"].items()):
+        raise SystemExit(
+            f"{OUT.name} holds what was measured on other galaxies: compare all arms, or keep it elsewhere"
+        )
+    out = found | {"pretraining": before["pretraining"] | found["pretraining"]}
+    for key in ("rows", "means"):
+        now = {row["arm"] for row in found[key]}
+        out[key] = [row for row in before[key] if row["arm"] not in now] + found[key]
+        out[key].sort(key=lambda row: list(ARMS).index(row["arm"]))
+    return out | {"sizes": found["sizes"] or before.get("sizes", [])}
 
 
 def reduction(before: np.ndarray, after: np.ndarray, *, regression: bool = False) -> dict:
@@ -349,9 +408,12 @@ def reduction(before: np.ndarray, after: np.ndarray, *, regression: bool = False
     return {"reduction": round(float(value), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def mean_reduction(results: dict, arm: str, tasks: list[str]) -> dict:
-    """The mean over tasks; its interval is that of a bootstrap over tasks and, within each, galaxies."""
-    pairs = [(results[t, "ImageNet"]["cost"], results[t, arm]["cost"]) for t in tasks]
+def mean_reduction(results: dict, base: str, arm: str, tasks: list[str]) -> dict:
+    """Share of the errors of ``base`` that is gone with ``arm``, mean over tasks.
+
+    Its interval is that of a bootstrap over tasks and, within each, galaxies; beside it, over galaxies alone.
+    """
+    pairs = [(results[t, base]["cost"], results[t, arm]["cost"]) for t in tasks]
     value, generator = np.mean([1 - after.mean() / before.mean() for before, after in pairs]), np.random.default_rng(0)
     over_tasks, over_galaxies = [], []
     for _ in range(BOOTSTRAP):
@@ -364,7 +426,7 @@ def mean_reduction(results: dict, arm: str, tasks: list[str]) -> dict:
     low, high = np.quantile(over_tasks, [0.025, 0.975])
     inner_low, inner_high = np.quantile(over_galaxies, [0.025, 0.975])
     ends = {"low": low, "high": high, "low_these_tasks": inner_low, "high_these_tasks": inner_high}
-    return {"arm": arm, "reduction": round(float(value), 4)} | {k: round(float(v), 4) for k, v in ends.items()}
+    return {"reduction": round(float(value), 4)} | {k: round(float(v), 4) for k, v in ends.items()}
 
 
 def multiplier(imagenet: dict, other: dict) -> float | None:
@@ -392,8 +454,8 @@ if __name__ == "__main__":
     parser.add_argument("--start", choices=("imagenet", "random"), default="imagenet")
     parser.add_argument("--galaxies", type=int, default=48_000)
     parser.add_argument("--images", type=int, default=150_000, help="images that the pretraining sees")
-    parser.add_argument("--encoder", choices=(ENCODER, *LARGER), default=ENCODER, help="what learns")
-    parser.add_argument("--name", help="of what was learned; START-sky, and the encoder's where it is another")
+    parser.add_argument("--encoder", choices=(ENCODER, *LARGER.values()), default=ENCODER, help="what learns")
+    parser.add_argument("--name", help="of what was learned; START-sky")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--arm", action="append", choices=ARMS, help="compare these alone; ImageNet must be among them")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -409,4 +471,6 @@ if __name__ == "__main__":
         result = compare(o.cache, workers=o.workers, wanted=o.arm)
         print(json.dumps(result["means"], indent=1))
         if o.write:
+            if o.arm and OUT.is_file():
+                result = joined(result, json.loads(OUT.read_text()))
             replace_file(OUT, json.dumps(result, indent=1) + "\n")

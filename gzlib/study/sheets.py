@@ -386,7 +386,67 @@ def _interval(row: dict) -> str:
 
 def transfer_curves(report: dict) -> xr.DataArray:
     """Errors against labels, (task, start, n_train, seed), of the tasks and features that were measured with fewer."""
-    rows = [row for row in report["rows"] if row["few"]]
+    return _label_curves([row for row in report["rows"] if row["few"]])
+
+
+def size_curves(report: dict) -> xr.DataArray | None:
+    """Errors against labels after galaxies, (task, encoder, n_train, seed), of encoders of several sizes."""
+    rows = []
+    for encoder in report.get("sizes") or []:
+        after = [row for row in encoder["rows"] if row["arm"] != "ImageNet"]
+        rows += [row | {"arm": _ENCODERS[encoder["encoder"]]} for row in after]
+    return _label_curves(rows).rename(start="encoder") if rows else None
+
+
+def size_table(report: dict) -> pd.DataFrame:
+    """What galaxies add to encoders of several sizes, and what size adds; empty where it was not measured.
+
+    Shares of errors [%] that are gone, means over the tasks of the mean, with their 95 % intervals over galaxies.
+    """
+    rows = []
+    for encoder in report.get("sizes") or []:
+        shares = {"by galaxies": encoder["galaxies"]}
+        for arm, found in encoder.get("larger", {}).items():
+            shares["by size, ImageNet" if arm == "ImageNet" else "by size, ImageNet + galaxies"] = found
+        row = {"encoder": _ENCODERS[encoder["encoder"]], "parameters": encoder["parameters"] / 1e6}
+        rows.append(row | {name: _share_gone(found) for name, found in shares.items()})
+    return pd.DataFrame(rows).fillna("–")
+
+
+def size_words(report: dict) -> str:
+    """Whether larger encoders make fewer errors downstream, as a sentence, by intervals over galaxies."""
+    said = []
+    for encoder in (report.get("sizes") or [])[1:]:
+        before, after = (_size_outcome(found) for found in encoder["larger"].values())
+        said.append(f"{_ENCODERS[encoder['encoder']]} {before} with ImageNet's features and {after} after galaxies")
+    if not said:
+        return "Whether a larger encoder does better was not measured."
+    return f"Against EfficientNet-Lite0, and over the galaxies of these tasks alone, {'; '.join(said)}."
+
+
+_ENCODERS = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
+
+
+def _on_these(found: dict) -> dict:
+    return {"reduction": found["reduction"], "low": found["low_these_tasks"], "high": found["high_these_tasks"]}
+
+
+def _share_gone(found: dict) -> str:
+    return f"{_signed(found)} ({_interval(_on_these(found))})"
+
+
+def _size_outcome(found: dict) -> str:
+    row = _on_these(found)
+    ends = f"{_interval(row)} %"
+    if row["low"] > 0:
+        return f"makes {100 * row['reduction']:.0f} % fewer errors ({ends})"
+    if row["high"] < 0:
+        more = {"low": -row["high"], "high": -row["low"]}
+        return f"makes {-100 * row['reduction']:.0f} % more errors ({_interval(more)} %)"
+    return f"is not shown to differ ({_signed(row)} % fewer errors, {ends})"
+
+
+def _label_curves(rows: list[dict]) -> xr.DataArray:
     sizes = sorted({int(n) for row in rows for n in row["few"]})
     tasks, starts = ([*dict.fromkeys(row[name] for row in rows)] for name in ("task", "arm"))
     draws = max(len(errors) for row in rows for errors in row["few"].values())

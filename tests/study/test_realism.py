@@ -101,6 +101,32 @@ def test_transfer_to_real_galaxies_in_tables_and_words(project):
     assert "undecided" in sheets.transfer_words(refuted)
 
 
+def encoder_of(number: int, gain: float) -> dict:
+    share = {"reduction": gain, "low": -0.5, "high": 0.9, "low_these_tasks": gain - 0.1, "high_these_tasks": gain + 0.1}
+    few = {"25": [0.4, 0.5], "50": [0.3, 0.2]}
+    rows = [{"task": "decals_rings", "arm": arm, "error": 0.2, "few": few} for arm in ("ImageNet", "ImageNet + some")]
+    found = {"encoder": f"tf_efficientnet_lite{number}", "parameters": 4_000_000, "rows": rows, "galaxies": share}
+    return found | ({"larger": {"ImageNet": share, "ImageNet + some": share}} if number else {})
+
+
+def test_larger_encoders_on_real_galaxies_in_tables_and_words():
+    report = comparison() | {"sizes": [encoder_of(0, 0.3), encoder_of(1, 0.2), encoder_of(2, -0.2)]}
+    table = sheets.size_table(report)
+    assert table["encoder"].tolist() == [f"EfficientNet-Lite{i}" for i in range(3)]
+    assert table["by galaxies"].tolist() == ["30 (20 to 40)", "20 (10 to 30)", "−20 (−30 to −10)"]
+    assert table["by size, ImageNet"].tolist() == ["–", "20 (10 to 30)", "−20 (−30 to −10)"]
+    words = sheets.size_words(report)
+    assert "Lite1 makes 20 % fewer errors (10 to 30 %) with ImageNet's features" in words
+    assert "Lite2 makes 20 % more errors (10 to 30 %) with ImageNet's features" in words
+    assert "is not shown to differ (5 % fewer errors, −5 to 15 %)" in sheets.size_words(
+        {"sizes": [encoder_of(0, 0.3), encoder_of(1, 0.05)]}
+    )
+    curves = sheets.size_curves(report)
+    assert dict(curves.sizes) == {"task": 1, "encoder": 3, "n_train": 2, "seed": 2}
+    assert sheets.size_curves(comparison()) is None and sheets.size_table(comparison()).empty
+    assert "not measured" in sheets.size_words(comparison())
+
+
 @pytest.mark.slow
 def test_the_labels_that_galaxies_are_worth(project):
     curves = sheets.transfer_curves(comparison())
