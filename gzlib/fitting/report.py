@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from gzlib.errors import UserError
+from gzlib.errors import UserError, tell
 from gzlib.files import FilePath, replace_file
 from gzlib.fitting.headings import PERCENT
 from gzlib.fitting.planner import EVEN
@@ -551,6 +551,8 @@ def answer(
         raise UserError("A forecast needs --at SIZE (the loss there) or --target LOSS (the labels that reach it).")
     if form == "csv" and target is not None and len(at):
         raise UserError("CSV holds one table: give --target or --at, not both.")
+    if form == "csv" and question == "fit" and len(at):
+        raise UserError("CSV holds one table: leave out --at here, and ask 'forecast' for the losses there.")
     loss = as_array(source, **columns)
     metric = loss.attrs["metric"]
     if target is not None and target < 1 and (metric.startswith("100 - ") or PERCENT.search(metric)):
@@ -581,6 +583,8 @@ def answer(
     if form == "json":
         return as_json(results, about | ({"advice": told} if told else {}))
     if form == "csv":
+        for note in loss.attrs["notes"]:  # beside the table, which has no room for them
+            tell(f"note: {note}")
         return rows_of(next(iter(results.values())), rounded=False).to_csv(index=False).rstrip()
     notes = [
         *loss.attrs["notes"],

@@ -482,6 +482,16 @@ def test_targets_in_the_other_unit(tmp_path):
     assert "in percent" not in report.answer("plan", file, target=40)
 
 
+def test_a_table_in_csv_loses_nothing(tmp_path, capsys):
+    file = tmp_path / "a.csv"
+    pd.DataFrame({"n": STEPS, "acc": 1 - np.array(FALLING)}).to_csv(file, index=False)
+    assert main(["fit", str(file), "--csv"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("curve,") and "note: acc rises as models get better: fitted is 1 - acc" in shown.err
+    assert main(["fit", str(file), "--csv", "--at", "3200"]) == 2
+    assert "leave out --at here, and ask 'forecast'" in capsys.readouterr().err
+
+
 def test_a_law_that_alone_can_be_judged_is_not_called_the_best():
     told = gz.sentences(gz.compare(STEPS, FALLING))[0]
     assert told == "the curve: too few runs to compare laws: power alone leaves some to judge it by"
