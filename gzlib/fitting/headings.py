@@ -61,7 +61,7 @@ RISING = _words(
 NEGATED = _words(
     "log_likelihood loglikelihood loglik log_lik ll elbo log_prob log_evidence"
 )  # and neg_...: rise, below 0
-SPREADS = _words("std sd stderr stdev se sem var variance ci low high lower upper min max q025 q975 p05 p95")
+SPREADS = _words("std sd stderr stdev se sem var variance ci ci95 low high lower upper min max q025 q975 p05 p95")
 # These are metrics of their own (sigma_NMAD, MAD) or errors unless they stand behind a metric's name, or beside one.
 BARS = _words("sigma mad uncertainty unc iqr err errorbar stddev")
 MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "runs", "log", "logarithm")
@@ -132,7 +132,7 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return "spread", 0
     if plain in ("n_runs", "n_seeds", "n_repeats", "runs", "seeds", "repeats"):
         return "runs", 0
-    metric = kind_of(text[: -len(words[-1])])[0] if len(words) > 1 and text.lower().endswith(words[-1]) else None
+    metric = kind_of("_".join(words[:-1]))[0] if len(words) > 1 and words[0][:3] != "top" else None  # top-1 error
     rises = metric in ("rising", "score")
     if re.match(r"±|\+/-", text) or (words[-1] in BARS and (rises or metric in ("loss", "negated"))):
         return "spread", 0
@@ -140,7 +140,7 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return "spread", 0
     base = "_".join(word for word in words if word not in AFFIXES)
     rank = 1 + ("test" not in words) + bool({"val", "valid", "validation"} & set(words))
-    stem = re.sub(r"_(loss|error)$", "", base)
+    stem = re.sub(r"_(loss|error|err)$", "", base)
     if base in LOSSES or (stem != base and stem in LOSSES | RISING):
         return "loss", rank
     if base in RISING:

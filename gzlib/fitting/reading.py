@@ -404,7 +404,7 @@ def _refuse_open_quote(lines: list[Line], delimiter: str, source: FilePath) -> N
 RULE = re.compile(r"(?=.*[-=]{2})[\s|+:=-]+")  # between the header and the rows of a table in text
 
 
-UNDERLINE = re.compile(r"\s*[-=]{3,}(\s+[-=]{3,})+\s*")  # of columns that blanks part
+UNDERLINE = re.compile(r"\s*[-=]{3,}(\s+[-=]{3,})*\s*")  # of columns that blanks part
 
 
 def _ruled(source: FilePath, lines: list[Line], notes: list[str]) -> list[Line]:
