@@ -42,6 +42,7 @@ Runs of several model sizes are a surface:
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -352,15 +353,19 @@ def plan(
 
 def _check_target(array: xr.DataArray, target: float, x: str, replicate: str) -> None:
     """Refuse an accuracy as the target of errors: every curve seems to be there already, and none is."""
-    if " - " not in array.attrs["metric"]:
+    turned = re.fullmatch(r"(100|1) - (.+)", array.attrs["metric"])
+    if not turned:
         return
-    top, name = array.attrs["metric"].split(" - ", 1)
+    top, name = float(turned[1]), turned[2]
     mean = array.mean(replicate) if replicate in array.dims else array
     best = float(mean.min(x).max())
-    if float(top) - target < best <= target:
+    if top - target < best <= target:
+        share = target / 100 if top == 1 < target <= 100 else target  # an accuracy in percent
+        cure = (
+            f"for {name} {share:g} give the target {top - share:.6g}" if share < top else f"give one below {best:.3g}"
+        )
         raise UserError(
-            f"Every curve is below the target {target:g} already, for it is one of {array.attrs['metric']}: for {name}"
-            f" {target:g} give the target {float(top) - target:.6g}."
+            f"Every curve is below the target {target:g} already, for it is one of {array.attrs['metric']}: {cure}."
         )
 
 

@@ -99,10 +99,18 @@ def learning_curve(
     UserError
         If a size is larger than the data, a run fails, or its loss is not positive and finite.
     """
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    sizes = sorted({int(size) for size in sizes})
-    if not sizes or sizes[0] < 1 or not seeds:
+    try:
+        seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        asked = np.asarray(list(sizes), float)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The sizes of a learning curve are numbers in a list, such as [100, 400] ({error}).") from None
+    if bad := [size for size in asked.ravel() if not (np.isfinite(size) and size >= 1 and size == np.rint(size))]:
+        raise UserError(f"The size {bad[0]:g} is not a number of training examples: give whole ones, 1 or more.")
+    sizes = sorted({int(size) for size in asked.ravel()})
+    if not sizes or not seeds:
         raise UserError("A learning curve needs at least one positive size and one seed.")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"The seeds {seeds} hold one twice, which would count one run as two: give each once.")
     is_model = hasattr(model, "fit") and hasattr(model, "predict")
     if is_model:
         run = _trainer(model, sizes[-1], data, test, loss)
@@ -114,13 +122,19 @@ def learning_curve(
     for j, seed in enumerate(seeds):
         for i, size in enumerate(sizes):
             try:
-                out[i, j] = float(run(size, seed))
+                value = run(size, seed)
             except UserError:
                 raise
             except Exception as error:  # whatever a stranger's model raises
                 if not is_model:
                     raise
                 raise UserError(f"The run with {size} training examples and seed {seed} failed: {error}") from error
+            try:
+                out[i, j] = float(value)
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"The loss with {size} training examples and seed {seed} is {value!r:.40}: give a number."
+                ) from None
             if not (np.isfinite(out[i, j]) and out[i, j] > 0):
                 raise UserError(
                     f"The loss with {size} training examples and seed {seed} is {out[i, j]:g}: a curve needs positive,"
@@ -136,9 +150,11 @@ def _trainer(
     if data is None:
         raise UserError("A model needs data to train on: give data=(X, y).")
     X, y = data
-    y = np.asarray(y)
+    y = _as_column(y)
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     X = X if hasattr(X, "shape") else np.asarray(X)
+    if len(y) != n:
+        raise UserError(f"data=(X, y) has {n} rows in X and {len(y)} in y: give one label for each row.")
 
     def take(rows: np.ndarray) -> Any:
         return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
@@ -146,7 +162,7 @@ def _trainer(
     order = np.random.default_rng(0).permutation(n)
     held = 0 if test is not None else int(np.ceil(TEST_SHARE * n))
     pool = order[held:]
-    X_test, y_test = (take(order[:held]), y[order[:held]]) if test is None else (test[0], np.asarray(test[1]))
+    X_test, y_test = (take(order[:held]), y[order[:held]]) if test is None else (test[0], _as_column(test[1]))
     if largest > len(pool):
         raise UserError(f"There are {len(pool)} training examples, fewer than the largest size {largest}.")
     if loss is None:
@@ -173,12 +189,18 @@ def _sklearn_type(model: Any) -> str | None:
     return "classifier" if is_classifier(model) else ("regressor" if is_regressor(model) else None)
 
 
+def _as_column(y: Any) -> np.ndarray:
+    """Labels as an array; a table of one column has one axis, so that none is compared with all others."""
+    labels: np.ndarray = np.asarray(y)
+    return labels.ravel() if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
 def _error_rate(y: np.ndarray, predicted: npt.ArrayLike) -> float:
-    return float(np.mean(np.asarray(predicted) != y))
+    return float(np.mean(np.reshape(predicted, y.shape) != y))
 
 
 def _rms_error(y: np.ndarray, predicted: npt.ArrayLike) -> float:
-    return float(np.sqrt(np.mean((np.asarray(predicted, float) - y) ** 2)))
+    return float(np.sqrt(np.mean((np.asarray(predicted, float).reshape(y.shape) - y) ** 2)))
 
 
 def log_of(array: xr.DataArray) -> xr.DataArray:

@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from shlex import quote
 from typing import Any
+from unicodedata import digit
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +49,9 @@ LOSSES = _words(
     "loss error err error_rate errors misclassification misclassification_rate mse rmse mae nll cross_entropy ce"
     " log_loss logloss perplexity ppl wer cer brier risk deviance bpc"
 )
-ABOUT_NUMBERS = _words("mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error")
-LOSSES |= ABOUT_NUMBERS | _words(
-    "zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char"
+LOSSES |= _words(
+    "mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error"
+    " zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char"
 )
 RISING = _words(
     "accuracy acc balanced_accuracy auc auroc roc_auc auprc f1 f1_score precision recall r2 r_squared iou miou dice"
@@ -59,8 +61,10 @@ RISING = _words(
 NEGATED = _words(
     "log_likelihood loglikelihood loglik log_lik ll elbo log_prob log_evidence"
 )  # and neg_...: rise, below 0
-SPREADS = _words("std sd stderr stdev se sem var variance ci low high lower upper min max q025 q975 p05 p95")
-MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "runs", "log")
+SPREADS = _words("std sd stderr stdev se sem var variance ci ci95 low high lower upper min max q025 q975 p05 p95")
+# These are metrics of their own (sigma_NMAD, MAD) or errors unless they stand behind a metric's name, or beside one.
+BARS = _words("sigma mad uncertainty unc iqr err errorbar stddev")
+MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "runs", "log", "logarithm")
 # What programs that track runs note of each, and none that learns from curves wants.
 TIMES = _words(
     "time times runtime duration elapsed seconds secs minutes hours timestamp date datetime created started finished"
@@ -70,6 +74,9 @@ LOGGED = _words(
     "notes note comment comments tags state status sweep user author host hostname commit git_commit git_hash url link"
     " artifact_uri experiment_id lifecycle_stage"
 )
+# Columns of tables that have a row for each metric of a run.
+METRIC_NAMES = _words("metric metrics measure metric_name variable scorer quantity")
+METRIC_VALUES = _words("value values val estimate mean score result")
 # One name for each run, unless a name comes back at another size.
 NAMES = _words("name run_name experiment")
 SEEDS = _words("seed random_seed random_state run run_id rep repeat repetition replicate replica fold trial init")
@@ -91,10 +98,25 @@ def _plain(name: object) -> str:
     return whole if whole in LOSSES | RISING else parted  # mAP, logLoss; nTrain
 
 
+LOGARITHM = re.compile(r"(?:log|ln|lg)(?:[ _]?(?:10|2|e(?![a-z])))?[ _]*(?:\((.+)\)|\[(.+)\]|(.+))", re.IGNORECASE)
+IN_LOGARITHMS = re.compile(r"[(\[]\s*(?:in )?(?:log|ln|lg)[ _]?(?:10|2|e)?(?: scale)?\s*[)\]]", re.IGNORECASE)
+COMPLEMENT = re.compile(r"(?:.*\s)?(?:100|1|one|hundred)\s*(?:[-\u2212\u2013]|[ _]minus[ _])\s*(.+)", re.IGNORECASE)
+MINUS = re.compile(r"(?:[-\u2212\u2013]\s*)(.+)")
+OPPOSITES = {"negated": "loss", "loss": "negated", "rising": None}
+PERCENT = re.compile(r"%|\bpercent|\bpct|_pct|_percent", re.IGNORECASE)
+
+
 def kind_of(name: object) -> tuple[str | None, int]:
     """What a column's name says, and its rank among those of the kind: (kind or None, rank)."""
-    plain = _plain(name)
+    plain, text = _plain(name), str(name).strip()
     words = plain.split("_")
+    if IN_LOGARITHMS.search(text):
+        return "logarithm", 0
+    if (rest := COMPLEMENT.fullmatch(text)) and (kind := kind_of(rest[1]))[0] == "rising":
+        return "loss", kind[1]
+    if rest := MINUS.fullmatch(text):
+        kind = kind_of(rest[1])
+        return (OPPOSITES[kind[0]], kind[1]) if kind[0] in OPPOSITES else kind
     if plain in ("n_train", "loss"):
         return ("size" if plain == "n_train" else "loss"), 0
     if plain in SEEDS:
@@ -110,14 +132,26 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return "spread", 0
     if plain in ("n_runs", "n_seeds", "n_repeats", "runs", "seeds", "repeats"):
         return "runs", 0
+    metric = kind_of("_".join(words[:-1]))[0] if len(words) > 1 and words[0][:3] != "top" else None  # top-1 error
+    rises = metric in ("rising", "score")
+    if re.match(r"±|\+/-", text) or (words[-1] in BARS and (rises or metric in ("loss", "negated"))):
+        return "spread", 0
+    if words[-1] == "error" and (rises or words[-2:-1] == ["loss"]):
+        return "spread", 0
     base = "_".join(word for word in words if word not in AFFIXES)
     rank = 1 + ("test" not in words) + bool({"val", "valid", "validation"} & set(words))
-    if base in LOSSES:
+    stem = re.sub(r"_(loss|error|err)$", "", base)
+    if base in LOSSES or (stem != base and stem in LOSSES | RISING):
         return "loss", rank
     if base in RISING:
         return "rising", rank
-    if base in NEGATED or (base.startswith("neg_") and base[4:] in LOSSES | ABOUT_NUMBERS):
+    if base in NEGATED:
         return "negated", rank
+    if rest := re.fullmatch(r"(?:neg|negative)_(.+)", base):
+        return OPPOSITES.get(kind_of(rest[1])[0] or ""), rank
+    of = next(filter(None, found.groups()), "") if (found := LOGARITHM.fullmatch(text)) else ""
+    if of and kind_of(of)[0] in ("size", "loss", "rising"):
+        return "logarithm", 0
     if {"train", "training"} & set(words) and "_".join(w for w in words if w not in ("train", "training")) in (
         LOSSES | RISING | {"score"}
     ):
@@ -125,6 +159,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
     if base in ("score", "scores"):
         return "score", rank
     if plain in ("n", "x") or (set(words) <= SIZES | COUNTS and plain not in NO_SIZE | COUNTS):
+        if PERCENT.search(text):  # a share of the data is not a number of examples
+            return None, 0
         return "size", 1 if FIRST_SIZES & set(words) else (3 if plain == "x" else 2)
     return (
         (("y", 0) if plain in ("y", "mean") else ("index", 0))
@@ -162,7 +198,33 @@ def as_runs(
     ignore: list[str],
 ) -> pd.DataFrame:
     """The table that ``read_curves`` returns, from cells as they were found and the columns that the caller named."""
+    named = {size, loss, accuracy, seed, *curve, *ignore}
+    table.frame.columns = [str(column).strip() for column in table.frame.columns]
+    table = _by_metric(table, named)
     return _runs(*_long(table, _roles(table, size, loss, accuracy, seed, curve, ignore)))
+
+
+def _by_metric(table: Table, named: set[str | None]) -> Table:
+    """A table with a row for each metric of a run ("metric, value") as one with a column for each metric."""
+    frame, columns = table.frame, [str(column) for column in table.frame.columns]
+    names = [column for column in columns if _plain(column) in METRIC_NAMES and column not in named]
+    values = [column for column in columns if _plain(column) in METRIC_VALUES and column not in named]
+    if len(names) != 1 or len(values) != 1 or frame.columns.duplicated().any():
+        return table
+    metrics, keys = _texts(frame, names[0]), [column for column in columns if column not in (*names, *values)]
+    kinds = {kind_of(metric)[0] for metric in metrics.unique()}
+    if not (kinds & {"loss", "rising", "negated"} and kinds <= set(MEASURED)) or set(metrics) & set(columns):
+        return table
+    rows = frame.assign(**{names[0]: metrics})
+    order = rows.groupby([*keys, names[0]], dropna=False, sort=False).cumcount()  # repeated runs without a seed
+    run = rows[keys].assign(order=order).astype(str).agg("\0".join, axis=1)
+    first = ~run.duplicated()
+    wide = frame.loc[first, keys].reset_index(drop=True)
+    places = [place for place, keep in zip(table.places, first, strict=True) if keep]
+    for metric in metrics.unique():
+        cells = dict(zip(run[metrics == metric], frame.loc[metrics == metric, values[0]], strict=True))
+        wide[metric] = pd.Series([cells.get(key) for key in run[first]], dtype=object)
+    return Table(table.name, wide, places, table.notes)
 
 
 def _roles(
@@ -175,11 +237,11 @@ def _roles(
     ignore: list[str],
 ) -> _Roles:
     frame, name = table.frame, table.name
-    columns = [str(column).strip() for column in frame.columns]
-    frame.columns = columns
+    columns = [*frame.columns]
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise UserError(f"{name}: the column {twice[0]!r} appears twice; remove or rename one of them.")
-    if not size and _across(frame):
+    across = kind_of(columns[0])[0] if not size and _across(frame) else None
+    if across:
         frame = table.frame = frame.rename(columns={columns[0]: "curve"})
         columns = list(frame.columns)
     for column in [*filter(None, (size, loss, accuracy, seed)), *curve, *ignore]:
@@ -220,6 +282,13 @@ def _roles(
         roles.loss = found[0]
     if roles.loss is None and of("score"):
         _take_score(table, roles, best("score", "accuracy"))
+    if not loss and roles.size and _may_be_bar(table, roles.loss, of("rising")):
+        raise UserError(
+            f"{name}: {roles.loss!r} is not what {of('rising')[0]!r} leaves of its best value: is it a loss of its own"
+            f" (--loss-column {roles.loss}, in Python loss=) or the error bar of {of('rising')[0]!r} (--accuracy-column"
+            f" {of('rising')[0]}, accuracy=)?"
+        )
+    roles.rising = roles.rising or across == "rising"
     roles.seeds = [seed] if seed else of("seed")
     labels = [column for column in of("label") if not _names_runs(frame, column, roles.size)]
     unused = [column for column in of("label") if column not in labels]
@@ -234,6 +303,13 @@ def _roles(
     if roles.loss is None:
         roles.wide = _wide(table, roles)
         roles.rest = [column for column in roles.rest if column not in roles.wide]
+    _fill_merged(table, roles)
+    logarithms = of("logarithm")
+    if logarithms and ((roles.loss is None and not roles.wide) or roles.size is None):
+        raise UserError(
+            f"{name}: the column {logarithms[0]!r} holds logarithms: give the sizes and losses themselves"
+            f" (found: {_listed(frame)})."
+        )
     if roles.loss is None and not roles.wide:
         missing = "loss" if roles.size else "n_train"
         raise UserError(
@@ -258,6 +334,36 @@ def _listed(frame: pd.DataFrame) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
+MOST_ROUNDING = 0.05  # of 1 - accuracy, between an error and the accuracy beside it
+
+
+def _may_be_bar(table: Table, loss: str | None, rising: list[str]) -> bool:
+    """Whether a column "error" beside an accuracy is not 1 minus it, so that it may be the error bar."""
+    if loss is None or _plain(loss) not in ("error", "err", "errors") or not rising:
+        return False
+    quiet = Table(table.name, table.frame, table.places)
+    error, best = (numbers(quiet, column, False) for column in (loss, rising[0]))
+    known = np.isfinite(error) & np.isfinite(best)
+    share = best[known] / (100 if best[known].max(initial=0) > 1.5 else 1)
+    gap = [np.median(np.abs(1 - share - error[known] / top)) for top in (1, 100)] if known.any() else [0]
+    return min(gap) > MOST_ROUNDING
+
+
+def _fill_merged(table: Table, roles: _Roles) -> None:
+    """Write names of curves in each of their rows where merged cells left only the first."""
+    above = pd.Series("", table.frame.index)
+    for column in roles.labels:
+        names = _texts(table.frame, column)
+        blank, block = names == "", above.ne(above.shift()).cumsum()
+        filled = names.where(~blank).groupby(block).ffill()
+        if blank.any() and filled.notna().all() and not pd.DataFrame({0: block, 1: names})[~blank].duplicated().any():
+            first = table.places[int(np.argmax(blank))]
+            table.frame = table.frame.assign(**{column: filled})
+            table.notes.append(f"blank cells of {column} are taken as the name above them ({first} and others)")
+            names = filled
+        above = above + "\0" + names
+
+
 def _across(frame: pd.DataFrame) -> bool:
     """Whether the sizes stand in the header: "n_train, 100, 200, 400", then a row for each curve."""
     if len(frame.columns) < 4:
@@ -265,7 +371,7 @@ def _across(frame: pd.DataFrame) -> bool:
     first, *others = frame.columns
     cells = _texts(frame, first)
     return (
-        kind_of(first)[0] == "size"
+        kind_of(first)[0] in ("size", "loss", "rising")
         and all(SIZE_NAME.fullmatch(column) for column in others)
         and not any(is_number(cell) for cell in cells)
     )
@@ -316,7 +422,7 @@ def _label(cell: Any) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(_text(cell).split())) or "(blank)"
 
 
-MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "--", "?"}
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "-", "--", "?"}
 SIZE_NAME = re.compile(r"(?:(?:n|n_train|size|samples)[ _=]{1,3})?([\d.,_ ']*\d[\d.,_ ']*[kKmMbBGT]?)")
 
 
@@ -332,16 +438,19 @@ def _wide(table: Table, roles: _Roles) -> list[str]:
             roles.rising = kind == "rising"
             return [column for column, metric in metrics.items() if metric == kind]
     if found and not all(_falls(table, roles.size, column) for column in found) and not _constant(table, found):
-        rising = all(_falls(table, roles.size, column, sign=-1) for column in found)
-        raise UserError(
-            f"{table.name} has no column 'loss', and its columns {', '.join(found[:4])} "
-            + (
-                "rise with the size: are they accuracies? Give 1 - accuracy, name them so (resnet_accuracy), or say"
-                " --accuracy-column (in Python accuracy=)."
-                if rising
-                else "do not all fall with the size: say which is the loss with --loss-column (in Python loss=)."
-            )
-        )
+        rising, one = all(_falls(table, roles.size, column, sign=-1) for column in found), len(found) == 1
+        cure = {
+            (True, True): f"rises with the size: is it an accuracy? Then say --accuracy-column {quote(found[0])} (in"
+            f" Python accuracy={found[0]!r}).",
+            (True, False): "rise with the size: are they accuracies? Give 1 - accuracy, name them so (resnet_accuracy),"
+            " or say --accuracy-column (in Python accuracy=).",
+            (False, True): f"does not fall with the size: if it is the loss, say --loss-column {quote(found[0])} (in"
+            f" Python loss={found[0]!r}).",
+            (False, False): "do not all fall with the size: say which is the loss with --loss-column (in Python"
+            " loss=).",
+        }
+        columns = f"column{'' if one else 's'} {', '.join(found[:4])}"
+        raise UserError(f"{table.name} has no column 'loss', and its {columns} {cure[rising, one]}")
     return found
 
 
@@ -352,8 +461,12 @@ def _constant(table: Table, columns: list[str]) -> bool:
 
 def _metric_in(column: str) -> str | None:
     """ "loss" or "rising" if the name of a column begins or ends with a metric's: "resnet_error", "acc_seed0"."""
+    if (rest := COMPLEMENT.fullmatch(column.strip())) and kind_of(rest[1])[0] == "rising":
+        return "loss"
+    if MINUS.fullmatch(column.strip()):
+        return None
     words = _plain(_stem(column)).split("_")
-    parts = [words[:i] for i in range(len(words), 0, -1)] + [words[i:] for i in range(1, len(words))]
+    parts = [words[i:] for i in range(len(words))] + [words[:i] for i in range(len(words) - 1, 0, -1)]
     kinds = (kind_of("_".join(part))[0] for part in sorted(parts, key=len, reverse=True))
     return next((kind for kind in kinds if kind in ("loss", "rising")), None)
 
@@ -375,6 +488,22 @@ def _falls(table: Table, size: str, column: str, sign: int = 1) -> bool:
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
 
+def _metric_rows(long: pd.DataFrame, roles: _Roles, notes: list[str]) -> pd.DataFrame:
+    """Of rows that are named by metrics those of the loss, or of what rises; of other rows those of no spread."""
+    if len(roles.labels) != 1:
+        return long
+    names = _texts(long, roles.labels[0])
+    kinds = names.map(lambda name: kind_of(name)[0])
+    stems = names.map(lambda name: re.sub(r"[\W_]*[^\W_]+$", "", name))
+    wanted = (kinds != "spread") | ~(stems.isin(names) | (stems == ""))
+    if kinds.isin(MEASURED).all() and kinds.isin(("loss", "rising")).any():
+        roles.rising = "loss" not in set(kinds)  # the rows are called accuracy
+        wanted = kinds == ("rising" if roles.rising else "loss")
+    if not wanted.all():
+        notes.append(f"not used: {', '.join(names[~wanted].unique())}")
+    return long[wanted]
+
+
 def _free(name: str, frame: pd.DataFrame) -> str:
     """A name for a new column, with underscores behind it where the table has such a column already."""
     while name in frame:
@@ -388,7 +517,7 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
         return table, roles
     if len(roles.wide) == 1 and not (roles.loss is None and roles.size is None):
         (roles.loss,), roles.wide = roles.wide, []
-        table.notes.append(f"the column {roles.loss!r} is taken as the loss")
+        table.notes.append(f"the column {roles.loss!r} is taken as the {'accuracy' if roles.rising else 'loss'}")
         return table, roles
     frame, kept = table.frame, [c for c in table.frame if c not in roles.wide]
     of, value, sizes = (_free(name, frame) for name in ("column", "loss", "n_train"))
@@ -396,9 +525,8 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     if roles.loss is None and roles.size is None:
         long[sizes] = [match[1] for match in map(SIZE_NAME.fullmatch, long.pop(of)) if match]
         roles.size = sizes
-        rows = {kind_of(label)[0] for column in roles.labels for label in _texts(frame, column)}
-        roles.rising = rows == {"rising"}  # the rows are called accuracy
-        what = "1 - its loss" if roles.rising else "loss"
+        long = _metric_rows(long, roles, table.notes)
+        what = "accuracy" if roles.rising else "loss"
         table.notes.append(f"the columns are named by sizes: each cell is taken as one run's {what}")
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
         roles.seeds = [*roles.seeds, of]
@@ -415,10 +543,14 @@ GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
 SUFFIXES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9, "T": 1e12}
 SUFFIX_WORDS = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
 UNIT_OF_SIZES = re.compile(
-    r"[(\[]\s*(?:in )?(k|K|M|B|thousands?|millions?|billions?)\s*[)\]]|\bin (thousands?|millions?)\b"
+    r"""\bin\ (thousands?|millions?)\b
+    | [(\[] \s* (?:in\ )? (k|K|M|B|thousands?|millions?|billions?) \s* [)\]]
+    | [(\[] \s* (?:in\ )? (?:[x×*]\s*)? (?:1\s*[x×*]\s*)?
+      (?: 10\s*(?:\^|\*\*)\s*(\d) | 10([²³⁴⁵⁶⁷⁸⁹]) | 1e\+?0*(\d) | (1[\ ,']?000(?:[\ ,']?000)?)s? ) \s* [)\]]""",
+    re.VERBOSE,
 )
 SPREAD_BEHIND = re.compile(
-    r"(.*\d)\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\))\s*(%?)"
+    r"(.*\d)\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\))\s*(%?)"
 )  # 0.50 ± 0.02, 0.50(2)
 
 
@@ -431,8 +563,12 @@ def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
         With the line, where a cell is not a number, or can be read as two.
     """
     if is_size and (unit := UNIT_OF_SIZES.search(column)):
-        word = (unit[1] or unit[2]).removesuffix("s")
-        factor = {"thousand": 1e3, "million": 1e6, "billion": 1e9}.get(word) or SUFFIXES[word]
+        if word := (unit[1] or unit[2] or "").removesuffix("s"):
+            factor = {"thousand": 1e3, "million": 1e6, "billion": 1e9}.get(word) or SUFFIXES[word]
+        elif unit[6]:
+            factor = float(re.sub(r"\D", "", unit[6]))
+        else:
+            factor = 10.0 ** digit(unit[3] or unit[4] or unit[5])
         table.notes.append(f"{column}: each is multiplied by {factor:,.0f}")
         return factor * _numbers(table, column, is_size)
     return _numbers(table, column, is_size)
@@ -448,17 +584,31 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
         cells = [SPREAD_BEHIND.sub(r"\1\2", cell) for cell in cells]
         value = SPREAD_BEHIND.sub(r"\1\2", example)
         table.notes.append(f"spreads behind numbers in {column} are not used: {example} is read as {value}")
-    if is_size and (shares := [i for i, cell in enumerate(cells) if cell.endswith("%")]):
+    shares = [i for i, cell in enumerate(cells) if cell.endswith("%")] if is_size else []
+    if is_size and (shares or PERCENT.search(column)):
+        is_share = f"is {cells[shares[0]]!r}" if shares else "is in percent by its name"
         raise UserError(
-            f"{table.name}, {table.places[shares[0]]}: {column} is {cells[shares[0]]!r}: give the number of training"
-            " examples, not their share."
+            f"{table.name}{f', {table.places[shares[0]]}' if shares else ''}: {column} {is_share}: give the number of"
+            " training examples, not their share."
+        )
+    known = [i for i, cell in enumerate(cells) if cell.lower() not in MISSING]
+    percent = [i for i in known if cells[i].endswith("%")]
+    if percent and len(percent) < len(known):
+        names = table.frame.get("column")  # where each column is a curve
+        shown = [
+            f"{cells[i]!r} in {table.places[i]}" + (f" of {names.iloc[i]}" if names is not None else "")
+            for i in (percent[0], next(i for i in known if i not in percent))
+        ]
+        raise UserError(
+            f"{table.name}: {column} is {shown[0]} and {shown[1]}: write all cells with a percent sign, or none."
         )
     bare = [_bare(cell) for cell in cells]
     decimal = _decimal_mark(table, column, is_size)
     group = "." if decimal == "," else ","
     if is_size:
         odd = [i for i, cell in enumerate(bare) if re.fullmatch(GROUPS % re.escape(decimal), cell)]
-        if odd and (decimal == "," or any(cell and decimal not in cell for cell in bare)):
+        plain = UNIT_OF_SIZES.search(column) or any("." in cell for i, cell in enumerate(bare) if i not in odd)
+        if odd and (decimal == "," or any(cell and decimal not in cell for cell in bare) or not plain):
             raise UserError(
                 f"{table.name}, {table.places[odd[0]]}: {column} {cells[odd[0]]!r} can be read as"
                 f" {bare[odd[0]].replace(decimal, '')} or as {bare[odd[0]].replace(decimal, '.')}; write sizes without"
@@ -541,12 +691,14 @@ def _decimal_mark(table: Table, column: str, is_size: bool) -> str:
 
 def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     """The table of ``read_curves`` from a long table."""
+    table = _without_summaries(table, roles)
     frame, name, notes = table.frame, table.name, table.notes
     assert roles.size is not None and roles.loss is not None  # _roles and _long see to both
     out = pd.DataFrame(
         {"n_train": numbers(table, roles.size, True), "loss": numbers(table, roles.loss, False)}, dtype=float
     )
-    metric = ("loss" if "column" in frame and roles.loss == "loss" else roles.loss).replace(" - ", " ")
+    metric = "loss" if "column" in frame and roles.loss == "loss" else roles.loss
+    metric = re.sub(r"(?<!\b1)(?<!\b100) - ", " ", metric)
     missing = out["loss"].isna().to_numpy()
     if missing.all():
         raise UserError(f"{name}: no cell of the column {roles.loss!r} holds a number.")
@@ -557,7 +709,8 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
             notes.append(f"{missing.sum()} of {len(out)} rows have no {roles.loss} and are left out ({first}{some})")
     if roles.rising:
         shown = "accuracy" if roles.wide else roles.loss
-        top = _best_value(name, out["loss"].max(), [shown, *(_text(cell) for cell in frame[roles.loss])], shown)
+        title = " ".join([shown, *roles.wide])
+        top = best_value(name, out["loss"].max(), [title, *(_text(cell) for cell in frame[roles.loss])], shown)
         out["loss"] = (top - out["loss"]).round(12)
         metric = f"{top:g} - {shown}"
         notes.append(f"{shown} rises as models get better: fitted is {metric}")
@@ -593,6 +746,8 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     joined = pd.DataFrame(labels).agg(" / ".join, axis=1).to_numpy() if labels else "curve"
     out.insert(3, "curve", joined)
     out.insert(3, "seed", _seeds(table, roles, out))
+    if roles.rising and not PERCENT.search(title):
+        refuse_mixed(name, shown, out["loss"].groupby(out["curve"]).min(), top)
     out["_place"] = table.places
     out = out[~missing]
     if not roles.seeds:
@@ -601,14 +756,43 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     out = out.sort_values(["curve", "n_train", "seed"], kind="stable").reset_index(drop=True)
     places = out.pop("_place")
     del places
-    check_falling(out, name, roles.loss if roles.loss in frame else "loss")
+    check_falling(out, name, roles.loss if roles.loss in frame else "loss", top if roles.rising else None)
     out.attrs |= {"notes": notes, "metric": metric, "name": name, "rising": roles.rising}
     return out
 
 
-def _best_value(name: str, largest: float, texts: list[str], shown: str) -> float:
+SUMMARIES = _words("mean avg average median std sd stdev sem stderr min max")
+
+
+def _without_summaries(table: Table, roles: _Roles) -> Table:
+    """The table without rows that sum up the runs of a size: the mean is not one more run."""
+    summed = np.zeros(len(table.frame), bool)
+    for column in roles.seeds:
+        summed |= _texts(table.frame, column).str.lower().isin(SUMMARIES).to_numpy()
+    if not summed.any() or summed.all():
+        return table
+    places = [table.places[i] for i in np.flatnonzero(~summed)]
+    first = int(np.argmax(summed))
+    words = " / ".join(_text(table.frame[column].iloc[first]) for column in roles.seeds)
+    table.notes.append(
+        f"{summed.sum()} rows that sum up runs are left out (the first: {words!r}, {table.places[first]})"
+    )
+    return Table(table.name, table.frame[~summed].reset_index(drop=True), places, table.notes)
+
+
+def refuse_mixed(name: str, shown: str, least: pd.Series, top: float) -> None:
+    """Refuse curves of which some are in percent and others not, from the least loss of each."""
+    if top == 100 and (least >= 99).any():
+        curve = least.index[int(np.argmax(least >= 99))]
+        raise UserError(
+            f"{name}: {shown} of {curve!r} is {100 - least[curve]:g} at most, and above 1 elsewhere: give all curves in"
+            " percent, with a percent sign in the column's name, or none."
+        )
+
+
+def best_value(name: str, largest: float, texts: list[str], shown: str) -> float:
     """1, or 100 if a metric that rises is in percent, as its numbers, its header or its cells say."""
-    named = re.search(r"%|\bpercent|\bpct|_pct|_percent", texts[0], re.IGNORECASE)
+    named = PERCENT.search(texts[0])
     percent = named or any(text.endswith("%") for text in texts[1:])
     if percent and largest <= 1:
         raise UserError(
@@ -640,8 +824,10 @@ def _flags(table: Table, roles: _Roles) -> np.ndarray | bool:
     known = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
     flags = _texts(table.frame, roles.training).str.lower().map(known)
     if flags.isna().any():
+        i = int(np.argmax(flags.isna()))
+        cell = _shown(_text(table.frame[roles.training].iloc[i]))
         raise UserError(
-            f"{table.name}: the column {roles.training} holds something other than 1 (fit) and 0 (held out)."
+            f"{table.name}, {table.places[i]}: {roles.training} is {cell}; it must be 1 (fit) or 0 (held out)."
         )
     return flags.astype(bool).to_numpy()
 
@@ -716,19 +902,30 @@ def _check_seeds(name: str, out: pd.DataFrame) -> None:
         )
 
 
-def check_falling(runs: pd.DataFrame, name: str, column: str = "loss") -> None:
-    """Raise UserError if the losses of most curves rise with the size as accuracies do."""
+def check_falling(runs: pd.DataFrame, name: str, column: str = "loss", top: float | None = None) -> None:
+    """Raise UserError if the losses of most curves rise with the size as accuracies do.
+
+    ``top`` is the best value of a column that was turned: then it is the column that falls.
+    """
     mean = np.log(runs["loss"]).groupby([runs["curve"], runs["n_train"]], sort=True).mean()
     curves, sizes = mean.index.get_level_values(0).to_numpy(), mean.index.get_level_values(1).to_numpy()
     starts = np.flatnonzero(np.append(True, curves[1:] != curves[:-1]))
     parts = np.split(mean.to_numpy(), starts[1:])
     rising = [i for i, part in enumerate(parts) if like_accuracy(part)]
-    if len(rising) > 0.5 * len(parts):
-        first = starts[rising[0]]
-        curve, ends = curves[first], (first, first + len(parts[rising[0]]) - 1)
-        shown = [f"{np.exp(mean.iloc[i]):.3g} at {sizes[i]:g}" for i in ends]
-        which = "" if len(parts) == 1 else f" of {curve!r}"
-        raise UserError(
-            f"{name}: the {column}{which} rises with n_train ({', '.join(shown)}); is it an accuracy? Then say"
-            f" --accuracy-column {column} (in Python accuracy={column!r}), which fits 1 - {column}."
-        )
+    if len(rising) <= 0.5 * len(parts):
+        return
+    first = starts[rising[0]]
+    curve, ends = curves[first], (first, first + len(parts[rising[0]]) - 1)
+    values = [float(np.exp(mean.iloc[i])) for i in ends]
+    which = "" if len(parts) == 1 else f" of {curve!r}"
+    moves, cure = (
+        "rises",
+        f"is it an accuracy? Then say --accuracy-column {quote(column)} (in Python accuracy={column!r})",
+    )
+    if top is None:
+        cure += f", which fits {100 if max(values) > 1.5 else 1} - {column}"
+    else:
+        values, moves = [top - value for value in values], "falls"
+        cure = f"is it a loss? Then say --loss-column {quote(column)} (in Python loss={column!r})"
+    shown = ", ".join(f"{value:.3g} at {sizes[i]:g}" for value, i in zip(values, ends, strict=True))
+    raise UserError(f"{name}: the {column}{which} {moves} with n_train ({shown}); {cure}.")

@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.files import FilePath
 from gzlib.fitting.curves import geometric_mean, like_accuracy, log_of, to_array
-from gzlib.fitting.headings import Table, as_runs, check_unit, is_number, kind_of
+from gzlib.fitting.headings import PERCENT, Table, as_runs, best_value, check_unit, is_number, kind_of, refuse_mixed
 
 BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
@@ -35,7 +36,7 @@ MOST_BYTES = 2**28
 DELIMITERS = ("\t", ";", "|", "&", ",", None)  # None: blanks
 COMMENTS = ("#", "%", "//")
 NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
-PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
+PAGE = re.compile(rb"\s*<(!doctype|html|table)", re.IGNORECASE)
 LATEX = re.compile(r"\\(begin|end|hline|toprule|midrule|bottomrule|cline)\b.*")
 
 
@@ -126,21 +127,22 @@ def _from_frame(source: pd.DataFrame | pd.Series) -> Table:
 
 
 def _from_file(source: FilePath) -> Table:
-    path = Path(source)
     content = _bytes_of(source)
-    suffix = path.suffix.lower()
-    if content[:4] == b"PAR1" or suffix in (".parquet", ".pq"):
-        return _from_parquet(path)
+    suffix = Path(source).suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        return _from_parquet(source, content)
+    return _from_bytes(source, content, is_json=suffix in (".json", ".jsonl", ".ndjson"))
+
+
+def _from_bytes(source: FilePath, content: bytes, *, is_json: bool = False) -> Table:
+    """A table from text of any kind or parquet, whatever the ending of the file's name says."""
+    if content[:4] == b"PAR1":
+        return _from_parquet(source, content)
     for start, what in NOT_TEXT.items():
         if content.startswith(start):
             raise UserError(f"{source} is {what}, not text: save the curves as CSV.")
     if PAGE.match(content):
         raise UserError(f"{source} is a web page, not a table: save the curves as CSV.")
-    return _from_bytes(source, content, is_json=suffix in (".json", ".jsonl", ".ndjson"))
-
-
-def _from_bytes(source: FilePath, content: bytes, *, is_json: bool = False) -> Table:
-    """A table from text of any kind, whatever the ending of the file's name says."""
     text, notes = _decoded(source, content)
     if text.lstrip()[:1] in ("[", "{") or (is_json and "\n" not in text.strip()):
         return _from_json(source, text, notes)
@@ -197,15 +199,15 @@ def _decoded(source: FilePath, content: bytes) -> tuple[str, list[str]]:
     return text.removesuffix("\x1a"), []
 
 
-def _from_parquet(path: Path) -> Table:
+def _from_parquet(source: FilePath, content: bytes) -> Table:
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(BytesIO(content))
     except ImportError as error:
-        raise UserError(f"Reading {path} needs pyarrow (pip install pyarrow); or save the curves as CSV.") from error
+        raise UserError(f"Reading {source} needs pyarrow (pip install pyarrow); or save the curves as CSV.") from error
     except Exception as error:  # pyarrow's own kinds, which the base installation does not know
-        raise UserError(f"{path} cannot be read as parquet ({str(error).strip().splitlines()[0]}).") from error
+        raise UserError(f"{source} cannot be read as parquet ({str(error).strip().splitlines()[0]}).") from error
     table = _from_frame(frame)
-    table.name = str(path)
+    table.name = str(source)
     return table
 
 
@@ -217,11 +219,10 @@ def _from_json(source: FilePath, text: str, notes: list[str]) -> Table:
             lines = [line for line in text.splitlines() if line.strip()]
             if len(lines) < 2 or not lines[0].rstrip().endswith("}"):
                 raise
-            try:
-                content = [json.loads(line) for line in lines]
-            except ValueError:
-                raise error from None
+            content = _json_lines(source, text, error)
         frame = _frame_of(content, notes)
+    except UserError:
+        raise
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{source} cannot be read as JSON ({str(error)[:120]}): give a list of runs, or one run a line, each with"
@@ -230,6 +231,21 @@ def _from_json(source: FilePath, text: str, notes: list[str]) -> Table:
     if frame.map(lambda cell: isinstance(cell, list | dict)).any(axis=None):
         raise UserError(f"{source} holds nested values: give a flat list of runs, each with n_train and loss.")
     return Table(str(source), frame, [f"run {i + 1}" for i in range(len(frame))], notes)
+
+
+def _json_lines(source: FilePath, text: str, whole: ValueError) -> list[Any]:
+    """One run a line; ``whole`` says why the whole text is not JSON, and is raised if its first line is not either."""
+    runs: list[Any] = []
+    for i, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            runs.append(json.loads(line))
+        except ValueError as error:
+            if not runs:
+                raise whole from None
+            raise UserError(f"{source}, line {i}, cannot be read as JSON ({error}): correct or remove it.") from None
+    return runs
 
 
 def _frame_of(content: Any, notes: list[str]) -> pd.DataFrame:
@@ -265,6 +281,7 @@ def _frame_of(content: Any, notes: list[str]) -> pd.DataFrame:
     if header is None and ({len(row) for row in rows} != {2} or len(rows) == 2):
         raise ValueError("its lists have no names")
     if header is None:
+        _refuse_swapped("The list of pairs", rows)
         notes.append("the first number of each pair is taken as n_train and the second as loss")
     return pd.DataFrame(rows, columns=header or ["n_train", "loss"], dtype=object)
 
@@ -324,7 +341,8 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
             for i, line in lines
             if not LATEX.match(line.strip())
         ]
-        lines = [(i, re.sub(r"(?<=\d)\\?%|\$", "", line)) for i, line in bare]
+        lines = [(i, re.sub(r"(?<=\d)(\{,\}|\\,)(?=\d{3})", "", re.sub(r"\$", "", line))) for i, line in bare]
+        lines = [(i, re.sub(r"(?<=\d)\\?%", "", line)) for i, line in lines]
     lines = _without_title(_ruled(source, lines, notes), notes) if asked is None else lines
     delimiter = asked or _delimiter([line for _, line in lines])
     rows = _split(lines, delimiter, source)
@@ -332,19 +350,22 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         raise UserError(f"{source} cannot be read as CSV (it is empty): give a file with the columns n_train and loss.")
     header, start = _header(source, rows, comments, delimiter, notes)
     if again := [line for line, cells in rows[start:] if cells == header]:  # files put one behind the other
-        notes.append(f"line {again[0]} repeats the header and is left out")
+        notes.append(f"line {again[0]} repeats the header: rows below it are taken as more rows of the same table")
         rows = rows[:start] + [(line, cells) for line, cells in rows[start:] if cells != header]
     width = len(header)
     while width and not header[width - 1]:
         width -= 1
     frame = []
+    named = start == 1 and all(len(cells) == width + 1 and cells[-1] for _, cells in rows[1:]) and _counted(rows[1:])
     for line, cells in rows[start:]:
+        cells = cells[1:] if named else cells  # numbers of rows, as R and pandas print them
         while len(cells) > width and not cells[-1]:
             cells = cells[:-1]
         if len(cells) != width:
             raise UserError(
                 f"{source}, line {line}: {_count(len(cells), 'cell')} where the header has {_count(width, 'column')}"
-                f" ({', '.join(header[:width])}); correct the line, or quote numbers with a comma inside."
+                f" ({', '.join(header[:width])}); correct the line"
+                + (", or quote numbers with a comma inside." if delimiter == "," else ".")
             )
         frame.append(cells)
     header = [name or ("index" if i == 0 else f"column {i + 1}") for i, name in enumerate(header[:width])]
@@ -352,6 +373,12 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         raise UserError(f"{source}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     table = pd.DataFrame(frame, columns=header, dtype=object)
     return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes)
+
+
+def _counted(rows: Sequence[Row]) -> bool:
+    """Whether the first cells number the rows."""
+    first = [cells[0] for _, cells in rows]
+    return len(first) > 1 and any(first == [str(i + start) for i in range(len(first))] for start in (0, 1))
 
 
 def _count(number: int, noun: str) -> str:
@@ -377,11 +404,14 @@ def _refuse_open_quote(lines: list[Line], delimiter: str, source: FilePath) -> N
 RULE = re.compile(r"(?=.*[-=]{2})[\s|+:=-]+")  # between the header and the rows of a table in text
 
 
+UNDERLINE = re.compile(r"\s*[-=]{3,}(\s+[-=]{3,})*\s*")  # of columns that blanks part
+
+
 def _ruled(source: FilePath, lines: list[Line], notes: list[str]) -> list[Line]:
     """The rows of a table that is drawn with rules, as in Markdown, without the text around it; else all lines."""
     rules = [k for k, (_, line) in enumerate(lines) if RULE.fullmatch(line) and ("|" in line or "+" in line)]
     if not rules:
-        return lines
+        return [(i, line) for i, line in lines if not UNDERLINE.fullmatch(line)]
     blocks: list[list[Line]] = []
     last = -1
     for i, line in lines:
@@ -473,9 +503,22 @@ def _header(
         if len(names) == len(cells) and not any(is_number(name) for name in names):
             return names, 0
     if len(cells) == 2:
+        _refuse_swapped(source, [cells for _, cells in rows])
         notes.append("there is no header: the first column is taken as n_train and the second as loss")
         return ["n_train", "loss"], 0
     raise UserError(f"{source} has no header: name the columns in its first line, such as n_train and loss.")
+
+
+def _refuse_swapped(source: FilePath, pairs: Sequence[Sequence[Any]]) -> None:
+    """Refuse pairs without names of which only the second is always a whole number: sizes, behind their losses."""
+    try:
+        first, second = np.array([[float(str(cell).replace(",", ".")) for cell in pair] for pair in pairs]).T
+    except ValueError:  # which is told with its line, where the numbers are read
+        return
+    if (second == np.rint(second)).all() and (first < second).all() and (first != np.rint(first)).any():
+        raise UserError(
+            f"{source} names no columns, and the second numbers may be the sizes: name them, such as loss and n_train."
+        )
 
 
 def as_array(
@@ -519,6 +562,10 @@ def as_array(
     elif isinstance(data, Mapping | np.ndarray | Sequence) and not isinstance(data, str | bytes):
         table = _of_plain(data, notes)
     runs = read_curves(table, **columns)
+    if not runs["training"].any():
+        raise UserError(
+            f"{runs.attrs['name']}: all of its runs are held out (training is 0): mark those to fit with training 1."
+        )
     loss = to_array(runs).rename({"n_train": x, "seed": replicate})
     loss = loss.isel(curve=0, drop=True) if list(loss["curve"].values) == ["curve"] else loss
     return loss.assign_attrs(notes=notes + runs.attrs["notes"], metric=runs.attrs["metric"])
@@ -545,6 +592,8 @@ def _of_plain(data: Any, notes: list[str]) -> pd.DataFrame:
             return pd.DataFrame(dict(data))
         data = data.tolist() if isinstance(data, np.ndarray) else data
         return _frame_of([*data.items()] if not data else data if isinstance(data, Mapping) else list(data), notes)
+    except UserError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         what = "A dict" if isinstance(data, Mapping) else "A list or array alone"
         raise UserError(
@@ -595,10 +644,16 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
     if sizes.dtype != data[x].dtype and data[x].dtype.kind not in "iu":
         losses = losses.assign_coords({x: sizes.values})
     kind = kind_of(data.name)[0] if "metric" not in data.attrs else None
+    if kind == "logarithm":
+        raise UserError(f"{data.name!r} holds logarithms by its name: give the losses themselves, or another name.")
     if kind in ("rising", "negated"):
-        top = 0.0 if kind == "negated" else 100.0 if losses.max() > 1.5 else 1.0
+        title, largest = str(data.name), float(losses.max())
+        top = 0.0 if kind == "negated" else best_value("the array", largest, [title], title)
         losses, metric = (top - losses).round(12), f"{top:g} - {data.name}" if top else f"minus {data.name}"
         notes.append(f"{data.name} rises as models get better: fitted is {metric}")
+        if kind == "rising" and not PERCENT.search(title):
+            least = losses.min([dim for dim in (x, replicate) if dim in losses.dims])
+            refuse_mixed("the array", title, least.to_series() if least.ndim else pd.Series([float(least)]), top)
     bad = (losses.values <= 0) | np.isinf(losses.values)
     if bad.any():
         where = {str(dim): losses[dim].values[i] for dim, i in zip(losses.dims, np.argwhere(bad)[0], strict=True)}

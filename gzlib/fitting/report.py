@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from gzlib.errors import UserError
+from gzlib.errors import UserError, tell
 from gzlib.files import FilePath, replace_file
+from gzlib.fitting.headings import PERCENT
 from gzlib.fitting.planner import EVEN
 from gzlib.fitting.reading import as_array
 
@@ -132,7 +133,7 @@ def _curves(dataset: xr.Dataset, like: str) -> Iterator[tuple[str, xr.Dataset]]:
 
 
 def _percent(level: float) -> str:
-    return f"{100 * level:g} %"
+    return f"{100 * level:.12g} %"
 
 
 def sentences(result: Result) -> list[str]:
@@ -248,6 +249,8 @@ def _law_sentence(name: str, one: xr.Dataset) -> str:
     )
     near = [one["law"].values[k] for k in rest if float(one["delta"][k]) < 2]
     verdict = f"{best} describes it best" if not near else f"{best} and {' and '.join(near)} describe it alike"
+    if not others and one.sizes["law"] > 1:
+        return f"{name}: too few runs to compare laws: {best} alone leaves some to judge it by"
     return f"{name}: {verdict} (AICc: {others})" if others else f"{name}: {verdict}"
 
 
@@ -269,6 +272,8 @@ def plan_rows(needed: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
     rows = []
     for name, one in _curves(needed, "labels"):
         numbers = [float(one[key]) for key in ("labels", "labels_low", "labels_high")]
+        if rounded and _hopeless(one):  # as in the sentences, which tell no labels then
+            numbers = [np.inf] * 3
         shown = [text.replace(NO_LIMIT, "out of reach") for text in _counts(*numbers)[:2]] + [_counts(*numbers)[2]]
         row: dict[str, Any] = {"curve": name}
         row |= dict(zip(("labels", "labels_low", "labels_high"), shown if rounded else numbers, strict=True))
@@ -282,6 +287,11 @@ def plan_rows(needed: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _hopeless(one: xr.Dataset) -> bool:
+    """Whether a target is so unlikely to be reached that numbers of labels would mislead."""
+    return str(one["status"].item()) == "below the floor" or float(one.get("reachable", np.nan)) < LEAST_CHANCE
+
+
 def _risk_columns(one: xr.Dataset, rounded: bool) -> dict[str, Any]:
     """Labels of one curve by the risk of missing the target, and the chance that it can be reached."""
     if "labels_by_risk" not in one:
@@ -290,6 +300,8 @@ def _risk_columns(one: xr.Dataset, rounded: bool) -> dict[str, Any]:
     found = dict(zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True))
     if not rounded:
         return {f"labels_risk_{risk:g}": labels for risk, labels in found.items()} | {"reachable": chance}
+    if _hopeless(one):
+        found = dict.fromkeys(found, np.inf)
     shown = {
         f"{100 * (1 - risk):g} % sure": count(labels).replace(NO_LIMIT, "out of reach")
         for risk, labels in found.items()
@@ -539,8 +551,13 @@ def answer(
         raise UserError("A forecast needs --at SIZE (the loss there) or --target LOSS (the labels that reach it).")
     if form == "csv" and target is not None and len(at):
         raise UserError("CSV holds one table: give --target or --at, not both.")
+    if form == "csv" and question == "fit" and len(at):
+        raise UserError("CSV holds one table: leave out --at here, and ask 'forecast' for the losses there.")
     loss = as_array(source, **columns)
-    about = {"metric": loss.attrs["metric"], "notes": loss.attrs["notes"], "level": level}
+    metric = loss.attrs["metric"]
+    if target is not None and target < 1 and (metric.startswith("100 - ") or PERCENT.search(metric)):
+        loss.attrs["notes"] = [*loss.attrs["notes"], f"losses and target are in percent: {target:g} is {target:g} %"]
+    about = {"metric": metric, "notes": loss.attrs["notes"], "level": level}
     results: dict[str, Any] = {}
     told: list[str] = []
     fit: Fit | None = None
@@ -566,6 +583,8 @@ def answer(
     if form == "json":
         return as_json(results, about | ({"advice": told} if told else {}))
     if form == "csv":
+        for note in loss.attrs["notes"]:  # beside the table, which has no room for them
+            tell(f"note: {note}")
         return rows_of(next(iter(results.values())), rounded=False).to_csv(index=False).rstrip()
     notes = [
         *loss.attrs["notes"],

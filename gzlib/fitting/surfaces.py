@@ -362,12 +362,17 @@ def _column(variable: str, names: Sequence[str], columns: Mapping[str, str], whe
     if variable in names:
         return variable
     plain = {name.strip().lower().replace(" ", "_"): name for name in names}
-    for usual in USUAL.get(variable, ()):
-        if usual in plain:
-            return plain[usual]
+    known = [plain[usual] for usual in USUAL.get(variable, ()) if usual in plain]
+    if len(known) == 1 or (known and variable == "loss"):  # those of the loss stand in order of preference
+        return known[0]
+    if known:
+        raise UserError(
+            f"{where}: {known[0]!r} and {known[1]!r} could each be {variable}: say which, as in"
+            f" columns={{{variable!r}: {known[0]!r}}}."
+        )
     if not names:
         raise UserError(f"{where} has nothing that holds the sizes: give it a coordinate for {variable}.")
     raise UserError(
         f"{where} has no column for {variable} (found: {', '.join(names)}): name it, as in"
-        f" columns={{{variable!r}: {names[0]!r}}}."
+        f" columns={{{variable!r}: 'NAME'}}."
     )

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -473,6 +474,46 @@ def test_a_folder_of_images_is_read_for_prediction(tmp_path):
     assert sorted(survey.id_str.values) == ["a.PNG", "a.jpg", "b", "sub/a"] and list(survey.data_vars) == ["images"]
     notes = " ".join(read_report(made)["notes"])
     assert "no table" in notes and "notes.txt" in notes and "._b" not in notes
+
+
+def test_links_to_folders_of_images_are_followed_once(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for i, place in enumerate((folder, tmp_path / "elsewhere")):
+        (place / f"{i}.jpg").write_bytes(jpeg(i, side=24))
+    for link, place in (("linked", tmp_path / "elsewhere"), ("again", tmp_path / "elsewhere"), ("round", folder)):
+        (folder / link).symlink_to(place, target_is_directory=True)
+    assert sorted(open_survey(opened(folder, tmp_path / "out")).id_str.values) == ["0", "again/1"]
+
+
+@pytest.mark.parametrize("name", ["catalog.fits", "Catalogue.xlsx", "catalog.csv.gz"])
+def test_a_table_that_is_not_read_is_not_taken_for_no_table(tmp_path, name):
+    for file in (tmp_path / "0.jpg", tmp_path / name):
+        file.write_bytes(jpeg(0, side=24))
+    with pytest.raises(UserError, match="is a table of a kind that is not read: save it as catalog.csv"):
+        opened(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "cell"),
+    [
+        ("images/0.jpg", "images\\0.jpg"),
+        (unicodedata.normalize("NFD", "é.jpg"), unicodedata.normalize("NFC", "é.jpg")),
+        (unicodedata.normalize("NFC", "é.jpg"), unicodedata.normalize("NFD", "é.jpg")),
+    ],
+)
+def test_paths_as_other_systems_write_them(tmp_path, file, cell):
+    (tmp_path / "images").mkdir()
+    (tmp_path / file).write_bytes(jpeg(0, side=24))
+    (tmp_path / "catalog.csv").write_text(f"id_str,file_loc,label\na,{cell},1\n", encoding="utf-8")
+    assert list(open_survey(opened(tmp_path, tmp_path / "out")).id_str.values) == ["a"]
+
+
+def test_an_address_is_not_told_as_a_missing_file(tmp_path):
+    (tmp_path / "catalog.csv").write_text("id_str,file_loc,label\na,https://example.org/0.jpg,1\n")
+    with pytest.raises(UserError, match="'https://example.org/0.jpg' is an address: download the images"):
+        opened(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.fault("a folder of images without a table", "refused in one sentence")

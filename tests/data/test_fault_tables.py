@@ -726,7 +726,7 @@ def test_a_table_with_a_fault(tmp_path, hub, fault, reader):
 TABLES = {
     "empty": (b"", "first line"),
     "blank-lines": (b"\n\n\n", "first line"),
-    "header-only": (b"id_str,file_loc,label\n", "no labels|no galaxies|without a single id"),
+    "header-only": (b"id_str,file_loc,label\n", "no labels|no galaxies|has a header but no rows"),
     "utf-16": ("id_str,file_loc,label\na,b,1\n".encode("utf-16"), "UTF-16"),
     "latin-1": ("id_str,file_loc,label\n\xe9,b,1\n".encode("latin-1"), "UTF-8"),
     "latin-1-header": ("id_str,file_loc,\xe9\na,b,1\n".encode("latin-1"), "UTF-8"),
@@ -991,3 +991,49 @@ def test_a_tree_that_is_none_is_refused(tmp_path, text):
     with pytest.raises(UserError, match="tree") as error:
         opened(source, tmp_path / "out", schema=str(tmp_path / "tree.json"))
     one_sentence(error)
+
+
+def notes_of(tmp_path, **columns):
+    source = write_table(tmp_path / "in", "csv", rows(**columns))
+    return " ".join(read_report(opened(source, tmp_path / "out", keep_going=True))["notes"])
+
+
+def test_positions_in_another_unit_are_asked_about(tmp_path):
+    wide = np.linspace(0, 1, N)
+    assert "hours, turn them" in notes_of(tmp_path / "a", ra=(23.9 * wide).tolist(), dec=(60 * wide - 30).tolist())
+    assert "radians, turn them" in notes_of(tmp_path / "b", ra=(6.2 * wide).tolist(), dec=(3 * wide - 1.5).tolist())
+    assert "turn them" not in notes_of(tmp_path / "c", ra=(359 * wide).tolist(), dec=(60 * wide - 30).tolist())
+    assert "turn them" not in notes_of(tmp_path / "d", ra=(150 + wide).tolist(), dec=(2 + wide).tolist())
+    assert "a position needs both ra and dec" in notes_of(tmp_path / "e", ra=(359 * wide).tolist())
+
+
+def test_degrees_may_stand_in_the_header(tmp_path):
+    columns = {"RA [deg]": [15.5 * i for i in range(N)], "Dec (deg)": [float(i) for i in range(N)]}
+    survey = open_survey(opened(write_table(tmp_path / "in", "csv", rows(**columns)), tmp_path / "out"))
+    np.testing.assert_array_equal(survey.ra.values, columns["RA [deg]"])
+    assert "RA [deg]" not in survey
+
+
+def test_votes_of_an_own_tree_are_found_however_they_are_spelled(tmp_path):
+    schema = tmp_path / "tree.json"
+    schema.write_text('[{"question": "bar", "answers": ["_yes", "_no"], "asked_after": null}]')
+    columns = {"Bar yes": list(range(N)), "BAR.NO": [1] * N}
+    source = write_table(tmp_path / "in", "csv", rows(label=None, **columns))
+    survey = open_survey(opened(source, tmp_path / "out", schema=str(schema), keep_going=True))
+    np.testing.assert_array_equal(survey.votes.values[:, 0], range(N))
+
+
+def test_percent_signs_and_capitals_make_no_classes_in_silence(tmp_path):
+    share = [f"{10 * (i % 3)}%" for i in range(N)]
+    assert "share (numbers with percent signs, e.g. '0%'" in notes_of(tmp_path / "a", share=share)
+    shape = ["Spiral", "spiral", "smooth"] * (N // 3)
+    assert "classes of shape that differ in capitals alone count apart: Spiral, spiral" in notes_of(
+        tmp_path / "b", shape=shape
+    )
+
+
+@pytest.mark.parametrize("reader", TEXT)
+def test_a_header_alone_is_told_as_such(tmp_path, reader):
+    source = write_table(tmp_path / "in", reader, {"id_str": [], "file_loc": [], "label": []})
+    with pytest.raises(UserError, match="has a header but no rows"):
+        opened(source, tmp_path / "out")

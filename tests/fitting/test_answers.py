@@ -419,3 +419,84 @@ def test_sizes_that_are_none_are_one_sentence(sizes):
 def test_targets_that_are_none_are_one_sentence(target, options):
     with pytest.raises(UserError, match=r"The target loss is|max_factor is"):
         gz.plan([250, 500, 1000, 2000], target, [0.5, 0.4, 0.33, 0.29], **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        (["1k"], {}, "The sizes of a learning curve are numbers in a list"),
+        (100, {}, "The sizes of a learning curve are numbers in a list"),
+        ([100, np.inf], {}, "The size inf is not a number of training examples"),
+        ([100.5], {}, "The size 100.5 is not a number of training examples"),
+        ([0.1], {}, "The size 0.1 is not a number of training examples"),
+        ([], {}, "at least one positive size"),
+        ([10, 20], {"seeds": [0, 0]}, r"The seeds \[0, 0\] hold one twice"),
+    ],
+)
+def test_a_pilot_of_sizes_that_cannot_be(sizes, options, message):
+    with pytest.raises(UserError, match=message):
+        gz.learning_curve(lambda size, seed: 1 / size, sizes, **options)
+
+
+def test_a_pilot_whose_run_returns_a_word():
+    with pytest.raises(UserError, match="The loss with 10 training examples and seed 0 is 'x': give a number"):
+        gz.learning_curve(lambda size, seed: "x", [10])
+
+
+def test_labels_in_a_table_of_one_column_are_labels():
+    linear = pytest.importorskip("sklearn.linear_model")
+    X = np.random.default_rng(0).standard_normal((200, 3))
+    y = X.sum(axis=1) + np.random.default_rng(1).standard_normal(200)
+    flat = gz.learning_curve(linear.Ridge(), [20, 80], seeds=1, data=(X, y))
+    for labels in (y[:, None], pd.DataFrame(y)):
+        xr.testing.assert_equal(gz.learning_curve(linear.Ridge(), [20, 80], seeds=1, data=(X, labels)), flat)
+        test = gz.learning_curve(linear.Ridge(), [20, 80], seeds=1, data=(X, y), test=(X, labels))
+        xr.testing.assert_equal(test, gz.learning_curve(linear.Ridge(), [20, 80], seeds=1, data=(X, y), test=(X, y)))
+    with pytest.raises(UserError, match="200 rows in X and 150 in y"):
+        gz.learning_curve(linear.Ridge(), [20], data=(X, y[:150]))
+
+
+FALLING = [0.9, 0.75, 0.65, 0.58, 0.53]
+STEPS = [100, 200, 400, 800, 1600]
+
+
+def test_numbers_of_labels_are_told_only_where_the_sentence_tells_them():
+    needed = gz.plan(STEPS, 0.1, FALLING)
+    assert "not reached by more labels alone" in gz.sentences(needed)[0]
+    row = report.plan_rows(needed).iloc[0]
+    assert list(row[["labels", "labels_low", "50 % sure", "95 % sure"]]) == ["out of reach"] * 4
+
+
+def test_targets_in_the_other_unit(tmp_path):
+    accuracy = pd.DataFrame({"n": STEPS, "acc": 1 - np.array(FALLING)})
+    with pytest.raises(UserError, match=r"for acc 0.6 give the target 0.4\.$"):
+        gz.plan(accuracy, 60)
+    with pytest.raises(UserError, match=r"give one below 0.53\.$"):
+        gz.plan(accuracy, 600)
+    with pytest.raises(UserError, match=r"for acc 0.6 give the target 0.4\.$"):  # the column's own name says 1 - acc
+        gz.plan(pd.DataFrame({"n": STEPS, "1 - acc": FALLING}), 0.6)
+    assert gz.plan(pd.DataFrame({"n": STEPS, "error (1 - acc)": FALLING}), 0.6)["status"] == "already reached"
+    file = tmp_path / "a.csv"
+    accuracy.assign(acc=100 * accuracy["acc"]).to_csv(file, index=False)
+    assert "note: losses and target are in percent: 0.4 is 0.4 %" in report.answer("plan", file, target=0.4)
+    assert "in percent" not in report.answer("plan", file, target=40)
+
+
+def test_a_table_in_csv_loses_nothing(tmp_path, capsys):
+    file = tmp_path / "a.csv"
+    pd.DataFrame({"n": STEPS, "acc": 1 - np.array(FALLING)}).to_csv(file, index=False)
+    assert main(["fit", str(file), "--csv"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("curve,") and "note: acc rises as models get better: fitted is 1 - acc" in shown.err
+    assert main(["fit", str(file), "--csv", "--at", "3200"]) == 2
+    assert "leave out --at here, and ask 'forecast'" in capsys.readouterr().err
+
+
+def test_a_law_that_alone_can_be_judged_is_not_called_the_best():
+    told = gz.sentences(gz.compare(STEPS, FALLING))[0]
+    assert told == "the curve: too few runs to compare laws: power alone leaves some to judge it by"
+    assert "describes it best" in gz.sentences(gz.compare(STEPS, FALLING, laws="power"))[0]
+
+
+def test_a_level_near_1_is_not_called_100_percent():
+    assert "99.9999 %: " in gz.sentences(gz.fit(STEPS, FALLING, level=0.999999))[0]

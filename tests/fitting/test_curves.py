@@ -151,7 +151,7 @@ def test_file_without_seeds_or_labels_is_one_curve(tmp_path):
         ("n_train,loss\n100,0.5\n200,-0.1\n", "line 3: loss is .*-0.1"),
         ("n_train,loss\n100,abc\n", "line 2: loss is 'abc'"),
         ("n_train,loss,seed\n100,0.5,1\n100,0.6,1\n", "two runs with n_train 100 and seed 1"),
-        ("Domain,Task,Model,Seen Examples,Loss,Training\nIC,a,b,1,0.5,2\n", "Training holds something other"),
+        ("Domain,Task,Model,Seen Examples,Loss,Training\nIC,a,b,1,0.5,2\n", "line 2: Training is .2.; it must be 1"),
         ("", "cannot be read as CSV"),
     ],
 )

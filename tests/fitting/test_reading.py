@@ -359,7 +359,7 @@ def test_wide_tables_whose_columns_name_a_metric(tmp_path, header, metric):
         ('n_train,loss,model\n100,.5,"a\n200,.4,b\n', "line 2: a quotation mark is never closed"),
         ("n_train,loss,model\n100,.5," + "x" * 200_000 + "\n", "line 2, cannot be read as CSV .field larger"),
         ("<!DOCTYPE html><table></table>", "a web page"),
-        ("n,something\n100,.5\n200,.6\n", "rise with the size: are they accuracies"),
+        ("n,something\n100,.5\n200,.6\n", "its column something rises with the size: is it an accuracy"),
     ],
 )  # fmt: skip
 def test_what_else_has_no_single_reading(tmp_path, text, message):
@@ -491,3 +491,124 @@ def test_the_name_of_a_column_may_hold_a_line_break(tmp_path, delimiter):
         file.write_bytes("\n".join(rows).replace("|", delimiter).replace("\n", end).encode())
         array = as_array(file)
         assert array.n_train.values.tolist() == [100, 200, 400] and array.values.ravel().tolist() == [0.5, 0.4, 0.33]
+
+
+TWO_METRICS = "100,loss,.5\n200,loss,.4\n400,loss,.3\n100,accuracy,.6\n200,accuracy,.7\n400,accuracy,.8\n"
+
+
+@pytest.mark.fault("curves: names and units of columns", "read")
+@pytest.mark.parametrize(
+    ("text", "sizes", "losses", "said"),
+    [
+        ("n_train (x1000),loss\n1,.5\n2,.4\n4,.3\n", [1000, 2000, 4000], [0.5, 0.4, 0.3], "multiplied by 1,000"),
+        ("n [10^3],loss\n.1,.5\n.2,.4\n", [100, 200], [0.5, 0.4], "multiplied by 1,000"),
+        ("n [10⁶],loss\n1,.5\n2,.4\n", [1e6, 2e6], [0.5, 0.4], "multiplied by 1,000,000"),
+        ("n (in 1e6),loss\n1,.5\n2,.4\n", [1e6, 2e6], [0.5, 0.4], "multiplied by 1,000,000"),
+        ("n,1 - acc\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("n,100-accuracy (%)\n100,50\n200,40\n", [100, 200], [50, 40], ""),
+        ("n,one_minus_auc\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("n,dice_loss\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("n,-log_likelihood\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("n,neg_log_likelihood\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("n,loss,loss_err\n100,.5,.01\n200,.4,.01\n", [100, 200], [0.5, 0.4], "not used: loss_err"),
+        ("n,top1_err\n100,50\n200,40\n", [100, 200], [50, 40], ""),
+        ("n,top-5 error (%)\n100,50\n200,40\n", [100, 200], [50, 40], ""),
+        ("n loss\n------\n100 .5\n200 .4\n", [100, 200], [0.5, 0.4], ""),
+        ("n,acc,ci95,acc error (%)\n1,.5,.01,1\n2,.6,.01,1\n4,.7,.02,2\n", [1, 2, 4], [0.5, 0.4, 0.3], "used: ci95"),
+        ("n,acc,accuracy error\n100,.5,.01\n200,.6,.01\n", [100, 200], [0.5, 0.4], "not used: accuracy error"),
+        ("n,loss,log_loss_x,log10(n)\n100,.5,1,2\n200,.4,1,2.3\n", [100, 200], [0.5, 0.4], "not used: log10(n)"),
+        ("n,acc\n100,70.0% ± 0.5%\n200,80.0% ± 0.4%\n", [100, 200], [30, 20], "spreads behind numbers"),
+        ("n,loss\n100,.5\n200,#N/A\n400,.3\n", [100, 400], [0.5, 0.3], "1 of 3 rows have no loss"),
+        ("n,fold,loss\n100,1,.5\n100,mean,.5\n100,std,.01\n200,1,.4\n200,mean,.4\n", [100, 200], [0.5, 0.4],
+         "3 rows that sum up runs are left out (the first: 'mean', line 3"),
+        ("n,metric,value\n" + TWO_METRICS, [100, 200, 400], [0.5, 0.4, 0.3], "not used: accuracy"),
+        ("n,.metric,.estimate\n100,accuracy,.5\n200,accuracy,.6\n", [100, 200], [0.5, 0.4], "1 - accuracy"),
+        ("n,100,200,400\nloss,.5,.4,.3\naccuracy,.6,.7,.8\nstd,.1,.1,.1\n", [100, 200, 400], [0.5, 0.4, 0.3],
+         "not used: accuracy, std"),
+        ("accuracy,100,200,400\nA,.5,.6,.7\n", [100, 200, 400], [0.5, 0.4, 0.3], "accuracy"),
+        ("model,100,200,400\nA,.5,.4,.3\nA_std,.1,.1,.1\n", [100, 200, 400], [0.5, 0.4, 0.3], "not used: A_std"),
+        ('"n" "loss"\n"1" 100 0.5\n"2" 200 0.4\n', [100, 200], [0.5, 0.4], ""),
+        ("   n  loss\n0  100  0.5\n1  200  0.4\n", [100, 200], [0.5, 0.4], ""),
+        ("===  ====\nn    loss\n===  ====\n100  .5\n200  .4\n===  ====\n", [100, 200], [0.5, 0.4], ""),
+        ("$n$ & loss \\\\\n1{,}000 & .5 \\\\\n2\\,000 & .4 \\\\\n", [1000, 2000], [0.5, 0.4], ""),
+    ],
+)  # fmt: skip
+def test_names_that_say_more_than_their_words(tmp_path, text, sizes, losses, said):
+    table = read_curves(written(tmp_path, text))
+    np.testing.assert_allclose(table["n_train"], sizes)
+    np.testing.assert_allclose(table["loss"], losses)
+    assert said in " ".join(table.attrs["notes"])
+
+
+@pytest.mark.fault("curves: two units or two meanings", "refused in one sentence")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n,error\n100,30%\n200,0.20\n", "error is '30%' in line 2 and '0.20' in line 3"),
+        ("n,acc\n100,70%\n200,0.80\n", "acc is '70%' in line 2 and '0.80' in line 3"),
+        ("n,a,b\n100,30%,.3\n200,20%,.2\n", "'30%' in line 2 of a and '.3' in line 2 of b"),
+        ('[{"n":100,"acc":"70%"},{"n":200,"acc":0.8}]', "acc is '70%' in run 1 and '0.8' in run 2"),
+        ("model,n,acc\nA,1,70\nA,2,80\nB,1,.6\nB,2,.7\n", "acc of 'B' is 0.7 at most, and above 1 elsewhere"),
+        ("n,vit_acc,cnn_acc\n1,70,.6\n2,80,.7\n", "accuracy of 'cnn_acc' is 0.7 at most, and above 1 elsewhere"),
+        ("train size (%),loss\n10,.5\n20,.4\n", "which column holds the training sizes"),
+        ("n_train (log10),loss\n2,.5\n3,.4\n", "'n_train .log10.' holds logarithms"),
+        ("n,log(error)\n100,-.5\n200,-.7\n", "'log.error.' holds logarithms"),
+        ("n,ln_error\n100,1.5\n200,1.2\n", "'ln_error' holds logarithms"),
+        ("n,error,accuracy\n100,.01,.5\n200,.01,.6\n", "'error' is not what 'accuracy' leaves of its best value"),
+        ("n,mse_loss,mae_loss\n100,.5,.6\n200,.4,.5\n", "'mse_loss' and 'mae_loss' could each be the loss"),
+        ("n,-accuracy\n100,-.5\n200,-.6\n", "-accuracy is '-.5'"),
+        ("n,acc\n100,.9\n200,.8\n400,.7\n", "the acc falls with n_train .0.9 at 100, 0.7 at 400.; is it a loss"),
+        ("n,error\n100,70\n200,80\n400,90\n", "which fits 100 - error"),
+        ("n;error\n1.000;90\n2.000;80\n", "'1.000' can be read as 1000 or as 1.000"),
+        (".5,100\n.4,200\n.3,400\n", "the second numbers may be the sizes"),
+        ("[[0.5, 100], [0.4, 200], [0.3, 400]]", "the second numbers may be the sizes"),
+        ('{"n":100,"loss":0.9}\n{"n":200,"loss":0.8}\nnot json\n', "line 3, cannot be read as JSON"),
+        ("<table><tr><td>n</td></tr></table>", "a web page"),
+        ("n,training,loss\n100,yes,.5\n200,no,.4\n", "line 2: training is 'yes'; it must be 1"),
+    ],
+)  # fmt: skip
+def test_two_units_or_two_meanings_are_never_mixed(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read_curves(written(tmp_path, text))
+
+
+def test_names_in_merged_cells_stand_for_the_rows_below(tmp_path):
+    text = "domain,model,n,loss\nX,A,100,.5\n,,200,.4\n,B,100,.6\n,,200,.5\nY,A,100,.7\n,,200,.6\n"
+    table = read_curves(written(tmp_path, text))
+    assert table.groupby("curve").size().to_dict() == {"X / A": 2, "X / B": 2, "Y / A": 2}
+    assert sum("taken as the name above" in note for note in table.attrs["notes"]) == 2
+    alternating = read_curves(written(tmp_path, "model,n,loss\nA,100,.5\n,100,.6\nA,200,.4\n,200,.5\n"))
+    assert sorted(alternating["curve"].unique()) == ["(blank)", "A"]
+
+
+def test_percent_of_the_data_is_no_size_even_if_named(tmp_path):
+    with pytest.raises(UserError, match="in percent by its name: give the number of training examples"):
+        read_curves(written(tmp_path, "share (%),loss\n10,.5\n20,.4\n"), size="share (%)")
+
+
+def test_parquet_comes_through_every_door(tmp_path, monkeypatch):
+    file = tmp_path / "a.parquet"
+    pd.DataFrame({"n": [100, 200], "loss": [0.5, 0.4]}).to_parquet(file)
+    monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": io.BytesIO(file.read_bytes())}))
+    for source in (file, "-", file.read_bytes(), io.BytesIO(file.read_bytes())):
+        np.testing.assert_allclose(read_curves(source)["loss"], [0.5, 0.4])
+    with pytest.raises(UserError, match="compressed"):
+        read_curves(b"\x1f\x8b" + bytes(20))
+
+
+def test_labelled_arrays_are_judged_as_tables_are():
+    n = {"n_train": [100, 200, 400]}
+    falling = xr.DataArray([0.5, 0.4, 0.3], dims="n_train", coords=n)
+    assert as_array(falling.rename("1 - accuracy")).attrs["metric"] == "loss"
+    with pytest.raises(UserError, match="in percent by its name and 0.7 at most"):
+        as_array((1 - falling).rename("accuracy (%)"))
+    both = xr.concat([100 * (1 - falling), 1 - falling], pd.Index(["a", "b"], name="model"))
+    with pytest.raises(UserError, match="accuracy of 'b' is 0.7 at most"):
+        as_array(both.rename("accuracy"))
+    with pytest.raises(UserError, match="holds logarithms"):
+        as_array(falling.rename("loss (log10)"))
+
+
+def test_runs_that_are_all_held_out_are_told(tmp_path):
+    with pytest.raises(UserError, match="all of its runs are held out"):
+        as_array(written(tmp_path, "n,training,loss\n100,0,.5\n200,0,.4\n"))

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from test_laws import TRUTHS, sizes_for
@@ -63,3 +64,11 @@ def test_a_fit_without_an_optimum_says_so(monkeypatch):
     loss = law.function(**sizes, **TRUTHS["kaplan"])
     with pytest.raises(UserError, match=r"^No optimum of E \+ A .* was found in \d+ evaluations\.$"):
         fit_surface(loss, sizes, law="kaplan", draws=0)
+
+
+def test_two_columns_that_could_be_one_size_are_refused():
+    table = pd.DataFrame({"n": [1.0], "params": [2.0], "tokens": [3.0], "loss": [1.0]})
+    with pytest.raises(UserError, match=r"'n' and 'params' could each be N: say which, as in columns={'N': 'n'}"):
+        surface(table)
+    with pytest.raises(UserError, match="no column for loss .*columns={'loss': 'NAME'}"):
+        surface(table.rename(columns={"loss": "accuracy"}), columns={"N": "params"})

@@ -354,8 +354,12 @@ def is_boolean(kind: pa.DataType) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """A column's name as databases and TOPCAT may change it: without capitals, and with no other mark than ``_``."""
-    return name.lower().replace("-", "_")
+    """A column's name as databases, spreadsheets and TOPCAT may change it.
+
+    It has no capitals, no mark but ``_`` and no unit of degrees: ``RA [deg]`` is ``ra``.
+    """
+    name = re.sub(r"\s*[(\[]\s*(?:deg(?:rees?)?|°)\s*[)\]]$", "", name.lower())
+    return re.sub(r"[-\s.]+", "_", name)
 
 
 def refuse_irregular(path: Path) -> None:

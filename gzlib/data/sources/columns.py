@@ -61,6 +61,9 @@ class Columns:
     facts: dict[str, Facts] = field(default_factory=dict)
 
 
+PERCENTAGE = r"[+-]?\d*[.,]?\d+\s*%"
+
+
 def detect_schema(columns: list[str]) -> str:
     """Name of the decision tree, or union of trees, whose vote columns a table has; "" if it has none.
 
@@ -176,6 +179,8 @@ def _refuse_ids(found: Facts, where: str) -> None:
         raise UserError(f"'{where}' has fractional numbers as id_str, which lose digits; {write}.")
     if found.boolean:
         raise UserError(f"'{where}' has true and false as id_str; give every image an id of its own.")
+    if found.kind == "empty" and not found.n:
+        raise UserError(f"'{where}' has a header but no rows: add one row for each galaxy.")
     if found.kind == "empty":
         raise UserError(f"'{where}' has a column 'id_str' without a single id; give every image an id of its own.")
     if found.kind == "other":
@@ -204,6 +209,9 @@ def _unfit(column: str, found: Facts, *, asked: bool) -> str | None:
         return "blanks among whole numbers of more than 15 digits" if too_long else None
     if column in NAMED_LABELS:
         return None
+    shown = [found.word[1], *(found.values or ())] if found.word is not None else []
+    if shown and all(re.fullmatch(PERCENTAGE, value) for value in shown):
+        return f"numbers with percent signs, e.g. '{shown[0]}'; write them without"
     if found.commas and found.word is not None:
         return f"numbers with commas, e.g. '{found.word[1]}'; write a decimal point and no thousands separators"
     if asked:
@@ -269,9 +277,36 @@ def _notes(
         notes.append(f"decision tree of '{where}': none, as it has the vote columns of no known campaign")
     if chosen:
         notes.append(f"labels of '{where}': " + "; ".join(f"{c}: {describe(facts[c], c)}" for c in chosen))
+    for column in chosen:
+        if alike := _alike(facts[column]):
+            notes.append(f"classes of {column} that differ in capitals alone count apart: {', '.join(alike)}")
+    notes += _position_notes(where, facts)
     if ignored:
         notes.append(f"columns of '{where}' not used: {', '.join(ignored)}")
     return notes
+
+
+def _alike(found: Facts) -> list[str]:
+    """Classes whose names differ in capitals alone."""
+    names = sorted(value for value in found.values or () if isinstance(value, str))
+    plain = [name.casefold() for name in names]
+    return [name for name, text in zip(names, plain, strict=True) if plain.count(text) > 1]
+
+
+def _position_notes(where: str, facts: dict[str, Facts]) -> list[str]:
+    """Positions without their other half, or that may be in another unit than degrees."""
+    there = [axis for axis in ("ra", "dec") if axis in facts]
+    if len(there) == 1:
+        return [f"{there[0]} of '{where}' is not used: a position needs both ra and dec"]
+    if not there or facts["ra"].low is None or facts["dec"].low is None:
+        return []
+    low, high = facts["ra"].low, facts["ra"].high or 0.0
+    in_radians = high <= 2 * np.pi and max(-facts["dec"].low, facts["dec"].high or 0.0) <= np.pi / 2
+    for unit, most, so in (("radians", 2 * np.pi, in_radians), ("hours", 24.0, True)):
+        if so and low >= 0 and most / 2 < high - low <= most:
+            span = f"ra of '{where}' goes from {low:.3g} to {high:.3g} and is read as degrees"
+            return [f"{span}: if these are {unit}, turn them into degrees"]
+    return []
 
 
 def holds_classes(values: set[Any] | None, whole: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -307,7 +308,11 @@ def _file(path: str, root: Path, inside: str | None) -> Path | Unusable | None:
         return None
     if "\0" in path:
         return Unusable("missing image", "its path holds a null character")
-    candidates = [root / path, root / "images" / path, root / "data" / path]
+    if path.startswith(("http://", "https://")):
+        return Unusable("missing image", f"'{path}' is an address: download the images and name their files")
+    slashes = path.replace("\\", "/")  # Windows writes the other ones, and macOS its letters in two parts
+    forms = dict.fromkeys((path, slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))))
+    candidates = [base / name for name in forms for base in (root, root / "images", root / "data")]
     allowed = candidates if inside is None else [c for c in candidates if _lies_in(c, root, inside)]
     found = next((candidate for candidate in allowed if os.path.lexists(candidate)), None)
     if found is None and candidates[0] not in allowed:
@@ -372,7 +377,12 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """The images below a folder, sorted, and the files that are none; hidden ones (macOS writes some) do not count."""
     images: list[Path] = []
     others: list[Path] = []
-    for place, folders, names in os.walk(folder):
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder above it, or a second one
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith("."):

@@ -30,7 +30,7 @@ from gzlib.files import FilePath, from_home
 
 CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
-READING_VERSION = 3  # raised when the same files are read otherwise, so that surveys made before are made again
+READING_VERSION = 4  # raised when the same files are read otherwise, so that surveys made before are made again
 NO_OPTIONS = {"schema": None, "labels": None, "dataset_name": None}
 ENTRY_POINTS = "gzlib.sources"
 REGISTERED_BY = {"sim": "gzlib.sky.source"}  # named, not imported: this package does without the sky
@@ -164,6 +164,9 @@ def _open_path(
             f"Folder '{text}' holds the table '{unknown[0].name}', which is not called catalog.csv (or .parquet), nor"
             " train.csv, test.csv and so on; name that file itself, or move it out of the images' folder."
         )
+    called = [file for file in _visible(path, "*") if file.name.lower().split(".")[0] in ("catalog", "catalogue")]
+    if other := [file for file in called if file.suffix.lower() in (*OTHER_TABLES, ".gz") and file.is_file()]:
+        raise UserError(f"'{other[0]}' is a table of a kind that is not read: save it as catalog.csv.")
     return folder_source(path, name, text=text, **options)
 
 
