@@ -5,11 +5,12 @@ As in :mod:`gzlib.cli`, a function's signature and docstring are its command lin
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import CoercionError, Parameter, Token
 
 from gzlib.cli import CONDUCTED, FILE, FLAT, FOLDER, NAME, SEVERAL, Conducting, Device, Store, app, conducted
 from gzlib.config import Aspect, Preset, Split
@@ -146,6 +147,20 @@ def push(model: Model, repository: str, /, *, private: bool = False, figures: bo
     print(push(model, repository, private=private, figures=figures))
 
 
+def _sizes(_: type, tokens: Sequence[Token]) -> tuple[float, ...]:
+    """Sizes as tables may have them, 16000, 1.6e4 or 16k."""
+    from gzlib.fitting.headings import SUFFIXES
+
+    out = []
+    for token in tokens:
+        factor = SUFFIXES.get(token.value[-1:], 1.0)
+        try:
+            out.append(float(token.value[:-1] if factor > 1 else token.value) * factor)
+        except ValueError:
+            raise CoercionError(token=token, target_type=float) from None
+    return tuple(out)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Curves:
     """How curves are read and answers given, alike for fits, forecasts and plans.
@@ -178,7 +193,7 @@ class Curves:
         A column to leave out; repeatable.
     """
 
-    at: Annotated[tuple[float, ...], SEVERAL, Parameter(metavar="SIZE")] = ()
+    at: Annotated[tuple[float, ...], SEVERAL, Parameter(metavar="SIZE", converter=_sizes)] = ()
     law: Annotated[str | None, NAME] = None
     level: float = 0.95
     plot: Annotated[str | None, FILE] = None

@@ -271,6 +271,8 @@ def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_pat
     rows = pd.read_csv(tmp_path / "pilot.csv")
     table = said("forecast", file, "--at", 16000, "--csv")
     assert table.splitlines()[0] == "curve,size,loss,lower,upper" and len(table.splitlines()) == 3
+    assert said("forecast", file, "--at", "16k", "--csv") == table
+    assert "--at 'k' is not a number" in said("forecast", file, "--at", "k", status=2)
     rows.assign(error=1 - rows["error"]).rename(columns={"error": "accuracy"}).to_csv(file, index=False)
     assert "note: accuracy rises" in said("plan", file, "--target", 0.13)
     assert "for accuracy 0.98 give the target 0.02" in said("forecast", file, "--target", 0.98, status=2)
