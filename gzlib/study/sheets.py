@@ -421,7 +421,10 @@ def size_words(report: dict) -> str:
         said.append(f"{_ENCODERS[encoder['encoder']]} {before} with ImageNet's features and {after} after galaxies")
     if not said:
         return "Whether a larger encoder does better was not measured."
-    return f"Against EfficientNet-Lite0, and over the galaxies of these tasks alone, {'; '.join(said)}."
+    return (
+        f"Against EfficientNet-Lite0, and over the galaxies of these tasks alone, {'; '.join(said)}. Each encoder saw"
+        " galaxies once: the intervals do not hold how another training would turn out."
+    )
 
 
 _ENCODERS = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
@@ -443,7 +446,7 @@ def _size_outcome(found: dict) -> str:
     if row["high"] < 0:
         more = {"low": -row["high"], "high": -row["low"]}
         return f"makes {-100 * row['reduction']:.0f} % more errors ({_interval(more)} %)"
-    return f"is not shown to differ ({_signed(row)} % fewer errors, {ends})"
+    return f"is not shown to differ (share of the errors gone: {_signed(row)} %, {ends})"
 
 
 def _label_curves(rows: list[dict]) -> xr.DataArray:

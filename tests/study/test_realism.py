@@ -118,7 +118,7 @@ def test_larger_encoders_on_real_galaxies_in_tables_and_words():
     words = sheets.size_words(report)
     assert "Lite1 makes 20 % fewer errors (10 to 30 %) with ImageNet's features" in words
     assert "Lite2 makes 20 % more errors (10 to 30 %) with ImageNet's features" in words
-    assert "is not shown to differ (5 % fewer errors, −5 to 15 %)" in sheets.size_words(
+    assert "is not shown to differ (share of the errors gone: 5 %, −5 to 15 %)" in sheets.size_words(
         {"sizes": [encoder_of(0, 0.3), encoder_of(1, 0.05)]}
     )
     curves = sheets.size_curves(report)
