@@ -379,6 +379,8 @@ def parameters(encoder: str) -> int:
 def joined(found: dict, before: dict) -> dict:
     """What was found, and what stood there before of arms that were not compared now.
 
+    So does what full finetuning found before from features whose probes come out the same.
+
     Raises
     ------
     SystemExit
@@ -388,6 +390,10 @@ def joined(found: dict, before: dict) -> dict:
         raise SystemExit(
             f"{OUT.name} holds what was measured on other galaxies: compare all arms, or keep it elsewhere"
         )
+    full = {(row["task"], row["arm"], row["error"]): row["full"] for row in before["rows"] if "full" in row}
+    for row in found["rows"]:
+        if "full" not in row and (kept := full.get((row["task"], row["arm"], row["error"]))):
+            row["full"] = kept
     out = found | {"pretraining": before["pretraining"] | found["pretraining"]}
     for key in ("rows", "means"):
         now = {row["arm"] for row in found[key]}

@@ -128,6 +128,26 @@ def test_larger_encoders_on_real_galaxies_in_tables_and_words():
 
 
 @pytest.mark.slow
+def test_arms_compared_again_join_the_others():
+    from transfer import joined
+
+    before = {"sets": {"rings": "a"}, "pretraining": {"random-sky": 1}, "means": [], "sizes": ["old"]}
+    before["rows"] = [
+        {"arm": arm, "task": "rings", "error": 0.2, "full": {"50": [0.3]}}
+        for arm in ("ImageNet", "ImageNet + galaxies")
+    ]
+    found = {"sets": {"rings": "a"}, "pretraining": {"imagenet-sky": 2}, "means": [], "sizes": []}
+    found["rows"] = [{"arm": "ImageNet", "task": "rings", "error": 0.2}]
+    out = joined(found, before)
+    assert [row["arm"] for row in out["rows"]] == ["ImageNet", "ImageNet + galaxies"]
+    assert out["rows"][0]["full"] == {"50": [0.3]} and out["sizes"] == ["old"] and len(out["pretraining"]) == 2
+    found["rows"] = [{"arm": "ImageNet", "task": "rings", "error": 0.1}]  # other features: full finetuning was another
+    assert "full" not in joined(found, before)["rows"][0]
+    with pytest.raises(SystemExit, match="other galaxies"):
+        joined(found | {"sets": {"rings": "b"}}, before)
+
+
+@pytest.mark.slow
 def test_the_labels_that_galaxies_are_worth(project):
     curves = sheets.transfer_curves(comparison())
     assert dict(curves.sizes) == {"task": 2, "start": 2, "n_train": 4, "seed": 2}
