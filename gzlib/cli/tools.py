@@ -149,13 +149,13 @@ def push(model: Model, repository: str, /, *, private: bool = False, figures: bo
 
 def _sizes(_: type, tokens: Sequence[Token]) -> tuple[float, ...]:
     """Sizes as tables may have them, 16000, 1.6e4 or 16k."""
-    from gzlib.fitting.headings import SUFFIXES
+    from gzlib.fitting.headings import without_suffix
 
     out = []
     for token in tokens:
-        factor = SUFFIXES.get(token.value[-1:], 1.0)
+        number, factor = without_suffix(token.value)
         try:
-            out.append(float(token.value[:-1] if factor > 1 else token.value) * factor)
+            out.append(float(number) * factor)
         except ValueError:
             raise CoercionError(token=token, target_type=float) from None
     return tuple(out)

@@ -542,6 +542,14 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
 GROUPS = r"[1-9]\d{0,2}(?:%s\d{3})+"
 SUFFIXES = {"k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6, "b": 1e9, "B": 1e9, "G": 1e9, "T": 1e12}
 SUFFIX_WORDS = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
+
+
+def without_suffix(cell: str) -> tuple[str, float]:
+    """A size without its suffix, and what that multiplies it by: ``16k`` is ``16`` and 1000."""
+    factor = SUFFIXES.get(cell[-1:], 1.0) if len(cell) > 1 else 1.0
+    return (cell[:-1].strip() if factor != 1 else cell), factor
+
+
 UNIT_OF_SIZES = re.compile(
     r"""\bin\ (thousands?|millions?)\b
     | [(\[] \s* (?:in\ )? (k|K|M|B|thousands?|millions?|billions?) \s* [)\]]
@@ -619,8 +627,7 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     for i, cell in enumerate(bare):
         if cell.lower() in MISSING:
             continue
-        factor = SUFFIXES.get(cell[-1], 1.0) if is_size and len(cell) > 1 else 1.0
-        number = cell[:-1].strip() if factor != 1 else cell
+        number, factor = without_suffix(cell) if is_size else (cell, 1.0)
         if re.fullmatch(GROUPS % re.escape(group) + rf"(?:{re.escape(decimal)}\d+)?", number):
             grouped, number = grouped or cells[i], number.replace(group, "")
         try:

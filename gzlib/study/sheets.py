@@ -439,13 +439,11 @@ def _share_gone(found: dict) -> str:
 
 
 def _size_outcome(found: dict) -> str:
-    row = _on_these(found)
-    ends = f"{_interval(row)} %"
+    row, ends = _on_these(found), f"{_interval(_on_these(found))} %"
     if row["low"] > 0:
         return f"makes {100 * row['reduction']:.0f} % fewer errors ({ends})"
     if row["high"] < 0:
-        more = {"low": -row["high"], "high": -row["low"]}
-        return f"makes {-100 * row['reduction']:.0f} % more errors ({_interval(more)} %)"
+        return f"makes {_more(row, 'errors ')}"
     return f"is not shown to differ (share of the errors gone: {_signed(row)} %, {ends})"
 
 
@@ -715,8 +713,13 @@ def _exception(name: str, row: dict, in_mean: list[str]) -> str:
     where = f"on {name}" if row["task"] in in_mean else f"on a further set, {name},"
     if row["high"] >= 0:
         return f"{where} undecided ({_interval(row)} %)"
-    more = {"low": -row["high"], "high": -row["low"]}
-    return f"{where} they make {-100 * row['reduction']:.0f} % more ({_interval(more)} %)"
+    return f"{where} they make {_more(row)}"
+
+
+def _more(row: dict, what: str = "") -> str:
+    """How many errors more a row makes that removes fewer than none."""
+    ends = {"low": -row["high"], "high": -row["low"]}
+    return f"{-100 * row['reduction']:.0f} % more {what}({_interval(ends)} %)"
 
 
 def example_catalogue() -> tuple[str, str]:

@@ -147,10 +147,10 @@ Solved = tuple[torch.Tensor, torch.Tensor]  # weight and bias
 def _ridge(x: torch.Tensor, target: torch.Tensor) -> Callable[[float], Solved]:
     """Through the galaxies' Gram matrix, which is the smaller one when labels are few."""
     centred, gram = target - target.mean(), x @ x.T
-    ones = torch.eye(len(x), dtype=x.dtype)
+    identity = torch.eye(len(x), dtype=x.dtype)
 
     def solve(penalty: float) -> Solved:
-        dual = torch.linalg.solve(gram + penalty * len(x) * ones, centred)
+        dual = torch.linalg.solve(gram + penalty * len(x) * identity, centred)
         return (x.T @ dual).float(), target.mean().float()
 
     return solve
