@@ -248,7 +248,8 @@ def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str 
     -------
     Dataset
         ``log_mean`` (..., x), mean ln(loss); ``n_runs`` (..., x); ``seed_sd`` (...), pooled standard deviation
-        of ln(loss) between runs of one size, NaN without replicates; ``seed_dof`` (...).
+        of ln(loss) between runs of one size, NaN without replicates; ``seed_dof`` (...); ``squares`` (..., x), sum of
+        the squared deviations of ln(loss) from the mean of its size.
 
     Raises
     ------
@@ -270,10 +271,44 @@ def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str 
     log_loss = log_of(values)
     n_runs = log_loss.count(replicate)
     log_mean = log_loss.mean(replicate)
-    squares = ((log_loss - log_mean) ** 2).sum([x, replicate])
+    squares = ((log_loss - log_mean) ** 2).sum(replicate)
     dof = (n_runs - 1).clip(min=0).sum(x)
-    seed_sd = np.sqrt(squares / dof.where(dof > 0))
-    return xr.Dataset({"log_mean": log_mean, "n_runs": n_runs, "seed_sd": seed_sd, "seed_dof": dof})
+    seed_sd = np.sqrt(squares.sum(x) / dof.where(dof > 0))
+    columns = {"log_mean": log_mean, "n_runs": n_runs, "seed_sd": seed_sd, "seed_dof": dof, "squares": squares}
+    return xr.Dataset(columns)
+
+
+FALLS = np.linspace(0.0, 2.5, 51)  # exponents with which the variance between runs may fall with size
+FALL = (0.5, 0.5)  # centre and width of their prior: noise that falls as 1 / size (as of samples), or not at all
+
+
+def fall_of_noise(log_x: np.ndarray, squares: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
+    """How the variance of ln(loss) between runs of one size falls with size, as a power of it.
+
+    Small training sets differ more from each other than large ones, and so do networks trained on them.
+
+    Parameters
+    ----------
+    log_x : array (sizes,)
+        Ascending.
+    squares, dof : arrays (sizes,)
+        Sum of squared deviations from the mean of a size, and the runs of that size but one.
+
+    Returns
+    -------
+    float, the exponent (0 if the replicates do not tell), and float, the variance of one run at the last size (0
+    without replicates).
+    """
+    total = dof.sum()
+    if not (total > 0 and squares.sum() > 0):
+        return 0.0, 0.0
+    told = dof > 0
+    shape = -FALLS[:, None] * (log_x - log_x[-1])[told]
+    last = np.sum(squares[told] * np.exp(-shape), axis=1) / total
+    likely = -0.5 * (total * np.log(last) + shape @ dof[told] + ((FALLS - FALL[0]) / FALL[1]) ** 2)
+    share = np.exp(likely - likely.max())
+    fall = float(share @ FALLS / share.sum())
+    return fall, float(np.sum(squares[told] * np.exp(fall * (log_x - log_x[-1])[told])) / total)
 
 
 def run_weights(

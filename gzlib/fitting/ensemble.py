@@ -13,7 +13,7 @@ hold is the ensemble's part of ``mixture_quantiles``.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +46,9 @@ BLOCK = 600  # points of curves that are fitted together: keeps the temporaries 
 class Pilot:
     """One curve: ``log_x`` ascending, ``log_y`` the mean ln(loss) of ``runs`` runs (sizes,).
 
-    ``seed_variance`` of ln(loss) between runs of one size and its degrees of freedom ``seed_dof`` (0 where unknown);
-    ``floor``, a known irreducible loss and its standard error, or None; ``law``, the only one to use, or None.
+    ``seed_variance`` of ln(loss) between runs of the last size and its degrees of freedom ``seed_dof`` (0 where
+    unknown); ``floor``, a known irreducible loss and its standard error, or None; ``law``, the only one to use, or
+    None; ``fall``, the exponent with which that variance falls from size to size.
     """
 
     log_x: np.ndarray
@@ -57,11 +58,23 @@ class Pilot:
     seed_dof: float = 0.0
     floor: tuple[float, float] | None = None
     law: LawLike | None = None
+    fall: float = 0.0
+
+    @property
+    def precision(self) -> np.ndarray:
+        """How many runs of the last size tell as much as those of each size, (sizes,)."""
+        counted: np.ndarray = self.runs * np.exp(self.fall * (self.log_x - self.log_x[-1]))
+        return counted
 
     def until(self, end: int) -> "Pilot":
         """The curve as if it had ended before its ``end``-th size."""
-        return Pilot(
-            self.log_x[:end], self.log_y[:end], self.runs[:end], self.seed_variance, self.seed_dof, self.floor, self.law
+        noisier = np.exp(self.fall * (self.log_x[-1] - self.log_x[end - 1]))
+        return replace(
+            self,
+            log_x=self.log_x[:end],
+            log_y=self.log_y[:end],
+            runs=self.runs[:end],
+            seed_variance=self.seed_variance * noisier,
         )
 
 
@@ -131,14 +144,14 @@ def pad(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np
 
 
 def bin_points(pilot: Pilot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance from the last size (at most 0), ln(loss) and runs, averaged in bins where there are many sizes."""
-    lead = pilot.log_x - pilot.log_x[-1]
+    """Distance from the last size (at most 0), ln(loss) and precision, averaged in bins where there are many sizes."""
+    lead, precision = pilot.log_x - pilot.log_x[-1], pilot.precision
     if len(lead) <= MAX_POINTS:
-        return lead, pilot.log_y, pilot.runs
+        return lead, pilot.log_y, precision
     bins = np.ceil(MAX_POINTS * (lead / lead[0]) ** (1 / BIN_POWER) - 1e-9).astype(int)
     index = np.unique(-bins, return_inverse=True)[1]
-    runs = np.bincount(index, pilot.runs)
-    lead, log_y = (np.bincount(index, pilot.runs * values) / runs for values in (lead, pilot.log_y))
+    runs = np.bincount(index, precision)
+    lead, log_y = (np.bincount(index, precision * values) / runs for values in (lead, pilot.log_y))
     return lead, log_y, runs
 
 

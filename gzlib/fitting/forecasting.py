@@ -28,7 +28,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import Floor, flattened, new_sizes, summarise_replicates, unflattened
+from gzlib.fitting.curves import Floor, fall_of_noise, flattened, new_sizes, summarise_replicates, unflattened
 from gzlib.fitting.ensemble import (
     MAX_POINTS,
     MEMBERS,
@@ -501,7 +501,7 @@ def _follow_data(forecast: Extrapolation, pilot: Pilot, log_new: np.ndarray) -> 
     """
     count = len(log_new)
     missed = pilot.log_y - forecast.log_median[count:]
-    noise = pilot.seed_variance / pilot.runs if pilot.seed_dof else np.median(np.diff(missed, 2) ** 2) / 6
+    noise = pilot.seed_variance / pilot.precision if pilot.seed_dof else np.median(np.diff(missed, 2) ** 2) / 6
     missed = missed * missed**2 / (missed**2 + 2 * noise + FLOOR)
     correction = np.where(log_new < pilot.log_x[-1], np.interp(log_new, pilot.log_x, missed), 0.0)
     band = forecast.band[..., :count] + correction
@@ -606,9 +606,7 @@ def read_pilots(
     log_mean = summary["log_mean"].transpose(*rest, x).sortby(x)
     sizes = log_mean[x].values.astype(float)
     flat, runs = flattened(log_mean, rest, x), flattened(summary["n_runs"].sortby(x), rest, x)
-    seed_variance, seed_dof = (
-        np.nan_to_num(flattened(summary[name], rest).astype(float)) for name in ("seed_sd", "seed_dof")
-    )
+    squares = flattened(summary["squares"].sortby(x), rest, x)
     floors = _floors(floor, floor_sd, summary, rest, np.exp(flat))
     usable = [i for i, row in enumerate(flat) if np.isfinite(row).sum() >= MIN_POINTS]
     if not usable:
@@ -618,15 +616,11 @@ def read_pilots(
     pilots = []
     for i in usable:
         seen = np.isfinite(flat[i])
+        log_x, dof = np.log(sizes[seen]), runs[i][seen] - 1.0
+        fall, variance = fall_of_noise(log_x, squares[i][seen], dof)
         pilots.append(
             Pilot(
-                np.log(sizes[seen]),
-                flat[i][seen],
-                runs[i][seen].astype(float),
-                seed_variance[i] ** 2,
-                seed_dof[i],
-                floors[i],
-                law,
+                log_x, flat[i][seen], runs[i][seen].astype(float), variance, float(dof.sum()), floors[i], law, fall=fall
             )
         )
     return Pilots(pilots, usable, log_mean, len(flat))
