@@ -539,6 +539,14 @@ def extrapolate(
     return out, {"weights": weights, "n_origins": count, "members": MEMBERS}
 
 
+def extrapolate_pilots(pilots: Sequence[Pilot], log_new: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The median of ``forecast``, ln(loss) of every pilot at its ``log_new``, without a band."""
+    if not pilots:
+        return []
+    found, _, _ = _extrapolate(pilots, log_new, LEVELS[:1], read_prior(), one_run=False)
+    return [np.minimum.accumulate(said.log_median) for said in found]
+
+
 BANDS = ("mean", "new_run")
 MIN_CHECKPOINTS = 12  # fewer evenly spaced sizes may well be runs of their own
 MIN_SMOOTH = 16

@@ -20,6 +20,7 @@ from gzlib.files import FilePath, read_checked, replace_file
 from gzlib.fitting.curves import Floor, flattened, geometric_mean, unflattened
 from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
 from gzlib.fitting.forecasting import (
+    extrapolate_pilots,
     forecast,
     is_replicated,
     judge_origins,
@@ -88,7 +89,9 @@ def labels_needed(
 
     All numbers of labels are quantiles of one distribution: where the curve reaches the target *if it can be reached at
     all*, as the posterior over laws and the members of the forecasting ensemble have it, spread as far as the outcomes
-    of public curves were (``benchmarks/planning.py``). How probable that is stands beside them.
+    of public curves were (``benchmarks/planning.py``). How probable that is stands beside them. Where the median of
+    ``forecast`` is at the target, half of all that may happen has arrived: there lies ``labels`` if the target is
+    certain to be reached, and it lies before where it is not.
 
     Parameters
     ----------
@@ -259,8 +262,9 @@ class Descent:
 def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
     """How each pilot's curve goes on.
 
-    Laws and members count alike, as on public curves; where replicates tell noise from misfit, as in ``forecast``: the
-    posterior of the laws is right but for a stated doubt, and spread by ``REPLICATED`` of what public curves need.
+    Laws and members say how unequally; all are moved in ln(loss), so that half of them lie on each side of the median
+    of ``forecast``. They count alike, as on public curves; where replicates tell noise from misfit, as in ``forecast``:
+    the posterior of the laws is right but for a stated doubt, and spread by ``REPLICATED`` of what public curves need.
     """
     out: list[Descent] = []
     drawn: dict[int, tuple[np.ndarray, ...]] = {}
@@ -283,7 +287,8 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
                 drawn[i] = (found.mean[k, at], variance[k, at], sure * share, np.full(len(at), wide))
     prior = read_prior()
     judged = judge_origins(pilots)
-    ahead = look_ahead(pilots, [pilot.log_x[-1] + LEADS for pilot in pilots])
+    sizes = [pilot.log_x[-1] + LEADS for pilot in pilots]
+    ahead, lines = look_ahead(pilots, sizes), extrapolate_pilots(pilots, sizes)
     for i, (said, own_origins) in enumerate(zip(ahead, judged, strict=True)):
         possible = np.isfinite(said.mean).all(axis=1)
         errors = np.array([origin.errors for origin in own_origins]).reshape(-1, len(possible))
@@ -293,8 +298,17 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
         members = (said.mean[possible], said.noise[possible], left * weights, np.ones(int(possible.sum())))
         parts: list[tuple[np.ndarray, ...]] = [members, *([drawn[i]] if i in drawn else [])]
         mean, variance, weight, width = (np.concatenate(values) for values in zip(*parts, strict=True))
+        mean = np.minimum.accumulate(mean + lines[i] - _median(mean, weight), axis=1)
         out.append(Descent(mean, variance, weight, width, pilots[i].floor))
     return out
+
+
+def _median(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted median of each column of ``values`` (rows, columns)."""
+    order = np.argsort(values, axis=0)
+    enough = np.cumsum(weight[order], axis=0) >= 0.5 * weight.sum()
+    middle: np.ndarray = np.take_along_axis(values, order, axis=0)[enough.argmax(axis=0), np.arange(values.shape[1])]
+    return middle
 
 
 def _crossings(mean: np.ndarray, log_target: float) -> tuple[np.ndarray, np.ndarray]:
