@@ -539,12 +539,17 @@ def extrapolate(
     return out, {"weights": weights, "n_origins": count, "members": MEMBERS}
 
 
-def extrapolate_pilots(pilots: Sequence[Pilot], log_new: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The median of ``forecast``, ln(loss) of every pilot at its ``log_new``, without a band."""
+def extrapolate_pilots(
+    pilots: Sequence[Pilot],
+    log_new: Sequence[np.ndarray],
+    *,
+    levels: Sequence[float] = LEVELS,
+    one_run: bool = False,
+) -> list[Extrapolation]:
+    """``forecast`` of every pilot at its ``log_new``, ln(size), with bands of the mean, or of one run."""
     if not pilots:
         return []
-    found, _, _ = _extrapolate(pilots, log_new, LEVELS[:1], read_prior(), one_run=False)
-    return [np.minimum.accumulate(said.log_median) for said in found]
+    return _extrapolate(pilots, log_new, levels, read_prior(), one_run=one_run)[0]
 
 
 BANDS = ("mean", "new_run")

@@ -43,7 +43,7 @@ EVEN = 0.5  # a target that is reached with a lower probability is out of reach
 RISKS = (EVEN, 0.2, 0.05)
 LEADS = np.concatenate([[0.0], np.geomspace(0.01, np.log(MAX_FACTOR), 80)])  # ln(size / last size) of an arrival
 TOGETHER = 50  # curves whose laws are drawn together
-SPREAD = (0.05, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
+SPREAD = (0.1, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
 SPREAD_DOF = 4.0
 MOST_SCATTER = 1.0
 HALVINGS = 36  # of an interval of ln(distance): to 1e-9 of it
@@ -298,7 +298,7 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
         members = (said.mean[possible], said.noise[possible], left * weights, np.ones(int(possible.sum())))
         parts: list[tuple[np.ndarray, ...]] = [members, *([drawn[i]] if i in drawn else [])]
         mean, variance, weight, width = (np.concatenate(values) for values in zip(*parts, strict=True))
-        mean = np.minimum.accumulate(mean + lines[i] - _median(mean, weight), axis=1)
+        mean = np.minimum.accumulate(mean + lines[i].log_median - _median(mean, weight), axis=1)
         out.append(Descent(mean, variance, weight, width, pilots[i].floor))
     return out
 
