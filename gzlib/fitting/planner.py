@@ -90,8 +90,8 @@ def labels_needed(
     All numbers of labels are quantiles of one distribution: where the curve reaches the target *if it can be reached at
     all*, as the posterior over laws and the members of the forecasting ensemble have it, spread as far as the outcomes
     of public curves were (``benchmarks/planning.py``). How probable that is stands beside them. Where the median of
-    ``forecast`` is at the target, half of all that may happen has arrived: there lies ``labels`` if the target is
-    certain to be reached, and it lies before where it is not.
+    ``forecast`` is at the target, half of all that may happen has arrived: near there, and a little later, for so
+    public curves came (``SPREAD``), lies ``labels`` if the target is certain to be reached, and before where it is not.
 
     Parameters
     ----------

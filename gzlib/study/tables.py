@@ -612,6 +612,37 @@ def interval_words() -> str:
     return " ".join(said)
 
 
+def own_curves_words() -> str:
+    """How forecasts and plans of the study's questions, from their smaller training sets, came out."""
+    rows = measured("own_curves", None)
+    if not len(rows):
+        return ""
+    value = rows.set_index("name")
+    leads = sorted(rows.lead.dropna().unique().astype(int))
+    times = " / ".join(str(lead) for lead in leads)
+
+    def each(what: str, digits: int) -> str:
+        return " / ".join(f"{value.value[what.format(lead)]:.{digits}f}" for lead in leads)
+
+    bands = " / ".join(f"{100 * value.held[f'own_curves.falling.x{lead}.rmsle'][-1]:.0f}" for lead in leads)
+    plans = rows[(rows.variant == "falling") & rows.risk.notna()].sort_values("risk", ascending=False)
+    risks, missed, cost = (
+        " / ".join(f"{factor * v:{form}}" for v in plans[name])
+        for name, factor, form in (("risk", 100, "g"), ("value", 100, ".0f"), ("cost", 1, ".2g"))
+    )
+    low = plans.value.iloc[0] > plans.risk.iloc[0] + 0.1 and plans.value.iloc[-1] <= plans.risk.iloc[-1]
+    return (
+        f"Of the study's own curves, every question with every encoder forecast from its smaller training sets at"
+        f" {times} times as many galaxies, the 95 % bands of one run hold {bands} % of"
+        f" {int(rows[rows.variant == 'falling'].outcomes.dropna().iloc[::2].sum()):,} outcomes, with errors of"
+        f" {each('own_curves.falling.x{}.rmsle', 3)} in ln(loss). Seeds of small training sets differ more than those"
+        f" of large ones; taken for alike, they give errors of {each('own_curves.alike.x{}.rmsle', 3)} and interval"
+        f" scores of {each('own_curves.alike.x{}.score', 2)} in place of {each('own_curves.falling.x{}.score', 2)}."
+        f" Plans made from the same pilots miss {missed} % of {int(plans.targets.iloc[0]):,} targets at stated risks of"
+        f" {risks} %, with {cost} times the galaxies that were needed in the median."
+    ) + (" The centre of these forecasts is too low, and what is said of the rest wide enough." if low else "")
+
+
 def stored_rows(name: str, part: str) -> list[dict]:
     """The list ``part`` of ``data/benchmarks/NAME.json``; empty where nothing was measured.
 

@@ -3,7 +3,14 @@ import pytest
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import describe_design, judge_design, recency_weights, run_weights, summarise_replicates
+from gzlib.fitting.curves import (
+    describe_design,
+    fall_of_noise,
+    judge_design,
+    recency_weights,
+    run_weights,
+    summarise_replicates,
+)
 from gzlib.fitting.fits import fit_curves
 from gzlib.fitting.intervals import predict
 
@@ -197,3 +204,20 @@ def test_prior_on_the_floor_is_checked():
         fit_curves(loss, floor=0.3, floor_sd=0.0)
     with pytest.raises(UserError, match="Gaussian noise"):
         fit_curves(loss, floor=0.3, floor_sd=0.1, noise="huber")
+
+
+@pytest.mark.parametrize("fall", [0.0, 1.0, 2.0])
+def test_the_fall_of_noise_with_size_is_found_again(fall):
+    rng = np.random.default_rng(1)
+    log_x, dof = np.log(500.0 * 2 ** np.arange(8)), np.full(8, 20.0)
+    variance = 1e-4 * np.exp(-fall * (log_x - log_x[-1]))
+    found, last = fall_of_noise(log_x, variance * rng.chisquare(dof), dof)
+    assert found == pytest.approx(fall, abs=0.25) and last == pytest.approx(1e-4, rel=0.5)
+
+
+def test_few_seeds_say_little_of_how_noise_falls():
+    log_x = np.log([500.0, 1000.0, 2000.0])
+    assert fall_of_noise(log_x, np.zeros(3), np.zeros(3)) == (0.0, 0.0)
+    assert fall_of_noise(log_x, np.zeros(3), np.ones(3)) == (0.0, 0.0)  # seeds that agree exactly
+    one, last = fall_of_noise(log_x, np.array([0.0, 4e-4, 0.0]), np.array([0.0, 2.0, 0.0]))
+    assert 0.3 < one < 0.8 and last < 2e-4

@@ -7,7 +7,7 @@ from gzlib.fitting import plan, sentences
 from gzlib.fitting.ensemble import Pilot
 from gzlib.fitting.forecasting import forecast, read_pilots
 from gzlib.fitting.laws import LAWS
-from gzlib.fitting.planner import MAX_FACTOR, RISKS, find_descents, labels_needed, planning_grid
+from gzlib.fitting.planner import MAX_FACTOR, RISKS, SPREAD, find_descents, labels_needed, planning_grid
 from gzlib.fitting.surfaces import compute_frontier, fit_surface
 
 SIZES = np.array([250, 500, 1000, 2000, 4000.0])
@@ -158,6 +158,48 @@ def test_a_plan_and_a_forecast_agree_on_what_is_in_reach():
     chance = {name: float(labels_needed(loss, value).reachable) for name, value in
               (("below", below), ("middle", middle), ("above", above))}  # fmt: skip
     assert chance["above"] > 0.9 and 0.25 < chance["middle"] < 0.75 and chance["below"] < 0.15
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_labels_lie_where_the_forecasts_line_meets_the_target(seeds):
+    """They lay at 69,500 where the line came to the target at 115,000: laws that misfit began below the last loss."""
+    loss = replicated(0.004, seed=1).isel(seed=slice(seeds))
+    sizes = np.geomspace(8000, 8000 * 30, 400)
+    line = forecast(loss, sizes)["loss"].values
+    for target in (0.64, 0.62, 0.6):
+        needed = labels_needed(loss, target)
+        met = sizes[np.argmax(line <= target)]
+        lead = np.log(float(needed.labels_by_risk[0]) / 8000) / np.log(met / 8000)
+        assert 0.6 < lead < 1.0 + 1.5 * SPREAD[0], (target, float(needed.reachable))
+        if needed.reachable > 0.98:
+            assert lead > 0.9
+        assert needed.reachable > 0.5
+
+
+def test_no_chance_above_one_half_where_the_forecasts_line_stays_above_a_target():
+    loss = replicated(0.004, seed=2)
+    last = float(forecast(loss, 8000 * MAX_FACTOR)["loss"].squeeze())
+    assert labels_needed(loss, 0.995 * last).reachable < 0.51 < labels_needed(loss, 1.02 * last).reachable
+
+
+def test_seeds_that_scatter_less_on_many_galaxies_let_late_runs_lead():
+    """One scatter for all sizes took runs on 64,000 galaxies for 2 % off, and began the laws below them."""
+    rng = np.random.default_rng(4)
+    sizes = 500.0 * 2 ** np.arange(7)
+    mean = 0.5 + 0.5 * (sizes / 500) ** -0.3
+    scatter = 0.06 * (sizes / 500) ** -0.6
+    values = mean[:, None] * np.exp(scatter[:, None] * rng.normal(size=(7, 3)))
+    values[4:, 1:] = np.nan
+    loss = xr.DataArray(values, dims=("n_train", "seed"), coords={"n_train": sizes}, name="loss")
+    ahead = forecast(loss, 2 * sizes[-1], kind="new_run").squeeze()
+    truth = 0.5 + 0.5 * (2 * sizes[-1] / 500) ** -0.3
+    assert ahead["lower"] < truth < ahead["upper"] and abs(float(ahead["loss"]) / truth - 1) < 0.03
+    assert float(np.log(ahead["upper"] / ahead["lower"])) < 0.1  # 0.16, were the scatter alike
+    known = read_pilots(loss, x="n_train", replicate="seed").pilots[0]
+    assert known.fall > 0.7 and known.seed_variance**0.5 < 0.01
+    earlier = known.until(3)
+    assert earlier.seed_variance == pytest.approx(known.seed_variance * 16**known.fall)
+    assert earlier.precision[-1] == 3
 
 
 def test_replicates_narrow_the_interval_of_labels():
