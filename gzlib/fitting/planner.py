@@ -42,6 +42,7 @@ SAFE = 0.95  # probability with which a safe number of labels is enough
 EVEN = 0.5  # a target that is reached with a lower probability is out of reach
 RISKS = (EVEN, 0.2, 0.05)
 LEADS = np.concatenate([[0.0], np.geomspace(0.01, np.log(MAX_FACTOR), 80)])  # ln(size / last size) of an arrival
+KNOTS = LEADS[::4]  # between them, the forecast's median is straight
 TOGETHER = 50  # curves whose laws are drawn together
 SPREAD = (0.1, 0.2, 0.6)  # of ln(lead) about draws and members: see ``Arrival.below``; from benchmarks/planning.py
 SPREAD_DOF = 4.0
@@ -287,8 +288,8 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
                 drawn[i] = (found.mean[k, at], variance[k, at], sure * share, np.full(len(at), wide))
     prior = read_prior()
     judged = judge_origins(pilots)
-    sizes = [pilot.log_x[-1] + LEADS for pilot in pilots]
-    ahead, lines = look_ahead(pilots, sizes), extrapolate_pilots(pilots, sizes)
+    ahead = look_ahead(pilots, [pilot.log_x[-1] + LEADS for pilot in pilots])
+    lines = extrapolate_pilots(pilots, [pilot.log_x[-1] + KNOTS for pilot in pilots], levels=[EVEN])
     for i, (said, own_origins) in enumerate(zip(ahead, judged, strict=True)):
         possible = np.isfinite(said.mean).all(axis=1)
         errors = np.array([origin.errors for origin in own_origins]).reshape(-1, len(possible))
@@ -298,7 +299,8 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
         members = (said.mean[possible], said.noise[possible], left * weights, np.ones(int(possible.sum())))
         parts: list[tuple[np.ndarray, ...]] = [members, *([drawn[i]] if i in drawn else [])]
         mean, variance, weight, width = (np.concatenate(values) for values in zip(*parts, strict=True))
-        mean = np.minimum.accumulate(mean + lines[i].log_median - _median(mean, weight), axis=1)
+        line = np.interp(LEADS, KNOTS, lines[i].log_median)
+        mean = np.minimum.accumulate(mean + line - _median(mean, weight), axis=1)
         out.append(Descent(mean, variance, weight, width, pilots[i].floor))
     return out
 
