@@ -8,9 +8,11 @@ what is known beforehand: noise, the spread of the parameters, the disagreement 
 grows with the distance and with the slope. Its scale is updated by the origins; quantiles are Student's, with few
 degrees of freedom for few points. Nothing depends on which other sizes are asked for.
 
-Where curves have replicates, or few sizes, laws speak as well: beyond the last size the band is then that of a mixture
-of posterior draws of six kinds of law, at the noise that replicates show, and of the ensemble's band, which has the
-probability that no law holds (more of it where the laws miss the means by more than the noise).
+The noise is that between runs of one size where there are several, and falls with size as they say: seeds differ more
+on few galaxies than on many. Where curves have replicates, or few sizes, laws speak as well: beyond the last size the
+band is then that of a mixture of posterior draws of six kinds of law, at the noise that replicates show, and of the
+ensemble's band, which has the probability that no law holds (more of it where the laws miss the means by more than the
+noise).
 """
 
 import json
