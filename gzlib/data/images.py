@@ -31,6 +31,8 @@ WHITE_IS_ZERO = 0  # as TIFF files call it; Pillow inverts the 8-bit ones itself
 FITS_PERCENTILES, FITS_SOFTENING = (1.0, 99.8), 0.1
 CONVERSIONS = {
     "16": "16-bit images: 0 to 65,535 becomes 0 to 255",
+    "12": "16-bit images with no value above 4,095, read as the others, so that they are dark: if they hold 12 bits,"
+    " multiply their values by 16 first",
     "FITS": f"FITS images: asinh stretch (a = {FITS_SOFTENING}) from percentile {FITS_PERCENTILES[0]:g} to"
     f" {FITS_PERCENTILES[1]:g} of each image, the last row on top; 8-bit ones as they are",
 }
@@ -211,7 +213,14 @@ def _decode(raw: bytes, size: int, aspect: str | None, *, alone: bool) -> tuple[
             image.draft(None, (2 * size, 2 * size))
             image.load()
             ready = _upright(image)
-            return _resized([ready], size, aspect), "16" if ready.mode == "F" else ""
+            return _resized([ready], size, aspect), _depth(ready)
+
+
+def _depth(ready: Image.Image) -> str:
+    """Key of ``CONVERSIONS`` of an image that :func:`_eight_bits` returned."""
+    if ready.mode != "F":
+        return ""
+    return "12" if float(ready.getextrema()[1]) * SCALE_16 < 2**12 - 0.5 else "16"  # type: ignore[arg-type]
 
 
 def _upright(image: Image.Image) -> Image.Image:

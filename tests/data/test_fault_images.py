@@ -138,6 +138,14 @@ def test_a_16_bit_tiff_keeps_its_values_in_every_writing(dtype, white_is_zero):
     assert len(head) == 110 and np.array_equal(pixels[..., 0], np.rint(deep / 257))
 
 
+@pytest.mark.parametrize(("brightest", "conversion"), [(4095, "12"), (4096, "16"), (65535, "16")])
+def test_an_image_of_12_bits_in_a_file_of_16_is_told_apart(brightest, conversion):
+    """Its stars came out at 15 of 255 without a word."""
+    deep = np.linspace(0, brightest, 24 * 24).astype(np.uint16).reshape(24, 24)
+    loaded = load_image(saved(Image.fromarray(deep), "PNG"), 24)
+    assert loaded.conversion == conversion and loaded.pixels.max() == round(brightest / 257)
+
+
 def fits_of(values, **header):
     fits = pytest.importorskip("astropy.io.fits", reason="the extra `fits` is not installed")
     hdu, file = fits.PrimaryHDU(values), io.BytesIO()
