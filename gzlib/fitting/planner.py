@@ -50,6 +50,7 @@ MOST_SCATTER = 1.0
 HALVINGS = 36  # of an interval of ln(distance): to 1e-9 of it
 CERTAIN = 0.999
 RUNG, MOST_RUNGS = 0.02, 250  # steps of ln(loss) at which harder targets are kept from needing fewer labels
+STAY = 0.2  # weight of laws and members where they are, as the forecast's median may level off too early
 REPLICATED = 0.25  # share of ``SPREAD`` that laws need where replicates tell the noise
 
 
@@ -266,6 +267,8 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
     Laws and members say how unequally; all are moved in ln(loss), so that half of them lie on each side of the median
     of ``forecast``. They count alike, as on public curves; where replicates tell noise from misfit, as in ``forecast``:
     the posterior of the laws is right but for a stated doubt, and spread by ``REPLICATED`` of what public curves need.
+    So little spread does not hold what comes where a law that the pilot allows is right and the forecast is not: there
+    ``STAY`` of the weight is not moved.
     """
     out: list[Descent] = []
     drawn: dict[int, tuple[np.ndarray, ...]] = {}
@@ -300,8 +303,10 @@ def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
         parts: list[tuple[np.ndarray, ...]] = [members, *([drawn[i]] if i in drawn else [])]
         mean, variance, weight, width = (np.concatenate(values) for values in zip(*parts, strict=True))
         line = np.interp(LEADS, KNOTS, lines[i].log_median)
-        mean = np.minimum.accumulate(mean + line - _median(mean, weight), axis=1)
-        out.append(Descent(mean, variance, weight, width, pilots[i].floor))
+        moved = np.minimum.accumulate(mean + line - _median(mean, weight), axis=1)
+        stay = STAY * is_replicated(pilots[i])
+        mean, weight = np.concatenate([moved, mean]), np.concatenate([(1 - stay) * weight, stay * weight])
+        out.append(Descent(mean, np.tile(variance, 2), weight, np.tile(width, 2), pilots[i].floor))
     return out
 
 
