@@ -1,6 +1,6 @@
 """Forecasts and plans of the study's own curves from their smaller training sets, beside what came.
 
-    python -m gzlib bench own_curves [--store]      three minutes of one core
+    python -m gzlib bench own_curves [--store]      some minutes of one core
 
 Every question with every encoder is a curve of committed runs. It is forecast from the sizes up to 4,000, 8,000 and
 16,000 galaxies, all curves together, at later sizes up to eight times as far; the plan's target is the mean loss
@@ -13,6 +13,7 @@ same at every size; the package lets it fall as the seeds of the pilot say (``FA
 from dataclasses import replace
 
 import numpy as np
+from designs import interval_score
 from harness import row
 
 from gzlib.fitting.curves import flattened, summarise_replicates
@@ -58,7 +59,6 @@ def outcomes(loss, end, variant):
         truth, best = measured[i, ahead], np.nanmin(measured[i, sizes <= end])
         for k in np.flatnonzero(np.isfinite(truth)):
             low, high = one.band[:, 0, k], one.band[:, 1, k]
-            missed = np.maximum(low[-1] - truth[k], 0) + np.maximum(truth[k] - high[-1], 0)
             lead = log_new[k] - pilot.log_x[-1]
             plan = None
             if truth[k] < best - 1e-3:
@@ -68,7 +68,7 @@ def outcomes(loss, end, variant):
                 "lead": int(np.round(np.exp(lead))),
                 "error": one.log_median[k] - truth[k],
                 "inside": (low <= truth[k]) & (truth[k] <= high),
-                "score": high[-1] - low[-1] + 40 * missed,
+                "score": interval_score(low[-1], high[-1], truth[k], LEVELS[-1]),
                 "plan": plan,
             }
 

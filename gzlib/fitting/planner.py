@@ -264,11 +264,11 @@ class Descent:
 def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:
     """How each pilot's curve goes on.
 
-    Laws and members say how unequally; all are moved in ln(loss), so that half of them lie on each side of the median
-    of ``forecast``. They count alike, as on public curves; where replicates tell noise from misfit, as in ``forecast``:
-    the posterior of the laws is right but for a stated doubt, and spread by ``REPLICATED`` of what public curves need.
-    So little spread does not hold what comes where a law that the pilot allows is right and the forecast is not: there
-    ``STAY`` of the weight is not moved.
+    Draws from laws and members of the ensemble say how far curves may part; all are moved in ln(loss), so that half of
+    them lie on each side of the median of ``forecast``. Laws and members count alike, as on public curves; where
+    replicates tell noise from misfit, as in ``forecast``: the posterior of the laws is right but for a stated doubt,
+    and spread by ``REPLICATED`` of what public curves need. So narrow a spread misses the truth where a law that the
+    pilot allows holds and the forecast is off, so that there ``STAY`` of the weight is not moved.
     """
     out: list[Descent] = []
     drawn: dict[int, tuple[np.ndarray, ...]] = {}

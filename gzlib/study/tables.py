@@ -634,10 +634,11 @@ def own_curves_words() -> str:
     return (
         f"Of the study's own curves, every question with every encoder forecast from its smaller training sets at"
         f" {times} times as many galaxies, the 95 % bands of one run hold {bands} % of"
-        f" {int(rows[rows.variant == 'falling'].outcomes.dropna().iloc[::2].sum()):,} outcomes, with errors of"
-        f" {each('own_curves.falling.x{}.rmsle', 3)} in ln(loss). Seeds of small training sets differ more than those"
-        f" of large ones; taken for alike, they give errors of {each('own_curves.alike.x{}.rmsle', 3)} and interval"
-        f" scores of {each('own_curves.alike.x{}.score', 2)} in place of {each('own_curves.falling.x{}.score', 2)}."
+        f" {sum(int(value.outcomes[f'own_curves.falling.x{lead}.rmsle']) for lead in leads):,} outcomes, with errors of"
+        f" {each('own_curves.falling.x{}.rmsle', 3)} in ln(loss). If seeds are taken to scatter alike at every size,"
+        f" not less where there are more galaxies, the errors are {each('own_curves.alike.x{}.rmsle', 3)} and the"
+        f" interval scores {each('own_curves.alike.x{}.score', 2)} in place of"
+        f" {each('own_curves.falling.x{}.score', 2)}."
         f" Plans made from the same pilots miss {missed} % of {int(plans.targets.iloc[0]):,} targets at stated risks of"
         f" {risks} %, with {cost} times the galaxies that were needed in the median."
     ) + (" The centre of these forecasts is too low, and what is said of the rest wide enough." if low else "")
