@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from scipy.special import softmax
 
 from gzlib.errors import UserError
 from gzlib.fitting.laws import Law, LawLike, get_law
@@ -279,36 +280,46 @@ def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str 
 
 
 FALLS = np.linspace(0.0, 2.5, 51)  # exponents with which the variance between runs may fall with size
-FALL = (0.5, 0.5)  # centre and width of their prior: noise that falls as 1 / size (as of samples), or not at all
+FALL = (0.5, 0.5)  # centre and width of their prior: noise that falls as 1 / size (as of samples), or hardly
+NO_FALL = 0.5  # prior probability that it does not fall at all
+FALL_TRUST = 0.7  # in what the other curves say of it
+FALL_COMPANIONS = 8.0  # curves that say no more together: those of one study share their runs
 
 
-def fall_of_noise(log_x: np.ndarray, squares: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
-    """How the variance of ln(loss) between runs of one size falls with size, as a power of it.
+def noise_of_runs(curves: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[tuple[float, float]]:
+    """The variance of ln(loss) between runs of each curve's last size, and how it falls with size, as a power of it.
 
-    Small training sets differ more from each other than large ones, and so do networks trained on them.
+    Small training sets differ more from each other than large ones, and so do networks trained on them. A curve's own
+    replicates say little about the exponent, so that curves of one study learn it from each other.
 
     Parameters
     ----------
-    log_x : array (sizes,)
-        Ascending.
-    squares, dof : arrays (sizes,)
-        Sum of squared deviations from the mean of a size, and the runs of that size but one.
+    curves : list of arrays (sizes,)
+        Of each curve ln(size), ascending; the sum of squared deviations from the mean of a size; and the runs of that
+        size but one.
 
     Returns
     -------
-    float, the exponent (0 if the replicates do not tell), and float, the variance of one run at the last size (0
-    without replicates).
+    list of tuples: the exponent (0 if a curve's replicates do not tell), and the variance of one run at the last size
+    (0 without replicates).
     """
-    total = dof.sum()
-    if not (total > 0 and squares.sum() > 0):
-        return 0.0, 0.0
-    told = dof > 0
-    shape = -FALLS[:, None] * (log_x - log_x[-1])[told]
-    last = np.sum(squares[told] * np.exp(-shape), axis=1) / total
-    likely = -0.5 * (total * np.log(last) + shape @ dof[told] + ((FALLS - FALL[0]) / FALL[1]) ** 2)
-    share = np.exp(likely - likely.max())
-    fall = float(share @ FALLS / share.sum())
-    return fall, float(np.sum(squares[told] * np.exp(fall * (log_x - log_x[-1])[told])) / total)
+    prior = np.exp(-0.5 * ((FALLS - FALL[0]) / FALL[1]) ** 2)
+    prior *= (1 - NO_FALL) / prior.sum()
+    prior[0] += NO_FALL
+    told = [i for i, (_, squares, dof) in enumerate(curves) if dof.sum() > 0 and squares.sum() > 0]
+    out, evidence = [(0.0, 0.0)] * len(curves), np.empty((len(told), len(FALLS)))
+    for k, i in enumerate(told):
+        log_x, squares, dof = curves[i]
+        nearer = FALLS[:, None] * (log_x - log_x[-1])
+        evidence[k] = -0.5 * (dof.sum() * np.log(np.exp(nearer) @ squares) - nearer @ dof)
+    weight = min(1.0, FALL_COMPANIONS / max(len(told) - 1, 1))
+    for k, i in enumerate(told):
+        log_x, squares, dof = curves[i]
+        shared = softmax(np.log(prior) + weight * (evidence.sum(axis=0) - evidence[k]))
+        share = softmax(np.log(FALL_TRUST * shared + (1 - FALL_TRUST) * prior) + evidence[k])
+        fall = float(share @ FALLS)
+        out[i] = (fall, float(np.exp(fall * (log_x - log_x[-1])) @ squares / dof.sum()))
+    return out
 
 
 def run_weights(

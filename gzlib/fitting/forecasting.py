@@ -30,7 +30,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import Floor, fall_of_noise, flattened, new_sizes, summarise_replicates, unflattened
+from gzlib.fitting.curves import Floor, flattened, new_sizes, noise_of_runs, summarise_replicates, unflattened
 from gzlib.fitting.ensemble import (
     MAX_POINTS,
     MEMBERS,
@@ -468,7 +468,7 @@ def _let_laws_speak(
                 median = out[i].log_median[ahead[i]]
                 if k in likely:
                     low, middle, high = likely[k]
-                    trusted = TESTED / np.maximum(leads[k], TESTED)
+                    trusted = 1 / (1 + np.maximum(leads[k] / TESTED - 1, 0) ** 2)
                     median = np.clip(median, middle - trusted * (middle - low), middle + trusted * (high - middle))
                 out[i] = _replace_band(out[i], median, found[k], ahead[i])
 
@@ -628,16 +628,21 @@ def read_pilots(
         raise UserError(
             f"No curve has {MIN_POINTS} sizes with a run: a forecast needs at least {MIN_POINTS} along {x!r}."
         )
-    pilots = []
-    for i in usable:
-        seen = np.isfinite(flat[i])
-        log_x, dof = np.log(sizes[seen]), runs[i][seen] - 1.0
-        fall, variance = fall_of_noise(log_x, squares[i][seen], dof)
-        pilots.append(
-            Pilot(
-                log_x, flat[i][seen], runs[i][seen].astype(float), variance, float(dof.sum()), floors[i], law, fall=fall
-            )
+    seen = np.isfinite(flat)
+    noise = noise_of_runs([(np.log(sizes[seen[i]]), squares[i][seen[i]], runs[i][seen[i]] - 1.0) for i in usable])
+    pilots = [
+        Pilot(
+            np.log(sizes[seen[i]]),
+            flat[i][seen[i]],
+            runs[i][seen[i]].astype(float),
+            variance,
+            float((runs[i][seen[i]] - 1).sum()),
+            floors[i],
+            law,
+            fall=fall,
         )
+        for i, (fall, variance) in zip(usable, noise, strict=True)
+    ]
     return Pilots(pilots, usable, log_mean, len(flat))
 
 

@@ -5,8 +5,8 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.fitting.curves import (
     describe_design,
-    fall_of_noise,
     judge_design,
+    noise_of_runs,
     recency_weights,
     run_weights,
     summarise_replicates,
@@ -211,13 +211,27 @@ def test_the_fall_of_noise_with_size_is_found_again(fall):
     rng = np.random.default_rng(1)
     log_x, dof = np.log(500.0 * 2 ** np.arange(8)), np.full(8, 20.0)
     variance = 1e-4 * np.exp(-fall * (log_x - log_x[-1]))
-    found, last = fall_of_noise(log_x, variance * rng.chisquare(dof), dof)
+    ((found, last),) = noise_of_runs([(log_x, variance * rng.chisquare(dof), dof)])
     assert found == pytest.approx(fall, abs=0.25) and last == pytest.approx(1e-4, rel=0.5)
 
 
 def test_few_seeds_say_little_of_how_noise_falls():
     log_x = np.log([500.0, 1000.0, 2000.0])
-    assert fall_of_noise(log_x, np.zeros(3), np.zeros(3)) == (0.0, 0.0)
-    assert fall_of_noise(log_x, np.zeros(3), np.ones(3)) == (0.0, 0.0)  # seeds that agree exactly
-    one, last = fall_of_noise(log_x, np.array([0.0, 4e-4, 0.0]), np.array([0.0, 2.0, 0.0]))
-    assert 0.3 < one < 0.8 and last < 2e-4
+    assert noise_of_runs([(log_x, np.zeros(3), np.zeros(3))]) == [(0.0, 0.0)]
+    assert noise_of_runs([(log_x, np.zeros(3), np.ones(3))]) == [(0.0, 0.0)]  # seeds that agree exactly
+    ((one, last),) = noise_of_runs([(log_x, np.array([0.0, 4e-4, 0.0]), np.array([0.0, 2.0, 0.0]))])
+    assert 0.1 < one < 0.6 and last < 2e-4
+
+
+def test_curves_of_one_study_learn_from_each_other_how_their_noise_falls():
+    rng = np.random.default_rng(2)
+    log_x, dof = np.log(500.0 * 2 ** np.arange(5)), np.full(5, 2.0)
+    for fall in (0.0, 1.5):
+        variance = 1e-4 * np.exp(-fall * (log_x - log_x[-1]))
+        study = [(log_x, variance * rng.chisquare(dof), dof) for _ in range(24)]
+        alone = [noise_of_runs([curve])[0][0] for curve in study]
+        together = [found for found, _ in noise_of_runs(study)]
+        assert np.abs(np.subtract(together, fall)).mean() < 0.6 * np.abs(np.subtract(alone, fall)).mean()
+    loud = (log_x, 1e-2 * dof * np.exp(-2.0 * (log_x - log_x[-1])), dof)
+    steady = (log_x, 1e-4 * dof, dof)
+    assert noise_of_runs([steady, *[loud] * 12])[0][0] < 0.7  # strangers are believed in part

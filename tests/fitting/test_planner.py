@@ -196,7 +196,7 @@ def test_seeds_that_scatter_less_on_many_galaxies_let_late_runs_lead():
     assert ahead["lower"] < truth < ahead["upper"] and abs(float(ahead["loss"]) / truth - 1) < 0.03
     assert float(np.log(ahead["upper"] / ahead["lower"])) < 0.1  # 0.16, were the scatter alike
     known = read_pilots(loss, x="n_train", replicate="seed").pilots[0]
-    assert known.fall > 0.7 and known.seed_variance**0.5 < 0.01
+    assert known.fall > 0.7 and known.seed_variance**0.5 < 0.012  # half of the prior is for no fall
     earlier = known.until(3)
     assert earlier.seed_variance == pytest.approx(known.seed_variance * 16**known.fall)
     assert earlier.precision[-1] == 3
