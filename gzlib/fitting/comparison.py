@@ -272,7 +272,11 @@ def _pool(values: np.ndarray, stderr: np.ndarray) -> tuple[float, np.ndarray]:
 LAWS_TRIED = {"A n^-α": "power", "E + A n^-α": "power-offset", "A (1/n + g)^α": "shifted-power"}
 FLOOR_LAW = "E at the floor"  # the offset law with E held
 NOISES = {"Gaussian": "gaussian", "Huber": "huber", "Student t": "student-t"}
-RECENCY = {"all sizes alike": np.inf, "recent sizes more": 1.0}  # scale of the weights in ln(size)
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "all sizes alike": {},
+    "recent sizes more": {"recency": 1.0},  # scale in ln(size)
+    "as the seeds scatter": {"scatter": "falling"},
+}
 CHOICES = ("law", "noise", "weights", "sizes", "seeds")
 
 
@@ -308,16 +312,16 @@ def sensitivity(
     variants = _variants(loss, x, replicate, most_dropped)
     target = float(loss[x].max()) * factor
     rows = []
-    for (law, name), noise, recency in itertools.product(laws.items(), NOISES, RECENCY):
+    for (law, name), noise, weights in itertools.product(laws.items(), NOISES, WEIGHTS):
         fits = fit_curves(
             variants,
             x,
             law=name,
             noise=NOISES[noise],
-            recency=RECENCY[recency],
             replicate=replicate,
             floor=floor if law == FLOOR_LAW else None,
             draws=0,
+            **WEIGHTS[weights],
         )
         names = get_law(name).names
         forecast = get_law(name).function(target / fits.attrs["x_ref"], *(fits[parameter] for parameter in names))
@@ -326,7 +330,7 @@ def sensitivity(
                 continue
             one = fits.isel(variant=i)
             rows.append(
-                {"law": law, "noise": noise, "weights": recency, "sizes": _cut_name(dropped), "seeds": str(seeds)}
+                {"law": law, "noise": noise, "weights": weights, "sizes": _cut_name(dropped), "seeds": str(seeds)}
                 | {"alpha": float(one["alpha"]), "E": float(one["E"]) if "E" in names else np.nan}
                 | {"forecast": float(forecast[i]), "reason": "" if one["success"] else str(one["message"].item())}
             )

@@ -323,7 +323,7 @@ def noise_of_runs(curves: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -
 
 
 def run_weights(
-    n_runs: npt.ArrayLike, seed_sd: float, *, evaluation_sd: npt.ArrayLike = 0.0, max_ratio: float = 10.0
+    n_runs: npt.ArrayLike, seed_sd: npt.ArrayLike, *, evaluation_sd: npt.ArrayLike = 0.0, max_ratio: float = 10.0
 ) -> np.ndarray:
     """``1 / sigma`` of each averaged ln(loss).
 
@@ -332,7 +332,7 @@ def run_weights(
     smallest, so that no one size decides the fit.
     """
     n_runs = np.asarray(n_runs, float)
-    sigma = np.sqrt(seed_sd**2 / n_runs + np.asarray(evaluation_sd, float) ** 2)
+    sigma = np.sqrt(np.asarray(seed_sd, float) ** 2 / n_runs + np.asarray(evaluation_sd, float) ** 2)
     sigma = np.broadcast_to(sigma, n_runs.shape)
     weights: np.ndarray = 1 / np.maximum(sigma, sigma.max() / max_ratio)
     return weights

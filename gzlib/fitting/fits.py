@@ -15,6 +15,7 @@ from gzlib.fitting.curves import (
     Floor,
     flattened,
     judge_design,
+    noise_of_runs,
     recency_weights,
     run_weights,
     shape_of,
@@ -238,6 +239,7 @@ def _apart(best: ModelResult, other: ModelResult) -> bool:
 
 
 LACK_OF_FIT_LEVEL = 0.05
+SCATTERS = ("alike", "falling")  # of runs of one size, from size to size
 VAGUE = 10.0  # relative width from which a prior on E says nothing
 
 
@@ -260,11 +262,13 @@ def fit_one(
     noise: str,
     fixed: Mapping[str, float] | None,
     prior: np.ndarray | None = None,
+    falling: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Fit one curve; a dict whose ``values`` is None where the fit is refused or failed.
 
     ``sizes_all``, ``log_mean``, ``n_runs`` (sizes,), with NaN and 0 where there is no run; ``seed_sd``, ``seed_dof``,
-    the pooled spread of replicates; ``prior`` (floor, standard error) of E, or None; the rest as for ``fit_curves``.
+    the pooled spread of replicates; ``prior`` (floor, standard error) of E, or None; ``falling``, what
+    ``noise_of_runs`` says of a spread that is not alike at all sizes, or None; the rest as for ``fit_curves``.
     With a prior, the arrays ``present``, ``log_mean`` and ``weights`` have one more entry, at an infinite size.
     """
     present = n_runs > 0
@@ -291,9 +295,12 @@ def fit_one(
     shape = shape_of(log_mean[present][order], seed_sd=seed_sd)
     if shape == "constant" or (shape and law is LAWS.get(law.name)):  # a law of a user's own may rise
         return out | {"verdict": NOT_IDENTIFIED, "reason": SHAPES[shape], "message": f"refused: {SHAPES[shape]}"}
+    spread = np.ones(len(sizes))  # of the runs of each size, in units of ``seed_sd``
+    if falling is not None and falling[1] > 0:
+        spread, seed_sd = (sizes / sizes.max()) ** (-0.5 * falling[0]), np.sqrt(falling[1])
     replicated = seed_dof > 0 and seed_sd > 0
     evaluation = np.broadcast_to(evaluation_sd, sizes_all.shape)[present] / (seed_sd if replicated else 1.0)
-    weights = run_weights(n_runs[present], 1.0, evaluation_sd=evaluation) * recency_weights(sizes, scale=recency)
+    weights = run_weights(n_runs[present], spread, evaluation_sd=evaluation) * recency_weights(sizes, scale=recency)
     try:
         result = fit_law(
             law,
@@ -355,6 +362,7 @@ def fit_curves(
     x_ref: float | None = None,
     recency: float = np.inf,
     evaluation_sd: npt.ArrayLike = 0.0,
+    scatter: str = "alike",
     noise: str = "gaussian",
     fixed: Mapping[str, float] | None = None,
     floor: Floor | None = None,
@@ -382,6 +390,9 @@ def fit_curves(
         Scale in ln(x) of ``recency_weights``; infinite for none.
     evaluation_sd : float or array (x,)
         Standard error of ln(loss) from the finite test set.
+    scatter
+        Of ln(loss) between runs: "alike" at all sizes, or "falling" with size as the replicates say
+        (``noise_of_runs``): large sizes then weigh more, and ``run_sd`` is that of the largest.
     noise
         "gaussian", "huber" or "student-t"; intervals always refer to the Gaussian curvature.
     fixed : dict of parameters that are held
@@ -414,6 +425,8 @@ def fit_curves(
     check_level(level)
     if draws < 0:
         raise UserError(f"draws={draws}: give the number of bootstrap draws, or 0 for none.")
+    if scatter not in SCATTERS:
+        raise UserError(f"unknown scatter {scatter!r}; available: {', '.join(SCATTERS)}.")
     if x not in loss.coords:
         raise UserError(f"The dimension {x!r} needs a coordinate with the sizes.")
     sizes_all = loss[x].values.astype(float)
@@ -424,6 +437,10 @@ def fit_curves(
     rest = [dim for dim in summary["log_mean"].dims if dim != x]
     flat = {key: flattened(summary[key], rest, x) for key in ("log_mean", "n_runs")}
     flat |= {key: flattened(summary[key], rest) for key in ("seed_sd", "seed_dof")}
+
+    falls: Sequence[tuple[float, float] | None] = [None] * len(flat["seed_sd"])
+    if scatter == "falling":
+        falls = _falls(sizes_all, flattened(summary["squares"], rest, x), flat["n_runs"])
 
     unit, losses = unit_of(law, flat["log_mean"]), [n for n, p in law.parameters.items() if p.unit == "loss"]
     flat["log_mean"] = flat["log_mean"] - np.log(unit)
@@ -453,6 +470,7 @@ def fit_curves(
             noise=noise,
             fixed=held[i],
             prior=None if priors is None else priors[i],
+            falling=falls[i],
         )
         for i in range(len(held))
     ]
@@ -484,12 +502,20 @@ def fit_curves(
             "x_ref": x_ref,
             "level": level,
             "noise": noise,
+            "scatter": scatter,
             "recency": float(recency),
             "bootstrap": kind,
             "seed": seed,
             "x_max": float(sizes_all.max()),
         },
     )
+
+
+def _falls(sizes: np.ndarray, squares: np.ndarray, n_runs: np.ndarray) -> list[tuple[float, float]]:
+    """What ``noise_of_runs`` says of curves (curves, sizes)."""
+    order = np.argsort(sizes)
+    seen = [own[n_runs[i, own] > 0] for i, own in enumerate(np.tile(order, (len(n_runs), 1)))]
+    return noise_of_runs([(np.log(sizes[k]), squares[i, k], n_runs[i, k] - 1.0) for i, k in enumerate(seen)])
 
 
 ORDINARY = (1e-4, 1e8)  # losses between which fits need no other unit

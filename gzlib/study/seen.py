@@ -11,6 +11,7 @@ from scipy import stats
 
 from gzlib.data.survey import label_values
 from gzlib.fitting import holm, summarise_replicates
+from gzlib.fitting.curves import IDENTIFIED
 from gzlib.fitting.report import chance_text
 from gzlib.study.figures import encoder_style, family_of, start_colour
 from gzlib.study.forecasts import Panel, example_fit, page_source, rounded
@@ -438,6 +439,27 @@ def misfits(fits: xr.Dataset, loss: xr.DataArray, *, level: float = 0.05) -> str
         f"The misfit is larger than the scatter of the seeds explains for {listed([words(n) for n in rejected])} (Holm"
         f" over {len(p)} encoders with repeated sizes, {100 * level:g} %), whose seeds differ by {listed(differ)}. How"
         " large a misfit is, rather than how certain, is asked further down."
+    )
+
+
+def by_scatter(alike: xr.Dataset, falling: xr.Dataset, *, level: float = 0.05) -> str:
+    """For fits with one scatter of runs at all sizes and with one that falls: what that moves.
+
+    Encoders whose replicates do not tell have the same fit in both and are left out.
+    """
+    both = xr.Dataset({"alike": alike["alpha"], "falling": falling["alpha"], "p": falling["lack_of_fit_p"]})
+    told = both.to_dataframe().loc[alike["verdict"].to_series() == IDENTIFIED].dropna()
+    told = told[told["alike"] != told["falling"]]
+    if not len(told):
+        return "No seeds tell how their scatter goes with the number of galaxies."
+    moved = 100 * (told["falling"] / told["alike"] - 1)
+    rejected = int((holm(told["p"].to_numpy()) < level).sum())
+    return (
+        "Seeds differ less on more galaxies, and the fits above weigh all sizes alike. With weights that follow the"
+        f" scatter, the exponents of the {len(told)} encoders that identify one move by"
+        f" {number(moved.min(), '+.0f')} to {number(moved.max(), '+.0f')} %, to {number(told['falling'].min(), '.2f')} to"
+        f" {number(told['falling'].max(), '.2f')}, and the misfit is larger than the scatter explains for {rejected} of"
+        " them."
     )
 
 

@@ -235,3 +235,22 @@ def test_curves_of_one_study_learn_from_each_other_how_their_noise_falls():
     loud = (log_x, 1e-2 * dof * np.exp(-2.0 * (log_x - log_x[-1])), dof)
     steady = (log_x, 1e-4 * dof, dof)
     assert noise_of_runs([steady, *[loud] * 12])[0][0] < 0.7  # strangers are believed in part
+
+
+def test_scatter_that_falls_with_size_makes_fits_sharper_and_intervals_honest():
+    rng = np.random.default_rng(3)
+    sizes = 500.0 * 2 ** np.arange(7)
+    mean = 0.5 + 0.5 * (sizes / 500) ** -0.4
+    sd = 0.04 * (sizes / 500) ** -0.6
+    values = mean[:, None] * np.exp(sd[:, None] * rng.standard_normal((80, 7, 3)))
+    many = xr.DataArray(values, dims=("curve", "n_train", "seed"), coords={"n_train": sizes})
+    alike, falling = (fit_curves(many, scatter=scatter, draws=0) for scatter in ("alike", "falling"))
+    error = [float(np.sqrt(((fits.alpha - 0.4) ** 2).mean())) for fits in (alike, falling)]
+    assert error[1] < 0.8 * error[0]
+    held = ((falling.alpha_low < 0.4) & (falling.alpha_high > 0.4)).mean()
+    assert 0.88 <= held <= 1.0
+    assert float(falling.run_sd.median()) == pytest.approx(sd[-1], rel=0.3) and falling.attrs["scatter"] == "falling"
+    with pytest.raises(UserError, match="unknown scatter 'loud'; available: alike, falling"):
+        fit_curves(many, scatter="loud")
+    single = many.isel(seed=[0])  # nothing tells how it falls
+    assert fit_curves(single, scatter="falling", draws=0).alpha.equals(fit_curves(single, draws=0).alpha)

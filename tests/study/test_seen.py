@@ -135,6 +135,18 @@ def test_laws_that_miss_more_than_seeds_scatter_are_named():
     assert seen.misfits(fits.isel(encoder=[1]), loss).startswith("For none of the 1 encoders")
 
 
+def test_what_the_scatter_of_seeds_moves_is_said_of_encoders_that_tell():
+    at, known = {"encoder": list("abcd")}, ("encoder", ["identified"] * 3 + ["E one-sided only"])
+    alike = xr.Dataset({"alpha": ("encoder", [0.5, 0.4, 0.3, 0.9]), "verdict": known}, at)
+    falling = xr.Dataset(
+        {"alpha": ("encoder", [0.4, 0.44, 0.3, 0.1]), "lack_of_fit_p": ("encoder", [1e-3, 0.5, np.nan, 0.5])}, at
+    )
+    said = seen.by_scatter(alike, falling)
+    assert "the exponents of the 2 encoders that identify one move by \u221220 to +10 %, to 0.40 to 0.44" in said
+    assert said.endswith("explains for 1 of them.")
+    assert seen.by_scatter(alike, falling.isel(encoder=[2])).startswith("No seeds tell")
+
+
 def test_plans_and_forecasts_say_what_came_of_them():
     rows = pd.DataFrame({"forecast": [2.0, 2.0, 2.0], "lower": 1.9, "upper": 2.1, "outcome": [2.02, 1.9, None]})
     assert seen.outcomes(rows) == (
