@@ -454,12 +454,12 @@ def by_scatter(alike: xr.Dataset, falling: xr.Dataset, *, level: float = 0.05) -
         return "No seeds tell how their scatter goes with the number of galaxies."
     moved = 100 * (told["falling"] / told["alike"] - 1)
     rejected = int((holm(told["p"].to_numpy()) < level).sum())
+    low, high = (number(end, ".2f") for end in (told["falling"].min(), told["falling"].max()))
     return (
         "Seeds differ less on more galaxies, and the fits above weigh all sizes alike. With weights that follow the"
         f" scatter, the exponents of the {len(told)} encoders that identify one move by"
-        f" {number(moved.min(), '+.0f')} to {number(moved.max(), '+.0f')} %, to {number(told['falling'].min(), '.2f')} to"
-        f" {number(told['falling'].max(), '.2f')}, and the misfit is larger than the scatter explains for {rejected} of"
-        " them."
+        f" {number(moved.min(), '+.0f')} to {number(moved.max(), '+.0f')} %, to {low} to {high}, and the misfit is"
+        f" larger than the scatter explains for {rejected} of them."
     )
 
 
