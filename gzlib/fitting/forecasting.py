@@ -383,8 +383,8 @@ def share_noise(pilots: Sequence[Pilot]) -> dict[int, tuple[float, float]]:
     found = [i for i, pilot in enumerate(pilots) if _is_few(pilot)]
     telling = [i for i in found if is_replicated(pilots[i])]
     telling = telling[:: max(-(-len(telling) // REFERENCE), 1)]
-    evidence = _by_length(pilots, telling, noise_evidence)
-    known = np.stack([evidence[i] for i in telling]) if telling else np.zeros((1, len(SIGMA)))
+    evidence = _by_length(pilots, telling, noise_evidence) if len(telling) > 1 else {}  # one tells itself nothing
+    known = np.stack([evidence[i] for i in telling]) if evidence else np.zeros((1, len(SIGMA)))
     out: dict[int, Any] = {}
     for first in range(0, len(found), BLOCK):
         part = found[first : first + BLOCK]
