@@ -173,7 +173,8 @@ def test_tables_of_the_methods_are_of_the_stored_benchmarks():
 
 def test_the_tests_of_claims_are_shown_by_the_scatter_of_the_encoders():
     table = tables.claims_table()
-    assert list(table)[:4] == ["scatter", "without an effect", "interval holds", "bound"]
+    assert list(table)[:5] == ["scatter", "without an effect", "scatter falls", "interval holds", "bound"]
+    assert table["scatter falls"].max() < 0.07
     assert table.scatter.tolist() == [0.5, 1.0, 2.0] and table["without an effect"].max() < 0.07
     assert (table["effect −0.10"] >= table["effect −0.02"]).all()
 
