@@ -319,7 +319,8 @@ def claims_table() -> pd.DataFrame:
         if "encoder_scatter" not in detail:  # how laws are distinguished
             continue
         _, what, *_ = row["name"].split(".")
-        found = rows.setdefault(detail["encoder_scatter"], {"interval holds": detail["covered_95"]})
+        found = rows.setdefault(detail["encoder_scatter"], {})
+        found |= {"interval holds": detail["covered_95"]} if "covered_95" in detail else {}
         names = {"null": "scatter falls" if "fall" in detail else "without an effect", "bound": "bound"}
         found[names.get(what) or f"effect {number(detail['slope'], '.2f')}"] = row["value"]
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("scatter").reset_index()
