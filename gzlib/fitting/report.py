@@ -105,22 +105,44 @@ def _significant(number: float, way: Rounding) -> str:
     return _written(way(number * 10.0**decimals) * 10.0**-decimals, decimals)
 
 
-def count(number: float, way: Rounding = np.round, *, precise: bool = False) -> str:
-    """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``)."""
+def count(number: float, way: Rounding = np.round, *, precise: bool = False, least: int = 1) -> str:
+    """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``).
+
+    ``least`` digits are told, as of the number beside it.
+    """
     if not np.isfinite(number):
         return "-" if np.isnan(number) else NO_LIMIT
     step = np.floor(np.log10(number)) if number else 0.0
-    unit = 10.0 ** (step - (number / 10.0**step < 3) - precise)
+    unit = 10.0 ** (step + 1 - max(_digits(number, precise), least))
     return f"{way(number / unit) * unit:,.0f}" if 10 <= number < 10.0**MOST_DIGITS else f"{number:.3g}"
 
 
+def _digits(number: float, precise: bool) -> int:
+    """How many digits of a number of labels are told."""
+    begins = number / 10.0 ** np.floor(np.log10(number)) if number else 0.0
+    return 1 + bool(begins < 3) + precise
+
+
+def _is_precise(low: float, high: float) -> bool:
+    return bool(np.isfinite(high) and low > 0 and high / low < 1.5)
+
+
 def _counts(labels: float, low: float, high: float) -> Band:
-    precise = bool(np.isfinite(high) and low > 0 and high / low < 1.5)
+    precise = _is_precise(low, high)
     return (
         count(labels, precise=precise),
         count(low, np.floor, precise=precise),
         count(high, np.ceil, precise=precise),
     )
+
+
+def _counts_by_risk(one: xr.Dataset) -> dict[float, str]:
+    """Numbers of labels of one curve by the risk of missing the target, with as many digits as ``labels`` has."""
+    labels, low, high = (float(one[key]) for key in ("labels", "labels_low", "labels_high"))
+    precise = _is_precise(low, high)
+    least = _digits(labels, precise) if np.isfinite(labels) else 1
+    found = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
+    return {risk: count(number, precise=precise, least=least) for risk, number in found}
 
 
 def _curves(dataset: xr.Dataset, like: str) -> Iterator[tuple[str, xr.Dataset]]:
@@ -219,10 +241,9 @@ def _risk_clause(one: xr.Dataset, limit: str) -> str:
     """Labels by the risk of missing the target, for the end of a sentence; the median is told before."""
     if "labels_by_risk" not in one:
         return ""
-    told = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
     shown = [
-        f"{f'by {count(labels)}' if np.isfinite(labels) else f'not by {limit}'} with {100 * (1 - risk):g} %"
-        for risk, labels in told
+        f"{f'not by {limit}' if text == NO_LIMIT else f'by {text}'} with {100 * (1 - risk):g} %"
+        for risk, text in _counts_by_risk(one).items()
         if risk != EVEN
     ]
     return "; " + ", ".join(shown) if shown else ""
@@ -297,15 +318,13 @@ def _risk_columns(one: xr.Dataset, rounded: bool) -> dict[str, Any]:
     if "labels_by_risk" not in one:
         return {}
     chance = float(one["reachable"])
-    found = dict(zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True))
     if not rounded:
-        return {f"labels_risk_{risk:g}": labels for risk, labels in found.items()} | {"reachable": chance}
+        found = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
+        return {f"labels_risk_{risk:g}": labels for risk, labels in found} | {"reachable": chance}
+    texts = _counts_by_risk(one)
     if _hopeless(one):
-        found = dict.fromkeys(found, np.inf)
-    shown = {
-        f"{100 * (1 - risk):g} % sure": count(labels).replace(NO_LIMIT, "out of reach")
-        for risk, labels in found.items()
-    }
+        texts = dict.fromkeys(texts, NO_LIMIT)
+    shown = {f"{100 * (1 - risk):g} % sure": text.replace(NO_LIMIT, "out of reach") for risk, text in texts.items()}
     return shown | {"reachable": chance_text(chance)}
 
 
@@ -632,8 +651,9 @@ def _advice(loss: xr.DataArray, needed: xr.Dataset, cost: float | None, owned: f
         step = fit.next_run(labels, [largest, 2 * largest, 4 * largest]).sel(where)
         if np.isfinite(step["best"]):
             gain = float(step["shrink"].sel(candidate=2 * largest))
+            there = _counts(labels, float(one["labels_low"]), float(one["labels_high"]))[0]
             told.append(
-                f"{name}: one more run, at {size_text(2 * largest)}, would narrow the fitted loss at {count(labels)} by"
+                f"{name}: one more run, at {size_text(2 * largest)}, would narrow the fitted loss at {there} by"
                 f" {100 * gain:.0f} %"
             )
     return told

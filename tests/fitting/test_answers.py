@@ -469,6 +469,26 @@ def test_numbers_of_labels_are_told_only_where_the_sentence_tells_them():
     assert list(row[["labels", "labels_low", "50 % sure", "95 % sure"]]) == ["out of reach"] * 4
 
 
+@pytest.mark.parametrize(
+    ("numbers", "by_risk", "wanted"),
+    [
+        ((69_400, 60_000, 88_000), [69_400, 74_200, 95_400], ["69,000", "74,000", "95,000"]),  # a narrow band
+        ((23_400, 11_000, 52_000), [23_400, 34_300, 47_100], ["23,000", "34,000", "47,000"]),
+        ((69_400, 30_000, 300_000), [69_400, 94_200, 214_000], ["70,000", "90,000", "210,000"]),
+        ((np.inf, 30_000, np.inf), [np.inf, np.inf, np.inf], ["out of reach"] * 3),
+        ((412, 380, np.inf), [412, 634, np.inf], ["400", "600", "out of reach"]),
+    ],
+)
+def test_labels_by_risk_have_the_digits_of_the_labels_beside_them(numbers, by_risk, wanted):
+    needed = gz.plan(STEPS, 0.4, FALLING)
+    needed = needed.assign(dict(zip(("labels", "labels_low", "labels_high"), numbers, strict=True)))
+    needed = needed.assign(labels_by_risk=("risk", by_risk), reachable=0.9, status="forecast")
+    row, told = report.plan_rows(needed).iloc[0], gz.sentences(needed)[0]
+    assert list(row[["50 % sure", "80 % sure", "95 % sure"]]) == wanted and row["labels"] == wanted[0]
+    for text, sure in zip(wanted[1:], (80, 95), strict=True):
+        assert (f"by {text} with {sure} %" in told) == (text != "out of reach")
+
+
 def test_targets_in_the_other_unit(tmp_path):
     accuracy = pd.DataFrame({"n": STEPS, "acc": 1 - np.array(FALLING)})
     with pytest.raises(UserError, match=r"for acc 0.6 give the target 0.4\.$"):
