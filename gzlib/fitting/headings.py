@@ -11,8 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gzlib.errors import UserError
+from gzlib.errors import UserError, some_of
 from gzlib.fitting.curves import like_accuracy
+
+
+@dataclass
+class Blocks:
+    """Parts of a text between blank lines: ``part`` of each row, ``names`` of the parts, if each has one above it.
+
+    ``are_sets`` says that two blank lines separate them, as data sets of gnuplot; ``places`` where each begins.
+    """
+
+    part: list[int]
+    names: list[str]
+    are_sets: bool
+    places: list[str]
 
 
 @dataclass
@@ -23,6 +36,7 @@ class Table:
     frame: pd.DataFrame
     places: list[str]
     notes: list[str] = field(default_factory=list)
+    blocks: Blocks | None = None
 
 
 def is_number(cell: str) -> bool:
@@ -326,12 +340,49 @@ def _roles(
     ]
     if unused:
         table.notes.append(f"not used: {', '.join(unused)}")
+    if table.blocks and roles.size is not None and not roles.labels:
+        _take_blocks(table, table.blocks, roles, roles.size)
     return roles
+
+
+def _take_blocks(table: Table, blocks: Blocks, roles: _Roles, size: str) -> None:
+    """Parts of a text between blank lines that hold the same sizes are curves, or runs if their names say so.
+
+    Raises
+    ------
+    UserError
+        If they may be either.
+    """
+    rows = pd.DataFrame(
+        {"part": blocks.part, "size": numbers(Table(table.name, table.frame, table.places), size, True)}
+    )
+    rows = rows.assign(**{f"seed {i}": _texts(table.frame, column) for i, column in enumerate(roles.seeds)})
+    rows = rows.dropna(subset="size").drop_duplicates()
+    if not rows.drop(columns="part").duplicated().any():  # one curve, whose rows are set in groups
+        return
+    parts = pd.Series(blocks.part, table.frame.index)
+    for column in roles.rest:  # which tells the same curves apart, with a name for them
+        if (_texts(table.frame, column).groupby(parts).nunique() == 1).all() and table.frame[column].nunique() > 1:
+            return
+    if not (blocks.names or blocks.are_sets):
+        raise UserError(
+            f"{table.name}: a blank line above {blocks.places[1]} begins a second block of rows with the same sizes: if"
+            " each block is a curve, name it in a comment above it (# resnet) or in a column 'curve'; if it is one more"
+            " run of the same curve, number it in a column 'seed'."
+        )
+    names = blocks.names or [f"index {i}" for i in range(len(blocks.places))]
+    column = _free("block", table.frame)
+    table.frame = table.frame.assign(**{column: [names[part] for part in blocks.part]})
+    stems = {re.sub(r"[\W_]*\d+$", "", name.lower()) for name in names}
+    are_runs = len(stems) == 1 and stems <= SEEDS
+    what, chosen = ("runs (seeds) of one curve", roles.seeds) if are_runs else ("curves", roles.labels)
+    chosen.append(column)
+    table.notes.append(f"blocks of rows between blank lines are taken as {what}: {some_of(names, 6)}")
 
 
 def _listed(frame: pd.DataFrame) -> str:
     names = [name if len(name) <= 40 else f"{name[:39]}…" for name in map(str, frame.columns)]
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return some_of(names, 12)
 
 
 MOST_ROUNDING = 0.05  # of 1 - accuracy, between an error and the accuracy beside it

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,17 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.files import FilePath
 from gzlib.fitting.curves import geometric_mean, like_accuracy, log_of, to_array
-from gzlib.fitting.headings import PERCENT, Table, as_runs, best_value, check_unit, is_number, kind_of, refuse_mixed
+from gzlib.fitting.headings import (
+    PERCENT,
+    Blocks,
+    Table,
+    as_runs,
+    best_value,
+    check_unit,
+    is_number,
+    kind_of,
+    refuse_mixed,
+)
 
 BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
@@ -329,7 +340,8 @@ def _exploded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
-    lines = [(i + 1, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text)) if line.strip()]
+    whole = [(i + 1, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text))]
+    lines = [(i, line) for i, line in whole if line.strip()]
     asked = None
     if lines and (directive := re.fullmatch(r"sep=(.)", lines[0][1].strip())):  # of Excel
         asked, lines = directive[1], lines[1:]
@@ -372,7 +384,41 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
     if twice := [name for name in header if header.count(name) > 1]:
         raise UserError(f"{source}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     table = pd.DataFrame(frame, columns=header, dtype=object)
-    return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes)
+    blocks = _blocks([line for line, _ in rows[start:]], whole, header)
+    return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes, blocks)
+
+
+BLANK = re.compile(r"[\s,;|]*")  # as spreadsheets save rows without anything, too
+
+
+def _blocks(rows: list[int], lines: list[Line], header: list[str]) -> Blocks | None:
+    """Parts of a table between blank lines: of two lines each, as gnuplot separates data sets, or else of one.
+
+    Parameters
+    ----------
+    rows : list of int
+        The line of each row.
+    lines
+        All of the text.
+    header
+        Names of the columns, which a comment may repeat above each part.
+    """
+    blank = [sum(bool(BLANK.fullmatch(line)) for _, line in lines[a : b - 1]) for a, b in pairwise(rows)]
+    between = np.array(blank) - min(blank, default=0)  # a text may have a blank line behind each of its lines
+    least = 2 if between.max(initial=0) > 1 else 1
+    starts = [0, *(np.flatnonzero(between >= least) + 1)]
+    if len(starts) < 2:
+        return None
+    above = [[line.strip(" \t#%/*,;|:") for _, line in lines[rows[i - 1] if i else 0 : rows[i] - 1]] for i in starts]
+    repeated = {text for text in above[1] if all(text in texts for texts in above)}
+    columns = BLANK.sub("", "".join(header))
+    named = [
+        [text for text in texts if text and text not in repeated and BLANK.sub("", text) != columns] for texts in above
+    ]
+    names = [texts[-1] for texts in named if texts]
+    part = np.searchsorted(starts, np.arange(len(rows)), side="right") - 1
+    is_named = len(names) == len(set(names)) == len(starts)
+    return Blocks(part.tolist(), names if is_named else [], least == 2, [f"line {rows[i]}" for i in starts])
 
 
 def _counted(rows: Sequence[Row]) -> bool:
@@ -498,10 +544,11 @@ def _header(
     if not all(is_number(cell) for cell in cells if cell) or len(rows) == 1:
         return cells, 1
     before = [(i, line.lstrip().lstrip("#%/").strip()) for i, line in comments if i < rows[0][0]]
-    if before:
-        names: list[str] = next((cells for _, cells in _split(before[-1:], delimiter)), [])
-        if len(names) == len(cells) and not any(is_number(name) for name in names):
-            return names, 0
+    found = [next((names for _, names in _split([line], delimiter)), []) for line in reversed(before)]
+    fit = [len(names) == len(cells) and not any(map(is_number, names)) for names in found]
+    sized = [ok and any(kind_of(name)[0] == "size" for name in names) for ok, names in zip(fit, found, strict=True)]
+    if any(sized) or any(fit[:1]):  # names of the columns, or else the last comment
+        return found[sized.index(True) if any(sized) else 0], 0
     if len(cells) == 2:
         _refuse_swapped(source, [cells for _, cells in rows])
         notes.append("there is no header: the first column is taken as n_train and the second as loss")

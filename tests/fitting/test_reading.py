@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -491,6 +492,50 @@ def test_the_name_of_a_column_may_hold_a_line_break(tmp_path, delimiter):
         file.write_bytes("\n".join(rows).replace("|", delimiter).replace("\n", end).encode())
         array = as_array(file)
         assert array.n_train.values.tolist() == [100, 200, 400] and array.values.ravel().tolist() == [0.5, 0.4, 0.33]
+
+
+FIRST, SECOND = "100 .5\n200 .4\n400 .3\n", "100 .6\n200 .5\n400 .45\n"
+
+
+@pytest.mark.fault("curves: blocks between blank lines", "read")
+@pytest.mark.parametrize(
+    ("text", "curves", "said"),
+    [
+        ("n loss\n" + FIRST + "\n\n" + SECOND, {"index 0": 1, "index 1": 1}, "are taken as curves: index 0, index 1"),
+        ("# n loss\n" + FIRST + "\n\n# n loss\n" + SECOND, {"index 0": 1, "index 1": 1}, "curves: index 0, index 1"),
+        (FIRST + "\n\n" + SECOND + "\n\n\n", {"index 0": 1, "index 1": 1}, "curves: index 0, index 1"),
+        ("# n loss\n# resnet\n" + FIRST + "\n# vit\n" + SECOND, {"resnet": 1, "vit": 1}, "curves: resnet, vit"),
+        ("# a\n# n loss\n" + FIRST + "\n\n# b\n# n loss\n" + SECOND, {"a": 1, "b": 1}, "curves: a, b"),
+        ("n loss\n# seed 0\n" + FIRST + "\n# seed 1\n" + SECOND, {"curve": 2}, "runs .seeds. of one curve: seed 0"),
+        ("n,loss\n100,.5\n200,.4\n,\n,\n100,.6\n200,.5\n", {"index 0": 1, "index 1": 1}, "index 0, index 1"),
+        ("n seed loss\n1 0 .5\n2 0 .4\n\n\n1 0 .6\n2 0 .5\n", {"index 0": 1, "index 1": 1}, "index 0, index 1"),
+        ("## A\n\n| n | loss |\n|---|---|\n| 1 | .5 |\n| 2 | .4 |\n\n"
+         "## B\n\n| n | loss |\n|---|---|\n| 1 | .6 |\n| 2 | .5 |\n", {"A": 1, "B": 1}, "curves: A, B"),
+        (("n loss\n" + FIRST + "\n\n" + SECOND).replace("\n", "\n\n"), {"index 0": 1, "index 1": 1}, "as curves"),
+        # two data sets, whose segments are runs
+        ("n loss\n" + FIRST + "\n" + SECOND + "\n\n" + FIRST + "\n" + SECOND, {"index 0": 2, "index 1": 2}, "index 0"),
+        # none of these has blocks
+        ("n loss\n\n\n" + FIRST + "\n\n\n", {"curve": 1}, ""),
+        (("n loss\n" + FIRST + SECOND).replace("\n", "\n\n"), {"curve": 2}, ""),
+        ("n loss\n100 .5\n100 .6\n\n200 .4\n200 .5\n\n\n400 .3\n400 .45\n", {"curve": 2}, ""),
+        ("n loss model\n100 .5 A\n200 .4 A\n\n100 .6 B\n200 .5 B\n", {"A": 1, "B": 1}, ""),
+        ("n seed loss\n100 0 .5\n200 0 .4\n\n100 1 .6\n200 1 .5\n", {"curve": 2}, ""),
+        ("n loss width\n1 .5 8\n2 .4 8\n\n\n1 .6 16\n2 .5 16\n", {"8": 1, "16": 1}, "'width' tells 2 curves"),
+    ],
+)  # fmt: skip
+def test_blocks_between_blank_lines_are_curves(tmp_path, text, curves, said):
+    table = read_curves(written(tmp_path, text))
+    assert table.groupby("curve").apply(lambda runs: runs.groupby("n_train").size().max()).to_dict() == curves
+    assert re.search(said, " ".join(table.attrs["notes"]))
+    assert "blocks" not in " ".join(table.attrs["notes"]) or said
+
+
+@pytest.mark.fault("curves: blocks between blank lines", "refused in one sentence")
+@pytest.mark.parametrize("header", ["", "n loss\n", "# n loss\n"])
+def test_blocks_that_may_be_runs_are_refused_with_a_cure(tmp_path, header):
+    line = 5 + bool(header)
+    with pytest.raises(UserError, match=f"above line {line} begins a second block .*a column 'curve'.*'seed'"):
+        read_curves(written(tmp_path, header + FIRST + "\n" + SECOND))
 
 
 TWO_METRICS = "100,loss,.5\n200,loss,.4\n400,loss,.3\n100,accuracy,.6\n200,accuracy,.7\n400,accuracy,.8\n"
