@@ -804,6 +804,11 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     joined = pd.DataFrame(labels).agg(" / ".join, axis=1).to_numpy() if labels else "curve"
     out.insert(3, "curve", joined)
     out.insert(3, "seed", _seeds(table, roles, out))
+    names = roles.wide or [roles.loss]
+    in_percent = any(map(PERCENT.search, names)) or any(_text(cell).endswith("%") for cell in frame[roles.loss])
+    if not in_percent and (roles.rising or all(map(is_rate, names))):
+        given = out.assign(loss=top - out["loss"] if roles.rising else out["loss"])
+        refuse_jumps(name, ("accuracy" if roles.rising else "error") if roles.wide else roles.loss, given[~missing])
     if roles.rising and not PERCENT.search(title):
         refuse_mixed(name, shown, out["loss"].groupby(out["curve"]).min(), top)
     out["_place"] = table.places
@@ -846,6 +851,40 @@ def refuse_mixed(name: str, shown: str, least: pd.Series, top: float) -> None:
             f"{name}: {shown} of {curve!r} is {100 - least[curve]:g} at most, and above 1 elsewhere: give all curves in"
             " percent, with a percent sign in the column's name, or none."
         )
+
+
+RATES = _words("error err errors misclassification wer cer")
+NO_RATE = _words("squared sq absolute abs relative rel")
+JUMP, NEAR = 20.0, 5.0  # ratios of neighbouring values: beyond those of curves, and within them
+
+
+def is_rate(column: str) -> bool:
+    """Whether a column is a share of errors by its name, and no loss, which has a unit of its own."""
+    if (rest := COMPLEMENT.fullmatch(column.strip())) and kind_of(rest[1])[0] == "rising":
+        return True
+    words = set(_plain(_stem(column)).split("_"))
+    return bool(words & RATES or {"zero", "one", "loss"} <= words) and not words & NO_RATE
+
+
+def refuse_jumps(name: str, shown: str, runs: pd.DataFrame) -> None:
+    """Refuse shares of which some are in percent and others not, from ``n_train``, ``loss`` and ``curve`` of each run.
+
+    A curve in percent may well cross 1; between its neighbours it does not jump as if one were multiplied by 100.
+    """
+    ordered = runs.sort_values(["curve", "n_train", "loss"], kind="stable")
+    several = ordered["curve"].nunique() > 1
+    for curve, one in ordered[ordered["loss"] > 0].groupby("curve", sort=False):
+        sizes, values = one["n_train"].to_numpy(), one["loss"].to_numpy()
+        at = np.flatnonzero(np.diff(values > 1))
+        low, high = np.minimum(values[at], values[at + 1]), np.maximum(values[at], values[at + 1])
+        alike = (high / 100 < NEAR * low) & (low < NEAR * high / 100)
+        if len(at) and np.all((high > JUMP * low) & alike):
+            of = f" of {curve!r}" if several and isinstance(curve, str) else ""
+            pair = " and ".join(f"{values[i]:g} at {sizes[i]:g}" for i in (at[0], at[0] + 1))
+            raise UserError(
+                f"{name}: {shown}{of} is {pair}, as if one were in percent and the other not: write all values in"
+                " percent, with a percent sign in the column's name, or none; call it 'loss' if it is no share."
+            )
 
 
 def best_value(name: str, largest: float, texts: list[str], shown: str) -> float:

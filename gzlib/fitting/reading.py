@@ -32,7 +32,9 @@ from gzlib.fitting.headings import (
     best_value,
     check_unit,
     is_number,
+    is_rate,
     kind_of,
+    refuse_jumps,
     refuse_mixed,
 )
 
@@ -699,8 +701,11 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
         losses, metric = (top - losses).round(12), f"{top:g} - {data.name}" if top else f"minus {data.name}"
         notes.append(f"{data.name} rises as models get better: fitted is {metric}")
         if kind == "rising" and not PERCENT.search(title):
+            _refuse_jumps(top - losses, x, title)
             least = losses.min([dim for dim in (x, replicate) if dim in losses.dims])
             refuse_mixed("the array", title, least.to_series() if least.ndim else pd.Series([float(least)]), top)
+    elif kind == "loss" and is_rate(str(data.name)) and not PERCENT.search(str(data.name)):
+        _refuse_jumps(losses, x, str(data.name))
     bad = (losses.values <= 0) | np.isinf(losses.values)
     if bad.any():
         where = {str(dim): losses[dim].values[i] for dim, i in zip(losses.dims, np.argwhere(bad)[0], strict=True)}
@@ -723,6 +728,13 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
                 " data.rename('accuracy'); if not, data.rename('loss')."
             )
     return losses.assign_attrs(notes=notes, metric=metric)
+
+
+def _refuse_jumps(values: xr.DataArray, x: str, shown: str) -> None:
+    flat = values.transpose(..., x).values.reshape(-1, values.sizes[x])
+    sizes, rows = np.meshgrid(values[x].values, np.arange(len(flat)))
+    columns = {"curve": rows.ravel(), "n_train": sizes.ravel(), "loss": flat.ravel()}
+    refuse_jumps("the array", shown, pd.DataFrame(columns))
 
 
 def _of_arrays(sizes: Any, losses: Any) -> pd.DataFrame:

@@ -595,6 +595,13 @@ def test_names_that_say_more_than_their_words(tmp_path, text, sizes, losses, sai
         ('[{"n":100,"acc":"70%"},{"n":200,"acc":0.8}]', "acc is '70%' in run 1 and '0.8' in run 2"),
         ("model,n,acc\nA,1,70\nA,2,80\nB,1,.6\nB,2,.7\n", "acc of 'B' is 0.7 at most, and above 1 elsewhere"),
         ("n,vit_acc,cnn_acc\n1,70,.6\n2,80,.7\n", "accuracy of 'cnn_acc' is 0.7 at most, and above 1 elsewhere"),
+        ("n,error\n1,.12\n2,.10\n4,8.5\n8,7.1\n", "error is 0.1 at 2 and 8.5 at 4, as if one were in percent and the"),
+        ("n,test_error\n1,12\n2,10\n4,.085\n8,.071\n", "test_error is 10 at 2 and 0.085 at 4, as if one were"),
+        ("n,acc\n1,.7\n2,.75\n4,79\n8,82\n", "acc is 0.75 at 2 and 79 at 4, as if"),
+        ("n,seed,acc\n1,0,.7\n1,1,71\n2,0,.74\n2,1,.76\n", "acc is 0.7 at 1 and 71 at 1, as if"),
+        ("n,vit_err,cnn_err\n1,.3,.4\n2,.2,.3\n4,.1,20\n", "error of 'cnn_err' is 0.3 at 2 and 20 at 4, as if"),
+        ("model,n,1 - acc\nA,1,.3\nA,2,.2\nB,1,.3\nB,2,20\n", "1 - acc of 'B' is 0.3 at 1 and 20 at 2, as if"),
+        ('[{"n":1,"wer":0.9},{"n":2,"wer":80.5},{"n":4,"wer":70}]', "wer is 0.9 at 1 and 80.5 at 2, as if"),
         ("train size (%),loss\n10,.5\n20,.4\n", "which column holds the training sizes"),
         ("n_train (log10),loss\n2,.5\n3,.4\n", "'n_train .log10.' holds logarithms"),
         ("n,log(error)\n100,-.5\n200,-.7\n", "'log.error.' holds logarithms"),
@@ -641,6 +648,24 @@ def test_parquet_comes_through_every_door(tmp_path, monkeypatch):
         read_curves(b"\x1f\x8b" + bytes(20))
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("error (%)", [8.5, 7.1, 0.12, 0.1]),
+        ("error", ["8.5%", "7.1%", "0.12%", "0.1%"]),
+        ("error", [12, 4, 1.6, 0.9, 0.5]),  # of digits, in percent
+        ("wer", [1.2, 0.9, 0.5, 0.2]),
+        ("loss", [8.5, 7.1, 0.12, 0.1]),
+        ("mean_squared_error", [8.5, 7.1, 0.12, 0.1]),
+        ("accuracy", [0.6, 2.1, 9.0, 31.0]),  # of a thousand classes, in percent
+    ],
+)
+def test_what_crosses_one_without_a_jump_is_in_one_unit(name, values):
+    found = read_curves(pd.DataFrame({"n": [100 * 2**i for i in range(len(values))], name: values}))
+    wanted = [float(str(value).removesuffix("%")) for value in values]
+    np.testing.assert_allclose(found["loss"], np.subtract(100, wanted) if name == "accuracy" else wanted)
+
+
 def test_labelled_arrays_are_judged_as_tables_are():
     n = {"n_train": [100, 200, 400]}
     falling = xr.DataArray([0.5, 0.4, 0.3], dims="n_train", coords=n)
@@ -652,6 +677,11 @@ def test_labelled_arrays_are_judged_as_tables_are():
         as_array(both.rename("accuracy"))
     with pytest.raises(UserError, match="holds logarithms"):
         as_array(falling.rename("loss (log10)"))
+    two_units = xr.where(falling["n_train"] > 100, 100 * falling, falling)
+    with pytest.raises(UserError, match="error is 0.5 at 100 and 40 at 200, as if one were in percent"):
+        as_array(two_units.rename("error"))
+    with pytest.raises(UserError, match="acc is 0.5 at 100 and 60 at 200, as if one were in percent"):
+        as_array(xr.where(falling["n_train"] > 100, 100 * (1 - falling), 1 - falling).rename("acc"))
 
 
 def test_runs_that_are_all_held_out_are_told(tmp_path):
