@@ -883,7 +883,8 @@ def refuse_jumps(name: str, shown: str, runs: pd.DataFrame) -> None:
             pair = " and ".join(f"{values[i]:g} at {sizes[i]:g}" for i in (at[0], at[0] + 1))
             raise UserError(
                 f"{name}: {shown}{of} is {pair}, as if one were in percent and the other not: write all values in"
-                " percent, with a percent sign in the column's name, or none; a loss in another unit is better named 'loss'."
+                " percent, with a percent sign in the column's name, or none; a loss in another unit is better called"
+                " 'loss'."
             )
 
 
