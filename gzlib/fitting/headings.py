@@ -52,7 +52,8 @@ COUNTS = {"n", "num", "number", "nb", "no", "of", "count", "total", "the"}
 SIZES = _words(
     "size sizes set samples sample examples images galaxies points instances observations obs rows tokens"
     " train training trainset subset anchor seen labels labelled labeled annotated annotations sentences documents"
-    " records patients data stars objects shots datapoints"
+    " records patients data dataset stars objects shots datapoints imgs sequences molecules structures"
+    " trajectories episodes demonstrations events cells utterances clips frames"
 )
 FIRST_SIZES = {"train", "training", "trainset", "seen"}
 NO_SIZE = {"train", "training", "data", "set", "number", "the", "of", "total", "count", "sample", "no"}  # alone
@@ -117,7 +118,7 @@ IN_LOGARITHMS = re.compile(r"[(\[]\s*(?:in )?(?:log|ln|lg)[ _]?(?:10|2|e)?(?: sc
 COMPLEMENT = re.compile(r"(?:.*\s)?(?:100|1|one|hundred)\s*(?:[-\u2212\u2013]|[ _]minus[ _])\s*(.+)", re.IGNORECASE)
 MINUS = re.compile(r"(?:[-\u2212\u2013]\s*)(.+)")
 OPPOSITES = {"negated": "loss", "loss": "negated", "rising": None}
-PERCENT = re.compile(r"%|\bpercent|\bpct|_pct|_percent", re.IGNORECASE)
+PERCENT = re.compile(r"(?<!\d)(?<!\d )%|\bpercent|\bpct|_pct|_percent", re.IGNORECASE)
 
 
 def kind_of(name: object) -> tuple[str | None, int]:
@@ -152,6 +153,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return "spread", 0
     if words[-1] == "error" and (rises or words[-2:-1] == ["loss"]):
         return "spread", 0
+    if at := re.fullmatch(r"(.+?)[ _]?@\s*[\d.:-]+(.*)", text):  # recall@10, mAP@0.5:0.95 (%)
+        return ("rising", 2) if at[1].lower() in ("hits", "pass", "p", "r") else kind_of(at[1] + at[2])
     base = "_".join(word for word in words if word not in AFFIXES)
     rank = 1 + ("test" not in words) + bool({"val", "valid", "validation"} & set(words))
     stem = re.sub(r"_(loss|error|err)$", "", base)
@@ -167,13 +170,14 @@ def kind_of(name: object) -> tuple[str | None, int]:
     if of and kind_of(of)[0] in ("size", "loss", "rising"):
         return "logarithm", 0
     if {"train", "training"} & set(words) and "_".join(w for w in words if w not in ("train", "training")) in (
-        LOSSES | RISING | {"score"}
+        LOSSES | RISING | {"score", "scores"}
     ):
         return "training metric", 0
     if base in ("score", "scores"):
         return "score", rank
     if plain in ("n", "x") or (set(words) <= SIZES | COUNTS and plain not in NO_SIZE | COUNTS):
-        if PERCENT.search(text):  # a share of the data is not a number of examples
+        named = "dataset" in words and not set(words) & {"size", *COUNTS}  # train_dataset
+        if named or PERCENT.search(text):  # a share of the data is not a number of examples
             return None, 0
         return "size", 1 if FIRST_SIZES & set(words) else (3 if plain == "x" else 2)
     return (
@@ -281,7 +285,7 @@ def _roles(
                 f"{name}: {' and '.join(map(repr, first[:2]))} could each be the {option}: say which with"
                 f" --{option}-column (in Python {option}=)."
             )
-        return first[0] if first else None
+        return _held_out(first[0], found, table) if first else None
 
     roles = _Roles(size=size or best("size", "size"), loss=loss or accuracy, rising=bool(accuracy), chosen=bool(curve))
     if roles.loss is None:
@@ -324,6 +328,11 @@ def _roles(
             f"{name}: the column {logarithms[0]!r} holds logarithms: give the sizes and losses themselves"
             f" (found: {_listed(frame)})."
         )
+    if (roles.loss is None or roles.size is None) and not roles.wide and sum(map(is_number, columns)) > 1:
+        raise UserError(
+            f"{name} has no header, or one of numbers ({_listed(frame)}): name the columns in its first line, such as"
+            " n_train and loss."
+        )
     if roles.loss is None and not roles.wide:
         missing = "loss" if roles.size else "n_train"
         raise UserError(
@@ -343,6 +352,24 @@ def _roles(
     if table.blocks and roles.size is not None and not roles.labels:
         _take_blocks(table, table.blocks, roles, roles.size)
     return roles
+
+
+def _without(words: list[str], some: set[str]) -> list[str]:
+    return [word for word in words if word not in some]
+
+
+HELD_OUT = _words("test val valid validation eval evaluation heldout holdout")
+
+
+def _held_out(column: str, found: list[str], table: Table) -> str:
+    """Of a metric and the same one on held-out data, as Keras logs loss and val_loss, the latter."""
+    words = _plain(column).split("_")
+    twins = [c for c in found if HELD_OUT & set(parts := _plain(c).split("_")) and words == _without(parts, HELD_OUT)]
+    if not twins:
+        return column
+    best = min(twins, key=lambda c: kind_of(c)[1])
+    table.notes.append(f"{column} beside {best} is taken as that on the training set")
+    return best
 
 
 def _take_blocks(table: Table, blocks: Blocks, roles: _Roles, size: str) -> None:
@@ -473,6 +500,7 @@ def _label(cell: Any) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(_text(cell).split())) or "(blank)"
 
 
+INFINITE = r"[+-]?inf(inity)?"
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "-", "--", "?"}
 SIZE_NAME = re.compile(r"(?:(?:n|n_train|size|samples)[ _=]{1,3})?([\d.,_ ']*\d[\d.,_ ']*[kKmMbBGT]?)")
 
@@ -609,8 +637,10 @@ UNIT_OF_SIZES = re.compile(
     re.VERBOSE,
 )
 SPREAD_BEHIND = re.compile(
-    r"(.*\d)\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\))\s*(%?)"
-)  # 0.50 ± 0.02, 0.50(2)
+    r"(.*\d)\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\)"
+    r"|[(\[]\s*[\d.]+\s*%?\s*(?:[,;\u2013-]|to)\s*[\d.]+\s*%?\s*[)\]])\s*(%?)"
+)  # 0.50 ± 0.02, 0.50(2), 0.50 [0.48, 0.52]
+NOUN_BEHIND = re.compile(r"(.*[\dkKmMbBGT])\s+([a-z]+)")  # 10k images
 
 
 def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
@@ -643,6 +673,9 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
         cells = [SPREAD_BEHIND.sub(r"\1\2", cell) for cell in cells]
         value = SPREAD_BEHIND.sub(r"\1\2", example)
         table.notes.append(f"spreads behind numbers in {column} are not used: {example} is read as {value}")
+    if is_size:
+        nouns = [NOUN_BEHIND.fullmatch(cell) for cell in cells]
+        cells = [n[1] if n and n[2] in SIZES else cell for n, cell in zip(nouns, cells, strict=True)]
     shares = [i for i, cell in enumerate(cells) if cell.endswith("%")] if is_size else []
     if is_size and (shares or PERCENT.search(column)):
         is_share = f"is {cells[shares[0]]!r}" if shares else "is in percent by its name"
@@ -687,7 +720,8 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
             out[i] = float(number.replace(decimal, ".")) * factor
         except ValueError:
             raise UserError(
-                f"{table.name}, {table.places[i]}: {column} is {_shown(cells[i])}; it must be a positive number."
+                f"{table.name}, {table.places[i]}: {column} is {_shown(cells[i])}; it must be a positive number"
+                f"{': leave out the row' if re.fullmatch(INFINITE, cell.lower()) else ''}."
             ) from None
         if factor != 1:
             suffixed = suffixed or cells[i]
@@ -723,7 +757,7 @@ def _decimal_mark(table: Table, column: str, is_size: bool) -> str:
         if pd.api.types.is_numeric_dtype(table.frame[name]):
             continue
         for place, raw in zip(table.places, table.frame[name], strict=True):
-            cell = _bare(_text(raw))
+            cell = _bare(SPREAD_BEHIND.sub(r"\1\2", _text(raw)))
             for mark, other in ((",", "."), (".", ",")):
                 number = rf"[+-]?(?:\d*|{GROUPS % re.escape(other)}){re.escape(mark)}\d+(?:[eE][+-]?\d+)?"
                 plain_groups = re.fullmatch(GROUPS % re.escape(mark), cell)
@@ -782,13 +816,19 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
             cell = frame[label].iloc[i]
             cell = cell.item() if isinstance(cell, np.generic) else cell
             why = "it must be a positive number"
-            if column == "loss":
+            if column == "n_train" and out[column].iloc[i] == 0:
+                why += ": leave out the row of a model that was not trained"
+            elif np.isinf(out[column].iloc[i]):
+                why += ": leave out the row"
+            elif column == "loss":
                 if roles.rising:
                     why = (
                         f"{top:g} - it is not a positive loss, as laws need: leave the row out, or measure it on a"
                         " larger test set"
                     )
-                elif np.isfinite(out[column].iloc[i]):
+                elif out[column].iloc[i] == 0:
+                    why += ": leave the row out, or measure it on a larger test set"
+                else:
                     why += " (laws describe losses above 0; of a log-likelihood give its negative)"
             raise UserError(f"{name}, {table.places[i]}: {label} is {_shown(cell)}; {why}.")
     check_unit(out["loss"][~missing], f"{name}: the losses")

@@ -349,6 +349,7 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         asked, lines = directive[1], lines[1:]
     comments = [(i, line) for i, line in lines if line.lstrip().startswith(COMMENTS)]
     lines = [(i, line) for i, line in lines if not line.lstrip().startswith(COMMENTS)]
+    lines = [(i, _without_remark(line)) for i, line in lines]
     if any(line.rstrip().endswith("\\\\") for _, line in lines):  # LaTeX
         bare = [
             (i, re.sub(r"\s*\\\\\s*(\\hline)?$", "", line.strip()))
@@ -388,6 +389,12 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
     table = pd.DataFrame(frame, columns=header, dtype=object)
     blocks = _blocks([line for line, _ in rows[start:]], whole, header)
     return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes, blocks)
+
+
+def _without_remark(line: str) -> str:
+    """A row without a comment behind its last number, or behind the names of at least two columns."""
+    row = re.fullmatch(r"(.*[\d%])\s+#\s.*", line) or re.fullmatch(r"(.*[^\s|][\t;,].*\w)\s+#\s[^\t;,]*", line)
+    return row[1] if row and not {'"', "|"} & set(line) else line
 
 
 BLANK = re.compile(r"[\s,;|]*")  # as spreadsheets save rows without anything, too

@@ -113,8 +113,11 @@ def count(number: float, way: Rounding = np.round, *, precise: bool = False, lea
     if not np.isfinite(number):
         return "-" if np.isnan(number) else NO_LIMIT
     step = np.floor(np.log10(number)) if number else 0.0
-    unit = 10.0 ** (step + 1 - max(_digits(number, precise), least))
-    return f"{way(number / unit) * unit:,.0f}" if 10 <= number < 10.0**MOST_DIGITS else f"{number:.3g}"
+    digits = max(_digits(number, precise), least)
+    unit = 10.0 ** (step + 1 - digits)
+    if number >= 10.0**MOST_DIGITS:
+        return f"{way(number / unit) * unit:.{digits}g}"
+    return f"{way(number / unit) * unit:,.0f}" if number >= 10 else f"{number:.3g}"
 
 
 def _digits(number: float, precise: bool) -> int:
