@@ -62,11 +62,11 @@ AFFIXES = _words(
 )
 LOSSES = _words(
     "loss error err error_rate errors misclassification misclassification_rate mse rmse mae nll cross_entropy ce"
-    " log_loss logloss perplexity ppl wer cer brier risk deviance bpc"
+    " log_loss logloss perplexity ppl wer cer brier risk deviance bpc bpb"
 )
 LOSSES |= _words(
     "mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error"
-    " zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char"
+    " zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char bits_per_byte"
 )
 RISING = _words(
     "accuracy acc balanced_accuracy auc auroc roc_auc auprc f1 f1_score precision recall r2 r_squared iou miou dice"
@@ -83,7 +83,7 @@ MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "
 # What programs that track runs note of each, and none that learns from curves wants.
 TIMES = _words(
     "time times runtime duration elapsed seconds secs minutes hours timestamp date datetime created started finished"
-    " walltime wallclock"
+    " walltime wallclock mem memory vram ram"
 )
 LOGGED = _words(
     "notes note comment comments tags state status sweep user author host hostname commit git_commit git_hash url link"
@@ -136,7 +136,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return ("size" if plain == "n_train" else "loss"), 0
     if plain in SEEDS:
         return "seed", 0
-    if str(name).startswith("tags.") or plain in LOGGED or set(words) & TIMES:
+    stopped = {"epoch", "step", "iteration"} & set(words) and {"best", "last", "final", "stopped"} & set(words)
+    if str(name).startswith("tags.") or plain in LOGGED or set(words) & TIMES or stopped:
         return "log", 0
     if plain in LABELS or plain in MORE_LABELS:
         return "label", 0
@@ -300,6 +301,14 @@ def _roles(
         roles.loss = found[0]
     if roles.loss is None and of("score"):
         _take_score(table, roles, best("score", "accuracy"))
+    unknown = [column for column, (kind, _) in kinds.items() if kind is None]
+    again = [column for column in unknown if roles.loss and re.fullmatch(re.escape(roles.loss) + r"[._ ]?\d+", column)]
+    if again and not (loss or accuracy):
+        raise UserError(
+            f"{name}: {roles.loss!r} and {again[0]!r} could each be the loss: if they are runs, number all of them"
+            f" ({roles.loss}_0, {roles.loss}_1); if not, say which with --loss-column or --accuracy-column (in Python"
+            " loss=, accuracy=)."
+        )
     if not loss and roles.size and _may_be_bar(table, roles.loss, of("rising")):
         raise UserError(
             f"{name}: {roles.loss!r} is not what {of('rising')[0]!r} leaves of its best value: is it a loss of its own"
@@ -555,6 +564,9 @@ def _stem(column: str) -> str:
     return re.sub(r"[_ ]?(?:seed|run|rep|fold|trial)?[_ ]?\d+$", "", column.lower())
 
 
+SEED_BEHIND = re.compile(r"(.+?)[\W_]*(?:seed|run|rep|fold|trial)[\W_]*(\d+)", re.IGNORECASE)  # resnet_seed0
+
+
 def _are_runs(stems: set[str]) -> bool:
     """Whether numbered columns are runs of one curve, as "seed1" and "loss_2" are and "resnet18" is not."""
     return len(stems) == 1 and ("" in stems or stems <= SEEDS or kind_of(next(iter(stems)))[0] in ("loss", "rising"))
@@ -610,6 +622,12 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
         roles.seeds = [*roles.seeds, of]
         table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of one curve")
+    elif all(map(SEED_BEHIND.fullmatch, roles.wide)):
+        run = _free("run", long)
+        long[run] = long[of].str.replace(SEED_BEHIND, r"\2", regex=True)
+        long[of] = long[of].str.replace(SEED_BEHIND, r"\1", regex=True)
+        roles.labels, roles.seeds = [*roles.labels, of], [*roles.seeds, run]
+        table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of curves")
     else:
         roles.labels = [*roles.labels, of]
         table.notes.append(f"each column is taken as a curve: {', '.join(roles.wide)}")
@@ -637,9 +655,22 @@ UNIT_OF_SIZES = re.compile(
     re.VERBOSE,
 )
 SPREAD_BEHIND = re.compile(
-    r"(.*\d)\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\)"
-    r"|[(\[]\s*[\d.]+\s*%?\s*(?:[,;\u2013-]|to)\s*[\d.]+\s*%?\s*[)\]])\s*(%?)"
-)  # 0.50 ± 0.02, 0.50(2), 0.50 [0.48, 0.52]
+    r"""(.*\d)\s*%?\s*(?:
+      (?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+\s*%?           # 0.50 ± 0.02
+    | _?[({]\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?\s*[)}]  # 0.50 (±0.02), 0.50_{\\pm 0.02}
+    | \([\d.,eE+-]+\)\s*%?                               # 0.50(2)
+    | [(\[]\s*[\d.]+\s*%?\s*(?:[,;\u2013-]|to)\s*[\d.]+\s*%?\s*[)\]]\s*%?  # 0.50 [0.48, 0.52]
+    )""",
+    re.VERBOSE,
+)
+
+
+def without_spread(cell: str) -> str:
+    """A number without the spread behind it, in percent if either is."""
+    found = SPREAD_BEHIND.fullmatch(cell)
+    return found[1] + "%" * ("%" in cell) if found else cell
+
+
 NOUN_BEHIND = re.compile(r"(.*[\dkKmMbBGT])\s+([a-z]+)")  # 10k images
 
 
@@ -670,9 +701,10 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     if pd.api.types.is_numeric_dtype(table.frame[column]):
         return pd.to_numeric(table.frame[column]).astype(float).to_numpy(na_value=np.nan)
     if not is_size and (example := next((cell for cell in cells if SPREAD_BEHIND.fullmatch(cell)), None)):
-        cells = [SPREAD_BEHIND.sub(r"\1\2", cell) for cell in cells]
-        value = SPREAD_BEHIND.sub(r"\1\2", example)
-        table.notes.append(f"spreads behind numbers in {column} are not used: {example} is read as {value}")
+        cells = [without_spread(cell) for cell in cells]
+        table.notes.append(
+            f"spreads behind numbers in {column} are not used: {example} is read as {without_spread(example)}"
+        )
     if is_size:
         nouns = [NOUN_BEHIND.fullmatch(cell) for cell in cells]
         cells = [n[1] if n and n[2] in SIZES else cell for n, cell in zip(nouns, cells, strict=True)]
@@ -757,7 +789,7 @@ def _decimal_mark(table: Table, column: str, is_size: bool) -> str:
         if pd.api.types.is_numeric_dtype(table.frame[name]):
             continue
         for place, raw in zip(table.places, table.frame[name], strict=True):
-            cell = _bare(SPREAD_BEHIND.sub(r"\1\2", _text(raw)))
+            cell = _bare(without_spread(_text(raw)))
             for mark, other in ((",", "."), (".", ",")):
                 number = rf"[+-]?(?:\d*|{GROUPS % re.escape(other)}){re.escape(mark)}\d+(?:[eE][+-]?\d+)?"
                 plain_groups = re.fullmatch(GROUPS % re.escape(mark), cell)
@@ -832,6 +864,7 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
                     why += " (laws describe losses above 0; of a log-likelihood give its negative)"
             raise UserError(f"{name}, {table.places[i]}: {label} is {_shown(cell)}; {why}.")
     check_unit(out["loss"][~missing], f"{name}: the losses")
+    _note_sizes(out["n_train"][~missing], roles.size, notes)
     out["training"] = _flags(table, roles)
     labels = {column: _texts(frame, column).map(_label) for column in roles.labels}
     for column in _telling(table, roles, out, labels):
@@ -862,6 +895,16 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     check_falling(out, name, roles.loss if roles.loss in frame else "loss", top if roles.rising else None)
     out.attrs |= {"notes": notes, "metric": metric, "name": name, "rising": roles.rising}
     return out
+
+
+def _note_sizes(sizes: pd.Series, column: str, notes: list[str]) -> None:
+    """Say that sizes may be shares of the data, or logarithms, where they can hardly be numbers of examples."""
+    if sizes.nunique() < 2 or UNIT_OF_SIZES.search(column):
+        return
+    if sizes.max() <= 1:
+        notes.append(f"{column} is {sizes.max():g} at most: if it is the share of the data, so are all sizes told here")
+    elif sizes.min() > 1 and sizes.max() < 20 and (sizes % 1 > 0).any():
+        notes.append(f"{column} is {sizes.min():g} to {sizes.max():g}: if these are logarithms, give the sizes")
 
 
 SUMMARIES = _words("mean avg average median std sd stdev sem stderr min max")
@@ -973,12 +1016,14 @@ def _flags(table: Table, roles: _Roles) -> np.ndarray | bool:
 def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, pd.Series]) -> list[str]:
     """Columns of unknown names that distinguish curves; raises UserError where that is not plain."""
     found = []
+    known = out["loss"].notna().to_numpy()  # a tracking program's rows without one tell nothing
+    places = [place for place, keep in zip(table.places, known, strict=True) if keep]
     for column in roles.rest:
-        values = _texts(table.frame, column)
+        values = _texts(table.frame, column)[known]
         if values.nunique() < 2:
             continue
         key = pd.DataFrame({**labels, "training": out["training"]}).astype(str).agg("/".join, axis=1)
-        rows = pd.DataFrame({"key": key, "value": values, "size": out["n_train"]})
+        rows = pd.DataFrame({"key": key, "value": values, "size": out["n_train"]})[known]
         per_value = rows.groupby(["key", "value"])["size"].nunique()
         per_size = rows.groupby(["key", "size"])["value"].nunique()
         if per_value.max() == 1 and values.nunique() > 0.9 * len(values):
@@ -989,11 +1034,11 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
             found.append(column)
             table.notes.append(f"the column {column!r} tells {values.nunique()} curves apart")
         elif rows.groupby("key")["value"].nunique().max() > 1:
-            size, place = rows["size"].iloc[0], table.places[0]
+            size, place = rows["size"].iloc[0], places[0]
             crossed = per_size[per_size > 1]
             if len(crossed):
                 size = crossed.index[0][1]
-                place = table.places[int(np.argmax((rows["size"] == size).to_numpy()))]
+                place = places[int(np.argmax((rows["size"] == size).to_numpy()))]
             raise UserError(
                 f"{table.name}, {place}: the column {column!r} differs along a curve (at n_train {size:g}"
                 f" {'more than once' if len(crossed) else 'and elsewhere'}); is it part of what distinguishes curves"

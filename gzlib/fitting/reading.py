@@ -135,7 +135,7 @@ def _from_frame(source: pd.DataFrame | pd.Series) -> Table:
         and not any(kind_of(column)[0] == "size" for column in frame)
     ):
         frame = frame.rename_axis("n_train").reset_index()
-    frame = frame.rename(columns=str)
+    frame = frame.rename(columns=str).reset_index(drop=True)  # of a table that was sorted or filtered
     return Table("the table", frame, [f"row {i}" for i in range(len(frame))])
 
 
@@ -358,6 +358,7 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         ]
         lines = [(i, re.sub(r"(?<=\d)(\{,\}|\\,)(?=\d{3})", "", re.sub(r"\$", "", line))) for i, line in bare]
         lines = [(i, re.sub(r"(?<=\d)\\?%", "", line)) for i, line in lines]
+        lines = [(i, re.sub(r"\\(?:text|math)(?:bf|it|rm)\{([^{}]*)\}", r"\1", line)) for i, line in lines]
     lines = _without_title(_ruled(source, lines, notes), notes) if asked is None else lines
     delimiter = asked or _delimiter([line for _, line in lines])
     rows = _split(lines, delimiter, source)

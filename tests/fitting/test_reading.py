@@ -583,6 +583,12 @@ TWO_METRICS = "100,loss,.5\n200,loss,.4\n400,loss,.3\n100,accuracy,.6\n200,accur
         ("# images,mAP # all\n100,.5\n200,.6\n", [100, 200], [0.5, 0.4], "1 - mAP"),
         ('{"n": [1, 2], "train_scores": [[1, 2], [1, 2]], "test_scores": [[0.5, 0.51], [0.6, 0.61]]}', [1, 1, 2, 2],
          [0.5, 0.49, 0.4, 0.39], "not used: train_scores"),
+        ("n,acc\n1,0.50 (±0.02)\n2,0.60 (± 0.02)\n", [1, 2], [0.5, 0.4], "0.50 (±0.02) is read as 0.50"),
+        ("n,acc\n1,50.0% (±0.5%)\n2,60% (59%-61%)\n", [1, 2], [50, 40], "is read as 50.0%"),
+        ("$n$ & loss \\\\\n1 & $0.5_{\\pm 0.02}$ \\\\\n2 & \\textbf{.4} \\\\\n", [1, 2], [0.5, 0.4], "is read as 0.5"),
+        ("n,loss\n2,.5\n2.5,.4\n", [2, 2.5], [0.5, 0.4], "n is 2 to 2.5: if these are logarithms"),
+        ("n,loss\n.2,.5\n1,.4\n", [0.2, 1], [0.5, 0.4], "n is 1 at most: if it is the share of the data"),
+        ("n,best_epoch,mem,loss\n100,7,1.1,.5\n200,9,1.3,.4\n", [100, 200], [0.5, 0.4], "not used: best_epoch, mem"),
         ("n,.metric,.estimate\n100,accuracy,.5\n200,accuracy,.6\n", [100, 200], [0.5, 0.4], "1 - accuracy"),
         ("n,100,200,400\nloss,.5,.4,.3\naccuracy,.6,.7,.8\nstd,.1,.1,.1\n", [100, 200, 400], [0.5, 0.4, 0.3],
          "not used: accuracy, std"),
@@ -618,6 +624,8 @@ def test_names_that_say_more_than_their_words(tmp_path, text, sizes, losses, sai
         ("n,vit_err,cnn_err\n1,.3,.4\n2,.2,.3\n4,.1,20\n", "error of 'cnn_err' is 0.3 at 2 and 20 at 4, as if"),
         ("model,n,1 - acc\nA,1,.3\nA,2,.2\nB,1,.3\nB,2,20\n", "1 - acc of 'B' is 0.3 at 1 and 20 at 2, as if"),
         ('[{"n":1,"wer":0.9},{"n":2,"wer":80.5},{"n":4,"wer":70}]', "wer is 0.9 at 1 and 80.5 at 2, as if"),
+        ("n,loss,loss.1\n100,.5,.6\n200,.4,.5\n", "'loss' and 'loss.1' could each be the loss: if they are runs"),
+        ("n,ppl,bits_per_byte\n100,9,.6\n200,8,.5\n", "'ppl' and 'bits_per_byte' could each be the loss"),
         ("n,Acc@1,Acc@5\n100,70,90\n200,75,92\n", "'Acc@1' and 'Acc@5' could each be the accuracy"),
         ("resnet,100,.5\nresnet,200,.4\n", "no header, or one of numbers .resnet, 100, .5.: name the columns"),
         ("n,error\n0,.9\n100,.5\n", "n is '0'; it must be a positive number: leave out the row of a model"),
@@ -668,6 +676,29 @@ def test_parquet_comes_through_every_door(tmp_path, monkeypatch):
         np.testing.assert_allclose(read_curves(source)["loss"], [0.5, 0.4])
     with pytest.raises(UserError, match="compressed"):
         read_curves(b"\x1f\x8b" + bytes(20))
+
+
+def test_columns_of_a_model_and_a_seed_are_runs_of_curves(tmp_path):
+    text = "n,a_seed0,a_seed1,b-Seed 0,b-Seed 1\n100,.5,.51,.6,.61\n200,.4,.41,.5,.51\n"
+    table = read_curves(written(tmp_path, text))
+    assert table.groupby(["curve", "seed"])["loss"].min().to_dict() == {
+        ("a", 0): 0.4, ("a", 1): 0.41, ("b", 0): 0.5, ("b", 1): 0.51,
+    }  # fmt: skip
+    assert "a_seed0 to b-Seed 1 are taken as runs (seeds) of curves" in table.attrs["notes"][0]
+
+
+def test_rows_of_a_tracking_program_without_the_loss_tell_no_curves_apart():
+    rows = [{"n": n, "step": s, **({"eval/loss": y} if s else {"train/loss": y})} for n, y in PAIRS for s in (0, 1)]
+    table = read_curves(pd.DataFrame(rows))
+    assert list(table["curve"].unique()) == ["curve"] and list(table["loss"]) == LOSSES
+
+
+def test_a_table_that_was_sorted_or_filtered_is_read_by_its_rows():
+    frame = pd.DataFrame({"n": [100, 200, 100, 200], "loss": [0.5, 0.4, 0.6, 0.5], "width": [8, 8, 16, 16]})
+    wanted = read_curves(frame)
+    assert list(wanted["curve"]) == ["16", "16", "8", "8"]
+    for index in ([7, 3, 5, 1], [3, 1, 0, 2], list("abcd")):
+        pd.testing.assert_frame_equal(read_curves(frame.set_axis(index)), wanted)
 
 
 @pytest.mark.parametrize(
