@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -115,9 +116,8 @@ def count(number: float, way: Rounding = np.round, *, precise: bool = False, lea
     step = np.floor(np.log10(number)) if number else 0.0
     digits = max(_digits(number, precise), least)
     unit = 10.0 ** (step + 1 - digits)
-    if number >= 10.0**MOST_DIGITS:
-        return f"{way(number / unit) * unit:.{digits}g}"
-    return f"{way(number / unit) * unit:,.0f}" if number >= 10 else f"{number:.3g}"
+    rounded = way(round(number / unit, 9)) * unit  # a hair of tolerance: 0.3 / 0.1 is below 3
+    return f"{rounded:,.0f}" if 10 <= number < 10.0**MOST_DIGITS else f"{rounded:.{digits}g}"
 
 
 def _digits(number: float, precise: bool) -> int:
@@ -436,7 +436,8 @@ def plot(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("Drawing needs matplotlib: pip install 'gzlib[plot]'.") from error
-    with rc_context({"svg.hashsalt": "gzlib", "svg.fonttype": "none"}):
+    # names of curves and metrics are a user's: $ in them begins no formula
+    with rc_context({"svg.hashsalt": "gzlib", "svg.fonttype": "none", "text.parse_math": False}):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axis = figure.subplots()
         _draw(axis, fit, np.atleast_1d(np.asarray(at, float)), target)
@@ -445,7 +446,12 @@ def plot(
             return figure
         picture = io.BytesIO()
         kind = "svg" if suffix == ".html" else suffix[1:]
-        figure.savefig(picture, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.filterwarnings("always", "Glyph")
+            figure.savefig(picture, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    lacks = any("Glyph" in str(warning.message) for warning in caught)
+    if lacks and kind != "svg":  # whose letters are those of the reader's fonts
+        tell(f"note: the font of {file} lacks letters of the names: write .svg or .html instead")
     content = picture.getvalue()
     if suffix == ".html":
         content = _page(content.decode(), fit, told, title).encode()
@@ -467,6 +473,7 @@ def _draw(axis: Axes, fit: Fit, at: np.ndarray, target: float | None) -> None:
         where, colour = dict(zip(rest, index, strict=True)), f"C{i % MOST_COLOURS}"
         runs = flat.isel(where).values.reshape(-1, len(sizes))
         label = names[i] if len(names) <= MOST_COLOURS and names[i] != "the curve" else None
+        label = f" {label}" if label and label.startswith("_") else label  # else the legend leaves it out
         axis.plot(np.tile(sizes, len(runs)), runs.ravel(), "o", ms=4, color=colour, label=label)
         if band is not None:
             one = band.isel(where)

@@ -245,6 +245,20 @@ def test_figures_and_pages_stand_alone(file, tmp_path):
 
 
 @pytest.mark.slow
+def test_names_of_curves_are_no_formulas_in_figures(tmp_path, capsys, recwarn):
+    names = ["$5_$", "_hidden", "\u6a21\u578b"]
+    rows = [(name, n, loss + 0.1 * i) for i, name in enumerate(names) for n, loss in zip(STEPS, FALLING, strict=True)]
+    pd.DataFrame(rows, columns=["model", "n", "loss $x_$"]).to_csv(tmp_path / "cost_$5_$10.csv", index=False)
+    for ending in (".svg", ".png"):
+        assert main(["fit", str(tmp_path / "cost_$5_$10.csv"), "--plot", str(tmp_path / f"a{ending}")]) == 0
+        told = capsys.readouterr().err
+        assert ("the font of" in told) == (ending == ".png") and "Glyph" not in told
+    drawn = (tmp_path / "a.svg").read_text()
+    assert all(f">{name}</text>" in drawn for name in ["$5_$", " _hidden", names[2], "loss $x_$", "cost_$5_$10.csv"])
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+@pytest.mark.slow
 def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_path, capsys):
     def said(*arguments, status=0):
         assert main(list(map(str, arguments))) == status
@@ -477,6 +491,7 @@ def test_numbers_of_labels_are_told_only_where_the_sentence_tells_them():
         ((69_400, 30_000, 300_000), [69_400, 94_200, 214_000], ["70,000", "90,000", "210,000"]),
         ((2.34e12, 1.1e12, np.inf), [2.34e12, 4.21e12, 1.06e13], ["2.3e+12", "4.2e+12", "1.1e+13"]),
         ((np.inf, 30_000, np.inf), [np.inf, np.inf, np.inf], ["out of reach"] * 3),
+        ((5.53, 3.21, np.inf), [5.53, 29.4, 0.3], ["6", "29", "0.3"]),
         ((412, 380, np.inf), [412, 634, np.inf], ["400", "600", "out of reach"]),
     ],
 )
