@@ -390,7 +390,8 @@ def as_text(results: Iterable[Result], advice: Sequence[str], notes: Iterable[st
         parts.append("\n".join(told[:MOST_SENTENCES]))
         if len(told) > MOST_SENTENCES:
             parts[-1] += f"\n... {len(told) - MOST_SENTENCES} more in the table"
-        parts.append(rows_of(result).astype(str).to_markdown(index=False, disable_numparse=True))
+        rows = rows_of(result).astype(str).map(lambda cell: cell.replace("|", r"\|"))  # in the name of a curve
+        parts.append(rows.to_markdown(index=False, disable_numparse=True))
     rest = ["\n".join(advice[:MOST_SENTENCES]), "\n".join(f"note: {note}" for note in notes)]
     return "\n\n".join(part for part in (*parts, *rest) if part)
 

@@ -536,5 +536,12 @@ def test_a_law_that_alone_can_be_judged_is_not_called_the_best():
     assert "describes it best" in gz.sentences(gz.compare(STEPS, FALLING, laws="power"))[0]
 
 
+def test_a_bar_in_the_name_of_a_curve_begins_no_column(tmp_path):
+    pd.DataFrame({"n": STEPS, "loss": FALLING, "model": "A|B"}).to_csv(tmp_path / "a.csv", index=False)
+    told = report.answer("fit", tmp_path / "a.csv").splitlines()
+    assert told[0].startswith("A|B: loss = ") and told[4].startswith(r"| A\|B ")
+    assert told[2].count("|") == told[4].replace(r"\|", "").count("|")
+
+
 def test_a_level_near_1_is_not_called_100_percent():
     assert "99.9999 %: " in gz.sentences(gz.fit(STEPS, FALLING, level=0.999999))[0]
