@@ -40,7 +40,7 @@ class Table:
 
 
 def is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+)?\s*[%kKmMbBGT]?", cell))
+    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+|[ED][+-]?\d+)?\s*[%kKmMbBGT]?", cell))
 
 
 def _words(text: str) -> set[str]:
@@ -547,6 +547,9 @@ def _constant(table: Table, columns: list[str]) -> bool:
     return all(_texts(table.frame, column).nunique() < 2 for column in columns)
 
 
+DIFFERENCES = _words("gain improvement delta diff difference change gap ratio")
+
+
 def _metric_in(column: str) -> str | None:
     """ "loss" or "rising" if the name of a column begins or ends with a metric's: "resnet_error", "acc_seed0"."""
     if (rest := COMPLEMENT.fullmatch(column.strip())) and kind_of(rest[1])[0] == "rising":
@@ -554,6 +557,8 @@ def _metric_in(column: str) -> str | None:
     if MINUS.fullmatch(column.strip()):
         return None
     words = _plain(_stem(column)).split("_")
+    if DIFFERENCES & set(words):
+        return None
     parts = [words[i:] for i in range(len(words))] + [words[:i] for i in range(len(words) - 1, 0, -1)]
     kinds = (kind_of("_".join(part))[0] for part in sorted(parts, key=len, reverse=True))
     return next((kind for kind in kinds if kind in ("loss", "rising")), None)
@@ -778,6 +783,7 @@ def _shown(cell: object) -> str:
 def _bare(cell: str) -> str:
     """A number's text without blanks, quotes or underscores between its digits, and without a percent sign."""
     cell = cell.replace("\u2212", "-").removesuffix("%").strip()
+    cell = re.sub(r"(?<=[\d.])[dD](?=[+-]\d+$)", "e", cell)  # as Fortran writes double precision
     return re.sub(r"(?<=\d)[\s\u00a0\u202f\u2009_'’](?=\d{3}(?!\d))", "", cell)
 
 
