@@ -31,6 +31,11 @@ class Busy(UserError):
     """Another process holds a lock; the message says which."""
 
 
+def some_of(names: Sequence[str], most: int = 4) -> str:
+    """The first few of many names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 # What the libraries say instead of a MemoryError: torch and oneDNN, Arrow, Python's threads, the loader.
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|can.t allocate memory|failed to map segment|start new thread|launch worker thread"

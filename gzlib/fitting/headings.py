@@ -11,8 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gzlib.errors import UserError
+from gzlib.errors import UserError, some_of
 from gzlib.fitting.curves import like_accuracy
+
+
+@dataclass
+class Blocks:
+    """Parts of a text between blank lines: ``part`` of each row, ``names`` of the parts, if each has one above it.
+
+    ``are_sets`` says that two blank lines separate them, as data sets of gnuplot; ``places`` where each begins.
+    """
+
+    part: list[int]
+    names: list[str]
+    are_sets: bool
+    places: list[str]
 
 
 @dataclass
@@ -23,10 +36,11 @@ class Table:
     frame: pd.DataFrame
     places: list[str]
     notes: list[str] = field(default_factory=list)
+    blocks: Blocks | None = None
 
 
 def is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+)?\s*[%kKmMbBGT]?", cell))
+    return bool(re.fullmatch(r"[+-]?[\d.,_' ]*\d[\d.,_' ]*(e[+-]?\d+|[ED][+-]?\d+)?\s*[%kKmMbBGT]?", cell))
 
 
 def _words(text: str) -> set[str]:
@@ -38,7 +52,8 @@ COUNTS = {"n", "num", "number", "nb", "no", "of", "count", "total", "the"}
 SIZES = _words(
     "size sizes set samples sample examples images galaxies points instances observations obs rows tokens"
     " train training trainset subset anchor seen labels labelled labeled annotated annotations sentences documents"
-    " records patients data stars objects shots datapoints"
+    " records patients data dataset stars objects shots datapoints imgs sequences molecules structures"
+    " trajectories episodes demonstrations events cells utterances clips frames"
 )
 FIRST_SIZES = {"train", "training", "trainset", "seen"}
 NO_SIZE = {"train", "training", "data", "set", "number", "the", "of", "total", "count", "sample", "no"}  # alone
@@ -47,11 +62,11 @@ AFFIXES = _words(
 )
 LOSSES = _words(
     "loss error err error_rate errors misclassification misclassification_rate mse rmse mae nll cross_entropy ce"
-    " log_loss logloss perplexity ppl wer cer brier risk deviance bpc"
+    " log_loss logloss perplexity ppl wer cer brier risk deviance bpc bpb"
 )
 LOSSES |= _words(
     "mean_squared_error root_mean_squared_error mean_absolute_error squared_error absolute_error"
-    " zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char"
+    " zero_one_loss brier_score brier_score_loss hinge_loss cross_entropy_loss bits_per_char bits_per_byte"
 )
 RISING = _words(
     "accuracy acc balanced_accuracy auc auroc roc_auc auprc f1 f1_score precision recall r2 r_squared iou miou dice"
@@ -68,7 +83,7 @@ MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "
 # What programs that track runs note of each, and none that learns from curves wants.
 TIMES = _words(
     "time times runtime duration elapsed seconds secs minutes hours timestamp date datetime created started finished"
-    " walltime wallclock"
+    " walltime wallclock mem memory vram ram"
 )
 LOGGED = _words(
     "notes note comment comments tags state status sweep user author host hostname commit git_commit git_hash url link"
@@ -103,7 +118,7 @@ IN_LOGARITHMS = re.compile(r"[(\[]\s*(?:in )?(?:log|ln|lg)[ _]?(?:10|2|e)?(?: sc
 COMPLEMENT = re.compile(r"(?:.*\s)?(?:100|1|one|hundred)\s*(?:[-\u2212\u2013]|[ _]minus[ _])\s*(.+)", re.IGNORECASE)
 MINUS = re.compile(r"(?:[-\u2212\u2013]\s*)(.+)")
 OPPOSITES = {"negated": "loss", "loss": "negated", "rising": None}
-PERCENT = re.compile(r"%|\bpercent|\bpct|_pct|_percent", re.IGNORECASE)
+PERCENT = re.compile(r"(?<!\d)(?<!\d )%|\bpercent|\bpct|_pct|_percent", re.IGNORECASE)
 
 
 def kind_of(name: object) -> tuple[str | None, int]:
@@ -121,7 +136,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return ("size" if plain == "n_train" else "loss"), 0
     if plain in SEEDS:
         return "seed", 0
-    if str(name).startswith("tags.") or plain in LOGGED or set(words) & TIMES:
+    stopped = {"epoch", "step", "iteration"} & set(words) and {"best", "last", "final", "stopped"} & set(words)
+    if str(name).startswith("tags.") or plain in LOGGED or set(words) & TIMES or stopped:
         return "log", 0
     if plain in LABELS or plain in MORE_LABELS:
         return "label", 0
@@ -138,6 +154,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
         return "spread", 0
     if words[-1] == "error" and (rises or words[-2:-1] == ["loss"]):
         return "spread", 0
+    if at := re.fullmatch(r"(.+?)[ _]?@\s*[\d.:-]+(.*)", text):  # recall@10, mAP@0.5:0.95 (%)
+        return ("rising", 2) if at[1].lower() in ("hits", "pass", "p", "r") else kind_of(at[1] + at[2])
     base = "_".join(word for word in words if word not in AFFIXES)
     rank = 1 + ("test" not in words) + bool({"val", "valid", "validation"} & set(words))
     stem = re.sub(r"_(loss|error|err)$", "", base)
@@ -153,13 +171,14 @@ def kind_of(name: object) -> tuple[str | None, int]:
     if of and kind_of(of)[0] in ("size", "loss", "rising"):
         return "logarithm", 0
     if {"train", "training"} & set(words) and "_".join(w for w in words if w not in ("train", "training")) in (
-        LOSSES | RISING | {"score"}
+        LOSSES | RISING | {"score", "scores"}
     ):
         return "training metric", 0
     if base in ("score", "scores"):
         return "score", rank
     if plain in ("n", "x") or (set(words) <= SIZES | COUNTS and plain not in NO_SIZE | COUNTS):
-        if PERCENT.search(text):  # a share of the data is not a number of examples
+        named = "dataset" in words and not set(words) & {"size", *COUNTS}  # train_dataset
+        if named or PERCENT.search(text):  # a share of the data is not a number of examples
             return None, 0
         return "size", 1 if FIRST_SIZES & set(words) else (3 if plain == "x" else 2)
     return (
@@ -267,7 +286,7 @@ def _roles(
                 f"{name}: {' and '.join(map(repr, first[:2]))} could each be the {option}: say which with"
                 f" --{option}-column (in Python {option}=)."
             )
-        return first[0] if first else None
+        return _held_out(first[0], found, table) if first else None
 
     roles = _Roles(size=size or best("size", "size"), loss=loss or accuracy, rising=bool(accuracy), chosen=bool(curve))
     if roles.loss is None:
@@ -282,6 +301,14 @@ def _roles(
         roles.loss = found[0]
     if roles.loss is None and of("score"):
         _take_score(table, roles, best("score", "accuracy"))
+    unknown = [column for column, (kind, _) in kinds.items() if kind is None]
+    again = [column for column in unknown if roles.loss and re.fullmatch(re.escape(roles.loss) + r"[._ ]?\d+", column)]
+    if again and not (loss or accuracy):
+        raise UserError(
+            f"{name}: {roles.loss!r} and {again[0]!r} could each be the loss: if they are runs, number all of them"
+            f" ({roles.loss}_0, {roles.loss}_1); if not, say which with --loss-column or --accuracy-column (in Python"
+            " loss=, accuracy=)."
+        )
     if not loss and roles.size and _may_be_bar(table, roles.loss, of("rising")):
         raise UserError(
             f"{name}: {roles.loss!r} is not what {of('rising')[0]!r} leaves of its best value: is it a loss of its own"
@@ -310,6 +337,11 @@ def _roles(
             f"{name}: the column {logarithms[0]!r} holds logarithms: give the sizes and losses themselves"
             f" (found: {_listed(frame)})."
         )
+    if (roles.loss is None or roles.size is None) and not roles.wide and sum(map(is_number, columns)) > 1:
+        raise UserError(
+            f"{name} has no header, or one of numbers ({_listed(frame)}): name the columns in its first line, such as"
+            " n_train and loss."
+        )
     if roles.loss is None and not roles.wide:
         missing = "loss" if roles.size else "n_train"
         raise UserError(
@@ -326,12 +358,67 @@ def _roles(
     ]
     if unused:
         table.notes.append(f"not used: {', '.join(unused)}")
+    if table.blocks and roles.size is not None and not roles.labels:
+        _take_blocks(table, table.blocks, roles, roles.size)
     return roles
+
+
+def _without(words: list[str], some: set[str]) -> list[str]:
+    return [word for word in words if word not in some]
+
+
+HELD_OUT = _words("test val valid validation eval evaluation heldout holdout")
+
+
+def _held_out(column: str, found: list[str], table: Table) -> str:
+    """Of a metric and the same one on held-out data, as Keras logs loss and val_loss, the latter."""
+    words = _plain(column).split("_")
+    twins = [c for c in found if HELD_OUT & set(parts := _plain(c).split("_")) and words == _without(parts, HELD_OUT)]
+    if not twins:
+        return column
+    best = min(twins, key=lambda c: kind_of(c)[1])
+    table.notes.append(f"{column} beside {best} is taken as that on the training set")
+    return best
+
+
+def _take_blocks(table: Table, blocks: Blocks, roles: _Roles, size: str) -> None:
+    """Parts of a text between blank lines that hold the same sizes are curves, or runs if their names say so.
+
+    Raises
+    ------
+    UserError
+        If they may be either.
+    """
+    rows = pd.DataFrame(
+        {"part": blocks.part, "size": numbers(Table(table.name, table.frame, table.places), size, True)}
+    )
+    rows = rows.assign(**{f"seed {i}": _texts(table.frame, column) for i, column in enumerate(roles.seeds)})
+    rows = rows.dropna(subset="size").drop_duplicates()
+    if not rows.drop(columns="part").duplicated().any():  # one curve, whose rows are set in groups
+        return
+    parts = pd.Series(blocks.part, table.frame.index)
+    for column in roles.rest:  # which tells the same curves apart, with a name for them
+        if (_texts(table.frame, column).groupby(parts).nunique() == 1).all() and table.frame[column].nunique() > 1:
+            return
+    if not (blocks.names or blocks.are_sets):
+        raise UserError(
+            f"{table.name}: a blank line above {blocks.places[1]} begins a second block of rows with the same sizes: if"
+            " each block is a curve, name it in a comment above it (# resnet) or in a column 'curve'; if it is one more"
+            " run of the same curve, number it in a column 'seed'."
+        )
+    names = blocks.names or [f"index {i}" for i in range(len(blocks.places))]
+    column = _free("block", table.frame)
+    table.frame = table.frame.assign(**{column: [names[part] for part in blocks.part]})
+    stems = {re.sub(r"[\W_]*\d+$", "", name.lower()) for name in names}
+    are_runs = len(stems) == 1 and stems <= SEEDS
+    what, chosen = ("runs (seeds) of one curve", roles.seeds) if are_runs else ("curves", roles.labels)
+    chosen.append(column)
+    table.notes.append(f"blocks of rows between blank lines are taken as {what}: {some_of(names, 6)}")
 
 
 def _listed(frame: pd.DataFrame) -> str:
     names = [name if len(name) <= 40 else f"{name[:39]}…" for name in map(str, frame.columns)]
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return some_of(names, 12)
 
 
 MOST_ROUNDING = 0.05  # of 1 - accuracy, between an error and the accuracy beside it
@@ -422,6 +509,7 @@ def _label(cell: Any) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(_text(cell).split())) or "(blank)"
 
 
+INFINITE = r"[+-]?inf(inity)?"
 MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "-", "--", "?"}
 SIZE_NAME = re.compile(r"(?:(?:n|n_train|size|samples)[ _=]{1,3})?([\d.,_ ']*\d[\d.,_ ']*[kKmMbBGT]?)")
 
@@ -459,6 +547,9 @@ def _constant(table: Table, columns: list[str]) -> bool:
     return all(_texts(table.frame, column).nunique() < 2 for column in columns)
 
 
+DIFFERENCES = _words("gain improvement delta diff difference change gap ratio")
+
+
 def _metric_in(column: str) -> str | None:
     """ "loss" or "rising" if the name of a column begins or ends with a metric's: "resnet_error", "acc_seed0"."""
     if (rest := COMPLEMENT.fullmatch(column.strip())) and kind_of(rest[1])[0] == "rising":
@@ -466,6 +557,8 @@ def _metric_in(column: str) -> str | None:
     if MINUS.fullmatch(column.strip()):
         return None
     words = _plain(_stem(column)).split("_")
+    if DIFFERENCES & set(words):
+        return None
     parts = [words[i:] for i in range(len(words))] + [words[:i] for i in range(len(words) - 1, 0, -1)]
     kinds = (kind_of("_".join(part))[0] for part in sorted(parts, key=len, reverse=True))
     return next((kind for kind in kinds if kind in ("loss", "rising")), None)
@@ -474,6 +567,9 @@ def _metric_in(column: str) -> str | None:
 def _stem(column: str) -> str:
     """The name of a numbered column without its number: "acc" of "acc_seed0"."""
     return re.sub(r"[_ ]?(?:seed|run|rep|fold|trial)?[_ ]?\d+$", "", column.lower())
+
+
+SEED_BEHIND = re.compile(r"(.+?)[\W_]*(?:seed|run|rep|fold|trial)[\W_]*(\d+)", re.IGNORECASE)  # resnet_seed0
 
 
 def _are_runs(stems: set[str]) -> bool:
@@ -531,6 +627,12 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
         roles.seeds = [*roles.seeds, of]
         table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of one curve")
+    elif all(map(SEED_BEHIND.fullmatch, roles.wide)):
+        run = _free("run", long)
+        long[run] = long[of].str.replace(SEED_BEHIND, r"\2", regex=True)
+        long[of] = long[of].str.replace(SEED_BEHIND, r"\1", regex=True)
+        roles.labels, roles.seeds = [*roles.labels, of], [*roles.seeds, run]
+        table.notes.append(f"the columns {roles.wide[0]} to {roles.wide[-1]} are taken as runs (seeds) of curves")
     else:
         roles.labels = [*roles.labels, of]
         table.notes.append(f"each column is taken as a curve: {', '.join(roles.wide)}")
@@ -558,8 +660,23 @@ UNIT_OF_SIZES = re.compile(
     re.VERBOSE,
 )
 SPREAD_BEHIND = re.compile(
-    r"(.*\d)\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+|\([\d.,eE+-]+\))\s*(%?)"
-)  # 0.50 ± 0.02, 0.50(2)
+    r"""(.*\d)\s*%?\s*(?:
+      (?:±|\+/-|\+-|\\pm)\s*[\d.,eE+-]+\s*%?           # 0.50 ± 0.02
+    | _?[({]\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?\s*[)}]  # 0.50 (±0.02), 0.50_{\\pm 0.02}
+    | \([\d.,eE+-]+\)\s*%?                               # 0.50(2)
+    | [(\[]\s*[\d.]+\s*%?\s*(?:[,;\u2013-]|to)\s*[\d.]+\s*%?\s*[)\]]\s*%?  # 0.50 [0.48, 0.52]
+    )""",
+    re.VERBOSE,
+)
+
+
+def without_spread(cell: str) -> str:
+    """A number without the spread behind it, in percent if either is."""
+    found = SPREAD_BEHIND.fullmatch(cell)
+    return found[1] + "%" * ("%" in cell) if found else cell
+
+
+NOUN_BEHIND = re.compile(r"(.*[\dkKmMbBGT])\s+([a-z]+)")  # 10k images
 
 
 def numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
@@ -589,9 +706,13 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
     if pd.api.types.is_numeric_dtype(table.frame[column]):
         return pd.to_numeric(table.frame[column]).astype(float).to_numpy(na_value=np.nan)
     if not is_size and (example := next((cell for cell in cells if SPREAD_BEHIND.fullmatch(cell)), None)):
-        cells = [SPREAD_BEHIND.sub(r"\1\2", cell) for cell in cells]
-        value = SPREAD_BEHIND.sub(r"\1\2", example)
-        table.notes.append(f"spreads behind numbers in {column} are not used: {example} is read as {value}")
+        cells = [without_spread(cell) for cell in cells]
+        table.notes.append(
+            f"spreads behind numbers in {column} are not used: {example} is read as {without_spread(example)}"
+        )
+    if is_size:
+        nouns = [NOUN_BEHIND.fullmatch(cell) for cell in cells]
+        cells = [n[1] if n and n[2] in SIZES else cell for n, cell in zip(nouns, cells, strict=True)]
     shares = [i for i, cell in enumerate(cells) if cell.endswith("%")] if is_size else []
     if is_size and (shares or PERCENT.search(column)):
         is_share = f"is {cells[shares[0]]!r}" if shares else "is in percent by its name"
@@ -636,7 +757,8 @@ def _numbers(table: Table, column: str, is_size: bool) -> np.ndarray:
             out[i] = float(number.replace(decimal, ".")) * factor
         except ValueError:
             raise UserError(
-                f"{table.name}, {table.places[i]}: {column} is {_shown(cells[i])}; it must be a positive number."
+                f"{table.name}, {table.places[i]}: {column} is {_shown(cells[i])}; it must be a positive number"
+                f"{': leave out the row' if re.fullmatch(INFINITE, cell.lower()) else ''}."
             ) from None
         if factor != 1:
             suffixed = suffixed or cells[i]
@@ -661,6 +783,7 @@ def _shown(cell: object) -> str:
 def _bare(cell: str) -> str:
     """A number's text without blanks, quotes or underscores between its digits, and without a percent sign."""
     cell = cell.replace("\u2212", "-").removesuffix("%").strip()
+    cell = re.sub(r"(?<=[\d.])[dD](?=[+-]\d+$)", "e", cell)  # as Fortran writes double precision
     return re.sub(r"(?<=\d)[\s\u00a0\u202f\u2009_'’](?=\d{3}(?!\d))", "", cell)
 
 
@@ -672,7 +795,7 @@ def _decimal_mark(table: Table, column: str, is_size: bool) -> str:
         if pd.api.types.is_numeric_dtype(table.frame[name]):
             continue
         for place, raw in zip(table.places, table.frame[name], strict=True):
-            cell = _bare(_text(raw))
+            cell = _bare(without_spread(_text(raw)))
             for mark, other in ((",", "."), (".", ",")):
                 number = rf"[+-]?(?:\d*|{GROUPS % re.escape(other)}){re.escape(mark)}\d+(?:[eE][+-]?\d+)?"
                 plain_groups = re.fullmatch(GROUPS % re.escape(mark), cell)
@@ -731,16 +854,23 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
             cell = frame[label].iloc[i]
             cell = cell.item() if isinstance(cell, np.generic) else cell
             why = "it must be a positive number"
-            if column == "loss":
+            if column == "n_train" and out[column].iloc[i] == 0:
+                why += ": leave out the row of a model that was not trained"
+            elif np.isinf(out[column].iloc[i]):
+                why += ": leave out the row"
+            elif column == "loss":
                 if roles.rising:
                     why = (
                         f"{top:g} - it is not a positive loss, as laws need: leave the row out, or measure it on a"
                         " larger test set"
                     )
-                elif np.isfinite(out[column].iloc[i]):
+                elif out[column].iloc[i] == 0:
+                    why += ": leave the row out, or measure it on a larger test set"
+                else:
                     why += " (laws describe losses above 0; of a log-likelihood give its negative)"
             raise UserError(f"{name}, {table.places[i]}: {label} is {_shown(cell)}; {why}.")
     check_unit(out["loss"][~missing], f"{name}: the losses")
+    _note_sizes(out["n_train"][~missing], roles.size, notes)
     out["training"] = _flags(table, roles)
     labels = {column: _texts(frame, column).map(_label) for column in roles.labels}
     for column in _telling(table, roles, out, labels):
@@ -753,6 +883,11 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     joined = pd.DataFrame(labels).agg(" / ".join, axis=1).to_numpy() if labels else "curve"
     out.insert(3, "curve", joined)
     out.insert(3, "seed", _seeds(table, roles, out))
+    names = roles.wide or [roles.loss]
+    in_percent = any(map(PERCENT.search, names)) or any(_text(cell).endswith("%") for cell in frame[roles.loss])
+    if not in_percent and (roles.rising or all(map(is_rate, names))):
+        given = out.assign(loss=top - out["loss"] if roles.rising else out["loss"])
+        refuse_jumps(name, ("accuracy" if roles.rising else "error") if roles.wide else roles.loss, given[~missing])
     if roles.rising and not PERCENT.search(title):
         refuse_mixed(name, shown, out["loss"].groupby(out["curve"]).min(), top)
     out["_place"] = table.places
@@ -766,6 +901,16 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     check_falling(out, name, roles.loss if roles.loss in frame else "loss", top if roles.rising else None)
     out.attrs |= {"notes": notes, "metric": metric, "name": name, "rising": roles.rising}
     return out
+
+
+def _note_sizes(sizes: pd.Series, column: str, notes: list[str]) -> None:
+    """Say that sizes may be shares of the data, or logarithms, where they can hardly be numbers of examples."""
+    if sizes.nunique() < 2 or UNIT_OF_SIZES.search(column):
+        return
+    if sizes.max() <= 1:
+        notes.append(f"{column} is {sizes.max():g} at most: if it is the share of the data, so are all sizes told here")
+    elif sizes.min() > 1 and sizes.max() < 20 and (sizes % 1 > 0).any():
+        notes.append(f"{column} is {sizes.min():g} to {sizes.max():g}: if these are logarithms, give the sizes")
 
 
 SUMMARIES = _words("mean avg average median std sd stdev sem stderr min max")
@@ -795,6 +940,41 @@ def refuse_mixed(name: str, shown: str, least: pd.Series, top: float) -> None:
             f"{name}: {shown} of {curve!r} is {100 - least[curve]:g} at most, and above 1 elsewhere: give all curves in"
             " percent, with a percent sign in the column's name, or none."
         )
+
+
+RATES = _words("error err errors misclassification wer cer")
+NO_RATE = _words("squared sq absolute abs relative rel")
+JUMP, NEAR = 20.0, 5.0  # ratios of neighbouring values: beyond those of curves, and within them
+
+
+def is_rate(column: str) -> bool:
+    """Whether a column is a share of errors by its name, and no loss, which has a unit of its own."""
+    if (rest := COMPLEMENT.fullmatch(column.strip())) and kind_of(rest[1])[0] == "rising":
+        return True
+    words = set(_plain(_stem(column)).split("_"))
+    return bool(words & RATES or {"zero", "one", "loss"} <= words) and not words & NO_RATE
+
+
+def refuse_jumps(name: str, shown: str, runs: pd.DataFrame) -> None:
+    """Refuse shares of which some are in percent and others not, from ``n_train``, ``loss`` and ``curve`` of each run.
+
+    A curve in percent may well cross 1; between its neighbours it does not jump as if one were multiplied by 100.
+    """
+    ordered = runs.sort_values(["curve", "n_train", "loss"], kind="stable")
+    several = ordered["curve"].nunique() > 1
+    for curve, one in ordered[ordered["loss"] > 0].groupby("curve", sort=False):
+        sizes, values = one["n_train"].to_numpy(), one["loss"].to_numpy()
+        at = np.flatnonzero(np.diff(values > 1))
+        low, high = np.minimum(values[at], values[at + 1]), np.maximum(values[at], values[at + 1])
+        alike = (high / 100 < NEAR * low) & (low < NEAR * high / 100)
+        if len(at) and np.all((high > JUMP * low) & alike):
+            of = f" of {curve!r}" if several and isinstance(curve, str) else ""
+            pair = " and ".join(f"{values[i]:g} at {sizes[i]:g}" for i in (at[0], at[0] + 1))
+            raise UserError(
+                f"{name}: {shown}{of} is {pair}, as if one were in percent and the other not: write all values in"
+                " percent, with a percent sign in the column's name, or none; a loss in another unit is better called"
+                " 'loss'."
+            )
 
 
 def best_value(name: str, largest: float, texts: list[str], shown: str) -> float:
@@ -842,12 +1022,14 @@ def _flags(table: Table, roles: _Roles) -> np.ndarray | bool:
 def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, pd.Series]) -> list[str]:
     """Columns of unknown names that distinguish curves; raises UserError where that is not plain."""
     found = []
+    known = out["loss"].notna().to_numpy()  # a tracking program's rows without one tell nothing
+    places = [place for place, keep in zip(table.places, known, strict=True) if keep]
     for column in roles.rest:
-        values = _texts(table.frame, column)
+        values = _texts(table.frame, column)[known]
         if values.nunique() < 2:
             continue
         key = pd.DataFrame({**labels, "training": out["training"]}).astype(str).agg("/".join, axis=1)
-        rows = pd.DataFrame({"key": key, "value": values, "size": out["n_train"]})
+        rows = pd.DataFrame({"key": key, "value": values, "size": out["n_train"]})[known]
         per_value = rows.groupby(["key", "value"])["size"].nunique()
         per_size = rows.groupby(["key", "size"])["value"].nunique()
         if per_value.max() == 1 and values.nunique() > 0.9 * len(values):
@@ -858,11 +1040,11 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
             found.append(column)
             table.notes.append(f"the column {column!r} tells {values.nunique()} curves apart")
         elif rows.groupby("key")["value"].nunique().max() > 1:
-            size, place = rows["size"].iloc[0], table.places[0]
+            size, place = rows["size"].iloc[0], places[0]
             crossed = per_size[per_size > 1]
             if len(crossed):
                 size = crossed.index[0][1]
-                place = table.places[int(np.argmax((rows["size"] == size).to_numpy()))]
+                place = places[int(np.argmax((rows["size"] == size).to_numpy()))]
             raise UserError(
                 f"{table.name}, {place}: the column {column!r} differs along a curve (at n_train {size:g}"
                 f" {'more than once' if len(crossed) else 'and elsewhere'}); is it part of what distinguishes curves"

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,19 @@ import xarray as xr
 from gzlib.errors import UserError
 from gzlib.files import FilePath
 from gzlib.fitting.curves import geometric_mean, like_accuracy, log_of, to_array
-from gzlib.fitting.headings import PERCENT, Table, as_runs, best_value, check_unit, is_number, kind_of, refuse_mixed
+from gzlib.fitting.headings import (
+    PERCENT,
+    Blocks,
+    Table,
+    as_runs,
+    best_value,
+    check_unit,
+    is_number,
+    is_rate,
+    kind_of,
+    refuse_jumps,
+    refuse_mixed,
+)
 
 BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
@@ -61,7 +74,8 @@ def read_curves(
     ``Seen Examples`` and the like; the loss by ``loss``, ``error``, ``test_error``, ``rmse``, ...; ``accuracy``,
     ``auc``, ``f1`` and others that rise become 1 minus their value (100 minus, in percent); runs by ``seed``,
     ``run``, ``fold``; curves by ``curve``, ``model``, ``encoder``, ``task``, ``dataset``, ... A column of another name
-    that distinguishes curves becomes one of their labels. Rows with ``Training`` 0 are held out of fits.
+    that distinguishes curves becomes one of their labels. Rows with ``Training`` 0 are held out of fits. Blocks of text
+    between two blank lines, as gnuplot's data sets, or below a comment are curves if they hold the same sizes.
 
     Parameters
     ----------
@@ -122,7 +136,7 @@ def _from_frame(source: pd.DataFrame | pd.Series) -> Table:
         and not any(kind_of(column)[0] == "size" for column in frame)
     ):
         frame = frame.rename_axis("n_train").reset_index()
-    frame = frame.rename(columns=str)
+    frame = frame.rename(columns=str).reset_index(drop=True)  # of a table that was sorted or filtered
     return Table("the table", frame, [f"row {i}" for i in range(len(frame))])
 
 
@@ -329,12 +343,14 @@ def _exploded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
-    lines = [(i + 1, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text)) if line.strip()]
+    whole = [(i + 1, line) for i, line in enumerate(re.split(r"\r\n|\r|\n", text))]
+    lines = [(i, line) for i, line in whole if line.strip()]
     asked = None
     if lines and (directive := re.fullmatch(r"sep=(.)", lines[0][1].strip())):  # of Excel
         asked, lines = directive[1], lines[1:]
     comments = [(i, line) for i, line in lines if line.lstrip().startswith(COMMENTS)]
     lines = [(i, line) for i, line in lines if not line.lstrip().startswith(COMMENTS)]
+    lines = [(i, _without_remark(line)) for i, line in lines]
     if any(line.rstrip().endswith("\\\\") for _, line in lines):  # LaTeX
         bare = [
             (i, re.sub(r"\s*\\\\\s*(\\hline)?$", "", line.strip()))
@@ -343,6 +359,7 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
         ]
         lines = [(i, re.sub(r"(?<=\d)(\{,\}|\\,)(?=\d{3})", "", re.sub(r"\$", "", line))) for i, line in bare]
         lines = [(i, re.sub(r"(?<=\d)\\?%", "", line)) for i, line in lines]
+        lines = [(i, re.sub(r"\\(?:text|math)(?:bf|it|rm)\{([^{}]*)\}", r"\1", line)) for i, line in lines]
     lines = _without_title(_ruled(source, lines, notes), notes) if asked is None else lines
     delimiter = asked or _delimiter([line for _, line in lines])
     rows = _split(lines, delimiter, source)
@@ -372,7 +389,47 @@ def _from_text(source: FilePath, text: str, notes: list[str]) -> Table:
     if twice := [name for name in header if header.count(name) > 1]:
         raise UserError(f"{source}: the column {twice[0]!r} appears twice; remove or rename one of them.")
     table = pd.DataFrame(frame, columns=header, dtype=object)
-    return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes)
+    blocks = _blocks([line for line, _ in rows[start:]], whole, header)
+    return Table(str(source), table, [f"line {line}" for line, _ in rows[start:]], notes, blocks)
+
+
+def _without_remark(line: str) -> str:
+    """A row without a comment behind its last number, or behind the names of at least two columns."""
+    row = re.fullmatch(r"(.*[\d%])\s+#\s.*", line) or re.fullmatch(r"(.*[^\s|][\t;,].*\w)\s+#\s[^\t;,]*", line)
+    return row[1] if row and not {'"', "|"} & set(line) else line
+
+
+BLANK = re.compile(r"[\s,;|]*")  # as spreadsheets save rows without anything, too
+
+
+def _blocks(rows: list[int], lines: list[Line], header: list[str]) -> Blocks | None:
+    """Parts of a table between blank lines: of two lines each, as gnuplot separates data sets, or else of one.
+
+    Parameters
+    ----------
+    rows : list of int
+        The line of each row.
+    lines
+        All of the text.
+    header
+        Names of the columns, which a comment may repeat above each part.
+    """
+    blank = [sum(bool(BLANK.fullmatch(line)) for _, line in lines[a : b - 1]) for a, b in pairwise(rows)]
+    between = np.array(blank) - min(blank, default=0)  # a text may have a blank line behind each of its lines
+    least = 2 if between.max(initial=0) > 1 else 1
+    starts = [0, *(np.flatnonzero(between >= least) + 1)]
+    if len(starts) < 2:
+        return None
+    above = [[line.strip(" \t#%/*,;|:") for _, line in lines[rows[i - 1] if i else 0 : rows[i] - 1]] for i in starts]
+    repeated = {text for text in above[1] if all(text in texts for texts in above)}
+    columns = BLANK.sub("", "".join(header))
+    named = [
+        [text for text in texts if text and text not in repeated and BLANK.sub("", text) != columns] for texts in above
+    ]
+    names = [texts[-1] for texts in named if texts]
+    part = np.searchsorted(starts, np.arange(len(rows)), side="right") - 1
+    is_named = len(names) == len(set(names)) == len(starts)
+    return Blocks(part.tolist(), names if is_named else [], least == 2, [f"line {rows[i]}" for i in starts])
 
 
 def _counted(rows: Sequence[Row]) -> bool:
@@ -498,10 +555,11 @@ def _header(
     if not all(is_number(cell) for cell in cells if cell) or len(rows) == 1:
         return cells, 1
     before = [(i, line.lstrip().lstrip("#%/").strip()) for i, line in comments if i < rows[0][0]]
-    if before:
-        names: list[str] = next((cells for _, cells in _split(before[-1:], delimiter)), [])
-        if len(names) == len(cells) and not any(is_number(name) for name in names):
-            return names, 0
+    found = [next((names for _, names in _split([line], delimiter)), []) for line in reversed(before)]
+    fit = [len(names) == len(cells) and not any(map(is_number, names)) for names in found]
+    sized = [ok and any(kind_of(name)[0] == "size" for name in names) for ok, names in zip(fit, found, strict=True)]
+    if any(sized) or any(fit[:1]):  # names of the columns, or else the last comment
+        return found[sized.index(True) if any(sized) else 0], 0
     if len(cells) == 2:
         _refuse_swapped(source, [cells for _, cells in rows])
         notes.append("there is no header: the first column is taken as n_train and the second as loss")
@@ -652,8 +710,11 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
         losses, metric = (top - losses).round(12), f"{top:g} - {data.name}" if top else f"minus {data.name}"
         notes.append(f"{data.name} rises as models get better: fitted is {metric}")
         if kind == "rising" and not PERCENT.search(title):
+            _refuse_jumps(top - losses, x, title)
             least = losses.min([dim for dim in (x, replicate) if dim in losses.dims])
             refuse_mixed("the array", title, least.to_series() if least.ndim else pd.Series([float(least)]), top)
+    elif kind == "loss" and is_rate(str(data.name)) and not PERCENT.search(str(data.name)):
+        _refuse_jumps(losses, x, str(data.name))
     bad = (losses.values <= 0) | np.isinf(losses.values)
     if bad.any():
         where = {str(dim): losses[dim].values[i] for dim, i in zip(losses.dims, np.argwhere(bad)[0], strict=True)}
@@ -676,6 +737,13 @@ def _checked(data: xr.DataArray, x: str, replicate: str) -> xr.DataArray:
                 " data.rename('accuracy'); if not, data.rename('loss')."
             )
     return losses.assign_attrs(notes=notes, metric=metric)
+
+
+def _refuse_jumps(values: xr.DataArray, x: str, shown: str) -> None:
+    flat = values.transpose(..., x).values.reshape(-1, values.sizes[x])
+    sizes, rows = np.meshgrid(values[x].values, np.arange(len(flat)))
+    columns = {"curve": rows.ravel(), "n_train": sizes.ravel(), "loss": flat.ravel()}
+    refuse_jumps("the array", shown, pd.DataFrame(columns))
 
 
 def _of_arrays(sizes: Any, losses: Any) -> pd.DataFrame:

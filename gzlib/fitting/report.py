@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -105,22 +106,46 @@ def _significant(number: float, way: Rounding) -> str:
     return _written(way(number * 10.0**decimals) * 10.0**-decimals, decimals)
 
 
-def count(number: float, way: Rounding = np.round, *, precise: bool = False) -> str:
-    """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``)."""
+def count(number: float, way: Rounding = np.round, *, precise: bool = False, least: int = 1) -> str:
+    """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``).
+
+    ``least`` digits are told, as of the number beside it.
+    """
     if not np.isfinite(number):
         return "-" if np.isnan(number) else NO_LIMIT
     step = np.floor(np.log10(number)) if number else 0.0
-    unit = 10.0 ** (step - (number / 10.0**step < 3) - precise)
-    return f"{way(number / unit) * unit:,.0f}" if 10 <= number < 10.0**MOST_DIGITS else f"{number:.3g}"
+    digits = max(_digits(number, precise), least)
+    unit = 10.0 ** (step + 1 - digits)
+    rounded = way(round(number / unit, 9)) * unit  # a hair of tolerance: 0.3 / 0.1 is below 3
+    return f"{rounded:,.0f}" if 10 <= number < 10.0**MOST_DIGITS else f"{rounded:.{digits}g}"
+
+
+def _digits(number: float, precise: bool) -> int:
+    """How many digits of a number of labels are told."""
+    begins = number / 10.0 ** np.floor(np.log10(number)) if number else 0.0
+    return 1 + bool(begins < 3) + precise
+
+
+def _is_precise(low: float, high: float) -> bool:
+    return bool(np.isfinite(high) and low > 0 and high / low < 1.5)
 
 
 def _counts(labels: float, low: float, high: float) -> Band:
-    precise = bool(np.isfinite(high) and low > 0 and high / low < 1.5)
+    precise = _is_precise(low, high)
     return (
         count(labels, precise=precise),
         count(low, np.floor, precise=precise),
         count(high, np.ceil, precise=precise),
     )
+
+
+def _counts_by_risk(one: xr.Dataset) -> dict[float, str]:
+    """Numbers of labels of one curve by the risk of missing the target, with as many digits as ``labels`` has."""
+    labels, low, high = (float(one[key]) for key in ("labels", "labels_low", "labels_high"))
+    precise = _is_precise(low, high)
+    least = _digits(labels, precise) if np.isfinite(labels) else 1
+    found = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
+    return {risk: count(number, precise=precise, least=least) for risk, number in found}
 
 
 def _curves(dataset: xr.Dataset, like: str) -> Iterator[tuple[str, xr.Dataset]]:
@@ -219,10 +244,9 @@ def _risk_clause(one: xr.Dataset, limit: str) -> str:
     """Labels by the risk of missing the target, for the end of a sentence; the median is told before."""
     if "labels_by_risk" not in one:
         return ""
-    told = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
     shown = [
-        f"{f'by {count(labels)}' if np.isfinite(labels) else f'not by {limit}'} with {100 * (1 - risk):g} %"
-        for risk, labels in told
+        f"{f'not by {limit}' if text == NO_LIMIT else f'by {text}'} with {100 * (1 - risk):g} %"
+        for risk, text in _counts_by_risk(one).items()
         if risk != EVEN
     ]
     return "; " + ", ".join(shown) if shown else ""
@@ -297,15 +321,13 @@ def _risk_columns(one: xr.Dataset, rounded: bool) -> dict[str, Any]:
     if "labels_by_risk" not in one:
         return {}
     chance = float(one["reachable"])
-    found = dict(zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True))
     if not rounded:
-        return {f"labels_risk_{risk:g}": labels for risk, labels in found.items()} | {"reachable": chance}
+        found = zip(one["risk"].values, map(float, one["labels_by_risk"].values), strict=True)
+        return {f"labels_risk_{risk:g}": labels for risk, labels in found} | {"reachable": chance}
+    texts = _counts_by_risk(one)
     if _hopeless(one):
-        found = dict.fromkeys(found, np.inf)
-    shown = {
-        f"{100 * (1 - risk):g} % sure": count(labels).replace(NO_LIMIT, "out of reach")
-        for risk, labels in found.items()
-    }
+        texts = dict.fromkeys(texts, NO_LIMIT)
+    shown = {f"{100 * (1 - risk):g} % sure": text.replace(NO_LIMIT, "out of reach") for risk, text in texts.items()}
     return shown | {"reachable": chance_text(chance)}
 
 
@@ -368,7 +390,8 @@ def as_text(results: Iterable[Result], advice: Sequence[str], notes: Iterable[st
         parts.append("\n".join(told[:MOST_SENTENCES]))
         if len(told) > MOST_SENTENCES:
             parts[-1] += f"\n... {len(told) - MOST_SENTENCES} more in the table"
-        parts.append(rows_of(result).astype(str).to_markdown(index=False, disable_numparse=True))
+        rows = rows_of(result).astype(str).map(lambda cell: cell.replace("|", r"\|"))  # in the name of a curve
+        parts.append(rows.to_markdown(index=False, disable_numparse=True))
     rest = ["\n".join(advice[:MOST_SENTENCES]), "\n".join(f"note: {note}" for note in notes)]
     return "\n\n".join(part for part in (*parts, *rest) if part)
 
@@ -414,7 +437,8 @@ def plot(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("Drawing needs matplotlib: pip install 'gzlib[plot]'.") from error
-    with rc_context({"svg.hashsalt": "gzlib", "svg.fonttype": "none"}):
+    # names of curves and metrics are a user's: $ in them begins no formula
+    with rc_context({"svg.hashsalt": "gzlib", "svg.fonttype": "none", "text.parse_math": False}):
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axis = figure.subplots()
         _draw(axis, fit, np.atleast_1d(np.asarray(at, float)), target)
@@ -423,7 +447,12 @@ def plot(
             return figure
         picture = io.BytesIO()
         kind = "svg" if suffix == ".html" else suffix[1:]
-        figure.savefig(picture, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.filterwarnings("always", "Glyph")
+            figure.savefig(picture, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    lacks = any("Glyph" in str(warning.message) for warning in caught)
+    if lacks and kind != "svg":  # whose letters are those of the reader's fonts
+        tell(f"note: the font of {file} lacks letters of the names: write .svg or .html instead")
     content = picture.getvalue()
     if suffix == ".html":
         content = _page(content.decode(), fit, told, title).encode()
@@ -445,6 +474,7 @@ def _draw(axis: Axes, fit: Fit, at: np.ndarray, target: float | None) -> None:
         where, colour = dict(zip(rest, index, strict=True)), f"C{i % MOST_COLOURS}"
         runs = flat.isel(where).values.reshape(-1, len(sizes))
         label = names[i] if len(names) <= MOST_COLOURS and names[i] != "the curve" else None
+        label = f" {label}" if label and label.startswith("_") else label  # else the legend leaves it out
         axis.plot(np.tile(sizes, len(runs)), runs.ravel(), "o", ms=4, color=colour, label=label)
         if band is not None:
             one = band.isel(where)
@@ -632,8 +662,9 @@ def _advice(loss: xr.DataArray, needed: xr.Dataset, cost: float | None, owned: f
         step = fit.next_run(labels, [largest, 2 * largest, 4 * largest]).sel(where)
         if np.isfinite(step["best"]):
             gain = float(step["shrink"].sel(candidate=2 * largest))
+            there = _counts(labels, float(one["labels_low"]), float(one["labels_high"]))[0]
             told.append(
-                f"{name}: one more run, at {size_text(2 * largest)}, would narrow the fitted loss at {count(labels)} by"
+                f"{name}: one more run, at {size_text(2 * largest)}, would narrow the fitted loss at {there} by"
                 f" {100 * gain:.0f} %"
             )
     return told

@@ -20,6 +20,9 @@ function readCurve(text) {
     for (const value of [size, loss]) if (!(Number.isFinite(value) && value > 0)) throw new Error(`Line ${row + 1}, "${lines[row]}", does not hold two numbers above zero.`);
     runs.set(size, [...(runs.get(size) || []), Math.log(loss)]);
   });
+  const blocks = text.trim().split(/(?:\r?\n[ \t]*){3,}/); // gnuplot's data sets
+  const sizes = blocks.length > 1 ? blocks.flatMap((block) => readCurve(block).map((point) => point.size)) : [];
+  if (new Set(sizes).size < sizes.length) throw new Error("Two blank lines separate two curves: paste one of them.");
   return [...runs].sort((a, b) => a[0] - b[0]).map(([size, values]) => ({ size, values, log: values.reduce((a, b) => a + b) / values.length }));
 }
 

@@ -9,7 +9,7 @@ from gzlib.data.curation import is_survey_source, make_survey
 from gzlib.data.schema import Schema, load_schema, schema_from_records
 from gzlib.data.sources.registry import open_source
 from gzlib.data.survey import label_values, labelled, open_survey
-from gzlib.errors import UserError
+from gzlib.errors import UserError, some_of
 from gzlib.models.heads import split_questions
 from gzlib.progress import Progress
 from gzlib.training.loss import (
@@ -93,12 +93,14 @@ def labelled_rows(model: SavedModel, survey: xr.Dataset, label: str | None) -> t
 
 
 def _labelled_votes(model: SavedModel, survey: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    if "votes" not in survey:
-        raise UserError("The survey has no votes, which this model predicts.")
-    there = load_schema(survey.attrs["schema"]).label_cols
     wanted = model.schema.label_cols
+    there = load_schema(survey.attrs["schema"]).label_cols if "votes" in survey else []
     if not set(wanted) & set(there):
-        raise UserError(f"The survey has none of the model's answers, such as '{wanted[0]}'.")
+        held = f"has votes of '{survey.attrs['schema']}'" if there else "has no votes"
+        raise UserError(
+            f"The survey of '{survey.attrs['source']}' {held}, but none of the vote columns that this model predicts:"
+            f" {some_of(wanted)}; add them to its table, and curate it again."
+        )
     votes = np.zeros((survey.sizes["galaxy"], len(wanted)), np.int64)
     for place, answer in enumerate(wanted):
         if answer in there:

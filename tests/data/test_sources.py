@@ -174,6 +174,36 @@ def test_a_source_that_makes_no_sense_is_refused(sky, text, says):
         open_source(text)
 
 
+@pytest.mark.parametrize("schema", [None, "gz2"])
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [
+        (
+            ["bar-gz2_no"],
+            "29 of the vote columns of schema 'gz2', but not those that belong with them: bar-gz2_no. Add",
+        ),
+        (slice(1, 3), "gz2_featured-or-disk, smooth-or-featured-gz2_artifact. Add"),
+        (slice(0, 3), "27 of .*: smooth-or-featured-gz2_featured-or-disk, smooth-or-featured-gz2_smooth. Add"),
+        (slice(0, 29), "1 of .*: has-spiral-arms-gz2_yes, spiral-arm-count-gz2_1, .* and 2 more. Add these .0 where"),
+    ],
+)
+def test_a_table_without_some_votes_of_a_question_is_told_which(tmp_path, lacking, says, schema):
+    """Taken as no votes, they would shift fractions, and reject galaxies for votes that the table does not lack."""
+    columns = load_schema("gz2").label_cols[lacking] if isinstance(lacking, slice) else lacking
+    with pytest.raises(UserError, match=f"mine' has {says if says[0].isdigit() else '28 of .*' + says}"):
+        open_source(str(write_evo(tmp_path / "mine", gz2_table(2).drop(columns=columns))), schema=schema)
+
+
+def test_whole_questions_may_be_missing_and_a_second_campaign_may_not_be_half_there(tmp_path):
+    table = gz2_table(2).drop(columns=[col for col in gz2_table(1) if col.startswith("spiral-arm-count")])
+    source = open_source(str(write_evo(tmp_path / "whole", table)))
+    assert source.schema == "gz2" and "lacks, taken as no votes: spiral-arm-count-gz2_1" in " ".join(source.notes)
+    table = table.assign(**{"smooth-or-featured-dr5_smooth": 3})
+    with pytest.raises(UserError, match="'dr5', but .*: smooth-or-featured-dr5_featured-or-disk, .*dr5_artifact. Add"):
+        open_source(str(write_evo(tmp_path / "half", table)))
+    assert open_source(str(tmp_path / "half"), schema="gz2").labels == {"smooth-or-featured-dr5_smooth": "int64"}
+
+
 def test_tables_that_cannot_be_used_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither parquet files"):
@@ -184,7 +214,8 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
         open_source(str(write_evo(tmp_path / "b", gz2_table(2)[["image", "id_str"]])))
     with pytest.raises(UserError, match="fractional numbers as id_str"):
         open_source(str(write_evo(tmp_path / "d", gz2_table(2).assign(id_str=[1.5, 2.0]))))
-    with pytest.raises(UserError, match="none of the vote columns of schema 'dr5'"):
+    some = "smooth-or-featured-dr5_smooth, .*, disk-edge-on-dr5_yes and 30 more; it has those of schema 'gz2'"
+    with pytest.raises(UserError, match=f"c' has none of the vote columns of schema 'dr5': {some}"):
         open_source(str(write_evo(tmp_path / "c", gz2_table(2))), schema="dr5")
     write_evo(tmp_path / "c", gz2_table(2, 9).assign(extra=1), "train-00001-of-00002.parquet")
     with pytest.raises(UserError, match="differ in column 'extra'"):

@@ -245,6 +245,20 @@ def test_figures_and_pages_stand_alone(file, tmp_path):
 
 
 @pytest.mark.slow
+def test_names_of_curves_are_no_formulas_in_figures(tmp_path, capsys, recwarn):
+    names = ["$5_$", "_hidden", "\u6a21\u578b"]
+    rows = [(name, n, loss + 0.1 * i) for i, name in enumerate(names) for n, loss in zip(STEPS, FALLING, strict=True)]
+    pd.DataFrame(rows, columns=["model", "n", "loss $x_$"]).to_csv(tmp_path / "cost_$5_$10.csv", index=False)
+    for ending in (".svg", ".png"):
+        assert main(["fit", str(tmp_path / "cost_$5_$10.csv"), "--plot", str(tmp_path / f"a{ending}")]) == 0
+        told = capsys.readouterr().err
+        assert ("the font of" in told) == (ending == ".png") and "Glyph" not in told
+    drawn = (tmp_path / "a.svg").read_text()
+    assert all(f">{name}</text>" in drawn for name in ["$5_$", " _hidden", names[2], "loss $x_$", "cost_$5_$10.csv"])
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+@pytest.mark.slow
 def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_path, capsys):
     def said(*arguments, status=0):
         assert main(list(map(str, arguments))) == status
@@ -469,6 +483,28 @@ def test_numbers_of_labels_are_told_only_where_the_sentence_tells_them():
     assert list(row[["labels", "labels_low", "50 % sure", "95 % sure"]]) == ["out of reach"] * 4
 
 
+@pytest.mark.parametrize(
+    ("numbers", "by_risk", "wanted"),
+    [
+        ((69_400, 60_000, 88_000), [69_400, 74_200, 95_400], ["69,000", "74,000", "95,000"]),  # a narrow band
+        ((23_400, 11_000, 52_000), [23_400, 34_300, 47_100], ["23,000", "34,000", "47,000"]),
+        ((69_400, 30_000, 300_000), [69_400, 94_200, 214_000], ["70,000", "90,000", "210,000"]),
+        ((2.34e12, 1.1e12, np.inf), [2.34e12, 4.21e12, 1.06e13], ["2.3e+12", "4.2e+12", "1.1e+13"]),
+        ((np.inf, 30_000, np.inf), [np.inf, np.inf, np.inf], ["out of reach"] * 3),
+        ((5.53, 3.21, np.inf), [5.53, 29.4, 0.3], ["6", "29", "0.3"]),
+        ((412, 380, np.inf), [412, 634, np.inf], ["400", "600", "out of reach"]),
+    ],
+)
+def test_labels_by_risk_have_the_digits_of_the_labels_beside_them(numbers, by_risk, wanted):
+    needed = gz.plan(STEPS, 0.4, FALLING)
+    needed = needed.assign(dict(zip(("labels", "labels_low", "labels_high"), numbers, strict=True)))
+    needed = needed.assign(labels_by_risk=("risk", by_risk), reachable=0.9, status="forecast")
+    row, told = report.plan_rows(needed).iloc[0], gz.sentences(needed)[0]
+    assert list(row[["50 % sure", "80 % sure", "95 % sure"]]) == wanted and row["labels"] == wanted[0]
+    for text, sure in zip(wanted[1:], (80, 95), strict=True):
+        assert (f"by {text} with {sure} %" in told) == (text != "out of reach")
+
+
 def test_targets_in_the_other_unit(tmp_path):
     accuracy = pd.DataFrame({"n": STEPS, "acc": 1 - np.array(FALLING)})
     with pytest.raises(UserError, match=r"for acc 0.6 give the target 0.4\.$"):
@@ -498,6 +534,13 @@ def test_a_law_that_alone_can_be_judged_is_not_called_the_best():
     told = gz.sentences(gz.compare(STEPS, FALLING))[0]
     assert told == "the curve: too few runs to compare laws: power alone leaves some to judge it by"
     assert "describes it best" in gz.sentences(gz.compare(STEPS, FALLING, laws="power"))[0]
+
+
+def test_a_bar_in_the_name_of_a_curve_begins_no_column(tmp_path):
+    pd.DataFrame({"n": STEPS, "loss": FALLING, "model": "A|B"}).to_csv(tmp_path / "a.csv", index=False)
+    told = report.answer("fit", tmp_path / "a.csv").splitlines()
+    assert told[0].startswith("A|B: loss = ") and told[4].startswith(r"| A\|B ")
+    assert told[2].count("|") == told[4].replace(r"\|", "").count("|")
 
 
 def test_a_level_near_1_is_not_called_100_percent():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -493,6 +494,50 @@ def test_the_name_of_a_column_may_hold_a_line_break(tmp_path, delimiter):
         assert array.n_train.values.tolist() == [100, 200, 400] and array.values.ravel().tolist() == [0.5, 0.4, 0.33]
 
 
+FIRST, SECOND = "100 .5\n200 .4\n400 .3\n", "100 .6\n200 .5\n400 .45\n"
+
+
+@pytest.mark.fault("curves: blocks between blank lines", "read")
+@pytest.mark.parametrize(
+    ("text", "curves", "said"),
+    [
+        ("n loss\n" + FIRST + "\n\n" + SECOND, {"index 0": 1, "index 1": 1}, "are taken as curves: index 0, index 1"),
+        ("# n loss\n" + FIRST + "\n\n# n loss\n" + SECOND, {"index 0": 1, "index 1": 1}, "curves: index 0, index 1"),
+        (FIRST + "\n\n" + SECOND + "\n\n\n", {"index 0": 1, "index 1": 1}, "curves: index 0, index 1"),
+        ("# n loss\n# resnet\n" + FIRST + "\n# vit\n" + SECOND, {"resnet": 1, "vit": 1}, "curves: resnet, vit"),
+        ("# a\n# n loss\n" + FIRST + "\n\n# b\n# n loss\n" + SECOND, {"a": 1, "b": 1}, "curves: a, b"),
+        ("n loss\n# seed 0\n" + FIRST + "\n# seed 1\n" + SECOND, {"curve": 2}, "runs .seeds. of one curve: seed 0"),
+        ("n,loss\n100,.5\n200,.4\n,\n,\n100,.6\n200,.5\n", {"index 0": 1, "index 1": 1}, "index 0, index 1"),
+        ("n seed loss\n1 0 .5\n2 0 .4\n\n\n1 0 .6\n2 0 .5\n", {"index 0": 1, "index 1": 1}, "index 0, index 1"),
+        ("## A\n\n| n | loss |\n|---|---|\n| 1 | .5 |\n| 2 | .4 |\n\n"
+         "## B\n\n| n | loss |\n|---|---|\n| 1 | .6 |\n| 2 | .5 |\n", {"A": 1, "B": 1}, "curves: A, B"),
+        (("n loss\n" + FIRST + "\n\n" + SECOND).replace("\n", "\n\n"), {"index 0": 1, "index 1": 1}, "as curves"),
+        # two data sets, whose segments are runs
+        ("n loss\n" + FIRST + "\n" + SECOND + "\n\n" + FIRST + "\n" + SECOND, {"index 0": 2, "index 1": 2}, "index 0"),
+        # none of these has blocks
+        ("n loss\n\n\n" + FIRST + "\n\n\n", {"curve": 1}, ""),
+        (("n loss\n" + FIRST + SECOND).replace("\n", "\n\n"), {"curve": 2}, ""),
+        ("n loss\n100 .5\n100 .6\n\n200 .4\n200 .5\n\n\n400 .3\n400 .45\n", {"curve": 2}, ""),
+        ("n loss model\n100 .5 A\n200 .4 A\n\n100 .6 B\n200 .5 B\n", {"A": 1, "B": 1}, ""),
+        ("n seed loss\n100 0 .5\n200 0 .4\n\n100 1 .6\n200 1 .5\n", {"curve": 2}, ""),
+        ("n loss width\n1 .5 8\n2 .4 8\n\n\n1 .6 16\n2 .5 16\n", {"8": 1, "16": 1}, "'width' tells 2 curves"),
+    ],
+)  # fmt: skip
+def test_blocks_between_blank_lines_are_curves(tmp_path, text, curves, said):
+    table = read_curves(written(tmp_path, text))
+    assert table.groupby("curve").apply(lambda runs: runs.groupby("n_train").size().max()).to_dict() == curves
+    assert re.search(said, " ".join(table.attrs["notes"]))
+    assert "blocks" not in " ".join(table.attrs["notes"]) or said
+
+
+@pytest.mark.fault("curves: blocks between blank lines", "refused in one sentence")
+@pytest.mark.parametrize("header", ["", "n loss\n", "# n loss\n"])
+def test_blocks_that_may_be_runs_are_refused_with_a_cure(tmp_path, header):
+    line = 5 + bool(header)
+    with pytest.raises(UserError, match=f"above line {line} begins a second block .*a column 'curve'.*'seed'"):
+        read_curves(written(tmp_path, header + FIRST + "\n" + SECOND))
+
+
 TWO_METRICS = "100,loss,.5\n200,loss,.4\n400,loss,.3\n100,accuracy,.6\n200,accuracy,.7\n400,accuracy,.8\n"
 
 
@@ -522,6 +567,30 @@ TWO_METRICS = "100,loss,.5\n200,loss,.4\n400,loss,.3\n100,accuracy,.6\n200,accur
         ("n,fold,loss\n100,1,.5\n100,mean,.5\n100,std,.01\n200,1,.4\n200,mean,.4\n", [100, 200], [0.5, 0.4],
          "3 rows that sum up runs are left out (the first: 'mean', line 3"),
         ("n,metric,value\n" + TWO_METRICS, [100, 200, 400], [0.5, 0.4, 0.3], "not used: accuracy"),
+        ("n,loss,val_loss\n100,.1,.5\n200,.2,.4\n", [100, 200], [0.5, 0.4], "loss beside val_loss is taken"),
+        ("n,accuracy,val_accuracy\n1,.9,.5\n2,.9,.6\n", [1, 2], [0.5, 0.4], "accuracy beside val_accuracy is taken"),
+        ("n,acc,test_acc,val_acc\n1,.9,.5,.4\n2,.9,.6,.4\n", [1, 2], [0.5, 0.4], "not used: acc, val_acc"),
+        ("n,Recall@10\n100,.5\n200,.6\n", [100, 200], [0.5, 0.4], "1 - Recall@10"),
+        ("n,mAP@0.5:0.95 (%)\n100,50\n200,60\n", [100, 200], [50, 40], "100 - mAP"),
+        ("n,pass@1\n100,.5\n200,.6\n", [100, 200], [0.5, 0.4], "1 - pass@1"),
+        ("n,err@1\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("Dataset size,loss\n100,.5\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("Train imgs,loss\n10K images,.5\n20K images,.4\n", [10000, 20000], [0.5, 0.4], "10K is read as 10000"),
+        ("train_dataset,n,loss\nA,100,.5\nA,200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ('n,AUC (95% CI)\n1,"0.50 [0.47, 0.53]"\n2,0.60 (0.57–0.63)\n', [1, 2], [0.5, 0.4], "[0.47, 0.53] is read as"),
+        ("n;loss\n100;0,5 ± 0,02\n200;0,4 ± 0,01\n", [100, 200], [0.5, 0.4], "decimal commas"),
+        ("n,loss # nats\n100,.5 # first, with care\n200,.4\n", [100, 200], [0.5, 0.4], ""),
+        ("# images,mAP # all\n100,.5\n200,.6\n", [100, 200], [0.5, 0.4], "1 - mAP"),
+        ('{"n": [1, 2], "train_scores": [[1, 2], [1, 2]], "test_scores": [[0.5, 0.51], [0.6, 0.61]]}', [1, 1, 2, 2],
+         [0.5, 0.49, 0.4, 0.39], "not used: train_scores"),
+        ("n,acc\n1,0.50 (±0.02)\n2,0.60 (± 0.02)\n", [1, 2], [0.5, 0.4], "0.50 (±0.02) is read as 0.50"),
+        ("n,acc\n1,50.0% (±0.5%)\n2,60% (59%-61%)\n", [1, 2], [50, 40], "is read as 50.0%"),
+        ("$n$ & loss \\\\\n1 & $0.5_{\\pm 0.02}$ \\\\\n2 & \\textbf{.4} \\\\\n", [1, 2], [0.5, 0.4], "is read as 0.5"),
+        ("n,loss\n2,.5\n2.5,.4\n", [2, 2.5], [0.5, 0.4], "n is 2 to 2.5: if these are logarithms"),
+        ("n,loss\n.2,.5\n1,.4\n", [0.2, 1], [0.5, 0.4], "n is 1 at most: if it is the share of the data"),
+        ("n,best_epoch,mem,loss\n100,7,1.1,.5\n200,9,1.3,.4\n", [100, 200], [0.5, 0.4], "not used: best_epoch, mem"),
+        ("100 5.0E-01\n200 4.0E-01\n", [100, 200], [0.5, 0.4], "there is no header"),
+        ("n resnet\n1.0E+02 5.0D-01\n2.0E+02 4.0D-01\n", [100, 200], [0.5, 0.4], "'resnet' is taken as the loss"),
         ("n,.metric,.estimate\n100,accuracy,.5\n200,accuracy,.6\n", [100, 200], [0.5, 0.4], "1 - accuracy"),
         ("n,100,200,400\nloss,.5,.4,.3\naccuracy,.6,.7,.8\nstd,.1,.1,.1\n", [100, 200, 400], [0.5, 0.4, 0.3],
          "not used: accuracy, std"),
@@ -550,6 +619,23 @@ def test_names_that_say_more_than_their_words(tmp_path, text, sizes, losses, sai
         ('[{"n":100,"acc":"70%"},{"n":200,"acc":0.8}]', "acc is '70%' in run 1 and '0.8' in run 2"),
         ("model,n,acc\nA,1,70\nA,2,80\nB,1,.6\nB,2,.7\n", "acc of 'B' is 0.7 at most, and above 1 elsewhere"),
         ("n,vit_acc,cnn_acc\n1,70,.6\n2,80,.7\n", "accuracy of 'cnn_acc' is 0.7 at most, and above 1 elsewhere"),
+        ("n,error\n1,.12\n2,.10\n4,8.5\n8,7.1\n", "error is 0.1 at 2 and 8.5 at 4, as if one were in percent and the"),
+        ("n,test_error\n1,12\n2,10\n4,.085\n8,.071\n", "test_error is 10 at 2 and 0.085 at 4, as if one were"),
+        ("n,acc\n1,.7\n2,.75\n4,79\n8,82\n", "acc is 0.75 at 2 and 79 at 4, as if"),
+        ("n,seed,acc\n1,0,.7\n1,1,71\n2,0,.74\n2,1,.76\n", "acc is 0.7 at 1 and 71 at 1, as if"),
+        ("n,vit_err,cnn_err\n1,.3,.4\n2,.2,.3\n4,.1,20\n", "error of 'cnn_err' is 0.3 at 2 and 20 at 4, as if"),
+        ("model,n,1 - acc\nA,1,.3\nA,2,.2\nB,1,.3\nB,2,20\n", "1 - acc of 'B' is 0.3 at 1 and 20 at 2, as if"),
+        ('[{"n":1,"wer":0.9},{"n":2,"wer":80.5},{"n":4,"wer":70}]', "wer is 0.9 at 1 and 80.5 at 2, as if"),
+        ("n,loss,loss.1\n100,.5,.6\n200,.4,.5\n", "'loss' and 'loss.1' could each be the loss: if they are runs"),
+        ("n,ppl,bits_per_byte\n100,9,.6\n200,8,.5\n", "'ppl' and 'bits_per_byte' could each be the loss"),
+        ("n,acc_gain\n100,.1\n200,.2\n", "its column acc_gain rises with the size: is it an accuracy"),
+        ("100 5.0E-01 1E-2\n200 4.0E-01 1E-2\n", "has no header: name the columns in its first line"),
+        ("n,Acc@1,Acc@5\n100,70,90\n200,75,92\n", "'Acc@1' and 'Acc@5' could each be the accuracy"),
+        ("resnet,100,.5\nresnet,200,.4\n", "no header, or one of numbers .resnet, 100, .5.: name the columns"),
+        ("n,error\n0,.9\n100,.5\n", "n is '0'; it must be a positive number: leave out the row of a model"),
+        ("n,error\n100,.9\n200,0\n", "error is '0'; .*: leave the row out, or measure it on a larger test set"),
+        ("n,loss\n100,inf\n200,.5\n", "loss is 'inf'; it must be a positive number: leave out the row"),
+        ('[{"n":100,"loss":0.5},{"n":200,"loss":Infinity}]', "loss is 'inf'; it must be .*: leave out the row"),
         ("train size (%),loss\n10,.5\n20,.4\n", "which column holds the training sizes"),
         ("n_train (log10),loss\n2,.5\n3,.4\n", "'n_train .log10.' holds logarithms"),
         ("n,log(error)\n100,-.5\n200,-.7\n", "'log.error.' holds logarithms"),
@@ -596,6 +682,47 @@ def test_parquet_comes_through_every_door(tmp_path, monkeypatch):
         read_curves(b"\x1f\x8b" + bytes(20))
 
 
+def test_columns_of_a_model_and_a_seed_are_runs_of_curves(tmp_path):
+    text = "n,a_seed0,a_seed1,b-Seed 0,b-Seed 1\n100,.5,.51,.6,.61\n200,.4,.41,.5,.51\n"
+    table = read_curves(written(tmp_path, text))
+    assert table.groupby(["curve", "seed"])["loss"].min().to_dict() == {
+        ("a", 0): 0.4, ("a", 1): 0.41, ("b", 0): 0.5, ("b", 1): 0.51,
+    }  # fmt: skip
+    assert "a_seed0 to b-Seed 1 are taken as runs (seeds) of curves" in table.attrs["notes"][0]
+
+
+def test_rows_of_a_tracking_program_without_the_loss_tell_no_curves_apart():
+    rows = [{"n": n, "step": s, **({"eval/loss": y} if s else {"train/loss": y})} for n, y in PAIRS for s in (0, 1)]
+    table = read_curves(pd.DataFrame(rows))
+    assert list(table["curve"].unique()) == ["curve"] and list(table["loss"]) == LOSSES
+
+
+def test_a_table_that_was_sorted_or_filtered_is_read_by_its_rows():
+    frame = pd.DataFrame({"n": [100, 200, 100, 200], "loss": [0.5, 0.4, 0.6, 0.5], "width": [8, 8, 16, 16]})
+    wanted = read_curves(frame)
+    assert list(wanted["curve"]) == ["16", "16", "8", "8"]
+    for index in ([7, 3, 5, 1], [3, 1, 0, 2], list("abcd")):
+        pd.testing.assert_frame_equal(read_curves(frame.set_axis(index)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("error (%)", [8.5, 7.1, 0.12, 0.1]),
+        ("error", ["8.5%", "7.1%", "0.12%", "0.1%"]),
+        ("error", [12, 4, 1.6, 0.9, 0.5]),  # of digits, in percent
+        ("wer", [1.2, 0.9, 0.5, 0.2]),
+        ("loss", [8.5, 7.1, 0.12, 0.1]),
+        ("mean_squared_error", [8.5, 7.1, 0.12, 0.1]),
+        ("accuracy", [0.6, 2.1, 9.0, 31.0]),  # of a thousand classes, in percent
+    ],
+)
+def test_what_crosses_one_without_a_jump_is_in_one_unit(name, values):
+    found = read_curves(pd.DataFrame({"n": [100 * 2**i for i in range(len(values))], name: values}))
+    wanted = [float(str(value).removesuffix("%")) for value in values]
+    np.testing.assert_allclose(found["loss"], np.subtract(100, wanted) if name == "accuracy" else wanted)
+
+
 def test_labelled_arrays_are_judged_as_tables_are():
     n = {"n_train": [100, 200, 400]}
     falling = xr.DataArray([0.5, 0.4, 0.3], dims="n_train", coords=n)
@@ -607,6 +734,11 @@ def test_labelled_arrays_are_judged_as_tables_are():
         as_array(both.rename("accuracy"))
     with pytest.raises(UserError, match="holds logarithms"):
         as_array(falling.rename("loss (log10)"))
+    two_units = xr.where(falling["n_train"] > 100, 100 * falling, falling)
+    with pytest.raises(UserError, match="error is 0.5 at 100 and 40 at 200, as if one were in percent"):
+        as_array(two_units.rename("error"))
+    with pytest.raises(UserError, match="acc is 0.5 at 100 and 60 at 200, as if one were in percent"):
+        as_array(xr.where(falling["n_train"] > 100, 100 * (1 - falling), 1 - falling).rename("acc"))
 
 
 def test_runs_that_are_all_held_out_are_told(tmp_path):

@@ -202,6 +202,7 @@ def test_a_pasted_curve_is_read_as_people_write_it(tmp_path):
         "100\t0.5\n100\t0.5\n200\t0.4",
     ]
     texts += ["100, 0.5\n200, 0.4", "100 0.5\n200 no", "100 0.5 3", "100 -1", "100"]
+    texts += ["\n\n\nn loss\n\n\n100 0.5\n\n\n200 0.4\n\n\n", "100 .5\n200 .4\n\n\n100 .6\n200 .5"]
     script = (
         panel.own_curve_script()
         + """
@@ -214,10 +215,10 @@ console.log(JSON.stringify(JSON.parse(process.argv[2]).map(read)));
     (tmp_path / "read.js").write_text(script, encoding="utf-8")
     command = ["node", tmp_path / "read.js", json.dumps(texts)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    for points in found[:5]:
+    for points in [*found[:5], found[9]]:
         np.testing.assert_allclose(points, [[100, 0.5], [200, 0.4]])
     assert "Line 2" in found[5] and "3 values" in found[6] and "above zero" in found[7]
-    assert found[8].startswith("Line 1 has 1 value:")
+    assert found[8].startswith("Line 1 has 1 value:") and found[10].startswith("Two blank lines separate two curves")
 
 
 def test_the_panel_of_an_own_curve_stands_alone():

@@ -1,16 +1,21 @@
 """Scores of predictions beside values known in other ways, and calibration on data whose truth is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import xarray as xr
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from gzlib.data.schema import load_schema, schema_from_records
 from gzlib.data.sources import open_source
+from gzlib.errors import UserError
 from gzlib.training.evaluation import (
     PUBLISHED_CLASSES,
     PUBLISHED_FRACTIONS,
     benchmark_words,
     fraction_benchmark,
+    labelled_rows,
     worth_in_volunteers,
 )
 from gzlib.training.loss import (
@@ -31,6 +36,18 @@ RNG = np.random.default_rng(0)
 def softmax(x):
     grown = np.exp(x - x.max(1, keepdims=True))
     return grown / grown.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("votes", "held"), [({}, "no votes"), ({"votes": (("galaxy", "answer"), np.ones((2, 2)))}, "votes of 'rings'")]
+)
+def test_a_survey_without_the_votes_of_a_model_is_told_which(votes, held):
+    model = SimpleNamespace(config=SimpleNamespace(head=SimpleNamespace(kind="votes", label="")))
+    model.schema = load_schema("gz2")
+    survey = xr.Dataset(votes, attrs={"source": "mine", "schema": "rings" if votes else ""})
+    some = "smooth-or-featured-gz2_smooth, .*, disk-edge-on-gz2_yes and 26 more"
+    with pytest.raises(UserError, match=f"survey of 'mine' has {held}, but none of the vote columns .*: {some}; add"):
+        labelled_rows(model, survey, None)
 
 
 def test_accuracy_and_area_are_those_of_scikit_learn():

@@ -22,7 +22,7 @@ from gzlib.data.sources.cells import (
     type_kind,
 )
 from gzlib.data.survey import SPLIT_WORDS
-from gzlib.errors import UserError
+from gzlib.errors import UserError, some_of
 
 IMAGE_COLUMNS = ("image", "file_loc", "filename", "file_name")  # the first that a table has names its images
 ROLES = ("id_str", "dataset_name", "ra", "dec", "split", "subfolder", *IMAGE_COLUMNS)
@@ -132,8 +132,15 @@ def sort_columns(facts: dict[str, Facts], where: str, *, schema: str | None, lab
             _refuse_words(facts[axis], axis, where, "degrees as numbers, such as 184.9512")
     name, votes = vote_columns(list(facts), schema)
     if schema and not votes:
-        wanted = load_schema(name).label_cols[0]
-        raise UserError(f"'{where}' has none of the vote columns of schema '{schema}', e.g. '{wanted}'.")
+        other = detect_schema(list(facts))
+        cure = f"it has those of schema '{other}'" if other else f"for votes of another tree, {OWN_TREE}"
+        raise UserError(
+            f"'{where}' has none of the vote columns of schema '{schema}': {some_of(load_schema(name).label_cols)};"
+            f" {cure}."
+        )
+    _refuse_half_questions(name, list(facts), where)
+    if schema is None and labels is None:  # not even recognised: they would be taken as numbers to predict
+        _refuse_half_questions(_nearest_tree([col for col in facts if col not in votes]), list(facts), where)
     for column in sorted(votes):
         _refuse_words(facts[column], column, where, "counts of votes, without thousands separators")
     chosen, ignored = {}, []
@@ -235,6 +242,31 @@ def _label_kind(column: str, found: Facts) -> str:
     if found.kind == "int64" and (found.missing or _marks_unlabelled(column, found)):
         return "float64"  # a whole number cannot be missing
     return found.kind
+
+
+def _nearest_tree(columns: list[str]) -> str:
+    """Of the campaigns with names of their own, such as ``bar-gz2``, the one of most vote columns; "" if of none."""
+    trees = [name for name in available_schemas() if all("-" in q.name for q in load_schema(name).questions)]
+    found = {name: len(set(load_schema(name).label_cols).intersection(columns)) for name in trees if is_one_tree(name)}
+    best = max(found, key=lambda name: found[name])
+    return best if found[best] else ""
+
+
+def _refuse_half_questions(name: str, columns: list[str], where: str) -> None:
+    """Refuse questions without some of their answers, or without the one that leads to them.
+
+    Taken as no votes, these would shift the fractions of all others, or leave more votes than volunteers were asked.
+    """
+    if not name:
+        return
+    asked = [question for question in load_schema(name).questions if set(question.label_cols) & set(columns)]
+    needed = dict.fromkeys(col for q in asked for col in (q.asked_after, *q.label_cols) if col is not None)
+    if lacking := [col for col in needed if col not in columns]:
+        raise UserError(
+            f"'{where}' has {len(needed) - len(lacking)} of the vote columns of schema '{name}', but not those that"
+            f" belong with them: {some_of(lacking)}. Add these (0 where no volunteer gave the answer); for votes of"
+            f" another tree, {OWN_TREE}; rename columns that hold no votes."
+        )
 
 
 def _refuse_half_a_tree(name: str, votes: set[str], chosen: dict[str, str], where: str) -> None:
