@@ -111,11 +111,16 @@ def fit_probe(
         return next(_solvers(features, labels, everything, (penalty,), *how))(penalty), penalty
     fold = folds(len(labels), seed)
     kept = np.concatenate([fold != np.arange(fold.max() + 1)[:, None], everything])
-    solvers, losses = _solvers(features, labels, kept, PENALTIES, *how), []
-    for held, solve in zip(~kept[:-1], solvers, strict=False):
-        new, truth = features[held], labels[held]
-        losses.append([_loss(solve(penalty)(new), truth, *how) for penalty in PENALTIES])
-    penalty = PENALTIES[int(np.argmin(np.mean(losses, axis=0)))]
+    solvers, losses = _solvers(features, labels, kept, PENALTIES, *how), np.zeros(len(PENALTIES))
+    for some, solve in zip(kept[:-1], solvers, strict=False):
+        held = ~some
+        if schema is None and n_classes is not None:
+            # Of a class not seen, the loss only tells how long the solver went on.
+            held &= np.isin(labels, labels[some])
+        if held.any():
+            new, truth = features[held], labels[held]
+            losses += [_loss(solve(penalty)(new), truth, *how) for penalty in PENALTIES]
+    penalty = PENALTIES[int(np.argmin(losses))]
     return next(solvers)(penalty), penalty
 
 
