@@ -249,7 +249,8 @@ class _Models:
 
     def __init__(self, x: torch.Tensor, kept: torch.Tensor, mean: torch.Tensor, std: torch.Tensor):
         centre, width = x.mean(0), x.shape[1]
-        rows, scale, self.span = x - centre, 1 / std / width**0.5, None
+        rows, scale = x - centre, 1 / std / width**0.5
+        self.span: torch.Tensor | None = None
         self.shift = (mean - centre) * scale  # moves nothing but the biases, in the end
         if 2 * len(x) < width:
             # The best weight is a sum over galaxies of their features: with few it is sought in their span alone.
