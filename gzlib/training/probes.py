@@ -133,6 +133,9 @@ def _loss(prediction: torch.Tensor, labels: np.ndarray, n_classes: int | None, s
     return torch.nn.functional.cross_entropy(prediction, target).item()
 
 
+Solved = tuple[torch.Tensor, torch.Tensor]  # weight and bias
+
+
 def _solvers(
     features: np.ndarray,
     labels: np.ndarray,
@@ -145,14 +148,18 @@ def _solvers(
     x, target, sets = torch.from_numpy(features), torch.from_numpy(labels), torch.from_numpy(kept)
     if schema is None and n_classes is not None:
         spread = [_mean_and_spread(x[some]) for some in sets]
-        for (mean, std), solved in zip(spread, _logistic(x, target, n_classes, sets, spread, penalties), strict=True):
-            yield lambda penalty, m=mean, s=std, of=solved: Probe(m, s, *of[penalties.index(penalty)])
+        for (mean, std), found in zip(spread, _logistic(x, target, n_classes, sets, spread, penalties), strict=True):
+            yield functools.partial(_probe, mean, std, dict(zip(penalties, found, strict=True)).__getitem__)
         return
     for some in sets:
         mean, std = _mean_and_spread(x[some])
         own, standard = target[some], (x[some] - mean) / std / x.shape[1] ** 0.5
         solve = _ridge(standard.double(), own.double()) if schema is None else _dirichlet(standard, own, schema)
-        yield lambda penalty, m=mean, s=std, solve=solve: Probe(m, s, *solve(penalty))
+        yield functools.partial(_probe, mean, std, solve)
+
+
+def _probe(mean: torch.Tensor, std: torch.Tensor, solve: Callable[[float], Solved], penalty: float) -> Probe:
+    return Probe(mean, std, *solve(penalty))
 
 
 def _mean_and_spread(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,9 +167,6 @@ def _mean_and_spread(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     std = (x - mean).square_().mean(0).sqrt_()  # several times as fast as torch's own
     # A feature that hardly varies among few galaxies may vary a lot among the others: it is not blown up to match.
     return mean, std.clamp(min=float(LEAST_SPREAD * std.mean()) or 1.0)
-
-
-Solved = tuple[torch.Tensor, torch.Tensor]  # weight and bias
 
 
 def _ridge(x: torch.Tensor, target: torch.Tensor) -> Callable[[float], Solved]:
