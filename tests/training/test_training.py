@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from safetensors.torch import load_file
+from scipy.optimize import minimize
 from survey_inputs import gz2_table, write_evo
 
 from gzlib import paths
@@ -29,7 +30,7 @@ from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
 from gzlib.training import pretraining as pretrain_module
 from gzlib.training.pretraining import watched_galaxies
-from gzlib.training.probes import fit_probe
+from gzlib.training.probes import PENALTIES, _solvers, fit_probe
 from gzlib.training.runs import key_of, rerun, run
 from gzlib.training.store import load_runs, read_run, run_key, stored_records
 from gzlib.training.sweeps import sweep
@@ -201,6 +202,34 @@ def test_probe_is_not_led_astray_by_a_feature_that_varies_only_later():
     predict, _ = fit_probe(features[:50], target[:50], n_classes=None, seed=0)
     features[50:, 29] = rng.normal(size=350)
     assert np.abs(predict(features[50:]).numpy() - target[50:]).max() < 0.1
+
+
+@pytest.mark.parametrize(("galaxies", "width"), [(90, 12), (60, 50), (40, 100)])
+def test_probes_of_all_penalties_and_folds_are_those_that_cost_least(galaxies, width):
+    """Against SciPy in double precision, also where features outnumber galaxies, by which another way is taken."""
+    rng = np.random.default_rng(3)
+    features = (5 + rng.normal(size=(galaxies, width)) * rng.uniform(0.5, 2, width)).astype(np.float32)
+    labels = np.digitize(features[:, 0] + rng.normal(size=galaxies), [4.0, 6.0])
+    kept = np.arange(galaxies) % 4 != np.array([[0], [9]])
+    for some, solve in zip(kept, _solvers(features, labels, kept, PENALTIES, 3, None), strict=True):
+        target = torch.from_numpy(labels[some])
+        for penalty in PENALTIES:
+            probe = solve(penalty)
+            x = ((torch.from_numpy(features[some]) - probe.mean) / probe.std / width**0.5).double()
+
+            def cost(flat, x=x, target=target, penalty=penalty):
+                model = torch.tensor(flat, requires_grad=True)
+                weight, bias = model.view(width + 1, 3).split([width, 1])
+                total = (
+                    torch.nn.functional.cross_entropy(x @ weight + bias, target) + penalty * weight.square().sum() / 2
+                )
+                total.backward()
+                return total.item(), model.grad.numpy()
+
+            found = torch.cat([probe.weight, probe.bias[None]]).flatten().double().numpy()
+            options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "maxcor": 50}
+            least = minimize(cost, found, jac=True, method="L-BFGS-B", options=options).fun
+            assert cost(found)[0] <= least * (1 + 2e-6)
 
 
 def test_a_failed_run_costs_only_itself_and_is_tried_again(store, survey, monkeypatch):
