@@ -286,10 +286,9 @@ class Claims:
             for value in (rates["false"].min(), rates["false"].max(), rates["true"].min(), rates["held"].min())
         )
         least = "" if found == "100" else "at least "
-        falling = [table.get(f"claims.beaten.{law}.falling") for law in ("power", "power-offset", "logarithmic")]
-        again = ""
-        if None not in falling:
-            false, true = (number(100 * value, ".0f") for value in (max(falling[:2]), falling[2]))
+        names, again = [f"claims.beaten.{law}.falling" for law in ("power", "power-offset", "logarithmic")], ""
+        if set(names) <= set(table.index):
+            false, true = (number(100 * value, ".0f") for value in (table[names[:2]].max(), table[names[2]]))
             again = (
                 " Where seeds differ less on more galaxies, which this comparison does not know, that is at most"
                 f" {false} % and, for a logarithm, {true} %; the band then holds more than it says."
