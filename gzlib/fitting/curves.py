@@ -312,10 +312,10 @@ def noise_of_runs(curves: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -
         log_x, squares, dof = curves[i]
         nearer = FALLS[:, None] * (log_x - log_x[-1])
         evidence[k] = -0.5 * (dof.sum() * np.log(np.exp(nearer) @ squares) - nearer @ dof)
-    weight = min(1.0, FALL_COMPANIONS / max(len(told) - 1, 1))
+    weight, of_all = min(1.0, FALL_COMPANIONS / max(len(told) - 1, 1)), evidence.sum(axis=0)
     for k, i in enumerate(told):
         log_x, squares, dof = curves[i]
-        shared = softmax(np.log(prior) + weight * (evidence.sum(axis=0) - evidence[k]))
+        shared = softmax(np.log(prior) + weight * (of_all - evidence[k]))
         share = softmax(np.log(FALL_TRUST * shared + (1 - FALL_TRUST) * prior) + evidence[k])
         fall = float(share @ FALLS)
         out[i] = (fall, float(np.exp(fall * (log_x - log_x[-1])) @ squares / dof.sum()))
