@@ -199,7 +199,8 @@ def test_numbers_have_as_many_digits_as_their_band_justifies(value, low, high, s
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"), [(9123, "9,000"), (1234, "1,200"), (277178.9, "280,000"), (38000, "40,000"), (7.3, "7"), (1.73, "1.7")]
+    ("number", "shown"),
+    [(9123, "9,000"), (1234, "1,200"), (277178.9, "280,000"), (38000, "40,000"), (7.3, "7"), (1.73, "1.7")],
 )
 def test_labels_are_counted_in_round_numbers(number, shown):
     assert report.count(number) == shown
