@@ -107,7 +107,7 @@ def _significant(number: float, way: Rounding) -> str:
 
 
 def count(number: float, way: Rounding = np.round, *, precise: bool = False, least: int = 1) -> str:
-    """A number of labels: one digit, two if it begins with 1 or 2 (one more where its band is ``precise``).
+    """A number of labels: one digit, two below ten or from 1 or 2 on (one more where its band is ``precise``).
 
     ``least`` digits are told, as of the number beside it.
     """
@@ -123,7 +123,7 @@ def count(number: float, way: Rounding = np.round, *, precise: bool = False, lea
 def _digits(number: float, precise: bool) -> int:
     """How many digits of a number of labels are told."""
     begins = number / 10.0 ** np.floor(np.log10(number)) if number else 0.0
-    return 1 + bool(begins < 3) + precise
+    return 1 + bool(begins < 3 or number < 10) + precise
 
 
 def _is_precise(low: float, high: float) -> bool:

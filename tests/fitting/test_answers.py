@@ -200,7 +200,7 @@ def test_numbers_have_as_many_digits_as_their_band_justifies(value, low, high, s
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(9123, "9,000"), (1234, "1,200"), (277178.9, "280,000"), (38000, "40,000"), (7.3, "7"), (1.73, "1.7")],
+    [(9123, "9,000"), (1234, "1,200"), (277178.9, "280,000"), (38000, "40,000"), (7.3, "7.3"), (1.73, "1.7")],
 )
 def test_labels_are_counted_in_round_numbers(number, shown):
     assert report.count(number) == shown
@@ -492,7 +492,7 @@ def test_numbers_of_labels_are_told_only_where_the_sentence_tells_them():
         ((69_400, 30_000, 300_000), [69_400, 94_200, 214_000], ["70,000", "90,000", "210,000"]),
         ((2.34e12, 1.1e12, np.inf), [2.34e12, 4.21e12, 1.06e13], ["2.3e+12", "4.2e+12", "1.1e+13"]),
         ((np.inf, 30_000, np.inf), [np.inf, np.inf, np.inf], ["out of reach"] * 3),
-        ((5.53, 3.21, np.inf), [5.53, 29.4, 0.3], ["6", "29", "0.3"]),
+        ((5.53, 3.21, np.inf), [5.53, 29.4, 0.3], ["5.5", "29", "0.3"]),
         ((412, 380, np.inf), [412, 634, np.inf], ["400", "600", "out of reach"]),
     ],
 )

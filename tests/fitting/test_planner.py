@@ -197,6 +197,12 @@ def test_seeds_that_scatter_less_on_many_galaxies_let_late_runs_lead():
     assert float(np.log(ahead["upper"] / ahead["lower"])) < 0.1  # 0.16, were the scatter alike
     known = read_pilots(loss, x="n_train", replicate="seed").pilots[0]
     assert known.fall > 0.7 and known.seed_variance**0.5 < 0.012  # half of the prior is for no fall
+    study = mean[:, None] * np.exp(scatter[:, None] * rng.normal(size=(8, 7, 3)))
+    study[:, 4:, 1:] = np.nan
+    many = xr.DataArray(study, dims=("question", "n_train", "seed"), coords={"n_train": sizes})
+    together = read_pilots(many, x="n_train", replicate="seed").pilots
+    assert np.median([one.fall for one in together]) > 0.7  # the truth is 1.2
+    assert np.median([one.seed_variance**0.5 for one in together]) < 0.01  # the truth is .005
     earlier = known.until(3)
     assert earlier.seed_variance == pytest.approx(known.seed_variance * 16**known.fall)
     assert earlier.precision[-1] == 3
