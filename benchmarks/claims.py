@@ -18,6 +18,7 @@ a minute; ``--write`` keeps it in ``data/benchmarks/subjectivity.json``.
 """
 
 import argparse
+import itertools
 import json
 from functools import cache
 
@@ -27,7 +28,7 @@ import xarray as xr
 from gzlib import paths, sky
 from gzlib.data.schema import load_schema
 from gzlib.files import replace_file
-from gzlib.fitting import Curves, encoder_effect
+from gzlib.fitting import Curves, encoder_effect, shared_exponent
 from gzlib.fitting.claims import EXCESS_LAWS, held_out, verdict_of_laws
 from gzlib.models import count_parameters, load_encoder
 from gzlib.sky.source import STUDY_HELD
@@ -107,7 +108,7 @@ def records(draws: int) -> list[dict]:
             record(f"claims.null.{scatter}.falling", rate, "found at 5 % without an effect, scatter of seeds falling",
                    0.05, 0.03 <= rate <= 0.07, **detail)
         )  # fmt: skip
-    return out + law_records(draws) + law_records(draws, FALL)
+    return out + law_records(draws) + law_records(draws, FALL) + one_exponent(draws // 5)
 
 
 TRUTHS = {
@@ -142,6 +143,33 @@ def law_records(draws: int, fall: float = 0.0) -> list[dict]:
                 record(f"claims.held_out.{name}{end}", held, "runs at the two largest sizes within the 95 % band", 0.95,
                        0.93 <= held <= 0.97, draws=draws, fall=fall)
             )  # fmt: skip
+    return out
+
+
+ENCODERS = [(21.0, 1.5), (20.5, 2.0), (20.0, 2.4), (19.7, 2.7), (19.5, 3.0)]  # E and A of made-up totals, in nats
+
+
+def one_exponent(draws: int) -> list[dict]:
+    """How often one exponent is refused at 5 % where all encoders have one, and how often its interval holds it."""
+    out, alpha = [], 0.35
+    size = np.array(list(RUNS), float)
+    there = np.arange(3) < np.array(list(RUNS.values()))[:, None]
+    mean = np.array([[e + a * (n / 1e4) ** -alpha for n in size] for e, a in ENCODERS])
+    coords = {"encoder": range(len(ENCODERS)), "n_train": size, "seed": range(3)}
+    for fall, scatter in itertools.product((0.0, FALL), ("alike", "falling")):
+        rng, refused, held = np.random.default_rng(3), [], []
+        sd = 0.2 * seed_sd(size, fall)[:, None]  # of ln(loss), of which the excess is a fifth or less
+        for _ in range(draws):
+            noise = sd * rng.standard_normal((*mean.shape, 3))
+            loss = xr.DataArray(np.where(there, mean[..., None] * np.exp(noise), np.nan), coords, list(coords))
+            found = shared_exponent(loss, scatter=scatter)
+            refused.append(float(found.p_value) < 0.05)
+            held.append(float(found.alpha_low) < alpha < float(found.alpha_high))
+        rate, end = float(np.mean(refused)), ".falling" if fall else ""
+        out.append(
+            record(f"claims.one_exponent.{scatter}{end}", rate, "one exponent refused at 5 %, which is false", 0.05,
+                   0.03 <= rate <= 0.07, draws=draws, fall=fall, covered_95=round(float(np.mean(held)), 4))
+        )  # fmt: skip
     return out
 
 

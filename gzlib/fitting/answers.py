@@ -376,14 +376,15 @@ def compare(
     laws: Iterable[LawLike] = ("power", "power-offset", "shifted-power"),
     x: str = "n_train",
     replicate: str = "seed",
+    scatter: str = "alike",
     **columns: Any,
 ) -> xr.Dataset:
     """Which law describes each curve: information criteria that count the runs; see ``gzlib.fitting.compare_laws``.
 
-    ``data``, ``losses`` and the names of columns as for ``fit``.
+    ``data``, ``losses`` and the names of columns as for ``fit``, ``scatter`` as for ``gzlib.fitting.fit_curves``.
     """
     array = as_array(data, losses, x=x, replicate=replicate, **_columns_of(columns))
-    return compare_laws(array, laws, x=x, replicate=replicate)
+    return compare_laws(array, laws, x=x, replicate=replicate, scatter=scatter)
 
 
 FORMAT = 1

@@ -12,14 +12,18 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import Floor, flattened, log_of, summarise_replicates, unflattened
-from gzlib.fitting.fits import fit_curves, fit_law, floor_precision, unit_of
+from gzlib.fitting.curves import Floor, flattened, log_of, spread_of_sizes, summarise_replicates, unflattened
+from gzlib.fitting.fits import fit_curves, fit_law, floor_precision, noise_falls, unit_of
 from gzlib.fitting.laws import Law, LawLike, get_law
 from gzlib.fitting.optimise import batch_fit, law_bounds, log_loss
 
 
 def information(
-    residuals: npt.ArrayLike, n_parameters: int, *, log_loss: npt.ArrayLike | None = None
+    residuals: npt.ArrayLike,
+    n_parameters: int,
+    *,
+    log_loss: npt.ArrayLike | None = None,
+    spread: npt.ArrayLike | None = None,
 ) -> tuple[float, float]:
     """Akaike's corrected and the Bayesian information criterion of a Gaussian fit.
 
@@ -36,6 +40,8 @@ def information(
         Fitted parameters of the law.
     log_loss : array (points,)
         Ln of the measured loss, if the residuals are of ln(loss)
+    spread : array (points,)
+        Standard deviation of each point's noise in units of a common one; alike without it
 
     Returns
     -------
@@ -43,8 +49,10 @@ def information(
         Aicc is infinite with too few points for the correction.
     """
     residuals = np.asarray(residuals, float)
+    spread = np.ones_like(residuals) if spread is None else np.asarray(spread, float)
     n, k = residuals.size, n_parameters + 1
-    deviance = n * np.log(max(np.mean(residuals**2), 1e-300)) + n * (1 + np.log(2 * np.pi))
+    deviance = n * np.log(max(np.mean((residuals / spread) ** 2), 1e-300)) + n * (1 + np.log(2 * np.pi))
+    deviance += 2 * float(np.sum(np.log(spread)))
     if log_loss is not None:
         deviance += 2 * float(np.sum(log_loss))
     aicc = deviance + 2 * k * n / (n - k - 1) if n > k + 1 else np.inf
@@ -57,6 +65,7 @@ def compare_laws(
     *,
     x: str = "n_train",
     replicate: str = "seed",
+    scatter: str = "alike",
 ) -> xr.Dataset:
     """Fit several laws to every curve on the same runs and rank them.
 
@@ -68,6 +77,9 @@ def compare_laws(
         Positive, NaN where a run is missing.
     laws : sequence of str or Law of one size
     x, replicate : names of dimensions
+    scatter
+        Of ln(loss) between runs, as for ``fit_curves``: "alike" at all sizes, or "falling" with size as the replicates
+        say, the same for all laws.
 
     Returns
     -------
@@ -86,6 +98,7 @@ def compare_laws(
     sizes = runs[x].values.astype(float)
     sizes = sizes / np.exp(np.log(sizes).mean())
     flat = flattened(runs, rest, x, replicate)
+    falls = noise_falls(summary, x=x, scatter=scatter)
     columns = {
         key: np.full((len(flat), len(compared)), fill)
         for key, fill in (("aicc", np.inf), ("bic", np.inf), ("rms", np.nan), ("success", False))
@@ -95,13 +108,16 @@ def compare_laws(
         n_runs = there.sum(axis=1)
         present = n_runs > 0
         mean = np.where(there, row, 0.0).sum(axis=1)[present] / n_runs[present]
+        spread = np.ones(present.sum()) if (fall := falls[i]) is None else spread_of_sizes(sizes[present], fall[0])
+        weights, spreads = np.sqrt(n_runs[present]) / spread, np.broadcast_to(spread[:, None], row[present].shape)
         for k, law in enumerate(compared):
             if present.sum() <= len(law.names):
                 continue
             log_unit = np.log(unit_of(law, mean))
-            result = fit_law(law, sizes[present], np.exp(mean - log_unit), weights=np.sqrt(n_runs[present]))
+            result = fit_law(law, sizes[present], np.exp(mean - log_unit), weights=weights)
             residuals = (result.best_fit[:, None] + log_unit - row[present])[there[present]]
-            criteria = information(residuals, len(law.names), log_loss=row[there])
+            spread_of_runs = spreads[there[present]]
+            criteria = information(residuals, len(law.names), log_loss=row[there], spread=spread_of_runs)
             columns["aicc"][i, k], columns["bic"][i, k] = criteria
             columns["rms"][i, k] = np.sqrt(np.mean(residuals**2))
             columns["success"][i, k] = result.success
@@ -165,10 +181,13 @@ def shared_exponent(
     dim: str | Iterable[str] | None = None,
     replicate: str = "seed",
     level: float = 0.95,
+    scatter: str = "alike",
 ) -> xr.Dataset:
     """Joint fit of E + A x^-alpha with one exponent for all curves along ``dim``, against an exponent for each.
 
-    The curves keep their own E, A and noise; the joint chi-square is profiled over the common exponent.
+    The curves keep their own E, A and noise; the joint chi-square is profiled over the common exponent. The noise of
+    each curve is itself estimated, which Meier 1953 (Biometrics 9, 59) allows for in the interval and Welch 1951
+    (Biometrika 38, 330) in the test.
 
     Parameters
     ----------
@@ -177,14 +196,17 @@ def shared_exponent(
         Dims that share the exponent; default: all.
     level
         Coverage of the interval.
+    scatter
+        Of ln(loss) between runs, "alike" or "falling" with size, as for ``fit_curves``.
 
     Returns
     -------
     Dataset over the dims that do not share: ``alpha``, ``alpha_low``, ``alpha_high`` (profile likelihood), ``p_value``
-    (F test that one exponent is enough), ``n_curves``, ``sd_between`` (spread of the true exponents, DerSimonian-Laird)
-    and, over all dims, ``alpha_own`` and ``alpha_pooled`` (own exponents drawn to the mean by their precision).
+    (Welch's test that one exponent is enough), ``n_curves``, ``sd_between`` (spread of the true exponents,
+    DerSimonian-Laird) and, over all dims, ``alpha_own`` and ``alpha_pooled`` (own exponents drawn to the mean by their
+    precision).
     """
-    fits = fit_curves(loss, x, replicate=replicate, level=level, draws=0)
+    fits = fit_curves(loss, x, replicate=replicate, level=level, scatter=scatter, draws=0)
     law = get_law("power-offset")
     rest = list(fits.alpha.dims)
     dims = rest if dim is None else ([dim] if isinstance(dim, str) else list(dim))
@@ -204,6 +226,7 @@ def shared_exponent(
     log_mean, n_runs = flat(summary["log_mean"], len(sizes)), flat(summary["n_runs"], len(sizes))
     best = np.stack([flat(ordered[name]) for name in law.names], axis=-1)
     variance, stderr, dof = flat(ordered["run_sd"]) ** 2, flat(ordered["alpha_stderr"]), flat(ordered["dof"])
+    fall = flat(ordered["noise_fall"])
     keys = ("alpha", "alpha_low", "alpha_high", "p_value", "n_curves", "sd_between")
     columns = {key: np.full(groups, np.nan) for key in keys}
     pooled = np.full((groups, per), np.nan)
@@ -212,9 +235,11 @@ def shared_exponent(
         columns["n_curves"][g] = use.sum()
         if use.sum() < 2:
             continue
-        weights = np.sqrt(n_runs[g, use] / variance[g, use, None])
+        last = np.where(n_runs[g, use] > 0, sizes, 0.0).max(axis=1, keepdims=True)
+        spread = spread_of_sizes(sizes / last, fall[g, use, None], last=1.0)
+        weights = np.sqrt(n_runs[g, use] / variance[g, use, None]) / spread
         y = np.exp(np.where(n_runs[g, use] > 0, log_mean[g, use], 0.0))
-        start, freedom = best[g, use], float(dof[g, use].sum())
+        start, share = best[g, use], stderr[g, use] ** -2 / np.sum(stderr[g, use] ** -2)
         own = 2 * batch_fit(law, [sizes], y, start, weights=weights).cost.sum()
 
         def joint(alpha: float, start: np.ndarray = start, weights: np.ndarray = weights, y: np.ndarray = y) -> float:
@@ -227,10 +252,12 @@ def shared_exponent(
             joint, bounds=(max(low - 1e-3, 1e-4), high + 1e-3), method="bounded", options={"xatol": 1e-6}
         )
         columns["alpha"][g] = found.x
-        threshold = found.fun + stats.t.ppf(0.5 * (1 + level), freedom) ** 2
+        freedom = 1 / np.sum(share**2 / dof[g, use])
+        wider = 1 + 4 * np.sum(share * (1 - share) / dof[g, use])
+        threshold = found.fun + wider * stats.t.ppf(0.5 * (1 + level), freedom) ** 2
         columns["alpha_low"][g] = _crossing(joint, threshold, found.x, max(found.x - 1e-3, 0.5 * found.x), 0.0)
         columns["alpha_high"][g] = _crossing(joint, threshold, found.x, found.x + 1e-3, 5.0)
-        columns["p_value"][g] = stats.f.sf(max(found.fun - own, 0) / (use.sum() - 1), use.sum() - 1, freedom)
+        columns["p_value"][g] = _welch(max(found.fun - own, 0), share, dof[g, use])
         columns["sd_between"][g], pooled[g, use] = _pool(best[g, use, 2], stderr[g, use])
     coords = {name: coord for name, coord in ordered.coords.items() if set(coord.dims) <= set(rest)}
     data: dict[str, Any] = {key: (outer, values.reshape(shape)) for key, values in columns.items()}
@@ -239,6 +266,14 @@ def shared_exponent(
     return xr.Dataset(
         data, coords=coords, attrs={"shared": ", ".join(dims), "level": level, "x_ref": fits.attrs["x_ref"]}
     )
+
+
+def _welch(gain: float, share: np.ndarray, dof: np.ndarray) -> float:
+    """p-value of a chi-square between curves whose variances are estimated with ``dof``; their weights' ``share``."""
+    k = len(share)
+    lack = np.sum((1 - share) ** 2 / dof)
+    ratio = gain / (k - 1) / (1 + 2 * (k - 2) / (k**2 - 1) * lack)
+    return float(stats.f.sf(ratio, k - 1, (k**2 - 1) / (3 * lack)))
 
 
 def _crossing(joint: Callable[[float], float], threshold: float, best: float, guess: float, bound: float) -> float:

@@ -322,6 +322,16 @@ def noise_of_runs(curves: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -
     return out
 
 
+def spread_of_sizes(sizes: npt.ArrayLike, fall: npt.ArrayLike, *, last: float | None = None) -> np.ndarray:
+    """Standard deviation between runs of each size, in units of that of the ``last`` (default: the largest).
+
+    ``fall`` is the exponent of ``noise_of_runs``, with which the variance falls.
+    """
+    sizes = np.asarray(sizes, float)
+    spread: np.ndarray = (sizes / (sizes.max() if last is None else last)) ** (-0.5 * np.asarray(fall, float))
+    return spread
+
+
 def run_weights(
     n_runs: npt.ArrayLike, seed_sd: npt.ArrayLike, *, evaluation_sd: npt.ArrayLike = 0.0, max_ratio: float = 10.0
 ) -> np.ndarray:

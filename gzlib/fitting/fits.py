@@ -19,6 +19,7 @@ from gzlib.fitting.curves import (
     recency_weights,
     run_weights,
     shape_of,
+    spread_of_sizes,
     summarise_replicates,
     unflattened,
 )
@@ -279,6 +280,7 @@ def fit_one(
         "present": present,
         "log_mean": log_mean,
         "starts_agree": True,
+        "noise_fall": 0.0,
     }
     held = len(fixed or {})
     known_floor = law is LAWS["power-offset"] and "E" in (fixed or {})
@@ -297,7 +299,8 @@ def fit_one(
         return out | {"verdict": NOT_IDENTIFIED, "reason": SHAPES[shape], "message": f"refused: {SHAPES[shape]}"}
     spread = np.ones(len(sizes))  # of the runs of each size, in units of ``seed_sd``
     if falling is not None and falling[1] > 0:
-        spread, seed_sd = (sizes / sizes.max()) ** (-0.5 * falling[0]), np.sqrt(falling[1])
+        spread, seed_sd = spread_of_sizes(sizes, falling[0]), np.sqrt(falling[1])
+        out["noise_fall"] = falling[0]
     replicated = seed_dof > 0 and seed_sd > 0
     evaluation = np.broadcast_to(evaluation_sd, sizes_all.shape)[present] / (seed_sd if replicated else 1.0)
     weights = run_weights(n_runs[present], spread, evaluation_sd=evaluation) * recency_weights(sizes, scale=recency)
@@ -415,9 +418,10 @@ def fit_curves(
     Dataset over the remaining dims. For each parameter P: ``P``, ``P_stderr`` (covariance), ``P_low`` and
     ``P_high`` (profile likelihood). Further ``E_upper`` (one-sided limit at ``level``), ``alpha_without_E`` (plain
     power law), ``correlation_E_alpha``, ``covariance``, ``draw_values``, ``draw_sd``, ``run_sd`` (sd of ln(loss)
-    between runs), ``reduced_chi2`` and ``lack_of_fit_p`` (against pure seed noise, NaN without replicates), ``dof``,
-    ``n_sizes``, ``n_runs``, ``verdict``, ``reason``, ``success``, ``message``. A refused or failed fit has NaN
-    parameters and says why; it is never dropped.
+    between runs), ``noise_fall`` (its square falls with size to this power), ``reduced_chi2`` and
+    ``lack_of_fit_p`` (against pure seed noise, NaN without replicates), ``dof``, ``n_sizes``, ``n_runs``, ``verdict``,
+    ``reason``, ``success``, ``message``. A refused or failed fit has NaN parameters and says why; it is never
+    dropped.
     """
     law = get_law(law)
     if len(law.variables) != 1:
@@ -425,8 +429,6 @@ def fit_curves(
     check_level(level)
     if draws < 0:
         raise UserError(f"draws={draws}: give the number of bootstrap draws, or 0 for none.")
-    if scatter not in SCATTERS:
-        raise UserError(f"unknown scatter {scatter!r}; available: {', '.join(SCATTERS)}.")
     if x not in loss.coords:
         raise UserError(f"The dimension {x!r} needs a coordinate with the sizes.")
     sizes_all = loss[x].values.astype(float)
@@ -438,10 +440,7 @@ def fit_curves(
     flat = {key: flattened(summary[key], rest, x) for key in ("log_mean", "n_runs")}
     flat |= {key: flattened(summary[key], rest) for key in ("seed_sd", "seed_dof")}
 
-    falls: Sequence[tuple[float, float] | None] = [None] * len(flat["seed_sd"])
-    if scatter == "falling":
-        falls = _falls(sizes_all, flattened(summary["squares"], rest, x), flat["n_runs"])
-
+    falls = noise_falls(summary, x=x, scatter=scatter)
     unit, losses = unit_of(law, flat["log_mean"]), [n for n, p in law.parameters.items() if p.unit == "loss"]
     flat["log_mean"] = flat["log_mean"] - np.log(unit)
     fixed = {name: value / unit if name in losses else value for name, value in (fixed or {}).items()}
@@ -511,10 +510,17 @@ def fit_curves(
     )
 
 
-def _falls(sizes: np.ndarray, squares: np.ndarray, n_runs: np.ndarray) -> list[tuple[float, float]]:
-    """What ``noise_of_runs`` says of curves (curves, sizes)."""
+def noise_falls(summary: xr.Dataset, *, x: str, scatter: str) -> Sequence[tuple[float, float] | None]:
+    """What ``noise_of_runs`` says of every curve of ``summarise_replicates``, or None where they scatter alike."""
+    if scatter not in SCATTERS:
+        raise UserError(f"unknown scatter {scatter!r}; available: {', '.join(SCATTERS)}.")
+    rest = [dim for dim in summary["n_runs"].dims if dim != x]
+    squares, n_runs = (flattened(summary[key], rest, x) for key in ("squares", "n_runs"))
+    if scatter == "alike":
+        return [None] * len(n_runs)
+    sizes = summary[x].values.astype(float)
     order = np.argsort(sizes)
-    seen = [own[n_runs[i, own] > 0] for i, own in enumerate(np.tile(order, (len(n_runs), 1)))]
+    seen = [order[runs[order] > 0] for runs in n_runs]
     return noise_of_runs([(np.log(sizes[k]), squares[i, k], n_runs[i, k] - 1.0) for i, k in enumerate(seen)])
 
 

@@ -300,7 +300,17 @@ def interval_columns(
     ok = np.array([curve["values"] is not None for curve in curves], bool)
     columns = {
         key: np.array([curve.get(key, np.nan) for curve in curves])
-        for key in ("n_sizes", "n_runs", "dof", "run_sd", "reduced_chi2", "lack_of_fit_p", "message", "starts_agree")
+        for key in (
+            "n_sizes",
+            "n_runs",
+            "dof",
+            "run_sd",
+            "noise_fall",
+            "reduced_chi2",
+            "lack_of_fit_p",
+            "message",
+            "starts_agree",
+        )
     }
     columns["success"] = ok
     names = [*law.names, *(f"{name}{end}" for name in law.names for end in ("_stderr", "_low", "_high"))]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -401,11 +402,17 @@ def fits_table(fits: xr.Dataset, above: xr.Dataset | None = None) -> pd.DataFram
     return table
 
 
-def shared_table(shared: xr.Dataset, fits: xr.Dataset, floor: float | None) -> pd.DataFrame:
-    """One exponent for all encoders, and how the fitted E compare with the computed floor."""
-    rows = {
-        "common exponent": intervals(*(shared[name] for name in ("alpha", "alpha_low", "alpha_high")), digits=2)[0],
-        "p-value that one is enough": number(float(shared.p_value), ".2g"),
+def shared_table(shared: Mapping[str, xr.Dataset], fits: xr.Dataset, floor: float | None) -> pd.DataFrame:
+    """One exponent for all encoders, and how the fitted E compare with the computed floor.
+
+    ``shared`` has how runs are taken to scatter (in words) to the ``shared_exponent`` so found.
+    """
+    rows = {}
+    for scatter, one in shared.items():
+        ends = (one[name] for name in ("alpha", "alpha_low", "alpha_high"))
+        rows[f"common exponent, {scatter}"] = intervals(*ends, digits=2)[0]
+        rows[f"p-value that one is enough, {scatter}"] = number(float(one.p_value), ".2g")
+    rows |= {
         "fitted E, range over encoders [nats]": span(fits["E"], ".2f"),
         "computed floor [nats]": "unknown" if floor is None else number(floor, ".2f"),
     }

@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 from bootstrap import bench_bootstrap
+from scipy.stats import norm
 
 from gzlib.errors import UserError
 from gzlib.fitting.comparison import compare_laws, information, nested_test, shared_exponent
-from gzlib.fitting.fits import fit_law
+from gzlib.fitting.fits import fit_curves, fit_law
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.optimise import batch_fit
 from gzlib.fitting.surfaces import compute_frontier, fit_surface, predict_surface
@@ -174,3 +175,47 @@ def test_vectorised_bootstrap_gives_lmfit_s_intervals():
     rows = {row["name"]: row for row in bench_bootstrap(questions=2, draws=60, lmfit_fits=60)}
     assert rows["bootstrap.difference"]["value"] < 1e-3
     assert rows["bootstrap.ratio"]["value"] > 0
+
+
+def falling_study(alphas, *, sd=0.03, fall=1.0, offset=0.3, seed=0):
+    """Curves of ``study`` whose variance between runs falls as size to the power of -fall; sd is of the smallest."""
+    alphas = np.atleast_1d(alphas)
+    mean = offset + 0.3 * (SIZES / 3e4) ** -alphas[:, None]
+    noise = np.random.default_rng(seed).standard_normal((*mean.shape, 3))
+    loss = mean[..., None] * np.exp(sd * (SIZES[:, None] / SIZES[0]) ** (-0.5 * fall) * noise)
+    return xr.DataArray(loss, dims=("question", "n_train", "seed"), coords={"n_train": SIZES})
+
+
+def test_information_takes_noise_that_differs_from_point_to_point():
+    rng = np.random.default_rng(2)
+    spread = np.geomspace(1, 0.1, 20)
+    residuals = 0.1 * spread * rng.standard_normal(20)
+    sigma = spread * np.sqrt(np.mean((residuals / spread) ** 2))
+    deviance = -2 * norm.logpdf(residuals, scale=sigma).sum()
+    assert information(residuals, 3, spread=spread)[1] == pytest.approx(deviance + 4 * np.log(20))
+    # in other units, and where it is alike, nothing changes
+    assert information(residuals, 3, spread=7 * spread) == pytest.approx(information(residuals, 3, spread=spread))
+    assert information(residuals, 3, spread=np.full(20, 3.0)) == pytest.approx(information(residuals, 3))
+
+
+def test_laws_and_exponents_are_compared_with_scatter_that_falls():
+    loss = falling_study(np.full(8, 0.4), seed=1)
+    ranked, alike = (compare_laws(loss, ["power", "power-offset"], scatter=s) for s in ("falling", "alike"))
+    # late runs are exact, which shows the floor, and each law is likelier than with one spread for all
+    assert (ranked.weight.sel(law="power-offset") > 0.99).all()
+    best = [float(r.aicc.sel(law="power-offset").mean()) for r in (ranked, alike)]
+    assert best[0] < best[1] - 20
+    fits = fit_curves(loss, scatter="falling", draws=0)
+    assert float(fits.noise_fall.mean()) == pytest.approx(1.0, abs=0.2)
+    assert (fit_curves(loss, draws=0).noise_fall == 0).all()
+    errors, held = {}, {}
+    for scatter in ("falling", "alike"):
+        found = [shared_exponent(falling_study(np.full(8, 0.4), seed=seed), scatter=scatter) for seed in range(2, 22)]
+        error = np.array([float(f.alpha) - 0.4 for f in found])
+        held[scatter] = np.mean([float(f.alpha_low) < 0.4 < float(f.alpha_high) for f in found])
+        errors[scatter] = np.sqrt(np.mean(error**2))
+    assert errors["falling"] < 0.6 * errors["alike"] and held["falling"] >= 0.8  # of 20; of 150 studies .91
+    with pytest.raises(UserError, match="unknown scatter 'rising'"):
+        compare_laws(loss, scatter="rising")
+    with pytest.raises(UserError, match="unknown scatter 'rising'"):
+        shared_exponent(loss, scatter="rising")

@@ -173,3 +173,14 @@ def test_plans_and_forecasts_say_what_came_of_them():
 def test_words_of_strangers_are_shown_as_they_are():
     loss = LOSS.assign_coords(encoder=["*x*", "<b>"])
     assert "<b>" not in seen.falls(loss) and "*x*" not in seen.bars(pd.Series({"*x*": 2, "y": 1}), "votes")
+
+
+def test_how_often_one_exponent_is_refused_is_said_by_how_seeds_scatter(monkeypatch):
+    rates = {"alike": 0.05, "falling": 0.06, "falling.falling": 0.07, "alike.falling": 0.4}
+    rows = [{"name": f"claims.one_exponent.{name}", "value": rate} for name, rate in rates.items()]
+    monkeypatch.setattr(seen, "measured", lambda _: pd.DataFrame(rows))
+    said = seen.one_exponent()
+    assert "in 5 % (scatter alike) and 6 % (scatter falling)" in said
+    assert said.endswith("with size in 40 % if it is taken for alike and in 7 % if not.")
+    monkeypatch.setattr(seen, "measured", lambda _: pd.DataFrame(rows[:3]))
+    assert seen.one_exponent().endswith("not been simulated here yet.")
