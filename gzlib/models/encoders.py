@@ -105,18 +105,42 @@ class SkippingConv2d(nn.Conv2d):
         return F.conv2d(x[..., ::down, ::right], self.weight, self.bias)
 
 
+class PaddingConv2d(nn.Conv2d):
+    """A convolution with a stride that on CPUs adds its padding itself to images smaller than the stride.
+
+    The same to rounding errors. In bfloat16 oneDNN (as torch 2.15 has it) leaves the gradients of those weights that
+    meet nothing but its own padding as the memory was before, where they should be 0: a last stage with images of one
+    pixel then learns noise, or ends with NaN.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, channels, y, x) -> (n, channels out, y out, x out)."""
+        small = x.shape[-2] < self.stride[0] or x.shape[-1] < self.stride[1]
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or not small:
+            return super().forward(x)
+        down, right = (int(width) for width in self.padding)
+        padded = F.pad(x, (right, right, down, down))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 # Images of 64 px are never larger than 16 px where the stride is, and of even numbers of them nothing was seen to go
 # wrong below 48 px.
 SAFE_SIDE, FULL_BLOCK = 16, 16  # px; channels that oneDNN takes at once
 
 
 def _guarded(network: nn.Module) -> nn.Module:
-    """The network, its convolutions that a processor cannot be trusted with made :class:`SkippingConv2d` in place."""
+    """The network, its convolutions that a processor cannot be trusted with made those above, in place.
+
+    Parameters and their names stay: only ``forward`` differs.
+    """
     for module in network.modules():
-        if type(module) is nn.Conv2d and module.in_channels < FULL_BLOCK and max(module.stride) > 1:
-            plain = (module.kernel_size, module.padding, module.groups) == ((1, 1), (0, 0), 1)
-            if plain:
-                module.__class__ = SkippingConv2d  # same parameters and names: only forward differs
+        if type(module) is not nn.Conv2d or max(module.stride) == 1:
+            continue
+        plain = (module.kernel_size, module.padding, module.groups) == ((1, 1), (0, 0), 1)
+        if plain and module.in_channels < FULL_BLOCK:
+            module.__class__ = SkippingConv2d
+        elif not isinstance(module.padding, str) and max(module.padding) > 0 and module.padding_mode == "zeros":
+            module.__class__ = PaddingConv2d
     return network
 
 

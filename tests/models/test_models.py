@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from sklearn.datasets import load_sample_image
 from gzlib import models
 from gzlib.errors import UserError
 from gzlib.models import weights
-from gzlib.models.encoders import SAFE_SIDE, SkippingConv2d, placed
+from gzlib.models.encoders import SAFE_SIDE, SkippingConv2d, _guarded, placed
 
 
 @pytest.mark.parametrize("name", [*models.LADDER[:4], "resnet_w6", "tf_efficientnet_lite0", "resnet18"])
@@ -192,6 +193,41 @@ print(all(torch.isfinite(p.grad).all() for p in encoder.parameters()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr[-300:]
+
+
+@pytest.mark.parametrize(("stride", "side"), [(2, 1), (4, 1), (4, 3), (2, 2)])
+@pytest.mark.parametrize("groups", [1, 16])
+def test_weights_that_meet_nothing_but_padding_have_no_gradient_in_half_precision(stride, side, groups):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(16, 32, 3, stride, padding=1, groups=groups).to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(conv)
+    (guarded,) = _guarded(torch.nn.Sequential(conv))
+    images = torch.randn(20, 16, side, side).contiguous(memory_format=torch.channels_last)
+    plain(images).square().sum().backward()
+    for _ in range(20):
+        used = [torch.full((conv.weight.numel(),), torch.nan) for _ in range(64)]  # what memory may hold before
+        del used
+        conv.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            out = guarded(images)
+        out.float().square().sum().backward()
+        torch.testing.assert_close(conv.weight.grad, plain.weight.grad, rtol=0.05, atol=0.5)
+    assert side >= stride or (conv.weight.grad == 0).any()
+
+
+def test_runs_in_half_precision_on_one_pixel_are_repeatable():
+    encoder = placed(models.build_encoder("resnet_w4", size=16), torch.device("cpu"))
+    images = torch.rand(20, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    found = []
+    for _ in range(20):
+        used = [torch.full((4608,), torch.nan) for _ in range(64)]
+        del used
+        encoder.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = encoder(images)
+        out.float().square().mean().backward()
+        found.append(torch.cat([p.grad.flatten() for p in encoder.parameters()]))
+    assert torch.isfinite(found[0]).all() and all(torch.equal(found[0], other) for other in found)
 
 
 @pytest.mark.parametrize("side", [12, 17, 40])
