@@ -46,7 +46,6 @@ from harness import machine, need, row, stored_file
 from PIL import Image
 
 from gzlib import paths, sky
-from gzlib.config import Recipe, fill
 from gzlib.data.schema import Schema, load_schema
 from gzlib.files import replace_file
 from gzlib.training.loss import question_scores
@@ -365,7 +364,7 @@ class Reached(BaseException):
 def ours(task: dict, clock: Clock) -> dict:
     """``gzlib pretrain``, to its end or to a loss."""
     from gzlib.cli import main, tools  # noqa: F401  # imported before the clock runs
-    from gzlib.training import loop, runs  # noqa: F401
+    from gzlib.training import loop, pretraining, runs  # noqa: F401
 
     folder, schema, points = Path(task["folder"]), load_schema(CAMPAIGN), []
     catalog = pd.read_csv(task["catalog"], usecols=["split"])
@@ -375,17 +374,22 @@ def ours(task: dict, clock: Clock) -> dict:
         given = {"optimizer": "adamw", "schedule": "constant", "warmup": 0.0, "precision": "float32"}
         given |= {"learning_rate": RATE, "weight_decay": DECAY, "batch_size": task["batch"], "clip": CLIP}
         given |= {"dropout": DROPOUT, "epochs": task["epochs"], "evaluations": task["epochs"]}
-    recipe = fill(Recipe(), given, "time_to_loss")
-    last = -(-recipe.most_examples(n_train) // recipe.batch_size)
-    steps = sorted(loop.validation_steps(recipe, last, recipe.batch_size, n_train))
-    own = loop.evaluate
+    seen: list[int] = []  # galaxies shown by each validation
+    own, own_fit = loop.evaluate, pretraining.fit
+
+    def fit(*parts, recipe, **how):
+        """Of the recipe that the command came to."""
+        last = -(-recipe.most_examples(n_train) // recipe.batch_size)
+        steps = loop.validation_steps(recipe, last, recipe.batch_size, n_train)
+        seen.extend(step * recipe.batch_size for step in sorted(steps))
+        return own_fit(*parts, recipe=recipe, **how)
 
     def evaluate(model, loss_of, loader, **how):
         clock.stop()
         found = own(model, loss_of, loader, **how)
         with torch.no_grad():
             pairs = [(model(images), votes) for images, votes in loader.plain()]
-        examples = steps[len(points)] * recipe.batch_size
+        examples = seen[len(points)]
         points.append(clock.read() | {"loss": vote_loss(*map(list, zip(*pairs, strict=True)), schema)})
         points[-1] |= {"examples": examples, "galaxies": sum(len(votes) for _, votes in pairs)}
         print(points[-1], flush=True)
@@ -394,7 +398,7 @@ def ours(task: dict, clock: Clock) -> dict:
         clock.go()
         return found
 
-    loop.evaluate = evaluate
+    loop.evaluate, pretraining.fit = evaluate, fit
     store = folder / f"runs-{task['recipe']}-{task['encoder']}"
     shutil.rmtree(store, ignore_errors=True)  # of a run that was cut off, whose time is not known
     words = ["pretrain", "--survey", str(folder / "survey"), "--encoder", task["encoder"], "--store", str(store)]
