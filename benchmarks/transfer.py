@@ -15,7 +15,7 @@ galaxy:
 - all labels: five folds, so that every galaxy is predicted once; repeated with other folds for a small set;
 - fewer labels, for ImageNet with and without galaxies: in each fold, the same random labels for both;
 - both for larger encoders, which ``learn --encoder ENCODER --name imagenet-sky-short-lite1`` (or ``lite2``) teaches
-  with a quarter of the images, beside the smallest with as many; of their ImageNet features, all labels alone.
+  with a quarter of the images, beside the smallest with as many.
 
 ``full`` trains all weights with the library's recipe, from the same labels as probes with fewer labels and tested on
 the same galaxies; ``compare`` takes in what it has found by then.
@@ -81,7 +81,7 @@ PARTS = {"ImageNet": "imagenet", SHORT: "imagenet-sky-short"}  # arms of which t
 OF_LARGER = {name: {arm: f"{arm}, {name}" for arm in PARTS} for name in LARGER}
 ARMS |= {OF_LARGER[name][arm]: (f"{part}-{name.lower()}",) for name in LARGER for arm, part in PARTS.items()}
 WITH_FEWER = ("ImageNet", "ImageNet + galaxies")
-WITH_DRAWS = {*WITH_FEWER, SHORT, *(arms[SHORT] for arms in OF_LARGER.values())}
+WITH_DRAWS = {*WITH_FEWER, SHORT, *(own for arms in OF_LARGER.values() for own in arms.values())}
 STARTS = {"imagenet": "packaged.safetensors"}  # of full finetuning; its features are known by the package's weights
 FULL_ARMS, FULL_COUNTS = WITH_FEWER[::-1], (200, 50, 800)  # what is measured first comes first
 FEWEST, DRAWS = 25, 5

@@ -422,8 +422,26 @@ def size_words(report: dict) -> str:
     if not said:
         return "Whether a larger encoder does better was not measured."
     return (
-        f"Against EfficientNet-Lite0, and over the galaxies of these tasks alone, {'; '.join(said)}. Each encoder saw"
-        " galaxies once: the intervals do not hold how another training would turn out."
+        f"Against EfficientNet-Lite0, and over the galaxies of these tasks alone, {'; '.join(said)}."
+        f"{_size_labels_words(report['sizes'])} Each encoder saw galaxies once: the intervals do not hold how another"
+        " training would turn out."
+    )
+
+
+def _size_labels_words(encoders: list[dict]) -> str:
+    """How many labels galaxies save each encoder, as a sentence, where all were measured with fewer labels."""
+    if not all(row["few"] for encoder in encoders for row in encoder["rows"]):
+        return ""
+    said = []
+    for encoder in encoders:
+        arms = ("ImageNet" if row["arm"] == "ImageNet" else "ImageNet + galaxies" for row in encoder["rows"])
+        rows = [row | {"arm": arm} for row, arm in zip(encoder["rows"], arms, strict=True)]
+        _, (mean, low, high) = labels_multiplier(_label_curves(rows))
+        said.append(f"{_ENCODERS[encoder['encoder']]} {mean:.2f} times as many ({low:.2f} to {high:.2f})")
+    tasks = len({row["task"] for row in encoders[0]["rows"]})
+    return (
+        " For the error reached after galaxies with half of the most labels, each needs with ImageNet's features, on"
+        f" average over {tasks} task{'' if tasks == 1 else 's'} at least {', '.join(said[:-1])} and {said[-1]}."
     )
 
 

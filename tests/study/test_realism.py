@@ -121,6 +121,12 @@ def test_larger_encoders_on_real_galaxies_in_tables_and_words():
     assert "is not shown to differ (share of the errors gone: 5 %, −5 to 15 %)" in sheets.size_words(
         {"sizes": [encoder_of(0, 0.3), encoder_of(1, 0.05)]}
     )
+    # both arms of the same errors: ImageNet needs as many labels
+    assert "over 1 task at least EfficientNet-Lite0 1.00 times as many (" in words
+    assert "EfficientNet-Lite2 1.00 times as many" in words
+    report["sizes"][1]["rows"][0]["few"] = {}
+    assert "times as many" not in sheets.size_words(report)
+    report["sizes"][1]["rows"][0]["few"] = report["sizes"][1]["rows"][1]["few"]
     curves = sheets.size_curves(report)
     assert dict(curves.sizes) == {"task": 1, "encoder": 3, "n_train": 2, "seed": 2}
     assert sheets.size_curves(comparison()) is None and sheets.size_table(comparison()).empty
