@@ -465,14 +465,17 @@ def training_table(record: dict | None) -> pd.DataFrame:
 
 
 def training_words(record: dict | None) -> str:
-    """What was compared in :func:`training_table`, how its times were taken, and where this code is slower."""
+    """What was compared in :func:`training_table`, how its times were taken, and where this code is behind."""
     rows = [row for row in (record["rows"] if record else ()) if "recipe" in row]
     if record is None or not rows:
         return f"Time to a loss: {NOT_MEASURED}."
     setting, shares = rows[0]["setting"], [row["share"] for row in rows]
     measured = {row["recipe"] for row in rows}
     same = f"both trained for {setting['epochs']} epochs" if "same" in measured else NOT_MEASURED
-    own = f"Zoobot had at most {setting['cap']} epochs" if "own" in measured else NOT_MEASURED
+    caps = {row["encoder"]: row["setting"]["cap"] for row in rows if row["recipe"] == "own"}
+    apart = len({*caps.values()}) > 1
+    most = [f"{cap} epochs{f' with {encoder}' if apart else ''}" for encoder, cap in caps.items()]
+    own = f"Zoobot had at most {listed(list(dict.fromkeys(most)))}" if caps else NOT_MEASURED
     said = [
         f"{setting['galaxies']:,} galaxies, networks at {setting['size']} px, on {device_of(record)}.",
         f"The same recipe: {same}; each its own: {own}.",
@@ -487,8 +490,17 @@ def training_words(record: dict | None) -> str:
     absent = [row["encoder"] for row in record["rows"] if row["value"] is None and "encoder" in row]
     if absent:
         said.append(f"Not measured, or with one recipe alone: {', '.join(dict.fromkeys(absent))}.")
-    slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if row["value"] < 1]
-    said.append(f"This code is slower with {', '.join(slower)}." if slower else "This code is faster in each row.")
+    for row in (row for row in rows if not row["times"]["gzlib"]):
+        which, both = f"{row['encoder']} ({TRAINED_BY[row['recipe']]})", [p for p in row["along"] if p["ratio"]]
+        last = (
+            f"; to {both[-1]['loss']:.2f} nats, which both reach, the ratio is {both[-1]['ratio']:.1f}" if both else ""
+        )
+        said.append(f"This code does not come as low as Zoobot with {which}{last}.")
+    slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if 0 < row["value"] < 1]
+    if slower:
+        said.append(f"This code is slower with {', '.join(slower)}.")
+    elif all(row["value"] >= 1 for row in rows):
+        said.append("This code is faster in each row.")
     return " ".join(said)
 
 

@@ -282,6 +282,11 @@ def compared(recipe, ratio, *, here=50.0, why="end", clock="processor"):
     about = {"recipe": recipe, "encoder": "some_encoder", "value": ratio, "ok": ratio >= 1.2, "goal": ">= 1.2"}
     about |= {"setting": {"galaxies": 4000, "size": 64, "epochs": 3, "cap": 5}, "runs": {"zoobot": {"why": why}}}
     about |= {"baseline": 31.0, "learned": True}
+    about["along"] = [
+        {"loss": 30.0, "ratio": 2.0},
+        {"loss": 24.0, "ratio": 5.3},
+        {"loss": 21.5, "ratio": ratio or None},
+    ]
     return about | {"times": times, "target": 21.5, "clock": clock, "share": 0.25}
 
 
@@ -295,7 +300,16 @@ def test_time_to_a_loss_says_what_was_run_and_where_it_is_slower():
     words = cost.training_words(record)
     assert "both trained for 3 epochs" in words and "Zoobot had at most 5 epochs" in words
     assert "Zoobot had not stopped by itself with some_encoder" in words and "25 to 25 %" in words
-    assert words.endswith("This code is slower with some_encoder (each its own).")
+    never = "This code does not come as low as Zoobot with some_encoder (each its own)"
+    assert words.endswith(f"{never}; to 24.00 nats, which both reach, the ratio is 5.3.")
+    record["rows"][1]["along"] = [{"loss": 24.0, "ratio": None}]
+    assert cost.training_words(record).endswith(f"{never}.")
+    record["rows"] += [
+        compared("own", 0.5) | {"encoder": "other", "setting": record["rows"][0]["setting"] | {"cap": 60}}
+    ]
+    words = cost.training_words(record)
+    assert "at most 5 epochs with some_encoder and 60 epochs with other" in words
+    assert words.endswith("This code is slower with other (each its own).")
     quiet = cost.training_words({"machine": MACHINE, "rows": [compared("own", 4.0, why="patience", clock="seconds")]})
     assert "The same recipe: not measured; each its own" in quiet and "jobs" not in quiet and "by itself" not in quiet
     assert quiet.endswith("This code is faster in each row.")
