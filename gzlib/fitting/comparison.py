@@ -236,7 +236,7 @@ def shared_exponent(
         if use.sum() < 2:
             continue
         last = np.where(n_runs[g, use] > 0, sizes, 0.0).max(axis=1, keepdims=True)
-        spread = spread_of_sizes(sizes / last, fall[g, use, None], last=1.0)
+        spread = spread_of_sizes(sizes, fall[g, use, None], last=last)
         weights = np.sqrt(n_runs[g, use] / variance[g, use, None]) / spread
         y = np.exp(np.where(n_runs[g, use] > 0, log_mean[g, use], 0.0))
         start, share = best[g, use], stderr[g, use] ** -2 / np.sum(stderr[g, use] ** -2)

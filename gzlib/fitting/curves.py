@@ -322,13 +322,14 @@ def noise_of_runs(curves: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -
     return out
 
 
-def spread_of_sizes(sizes: npt.ArrayLike, fall: npt.ArrayLike, *, last: float | None = None) -> np.ndarray:
+def spread_of_sizes(sizes: npt.ArrayLike, fall: npt.ArrayLike, *, last: npt.ArrayLike | None = None) -> np.ndarray:
     """Standard deviation between runs of each size, in units of that of the ``last`` (default: the largest).
 
     ``fall`` is the exponent of ``noise_of_runs``, with which the variance falls.
     """
     sizes = np.asarray(sizes, float)
-    spread: np.ndarray = (sizes / (sizes.max() if last is None else last)) ** (-0.5 * np.asarray(fall, float))
+    largest = sizes.max() if last is None else np.asarray(last, float)
+    spread: np.ndarray = (sizes / largest) ** (-0.5 * np.asarray(fall, float))
     return spread
 
 

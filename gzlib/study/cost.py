@@ -477,7 +477,7 @@ def training_words(record: dict | None) -> str:
     most = [f"{cap} epochs{f' with {encoder}' if apart else ''}" for encoder, cap in caps.items()]
     own = f"Zoobot had at most {listed(list(dict.fromkeys(most)))}" if caps else NOT_MEASURED
     said = [
-        f"{setting['galaxies']:,} galaxies, networks at {setting['size']} px, on {device_of(record)}.",
+        f"{setting['galaxies']:,} images, networks at {setting['size']} px, on {device_of(record)}.",
         f"The same recipe: {same}; each its own: {own}.",
     ]
     if stopped := [row["encoder"] for row in rows if row["recipe"] == "own" and row["runs"]["zoobot"]["why"] == "end"]:

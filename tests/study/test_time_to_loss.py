@@ -7,8 +7,10 @@ import time_to_loss as bench
 import torch
 from PIL import Image
 
+from gzlib.config import study_recipe
 from gzlib.errors import UserError
 from gzlib.models.heads import concentrations
+from gzlib.training.loop import validation_steps
 
 TINY = bench.Setting(("test_efficientnet",), galaxies=80, jpeg_side=64, size=32, epochs=1, cap=1, batch=16)
 BESIDE = {"processor": 10.0, "seconds": 40.0}  # a quarter of a core
@@ -122,6 +124,12 @@ def test_both_tools_train_on_the_same_galaxies(recipe, tmp_path):
     assert ours["n_train"] == theirs["n_train"] and made.curation["galaxies"] == TINY.galaxies
     assert {point["galaxies"] for one in (ours, theirs) for point in one["points"]} == {8}
     assert [point["examples"] for point in theirs["points"]] == [64]  # four batches of 16
+    if recipe == "own":  # whose validations are those of the recipe that the command comes to
+        rule = study_recipe("test_efficientnet", ours["n_train"])
+        steps = sorted(validation_steps(rule, 10**4, rule.batch_size, ours["n_train"]))
+        assert [point["examples"] for point in ours["points"]] == [
+            step * rule.batch_size for step in steps[: len(ours["points"])]
+        ]
     assert row["value"] > 0 and row["target"] >= min(point["loss"] for point in theirs["points"])
     before = sorted((file.name, file.stat().st_mtime_ns) for file in made.folder.glob("*.json"))
     assert bench.Runs(TINY, tmp_path).compare(recipe, "test_efficientnet") == row  # nothing is run again
