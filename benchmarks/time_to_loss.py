@@ -53,8 +53,7 @@ from gzlib.training.pretraining import mean_concentrations
 
 RESULTS = paths.ROOT / "build" / "time_to_loss"
 CAMPAIGN, QUALITY, SEED = "gz2", 90, 0
-VIEWS = 8  # of each simulated galaxy: turned and mirrored, which drawing eight galaxies would take eight times as long
-BLOCK = 10  # galaxies that are drawn together
+BLOCK = 50  # galaxies that are drawn together
 PARTS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 SAME, OWN, OURS, THEIRS = "same", "own", "gzlib", "zoobot"
 NAMES, GOALS = {SAME: "same_recipe", OWN: "own_recipe"}, {SAME: 1.2, OWN: 3.0}
@@ -276,19 +275,18 @@ def _along(ours: dict, theirs: dict, curation: dict, kind: str) -> list[dict]:
 
 
 def draw(n: int, folder: Path, *, jpeg_side: int) -> Path:
-    """``n`` simulated galaxies, each in eight orientations on one side of the split; path of their catalogue."""
+    """``n`` simulated galaxies as JPEGs, with a split; path of their catalogue."""
     folder.mkdir(parents=True, exist_ok=True)
-    distinct = -(-n // VIEWS)
     tables = []
-    for first in range(0, distinct, BLOCK):
+    for first in range(0, n, BLOCK):
         part = folder / f"galaxies-{first:06d}.csv"  # written last: a block that was cut off is drawn again
         if not part.is_file():
-            table = _block(range(first, min(first + BLOCK, distinct)), folder, jpeg_side)
+            table = _block(range(first, min(first + BLOCK, n)), folder, jpeg_side)
             replace_file(part, table.to_csv(index=False))
         tables.append(pd.read_csv(part, dtype={"id_str": str}))
-    catalog = pd.concat(tables, ignore_index=True).iloc[:n]
-    ends = np.round(np.cumsum([share for _, share in PARTS]) * distinct)
-    sides = np.searchsorted(ends, np.arange(n) // VIEWS, side="right")
+    catalog = pd.concat(tables, ignore_index=True)
+    ends = np.round(np.cumsum([share for _, share in PARTS]) * n)
+    sides = np.searchsorted(ends, np.arange(n), side="right")
     catalog = catalog.assign(split=[PARTS[side][0] for side in sides])
     replace_file(folder / "catalog.csv", catalog.to_csv(index=False))
     return folder / "catalog.csv"
@@ -296,15 +294,12 @@ def draw(n: int, folder: Path, *, jpeg_side: int) -> Path:
 
 def _block(index: range, folder: Path, jpeg_side: int) -> pd.DataFrame:
     made = sky.simulate(CAMPAIGN, index, seed=15, size=jpeg_side)
-    names, files = [], []
-    for name, image in zip(made.catalog["id_str"], made.images, strict=True):
-        for view in range(VIEWS):
-            names.append(f"{name}-{view}")
-            files.append(folder / f"{names[-1]}.jpg")
-            turned = np.rot90(image[:, ::-1] if view > 3 else image, view % 4)
-            Image.fromarray(np.ascontiguousarray(turned)).save(files[-1], quality=QUALITY)
-    votes = pd.DataFrame(np.repeat(made.votes, VIEWS, axis=0), columns=load_schema(CAMPAIGN).label_cols)
-    return pd.DataFrame({"id_str": names, "file_loc": [str(file) for file in files]}).join(votes)
+    names = made.catalog["id_str"]
+    files = [folder / f"{name}.jpg" for name in names]
+    for image, file in zip(made.images, files, strict=True):
+        Image.fromarray(image).save(file, quality=QUALITY)
+    votes = pd.DataFrame(made.votes, columns=load_schema(CAMPAIGN).label_cols)
+    return pd.DataFrame({"id_str": names.tolist(), "file_loc": [str(file) for file in files]}).join(votes)
 
 
 def vote_loss(predicted: list[torch.Tensor], votes: list[torch.Tensor], schema: Schema) -> float:

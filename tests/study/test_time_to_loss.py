@@ -80,26 +80,22 @@ def test_wall_time_counts_where_a_program_had_a_processor_to_itself():
     assert "other jobs" not in row["detail"]
 
 
-def test_galaxies_are_drawn_once_and_all_views_of_one_are_on_one_side(tmp_path):
-    catalog = bench.draw(20 * bench.VIEWS - 3, tmp_path, jpeg_side=32)
+def test_each_galaxy_is_another_and_is_drawn_once(tmp_path):
+    catalog = bench.draw(2 * bench.BLOCK - 3, tmp_path, jpeg_side=32)
     table = pd.read_csv(catalog, dtype={"id_str": str})
-    assert table.id_str.is_unique and len(table) == 157
-    assert table.split.value_counts().to_dict() == {"train": 128, "val": 16, "test": 13}
-    galaxy = table.id_str.str.rsplit("-", n=1).str[0]
-    assert table.groupby(galaxy).split.nunique().max() == 1
-    first = [np.asarray(Image.open(file)) for file in table.file_loc[: bench.VIEWS]]
-    assert first[0].shape == (32, 32, 3) and len({image.tobytes() for image in first}) == bench.VIEWS
-    votes = table.drop(columns=["id_str", "file_loc", "split"])
-    assert (votes.groupby(galaxy).nunique() == 1).all(axis=None)
+    assert table.id_str.is_unique and len(table) == 97
+    assert table.split.value_counts().to_dict() == {"train": 78, "val": 9, "test": 10}
+    images = [np.asarray(Image.open(file)) for file in table.file_loc]
+    assert images[0].shape == (32, 32, 3) and len({image.tobytes() for image in images}) == 97
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.jpg")}
-    (tmp_path / "galaxies-000010.csv").unlink()
-    assert bench.draw(20 * bench.VIEWS - 3, tmp_path, jpeg_side=32) == catalog
-    again = {int(file.stem.split("-")[-2]) for file, before in written.items() if file.stat().st_mtime_ns != before}
-    assert again == set(range(10, 20))  # the block whose table was missing
+    (tmp_path / f"galaxies-{bench.BLOCK:06d}.csv").unlink()
+    assert bench.draw(2 * bench.BLOCK - 3, tmp_path, jpeg_side=32) == catalog
+    again = {int(file.stem.split("-")[-1]) for file, before in written.items() if file.stat().st_mtime_ns != before}
+    assert again == set(range(bench.BLOCK, 97))  # the block whose table was missing
 
 
 def test_the_mean_votes_are_what_a_network_starts_from(tmp_path):
-    table = pd.read_csv(bench.draw(10 * bench.VIEWS, tmp_path, jpeg_side=32))
+    table = pd.read_csv(bench.draw(80, tmp_path, jpeg_side=32))
     schema = bench.load_schema("gz2")
     train, val = (table.loc[table.split == side, schema.label_cols] for side in ("train", "val"))
     linear = torch.nn.Linear(4, len(schema.label_cols))
