@@ -19,7 +19,9 @@ from gzlib.fitting import (
     forecast,
     holm,
     predict,
+    sensitivity,
 )
+from gzlib.fitting.comparison import FLOOR_LAW
 from gzlib.fitting.curves import log_of
 from gzlib.sky.source import STUDY, STUDY_HELD, STUDY_SHARES
 from gzlib.study.presets import PlannedStudy, PretrainingStudy
@@ -482,6 +484,110 @@ def atlas_table(atlas: pd.DataFrame) -> pd.DataFrame:
     table["fitted E"] = ranged(atlas[atlas.law == "E + A n^-α"], "E", ".2f").reindex(table.index, fill_value=NONE)
     table.index.names = ["choice", "value"]
     return table.reset_index()
+
+
+def recipe_atlas() -> pd.DataFrame:
+    """What one encoder's learning curve comes to under many recipes (``benchmarks/recipe.py atlas``).
+
+    Returns
+    -------
+    DataFrame
+        A row for each recipe and seed: ``recipe``, ``seed``, the test loss [nats] at each size that the atlas has,
+        ``alpha``, the exponent of the loss above the known floor, and ``forecast``, that law's loss at eight times the
+        largest size. What is not there, or failed, is NaN; of sizes that are not all there nothing is fitted.
+    """
+    cells = pd.DataFrame(stored_rows("recipe-atlas", "cells"))
+    if not len(cells):
+        return pd.DataFrame()
+    order = dict.fromkeys(cells["candidate"])
+    losses = cells.pivot(index=["candidate", "seed"], columns="n_train", values="loss").astype(float)
+    sizes, floor = losses.columns.to_numpy(float), float(cells["floor"].dropna().iloc[0])
+    above = np.log(losses.to_numpy() - floor)
+    slopes = _slopes(sizes)
+    alpha = -above @ slopes
+    ahead = above.mean(axis=1) - alpha * np.log(8 * sizes.max() / np.exp(np.log(sizes).mean()))
+    table = losses.assign(alpha=alpha, forecast=floor + np.exp(ahead)).reset_index(names=["recipe", "seed"])
+    return table.sort_values("recipe", key=lambda names: names.map({name: i for i, name in enumerate(order)}))
+
+
+def _slopes(sizes: np.ndarray) -> np.ndarray:
+    """Weights with which values at these sizes sum to their least-squares slope in ln(size)."""
+    x = np.log(sizes) - np.log(sizes).mean()
+    return x / (x @ x)
+
+
+def recipe_spread(atlas: pd.DataFrame) -> pd.DataFrame:
+    """How far recipe, fit and seed each move the exponent and the forecast of a :func:`recipe_atlas`.
+
+    - *recipe*: variance over the recipes of one seed, less the seeds' own;
+    - *fit*: variance over the analyst's choices (:func:`gzlib.fitting.sensitivity`) for the study's recipe, of the
+      exponent where the law has its E at the floor, of the forecast under every law;
+    - *seed*: variance of the result of one run a size, from the scatter of the study's seeds at each size.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``recipe``, ``fit``, ``seed``: ``alpha``, ``forecast`` as standard deviations and ``alpha share``,
+        ``forecast share`` of the summed variances. Empty where fewer than three recipes or two seeds are complete.
+    """
+    if not len(atlas):
+        return pd.DataFrame()
+    cells = pd.DataFrame(stored_rows("recipe-atlas", "cells"))
+    floor = float(cells["floor"].dropna().iloc[0])
+    sizes = [name for name in atlas.columns if isinstance(name, int | np.integer)]
+    study = atlas[atlas.recipe == "study"].set_index("seed")[sizes].dropna()
+    one = atlas[(atlas.seed == study.index.min()) & atlas.alpha.notna()] if len(study) else atlas.iloc[:0]
+    if len(study) < 2 or len(one) < 3:
+        return pd.DataFrame()
+    loss = xr.DataArray(study.to_numpy().T, dims=("n_train", "seed"), coords={"n_train": sizes, "seed": study.index})
+    fits = sensitivity(loss, floor=floor, factor=8.0, most_dropped=1)
+    scatter = np.log(study.to_numpy() - floor).var(axis=0, ddof=1)
+    slopes, x = _slopes(np.array(sizes, float)), np.log(np.array(sizes, float))
+    reach = 1 / len(sizes) + slopes * (np.log(8 * max(sizes)) - x.mean())  # weights of the sizes in the forecast
+    excess = float(one["forecast"].mean()) - floor
+    seed = {"alpha": (slopes**2) @ scatter, "forecast": (reach**2) @ scatter * excess**2}
+    fit = {
+        "alpha": fits[(fits.law == FLOOR_LAW) & fits.alpha.notna()].alpha.var(ddof=1),
+        "forecast": fits[fits.forecast.notna()].forecast.var(ddof=1),
+    }
+    table = {}
+    for name in ("alpha", "forecast"):
+        recipe = max(0.0, one[name].var(ddof=1) - seed[name])
+        variances = pd.Series({"recipe": recipe, "fit": fit[name], "seed": seed[name]})
+        table[name], table[f"{name} share"] = np.sqrt(variances), variances / variances.sum()
+    return pd.DataFrame(table)
+
+
+def recipe_words(atlas: pd.DataFrame) -> str:
+    """How far the exponent moves with the recipe and with twice the budget, in sentences."""
+    spread = recipe_spread(atlas)
+    if not len(spread):
+        return "Too few recipes were measured to say."
+    first = atlas[atlas.seed == atlas.seed.min()].set_index("recipe")
+    done, failed = first[first.alpha.notna()], first[first.alpha.isna()]
+    study = float(done.alpha["study"])
+    said = [
+        f"Over {len(done)} recipes that were run at all sizes the exponent above the floor lies within"
+        f" {span(done.alpha, '.3f')} ({number(study, '.3f')} with the study's recipe and the"
+        f" same seed). Of the variance of the exponent {share_of(spread['alpha share'])}; of the variance of the"
+        f" forecast at eight times the largest size {share_of(spread['forecast share'])}."
+    ]
+    if "twice the budget" in done.index:
+        moved = 100 * (float(done.alpha["twice the budget"]) / study - 1)
+        said.append(
+            f"Twice the budget moves the exponent by {number(moved, '+.0f')} %, one seed's scatter by"
+            f" {number(100 * spread.alpha['seed'] / study, '.0f')} %; the goal was less than 10 %."
+        )
+    if len(failed):
+        begun = "1 recipe was begun and lacks a run." if len(failed) == 1 else f"{len(failed)} recipes lack a run."
+        said.append(begun)
+    return " ".join(said)
+
+
+def share_of(shares: pd.Series) -> str:
+    """``61 % are the recipe's, 30 % the fit's and 9 % the seed's``."""
+    first, *rest = (f"{number(100 * value, '.0f')} %{{}} the {name}'s" for name, value in shares.items())
+    return ", ".join([first.format(" are"), *(part.format("") for part in rest[:-1])]) + f" and {rest[-1].format('')}"
 
 
 def held_out_table(curves: xr.DataArray, *, level: float, fitted: bool = True) -> pd.DataFrame:

@@ -303,3 +303,50 @@ def test_devices_are_counted_and_several_runs_have_several_ends():
     once = [moved, {"provenance": {"device": "a CPU"}}, {"provenance": {"device": "a CPU"}}]
     assert results.device_words(once) == "2 on a CPU; 1 on a GPU&#44; its end on a CPU"
     assert results.device_words([moved, moved]) == "2 on a GPU&#44; their ends on a CPU"
+
+
+def atlas_file(folder, exponents, *, noise=0.0, lost=()):
+    """``recipe-atlas.json`` of recipes with known exponents above a floor of 18; the study's with three seeds."""
+    rng, cells = np.random.default_rng(0), []
+    for recipe, exponent in exponents.items():
+        for seed in range(3 if recipe == "study" else 1):
+            for n in (500, 2000, 8000):
+                loss = 18 + 9 * (n / 500) ** -exponent * np.exp(noise * rng.standard_normal())
+                found = {"loss": None if (recipe, n) in lost else loss, "floor": 18.0}
+                cells.append({"candidate": recipe, "seed": seed, "n_train": n} | found)
+    file = folder / "data" / "benchmarks" / "recipe-atlas.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"cells": cells}))
+
+
+def test_recipes_have_the_exponents_that_were_put_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("gzlib.paths.ROOT", tmp_path)
+    exponents = {"study": 0.15, "twice the budget": 0.18, "other": 0.12, "lost": 0.1}
+    assert not len(results.recipe_atlas()) and "Too few" in results.recipe_words(results.recipe_atlas())
+    atlas_file(tmp_path, exponents, lost=[("lost", 8000)])
+    atlas = results.recipe_atlas()
+    assert atlas.recipe.tolist() == ["study", "study", "study", "twice the budget", "other", "lost"]
+    known = atlas[atlas.recipe != "lost"]
+    assert known.alpha.tolist() == pytest.approx([exponents[name] for name in known.recipe])
+    assert known.forecast.tolist() == pytest.approx([18 + 9 * 128 ** -exponents[name] for name in known.recipe])
+    assert atlas[atlas.recipe == "lost"].alpha.isna().all()
+    told = results.recipe_words(atlas)
+    assert "Over 3 recipes" in told and "within 0.120 to 0.180 (0.150 with" in told
+    assert "Twice the budget moves the exponent by +20 %" in told and told.endswith(
+        "1 recipe was begun and lacks a run."
+    )
+
+
+def test_variance_is_split_into_recipe_fit_and_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr("gzlib.paths.ROOT", tmp_path)
+    alike = {name: 0.15 for name in ("study", *"abcdefghij")}
+    atlas_file(tmp_path, alike, noise=0.02)
+    spread = results.recipe_spread(results.recipe_atlas())
+    assert spread.alpha["seed"] == pytest.approx(0.02 / np.log(4) / np.sqrt(2), rel=0.6)
+    assert spread.alpha["recipe"] < 1.5 * spread.alpha["seed"]  # recipes that do not differ
+    (tmp_path / "data" / "benchmarks" / "recipe-atlas.json").unlink()
+    (tmp_path / "data" / "benchmarks").rmdir()
+    atlas_file(tmp_path, alike | dict(zip("abcdefghij", np.linspace(0.1, 0.2, 10), strict=True)), noise=0.002)
+    spread = results.recipe_spread(results.recipe_atlas())
+    assert spread.alpha["recipe"] == pytest.approx(np.linspace(0.1, 0.2, 10).std(ddof=1), rel=0.15)
+    assert spread["alpha share"]["recipe"] > 0.9 and spread["forecast share"].sum() == pytest.approx(1)
