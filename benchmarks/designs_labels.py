@@ -16,7 +16,7 @@ from harness import row
 from gzlib import paths
 from gzlib.files import replace_file
 from gzlib.fitting.forecasting import read_pilots
-from gzlib.fitting.planner import MAX_FACTOR, RISKS, find_descents
+from gzlib.fitting.planner import MAX_FACTOR, RISKS, find_arrival, find_descents
 
 TRUTHS = 72
 OWN_SEED = SEED + 2  # with SEED + 1 it was chosen how much laws are spread where runs are repeated
@@ -29,15 +29,15 @@ def run_part(design, part):
     found = []
     for array, curves, _ in draw_part(design, part, OWN_SEED):
         x, pilots = array.n_train.values, read_pilots(array, x="n_train", replicate="seed").pilots
-        for descent, (truth, *_) in zip(find_descents(pilots), curves, strict=True):
-            arrivals = [descent.arrival(float(np.log(truth(x[-1] * lead)))) for lead in LEADS]
-            needed = np.log(LEADS)
-            low, high, *risks = np.array([[arrival.lead(end) for arrival in arrivals] for end in ENDS])
+        for pilot, descent, (truth, *_) in zip(pilots, find_descents(pilots), curves, strict=True):
+            needed, targets = np.log(x[-1] * LEADS), np.log(truth(x[-1] * LEADS))
+            told = [find_arrival(pilot, descent, float(target), ENDS) for target in targets]
+            low, high, *risks = np.nan_to_num([sizes for sizes, _ in told], nan=np.inf).T
             found.append(
                 [
                     (low <= needed) & (needed <= high),
-                    high <= np.log(MAX_FACTOR),
-                    [arrival.chance for arrival in arrivals],
+                    high - np.log(x[-1]) <= np.log(MAX_FACTOR),
+                    [chance for _, chance in told],
                     *(risk < needed for risk in risks),
                 ]
             )

@@ -209,7 +209,10 @@ def _plan_sentence(name: str, one: xr.Dataset, attrs: Mapping[Any, Any]) -> str:
     if status == "no forecast":
         return f"{name}: no forecast: too few sizes (at least 3 are needed)"
     if status == "already reached":
-        return f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {size_text(largest)})"
+        text = f"{name}: {target} is reached already (best: {best:.3g}, at sizes up to {size_text(largest)})"
+        if high > largest and (clause := _risk_clause(one, size_text(largest * attrs["max_factor"]))):
+            text += f", though by so little that it may be chance{clause}"
+        return text
     shown = with_band(floor, float(one["E_low"]), float(one["E_upper"]))[0]
     higher = floor > attrs["target"] and shown != target
     above = f"the fitted floor is {shown}{', above the target' if higher else ''}"

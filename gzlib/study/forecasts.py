@@ -10,17 +10,27 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.special import ndtri
 
 from gzlib import paths
 from gzlib.errors import UserError
 from gzlib.files import checked_name, misfit
 from gzlib.fitting import fit_curves, forecast, judge_forecast, load_forecast, store_forecast
+from gzlib.fitting.ensemble import Pilot
 from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
 from gzlib.fitting.forecasting import MIN_POINTS, read_pilots
 from gzlib.fitting.intervals import student_quantile
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.optimise import log_gradient
-from gzlib.fitting.planner import EVEN, Descent, compare_options, find_descents, labels_needed, planning_grid
+from gzlib.fitting.planner import (
+    EVEN,
+    Descent,
+    compare_options,
+    find_arrival,
+    find_descents,
+    labels_needed,
+    planning_grid,
+)
 from gzlib.fitting.report import chance_text
 from gzlib.identity import canonical_json
 from gzlib.study.presets import BOOK, pretraining_study
@@ -464,6 +474,7 @@ def panel_data(loss, hours_per_label, *, target, level=0.95, option="encoder", x
     ahead = forecast(loss, grid, x=x, level=level)
     mean = np.exp(np.log(loss).mean("seed"))
     found = read_pilots(loss, x=x, replicate="seed")
+    pilots = dict(zip(found.usable, found.pilots, strict=True))
     descents = dict(zip(found.usable, find_descents(found.pilots), strict=True))
     options = []
     for i, name in enumerate(loss[option].values):
@@ -477,6 +488,7 @@ def panel_data(loss, hours_per_label, *, target, level=0.95, option="encoder", x
             | {"points": points, "last": int(np.searchsorted(grid, points[-1][0]))}
             | curves
             | {"arrivals": _arrivals(descents[i], np.nanmin(measured), target, level) if i in descents else None}
+            | {"reached": _reached(pilots[i], descents[i], level) if i in descents else None}
         )
     return {"sizes": [rounded(n) for n in grid], "level": f"{100 * level:g}\u00a0%", "options": options}
 
@@ -512,6 +524,25 @@ def _arrivals(descent: Descent, best: float, target: float, level: float) -> dic
         "drops": [rounded(np.log(drop)) for drop in drops],
         "leads": [[rounded(value) for value in row] for row in leads.T],
         "chance": [rounded(arrival.chance) for arrival in arrivals],
+    }
+
+
+def _reached(pilot: Pilot, descent: Descent, level: float) -> dict[str, list]:
+    """When targets that a measured mean is at are reached: ln(size) of the median and the ends of the interval.
+
+    Between targets, of which ``falls`` has -ln(loss), they are straight: within the pilot they bend where a measured
+    mean lies, moved as far as its noise may have moved it.
+    """
+    ends = np.array([EVEN, 0.5 * (1 - level), 0.5 * (1 + level)])
+    best, most = pilot.log_y.min(), pilot.log_y.max()
+    noise = np.sqrt(descent.weight @ descent.variance / pilot.precision)
+    bends = (pilot.log_y + ndtri(ends)[:, None] * noise).ravel()
+    near = best + (most - best) * np.linspace(0, 1, TARGETS // 4) ** 2
+    targets = np.unique(np.concatenate([bends[(bends > best) & (bends < most)], near]))[::-1]
+    sizes = np.array([find_arrival(pilot, descent, value, ends)[0] for value in targets])
+    return {
+        "falls": [rounded(-value) for value in targets],
+        "sizes": [[rounded(value) for value in row] for row in sizes.T],
     }
 
 

@@ -1,29 +1,26 @@
 // The planner's arithmetic, the same as gzlib.fitting.labels_needed and compare_options, and its page.
 
-function firstBelow(sizes, losses, target) {
-  if (losses.some((value) => value === null)) return NaN;
-  const i = losses.findIndex((value) => value <= target);
-  if (i < 0) return Infinity;
-  if (i === 0) return sizes[0];
-  const share = Math.log(losses[i - 1] / target) / Math.log(losses[i - 1] / losses[i]);
-  return sizes[i - 1] * (sizes[i] / sizes[i - 1]) ** share;
+// The place of a value among ascending ones: an index k >= 1, and how far it lies from the one before towards it.
+function place(value, among) {
+  const k = Math.min(Math.max(among.findIndex((other) => other >= value), 1), among.length - 1);
+  return [k, Math.max((value - among[k - 1]) / (among[k] - among[k - 1]), 0)];
 }
 
 // Labels that reach a target (median, ends of the interval) if it can be reached at all, and the chance that it can.
 function arrive(option, target, most) {
   if (option.arrivals === null) return { labels: [NaN, NaN, NaN], chance: NaN };
-  const losses = option.points.map((point) => point[1]), best = Math.min(...losses);
+  const within = (size) => (size <= most ? size : Infinity);
+  const mix = (values, k, share) => (values[k] === null ? NaN : (1 - share) * values[k - 1] + share * values[k]);
+  const best = Math.min(...option.points.map((point) => point[1]));
   if (best <= target) {
-    const reached = firstBelow(option.points.map((point) => point[0]), losses, target);
-    return { labels: [reached, reached, reached], chance: 1 };
+    const { falls, sizes } = option.reached, [k, share] = place(-Math.log(target), falls);
+    return { labels: sizes.map((values) => within(Math.exp(mix(values, k, share)))), chance: 1 };
   }
   const { drops, leads, chance } = option.arrivals, drop = Math.log(Math.log(best / target));
-  const k = Math.min(Math.max(drops.findIndex((value) => value >= drop), 1), drops.length - 1);
   if (drop > drops.at(-1)) return { labels: [Infinity, Infinity, Infinity], chance: 0 };
-  const share = Math.max((drop - drops[k - 1]) / (drops[k] - drops[k - 1]), 0);
-  const between = (values) => (values[k] === null ? NaN : (1 - share) * values[k - 1] + share * values[k]);
+  const [k, share] = place(drop, drops), between = (values) => mix(values, k, share);
   const size = (values) => option.points.at(-1)[0] * Math.exp(Math.min(Math.exp(between(values)), 700));
-  const labels = leads.map((values) => (size(values) <= most ? size(values) : Infinity));
+  const labels = leads.map((values) => within(size(values)));
   if (between(chance) < 0.5) labels[0] = Infinity;
   return { labels, chance: between(chance) };
 }
