@@ -29,6 +29,7 @@ from gzlib.study.tables import NONE, in_words, intervals, number, share, span, s
 from gzlib.training import load_runs
 
 GREEK = {"alpha": "α", "beta": "β"}
+FEWEST_RECIPES = 8  # of an atlas, from which on their variance is told
 
 
 @dataclass(frozen=True)
@@ -507,7 +508,8 @@ def recipe_atlas() -> pd.DataFrame:
     alpha = -above @ slopes
     ahead = above.mean(axis=1) - alpha * np.log(8 * sizes.max() / np.exp(np.log(sizes).mean()))
     table = losses.assign(alpha=alpha, forecast=floor + np.exp(ahead)).reset_index(names=["recipe", "seed"])
-    return table.sort_values("recipe", key=lambda names: names.map({name: i for i, name in enumerate(order)}))
+    places = {name: place for place, name in enumerate(order)}
+    return table.sort_values("recipe", key=lambda names: names.map(places), kind="stable")
 
 
 def _slopes(sizes: np.ndarray) -> np.ndarray:
@@ -568,10 +570,15 @@ def recipe_words(atlas: pd.DataFrame) -> str:
     study = float(done.alpha["study"])
     said = [
         f"Over {len(done)} recipes that were run at all sizes the exponent above the floor lies within"
-        f" {span(done.alpha, '.3f')} ({number(study, '.3f')} with the study's recipe and the"
-        f" same seed). Of the variance of the exponent {share_of(spread['alpha share'])}; of the variance of the"
-        f" forecast at eight times the largest size {share_of(spread['forecast share'])}."
+        f" {span(done.alpha, '.3f')} ({number(study, '.3f')} with the study's recipe and the same seed)."
     ]
+    if len(done) < FEWEST_RECIPES:
+        said.append(f"These are too few to split its variance, which takes {FEWEST_RECIPES}.")
+    else:
+        said.append(
+            f"Of its variance {share_of(spread['alpha share'])}; of that of the forecast at eight times the largest"
+            f" size {share_of(spread['forecast share'])}."
+        )
     if "twice the budget" in done.index:
         moved = 100 * (float(done.alpha["twice the budget"]) / study - 1)
         said.append(

@@ -1,6 +1,7 @@
 """Tables and words of the chapters: from runs and fits whose outcome is known."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -331,6 +332,7 @@ def test_recipes_have_the_exponents_that_were_put_in(tmp_path, monkeypatch):
     assert known.forecast.tolist() == pytest.approx([18 + 9 * 128 ** -exponents[name] for name in known.recipe])
     assert atlas[atlas.recipe == "lost"].alpha.isna().all()
     told = results.recipe_words(atlas)
+    assert "too few to split its variance" in told
     assert "Over 3 recipes" in told and "within 0.120 to 0.180 (0.150 with" in told
     assert "Twice the budget moves the exponent by +20 %" in told and told.endswith(
         "1 recipe was begun and lacks a run."
@@ -349,4 +351,7 @@ def test_variance_is_split_into_recipe_fit_and_seed(tmp_path, monkeypatch):
     atlas_file(tmp_path, alike | dict(zip("abcdefghij", np.linspace(0.1, 0.2, 10), strict=True)), noise=0.002)
     spread = results.recipe_spread(results.recipe_atlas())
     assert spread.alpha["recipe"] == pytest.approx(np.linspace(0.1, 0.2, 10).std(ddof=1), rel=0.15)
+    assert re.search(
+        r"Of its variance (9\d|100) % are the recipe's, \d % the", results.recipe_words(results.recipe_atlas())
+    )
     assert spread["alpha share"]["recipe"] > 0.9 and spread["forecast share"].sum() == pytest.approx(1)
