@@ -496,6 +496,11 @@ def training_words(record: dict | None) -> str:
             f"; to {both[-1]['loss']:.2f} nats, which both reach, the ratio is {both[-1]['ratio']:.1f}" if both else ""
         )
         said.append(f"This code does not come as low as Zoobot with {which}{last}.")
+    for row in (row for row in rows if row["recipe"] == "own" and row["times"]["gzlib"]):
+        ratios = [p["ratio"] for p in row["along"] if p["loss"] < row["baseline"] and p["ratio"]]
+        if ratios and min(ratios) < row["value"]:
+            lowest, most = (number(ratio, ".2f") for ratio in (min(ratios), max(ratios)))
+            said.append(f"To losses on the way the ratio of {row['encoder']} (each its own) is {lowest} to {most}.")
     slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if 0 < row["value"] < 1]
     if slower:
         said.append(f"This code is slower with {', '.join(slower)}.")

@@ -313,6 +313,12 @@ def test_time_to_a_loss_says_what_was_run_and_where_it_is_slower():
     quiet = cost.training_words({"machine": MACHINE, "rows": [compared("own", 4.0, why="patience", clock="seconds")]})
     assert "The same recipe: not measured; each its own" in quiet and "jobs" not in quiet and "by itself" not in quiet
     assert quiet.endswith("This code is faster in each row.")
+    ahead = compared("own", 1.5) | {"baseline": 30.0, "times": {"zoobot": {"seconds": 1}, "gzlib": {"seconds": 1}}}
+    ahead["along"] = [{"loss": 35.0, "ratio": 0.1}] + [
+        {"loss": 29.0 - i, "ratio": r} for i, r in enumerate((4.0, 0.85, 1.5))
+    ]
+    words = cost.training_words({"machine": MACHINE, "rows": [ahead]})
+    assert "To losses on the way the ratio of some_encoder (each its own) is 0.85 to 4.00." in words
 
 
 def test_time_to_a_loss_that_was_not_measured_or_learned_says_so():
