@@ -499,8 +499,8 @@ def training_words(record: dict | None) -> str:
     for row in (row for row in rows if row["recipe"] == "own" and row["times"]["gzlib"]):
         ratios = [p["ratio"] for p in row["along"] if p["loss"] < row["baseline"] and p["ratio"]]
         if ratios and min(ratios) < row["value"]:
-            lowest, most = (number(ratio, ".2f") for ratio in (min(ratios), max(ratios)))
-            said.append(f"To losses on the way the ratio of {row['encoder']} (each its own) is {lowest} to {most}.")
+            lowest, highest = (number(ratio, ".2f") for ratio in (min(ratios), max(ratios)))
+            said.append(f"To losses on the way the ratio of {row['encoder']} (each its own) is {lowest} to {highest}.")
     slower = [f"{row['encoder']} ({TRAINED_BY[row['recipe']]})" for row in rows if 0 < row["value"] < 1]
     if slower:
         said.append(f"This code is slower with {', '.join(slower)}.")
