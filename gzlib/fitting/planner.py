@@ -275,9 +275,10 @@ def find_arrival(
 ) -> tuple[np.ndarray, float]:
     """ln(size) by which a curve reaches a target with these probabilities, if it does at all; and how probable that is.
 
-    Where no measured mean is at the target, as :meth:`Descent.leads` has it. Else some of what the curve may be is at
-    it by the last size, for the probabilities up to which the measured means, each moved as far as its noise may have
-    moved it, say where they cross it; what is not there yet goes on. NaN where nothing arrives.
+    Where no measured mean is at the target, as :meth:`Descent.leads` has it. Else the target is reached within the
+    pilot with some probability: up to it the measured means, each moved as far as its noise may have moved it, say
+    where they cross the target; beyond it those of the descents go on that are above the target at the last size. NaN
+    where nothing arrives.
     """
     wanted, last = np.asarray(probabilities, float), pilot.log_x[-1]
     if pilot.log_y.min() > log_target:

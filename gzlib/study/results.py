@@ -495,7 +495,7 @@ def recipe_atlas() -> pd.DataFrame:
     DataFrame
         A row for each recipe and seed: ``recipe``, ``seed``, the test loss [nats] at each size that the atlas has,
         ``alpha``, the exponent of the loss above the known floor, and ``forecast``, that law's loss at eight times the
-        largest size. What is not there, or failed, is NaN; of sizes that are not all there nothing is fitted.
+        largest size. Runs that failed or were not made are NaN, and with them ``alpha``.
     """
     cells = pd.DataFrame(stored_rows("recipe-atlas", "cells"))
     if not len(cells):
@@ -586,7 +586,7 @@ def recipe_words(atlas: pd.DataFrame) -> str:
             f" {number(100 * spread.alpha['seed'] / study, '.0f')} %; the goal was less than 10 %."
         )
     if len(failed):
-        begun = "1 recipe was begun and lacks a run." if len(failed) == 1 else f"{len(failed)} recipes lack a run."
+        begun = "1 recipe was started and lacks a run." if len(failed) == 1 else f"{len(failed)} recipes lack a run."
         said.append(begun)
     return " ".join(said)
 

@@ -335,7 +335,7 @@ def test_recipes_have_the_exponents_that_were_put_in(tmp_path, monkeypatch):
     assert "too few to split its variance" in told
     assert "Over 3 recipes" in told and "within 0.120 to 0.180 (0.150 with" in told
     assert "Twice the budget moves the exponent by +20 %" in told and told.endswith(
-        "1 recipe was begun and lacks a run."
+        "1 recipe was started and lacks a run."
     )
 
 
