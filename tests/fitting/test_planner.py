@@ -46,6 +46,14 @@ def test_a_target_that_one_lucky_run_reached_may_need_more_labels():
     assert sure.status == "already reached" and float(sure.labels_high) < SIZES[-1]
 
 
+def test_a_sentence_tells_what_may_be_reached_by_chance():
+    loss = pilot(noise=0.0).isel(seed=[0]) * np.exp([[0.01], [-0.02], [0.015], [-0.005], [-0.04]])
+    lucky = next(iter(sentences(plan(loss, float(loss.min()) * 1.01))))
+    assert "is reached already" in lucky and "though by so little that it may be chance; by " in lucky
+    sure = next(iter(sentences(plan(loss, 1.05))))
+    assert sure.endswith("(best: 0.896, at sizes up to 4,000)")
+
+
 def test_measured_sizes_may_stand_in_any_order():
     loss = pilot(noise=0.01)
     for target in (1.0, 0.7):
