@@ -577,7 +577,8 @@ def recipe_words(atlas: pd.DataFrame) -> str:
     else:
         said.append(
             f"Of its variance {share_of(spread['alpha share'])}; of that of the forecast at eight times the largest"
-            f" size {share_of(spread['forecast share'])}."
+            f" size {share_of(spread['forecast share'])}: the fit's is that of an analyst's choices for the study's"
+            " recipe and the same training sets, the seed's the scatter of its seeds."
         )
     if "twice the budget" in done.index:
         moved = 100 * (float(done.alpha["twice the budget"]) / study - 1)
