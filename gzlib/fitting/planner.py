@@ -288,11 +288,16 @@ def find_arrival(
     later = replace(descent, weight=descent.weight * (1 - there)).arrival(log_target)
     now, then = float(descent.weight @ there), float(later.weight.sum())
     share = wanted * (now + then)
-    of_means = float(descent.weight @ variance) / pilot.precision
-    off = ndtri(wanted)[:, None] * np.sqrt(of_means + one_run * of_means * pilot.runs)
+    off = ndtri(wanted)[:, None] * noise_of_means(pilot, descent) * np.sqrt(1 + one_run * pilot.runs)
     within = np.array([_first_below(pilot.log_x, pilot.log_y + moved, log_target) for moved in off])
     beyond = last + later.lead(np.clip((share - now) / max(then, 1e-12), 1e-9, 1 - 1e-9), kind=kind)
     return np.where(share <= now, np.minimum(within, last), beyond), min(round(now + then, 12), 1.0)
+
+
+def noise_of_means(pilot: Pilot, descent: Descent) -> np.ndarray:
+    """Standard deviation of each measured mean ln(loss), (sizes,), from the noise of its runs."""
+    sd: np.ndarray = np.sqrt(descent.weight @ descent.variance / pilot.precision)
+    return sd
 
 
 def find_descents(pilots: Sequence[Pilot]) -> list[Descent]:

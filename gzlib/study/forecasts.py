@@ -29,6 +29,7 @@ from gzlib.fitting.planner import (
     find_arrival,
     find_descents,
     labels_needed,
+    noise_of_means,
     planning_grid,
 )
 from gzlib.fitting.report import chance_text
@@ -535,8 +536,7 @@ def _reached(pilot: Pilot, descent: Descent, level: float) -> dict[str, list]:
     """
     ends = np.array([EVEN, 0.5 * (1 - level), 0.5 * (1 + level)])
     best, most = pilot.log_y.min(), pilot.log_y.max()
-    noise = np.sqrt(descent.weight @ descent.variance / pilot.precision)
-    bends = (pilot.log_y + ndtri(ends)[:, None] * noise).ravel()
+    bends = (pilot.log_y + ndtri(ends)[:, None] * noise_of_means(pilot, descent)).ravel()
     near = best + (most - best) * np.linspace(0, 1, TARGETS // 4) ** 2
     targets = np.unique(np.concatenate([bends[(bends > best) & (bends < most)], near]))[::-1]
     sizes = np.array([find_arrival(pilot, descent, value, ends)[0] for value in targets])

@@ -1,9 +1,9 @@
 // The planner's arithmetic, the same as gzlib.fitting.labels_needed and compare_options, and its page.
 
-// The place of a value among ascending ones: an index k >= 1, and how far it lies from the one before towards it.
+// The place of a value among ascending ones: an index k >= 1, and how far it lies from the one before towards it, 0 to 1.
 function place(value, among) {
-  const k = Math.min(Math.max(among.findIndex((other) => other >= value), 1), among.length - 1);
-  return [k, Math.max((value - among[k - 1]) / (among[k] - among[k - 1]), 0)];
+  const found = among.findIndex((other) => other >= value), k = found < 0 ? among.length - 1 : Math.max(found, 1);
+  return [k, Math.min(Math.max((value - among[k - 1]) / (among[k] - among[k - 1]), 0), 1)];
 }
 
 // Labels that reach a target (median, ends of the interval) if it can be reached at all, and the chance that it can.

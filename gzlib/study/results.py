@@ -495,7 +495,8 @@ def recipe_atlas() -> pd.DataFrame:
     DataFrame
         A row for each recipe and seed: ``recipe``, ``seed``, the test loss [nats] at each size that the atlas has,
         ``alpha``, the exponent of the loss above the known floor, and ``forecast``, that law's loss at eight times the
-        largest size. Runs that failed or were not made are NaN, and with them ``alpha``.
+        largest size. Runs that failed or were not made are NaN, and with them ``alpha``. The floor is in
+        ``attrs``.
     """
     cells = pd.DataFrame(stored_rows("recipe-atlas", "cells"))
     if not len(cells):
@@ -508,6 +509,7 @@ def recipe_atlas() -> pd.DataFrame:
     alpha = -above @ slopes
     ahead = above.mean(axis=1) - alpha * np.log(8 * sizes.max() / np.exp(np.log(sizes).mean()))
     table = losses.assign(alpha=alpha, forecast=floor + np.exp(ahead)).reset_index(names=["recipe", "seed"])
+    table.attrs["floor"] = floor
     places = {name: place for place, name in enumerate(order)}
     return table.sort_values("recipe", key=lambda names: names.map(places), kind="stable")
 
@@ -534,8 +536,7 @@ def recipe_spread(atlas: pd.DataFrame) -> pd.DataFrame:
     """
     if not len(atlas):
         return pd.DataFrame()
-    cells = pd.DataFrame(stored_rows("recipe-atlas", "cells"))
-    floor = float(cells["floor"].dropna().iloc[0])
+    floor = atlas.attrs["floor"]
     sizes = [name for name in atlas.columns if isinstance(name, int | np.integer)]
     study = atlas[atlas.recipe == "study"].set_index("seed")[sizes].dropna()
     one = atlas[(atlas.seed == study.index.min()) & atlas.alpha.notna()] if len(study) else atlas.iloc[:0]

@@ -122,6 +122,7 @@ def test_the_page_computes_what_python_computes(loss, html, tmp_path):
 const data = JSON.parse(require("fs").readFileSync(process.argv[2], "utf-8"));
 const choice = { label_price: 2, hour_price: 50, owned: 4000 };
 const plans = JSON.parse(process.argv[3]).map((target) => plan(data, { ...choice, target }));
+if (place(5, [1, 2, 3]).join() !== "2,1" || place(0, [1, 2, 3]).join() !== "1,0") throw new Error("place");
 console.log(JSON.stringify(plans, (key, value) => (value === Infinity ? 1e300 : value)));
 """
     (tmp_path / "plan.js").write_text(script, encoding="utf-8")
