@@ -126,6 +126,7 @@ class PaddingConv2d(nn.Conv2d):
 # Images of 64 px are never larger than 16 px where the stride is, and of even numbers of them nothing was seen to go
 # wrong below 48 px.
 SAFE_SIDE, FULL_BLOCK = 16, 16  # px; channels that oneDNN takes at once
+SCALED_AWAY = 1e-3  # a layer scale up to which a branch of a new network is as good as absent
 
 
 def _guarded(network: nn.Module) -> nn.Module:
@@ -157,7 +158,8 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
         ``convnext_w<width>`` for the ladder (depths 2, 2, 6, 2 as ConvNeXt-Atto), ``resnet_w<width>`` for a small
         ResNet (one basic block a stage, three 3 by 3 convolutions as stem), both with 1, 2, 4, 8 times width channels;
         ``vit_w<width>`` for a vision transformer of six layers over patches of 6 px (Dosovitskiy et al. 2021,
-        arXiv:2010.11929), width numbers a patch; any width from 2 to 512; or any timm model name.
+        arXiv:2010.11929), width numbers a patch; any width from 2 to 512; or any timm model name. Layer scales of
+        timm's networks start at 1, where ConvNeXt's would at 1e-6.
     size : int, optional
         Side of the images [px]. Networks whose position codes or windows are made for one size are built for this one;
         left out, they are built for their own.
@@ -190,7 +192,7 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise UserError(f"Unknown encoder '{name}': use convnext_w<width>, resnet_w<width> or a timm model name{hint}.")
     fitted = timm_arguments(name, size)
-    network = timm_network(name, drop_path=drop_path, **fitted["options"])
+    network = _at_full_strength(timm_network(name, drop_path=drop_path, **fitted["options"]))
     config: Any = network.pretrained_cfg
     return Encoder(name, network, config["mean"], config["std"], features=fitted["features"], margin=fitted["margin"])
 
@@ -201,6 +203,23 @@ def timm_network(name: str, *, drop_path: float = 0.0, **options) -> nn.Module:
         return timm.create_model(name, num_classes=0, drop_path_rate=drop_path, **options)
     except TypeError:  # the architecture has no stochastic depth
         return timm.create_model(name, num_classes=0, **options)
+
+
+@torch.no_grad()
+def _at_full_strength(network: nn.Module) -> nn.Module:
+    """The network, the branches of its residual blocks scaled by 1 where they were scaled by next to nothing, in place.
+
+    ConvNeXt, CaiT and others start with a factor of 1e-6 to 1e-4 on each channel of each branch (layer scale, Touvron
+    et al. 2021, arXiv:2103.17239), made for hundreds of epochs of ImageNet. It leaves the network hardly deeper than
+    its stem for as long as these grow, which is most of a run on some thousand galaxies.
+    """
+    for name, scale in network.named_parameters():
+        per_channel = scale.numel() == max(scale.shape, default=0)
+        if scale.is_meta or not per_channel or name.endswith("bias"):
+            continue
+        if 0 < (first := float(scale.flatten()[0])) <= SCALED_AWAY and bool((scale == first).all()):
+            scale.fill_(1.0)
+    return network
 
 
 def timm_arguments(name: str, size: int | None) -> dict:

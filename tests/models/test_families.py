@@ -46,6 +46,37 @@ def test_patches_that_do_not_divide_the_image_get_black_margins():
         assert torch.equal(encoder(images), whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "n"),
+    [
+        ("test_convnext", "gamma", 9),  # 1e-6 in timm
+        ("poolformer_s12", "scale", 24),  # 1e-5
+        ("resmlp_12_224", "ls2", 24),  # 1e-4
+        ("fastvit_t8", "gamma", 20),  # 1e-5, of shape (channels, 1, 1)
+        ("vit_tiny_patch16_224", "gamma", 0),
+    ],
+)
+def test_branches_of_new_networks_start_at_full_strength(name, scale, n):
+    network = models.build_encoder(name).network
+    scales = [p for path, p in network.named_parameters() if path.split(".")[-1] == scale]
+    theirs = dict(timm.create_model(name, num_classes=0).named_parameters())
+    changed = {
+        path
+        for path, p in network.named_parameters()
+        if bool((theirs[path] == theirs[path].flatten()[0]).all()) and not torch.equal(p, theirs[path])
+    }
+    assert len(changed) == n
+    assert all(bool((p == 1).all()) for p in scales)
+
+
+def test_layer_scales_of_weights_from_elsewhere_stay(tmp_path):
+    network = timm.create_model("test_convnext", num_classes=0)
+    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
+    loaded = models.load_encoder("test_convnext", str(tmp_path), report=lambda text: None).network
+    scales = {path: p for path, p in network.named_parameters() if path.endswith("gamma")}
+    assert scales and all(torch.equal(p, dict(loaded.named_parameters())[path]) for path, p in scales.items())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "taken"),
