@@ -7,9 +7,10 @@ Simulated Galaxy Zoo 2 galaxies, as JPEGs of 424 px with a table of their votes.
 
 - **Same recipe**: Zoobot's default optimizer in both (AdamW at 1e-3, weight decay .01, batches of 128, gradients
   clipped at .3, constant rate, dropout .2), float32, the views of ``gzlib pretrain`` in both (any rotation, zoom to
-  1.2, shift, mirror images; validated as they are), heads that start at the mean votes. What is left: Zoobot turns
-  images before it makes them small and decays biases and norms too, zoom is uniform there and log-uniform here, weights
-  and order are drawn by different generators. The loss is the lowest that both reach.
+  1.2, shift, mirror images; validated as they are), heads that start at the mean votes and residual branches that
+  start at full strength, as ours do (with its own recipe Zoobot has timm's layer scale of 1e-6). What is left: Zoobot
+  turns images before it makes them small and decays biases and norms too, zoom is uniform there and log-uniform here,
+  weights and order are drawn by different generators. The loss is the lowest that both reach.
 - **Own recipes**: what each does by default; Zoobot at most for so many epochs. The loss is the lowest of Zoobot's. A
   goal counts as reached only where Zoobot stopped by itself, and as open where it was given no more epochs.
 
@@ -425,6 +426,8 @@ def zoobot(task: dict, clock: Clock) -> dict:
     from zoobot.pytorch.training.train_with_pytorch_lightning import get_default_callbacks
     from zoobot.shared import schemas
 
+    from gzlib.models.encoders import at_full_strength
+
     same, schema, points = task["recipe"] == SAME, load_schema(CAMPAIGN), []
     theirs = schemas.gz2_ortho_schema
     assert {q.name: list(q.answers) for q in schema.questions} == theirs.question_answer_pairs
@@ -486,6 +489,7 @@ def zoobot(task: dict, clock: Clock) -> dict:
     )
     if same:
         start_at_mean(model.head[1][0], parts["train_catalog"], schema)
+        at_full_strength(model.encoder)
     model.head.register_forward_pre_hook(lambda _, given: None if model.training else features.append(given[0]))
     scratch = Path(task["folder"]) / f"zoobot-{task['recipe']}-{task['encoder']}"
     _, callbacks = get_default_callbacks(str(scratch), task["epochs"] if same else PATIENCE)

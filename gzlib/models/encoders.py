@@ -192,7 +192,7 @@ def build_encoder(name: str, *, size: int | None = None, drop_path: float = 0.0)
         hint = f" (near it: {', '.join(near)})" if near else ""
         raise UserError(f"Unknown encoder '{name}': use convnext_w<width>, resnet_w<width> or a timm model name{hint}.")
     fitted = timm_arguments(name, size)
-    network = _at_full_strength(timm_network(name, drop_path=drop_path, **fitted["options"]))
+    network = at_full_strength(timm_network(name, drop_path=drop_path, **fitted["options"]))
     config: Any = network.pretrained_cfg
     return Encoder(name, network, config["mean"], config["std"], features=fitted["features"], margin=fitted["margin"])
 
@@ -206,7 +206,7 @@ def timm_network(name: str, *, drop_path: float = 0.0, **options) -> nn.Module:
 
 
 @torch.no_grad()
-def _at_full_strength(network: nn.Module) -> nn.Module:
+def at_full_strength(network: nn.Module) -> nn.Module:
     """The network, the branches of its residual blocks scaled by 1 where they were scaled by next to nothing, in place.
 
     ConvNeXt, CaiT and others start with a factor of 1e-6 to 1e-4 on each channel of each branch (layer scale, Touvron
