@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from scipy.special import softmax
+from scipy.stats import norm
 
 from gzlib.errors import UserError
 from gzlib.fitting.laws import Law, LawLike, get_law
@@ -277,6 +278,32 @@ def summarise_replicates(loss: xr.DataArray, *, replicate: str = "seed", x: str 
     seed_sd = np.sqrt(squares.sum(x) / dof.where(dof > 0))
     columns = {"log_mean": log_mean, "n_runs": n_runs, "seed_sd": seed_sd, "seed_dof": dof, "squares": squares}
     return xr.Dataset(columns)
+
+
+def runs_like(mean: float, spread: float, count: int, *, order: int = 0) -> np.ndarray:
+    """Losses of runs of which no more is known than their mean, standard deviation and number.
+
+    They lie as numbers of a normal distribution would, in ln(loss), so that none is below 0; the standard deviation is
+    met but for the terms by which a lognormal distribution of few differs from that of many.
+
+    Parameters
+    ----------
+    mean, spread : float
+        Of the losses; positive, and 0 or more.
+    count : int
+        Of the runs; a single one is the mean.
+    order : int
+        Seed of the order in which they come, so that the first run of one size is not the lowest of each.
+
+    Returns
+    -------
+    ndarray (count,)
+    """
+    if count < 2 or not spread:
+        return np.full(count, mean)
+    scores = norm.ppf((np.arange(count) + 0.5) / count)
+    losses = np.exp(np.sqrt(np.log1p((spread / mean) ** 2)) * scores / scores.std(ddof=1))
+    return np.random.default_rng(order).permutation(losses * mean / losses.mean())
 
 
 FALLS = np.linspace(0.0, 2.5, 51)  # exponents with which the variance between runs may fall with size

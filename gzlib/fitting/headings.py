@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gzlib.errors import UserError, some_of
-from gzlib.fitting.curves import like_accuracy
+from gzlib.fitting.curves import like_accuracy, runs_like
 
 
 @dataclass
@@ -78,7 +78,9 @@ NEGATED = _words(
 )  # and neg_...: rise, below 0
 SPREADS = _words("std sd stderr stdev se sem var variance ci ci95 low high lower upper min max q025 q975 p05 p95")
 # These are metrics of their own (sigma_NMAD, MAD) or errors unless they stand behind a metric's name, or beside one.
+DEVIATIONS, OF_MEANS = _words("std sd stdev stddev"), _words("sem se stderr")  # between runs, and of their mean
 BARS = _words("sigma mad uncertainty unc iqr err errorbar stddev")
+MOST_RUNS = 1_000  # that a row is the mean of
 MEASURED = ("loss", "rising", "negated", "score", "training metric", "spread", "runs", "log", "logarithm")
 # What programs that track runs note of each, and none that learns from curves wants.
 TIMES = _words(
@@ -202,6 +204,8 @@ class _Roles:
     seeds: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     training: str | None = None
+    spread: str | None = None  # between the runs that a row is the mean of,
+    counts: str | None = None  # and how many they are
     wide: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     chosen: bool = False  # the caller said which columns distinguish curves
@@ -356,11 +360,32 @@ def _roles(
     unused = [
         column for column in unused if kinds[column][0] not in ("log", "label") or _texts(frame, column).nunique() > 1
     ]
+    if roles.loss and not roles.wide and not roles.seeds:
+        _take_means(table, roles, of("spread"), of("runs"))
+        unused = [column for column in unused if column not in (roles.spread, roles.counts)]
     if unused:
         table.notes.append(f"not used: {', '.join(unused)}")
     if table.blocks and roles.size is not None and not roles.labels:
         _take_blocks(table, table.blocks, roles, roles.size)
     return roles
+
+
+def _take_means(table: Table, roles: _Roles, spreads: list[str], counts: list[str]) -> None:
+    """Find the columns that say of how many runs a row is the mean, and how far these lie apart."""
+    own = {*_plain(roles.loss).split("_")}
+
+    def about_the_loss(kinds: set[str]) -> list[str]:
+        words = {column: _plain(column).split("_") for column in spreads}
+        return [c for c, found in words.items() if found[-1] in kinds and {*found[:-1]} - AFFIXES <= own]
+
+    spread = about_the_loss(DEVIATIONS) or about_the_loss(OF_MEANS)
+    if len(spread) == 1 and not counts:
+        table.notes.append(f"{spread[0]} would count with a column n_runs: how many runs each row is the mean of")
+    if len(spread) != 1 or len(counts) != 1:
+        return
+    cells = pd.to_numeric(_texts(table.frame, counts[0]), errors="coerce").dropna()
+    if len(cells) and (cells % 1 == 0).all() and cells.between(1, MOST_RUNS).all():
+        roles.spread, roles.counts = spread[0], counts[0]
 
 
 def _without(words: list[str], some: set[str]) -> list[str]:
@@ -891,9 +916,12 @@ def _runs(table: Table, roles: _Roles) -> pd.DataFrame:
     if roles.rising and not PERCENT.search(title):
         refuse_mixed(name, shown, out["loss"].groupby(out["curve"]).min(), top)
     out["_place"] = table.places
+    if roles.spread and roles.counts:
+        out["_spread"], out["_count"] = numbers(table, roles.spread, False), numbers(table, roles.counts, True)
     out = out[~missing]
     if not roles.seeds:
         out = _without_twins(out, notes)
+    out = _taken_apart(table, roles, out)
     _check_seeds(name, out)
     out = out.sort_values(["curve", "n_train", "seed"], kind="stable").reset_index(drop=True)
     places = out.pop("_place")
@@ -1079,6 +1107,29 @@ def _without_twins(out: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         return out
     notes.append(f"each row stands {copies.min()} times and is counted once")
     return out[groups.cumcount() == 0]
+
+
+def _taken_apart(table: Table, roles: _Roles, out: pd.DataFrame) -> pd.DataFrame:
+    """Rows that are means of several runs as so many runs of that mean and spread."""
+    if not (roles.spread and roles.counts):
+        return out
+    spread, count = out.pop("_spread"), out.pop("_count").fillna(1).astype(int)
+    if (bad := spread < 0).any():
+        cell = _shown(table.frame[roles.spread].iloc[int(np.argmax(bad))])
+        raise UserError(f"{table.name}, {out['_place'][bad].iloc[0]}: {roles.spread} is {cell}; a spread is 0 or more.")
+    count = count.where(spread.notna(), 1)
+    if of_mean := _plain(roles.spread).split("_")[-1] in OF_MEANS:
+        spread = spread * np.sqrt(count)
+    columns = {"loss": out["loss"], "spread": spread.fillna(0.0), "count": count}
+    losses = [runs_like(*row, order=i) for i, row in enumerate(zip(*columns.values(), strict=True))]
+    runs = out.loc[out.index.repeat(count)].assign(loss=np.concatenate(losses))
+    runs["seed"] = runs.groupby(["curve", "training", "n_train"]).cumcount()
+    what = "error of their mean" if of_mean else "deviation"
+    table.notes.append(
+        f"rows are means: each is taken as {roles.counts} runs with the mean {roles.loss} and the standard {what}"
+        f" {roles.spread}"
+    )
+    return runs
 
 
 def _check_seeds(name: str, out: pd.DataFrame) -> None:

@@ -74,7 +74,9 @@ def read_curves(
     ``Seen Examples`` and the like; the loss by ``loss``, ``error``, ``test_error``, ``rmse``, ...; ``accuracy``,
     ``auc``, ``f1`` and others that rise become 1 minus their value (100 minus, in percent); runs by ``seed``,
     ``run``, ``fold``; curves by ``curve``, ``model``, ``encoder``, ``task``, ``dataset``, ... A column of another name
-    that distinguishes curves becomes one of their labels. Rows with ``Training`` 0 are held out of fits. Blocks of text
+    that distinguishes curves becomes one of their labels. A row that is the mean of several runs, which ``n_runs`` (or
+    ``n_seeds``, ``repeats``) counts and ``loss_std`` (or ``sd``, ``sem``) tells the spread of, is taken as so many runs
+    (:func:`gzlib.fitting.curves.runs_like`). Rows with ``Training`` 0 are held out of fits. Blocks of text
     between two blank lines, as gnuplot's data sets, or below a comment are curves if they hold the same sizes.
 
     Parameters

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+import gzlib as gz
 from gzlib.errors import UserError
 from gzlib.fitting.reading import as_array, read_curves
 
@@ -744,3 +745,48 @@ def test_labelled_arrays_are_judged_as_tables_are():
 def test_runs_that_are_all_held_out_are_told(tmp_path):
     with pytest.raises(UserError, match="all of its runs are held out"):
         as_array(written(tmp_path, "n,training,loss\n100,0,.5\n200,0,.4\n"))
+
+
+def test_means_with_a_spread_and_a_count_are_runs():
+    """A table of means forecasts as the runs behind it do."""
+    rng, sizes = np.random.default_rng(2), np.repeat([100, 200, 400, 800, 1600], 4)
+    loss = (0.2 + 2 * sizes**-0.4) * np.exp(0.03 * rng.standard_normal(sizes.size))
+    runs = pd.DataFrame({"n_train": sizes, "accuracy": 1 - loss, "seed": np.tile(range(4), 5)})
+    of_runs = runs.groupby("n_train")["accuracy"]
+    means = of_runs.agg(accuracy="mean", accuracy_std="std", accuracy_sem="sem", accuracy_min="min").reset_index()
+    kept = means.drop(columns=["accuracy_min"]).assign(n_runs=4)
+    by_sem = kept.drop(columns="accuracy_std")
+    asked = [gz.forecast(data, [6_400]) for data in (runs, kept, by_sem)]
+    for other in asked[1:]:
+        for name in ("loss", "lower", "upper"):
+            assert float(other[name].squeeze()) == pytest.approx(float(asked[0][name].squeeze()), rel=0.02)
+    found = read_curves(kept)
+    assert len(found) == 20 and sorted(found.loc[found.n_train == 100, "seed"]) == [0, 1, 2, 3]
+    assert found.groupby("n_train").loss.mean().to_numpy() == pytest.approx(1 - kept.accuracy.to_numpy())
+    assert found.groupby("n_train").loss.std().to_numpy() == pytest.approx(kept.accuracy_std.to_numpy(), rel=0.02)
+    assert any("each is taken as n_runs runs with the mean accuracy" in note for note in found.attrs["notes"])
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "note"),
+    [
+        ("n,loss,loss_std\n10,.5,.1\n20,.4,.1\n", 2, "loss_std would count with a column n_runs"),
+        ("n,loss,loss_std,n_seeds\n10,.5,.1,3\n20,.4,,1\n", 4, "each is taken as n_seeds runs"),
+        ("n,loss,std,runs\n10,.5,.1,3\n20,.4,.1,2\n", 5, "the standard deviation std"),
+        ("n,loss,sem,runs\n10,.5,.1,3\n20,.4,.1,2\n", 5, "the standard error of their mean sem"),
+        ("n,test_loss,train_loss_std,runs\n10,.5,.1,3\n20,.4,.1,2\n", 2, "not used: train_loss_std, runs"),
+        ("n,loss,loss_std,runs\n10,.5,.1,2.5\n20,.4,.1,2\n", 2, "not used: loss_std, runs"),
+        ("n,loss,loss_std,runs\n10,.5,.1,90000\n20,.4,.1,2\n", 2, "not used: loss_std, runs"),
+        ("n,loss,loss_low,loss_high,runs\n10,.5,.4,.6,3\n20,.4,.3,.5,3\n", 2, "not used: loss_low, loss_high, runs"),
+        ("n,loss,loss_std,seed,runs\n10,.5,.1,0,3\n20,.4,.1,0,2\n", 2, "not used: loss_std, runs"),
+    ],
+)
+def test_which_columns_say_of_how_many_runs_a_row_is(text, rows, note):
+    found = read_curves(text)
+    assert len(found) == rows and any(note in said for said in found.attrs["notes"])
+    assert (found.loss > 0).all() and not found.duplicated(["n_train", "seed"]).any()
+
+
+def test_a_spread_below_zero_is_refused_with_its_line():
+    with pytest.raises(UserError, match="line 3: loss_std is '-0.1'; a spread is 0 or more"):
+        read_curves("n,loss,loss_std,runs\n10,.5,.1,3\n20,.4,-0.1,3\n")
