@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +40,17 @@ from gzlib.fitting.headings import (
 
 BY_CHANCE = 0.2  # rise of ln(loss) of an array, which no header calls a loss, that noise alone may bring
 TableSource = FilePath | bytes | IO[Any] | pd.DataFrame | pd.Series  # what a table of runs is read from
+
+
+class Fitted(Protocol):
+    """A ``Fit``, of which the curves are taken."""
+
+    @property
+    def data(self) -> xr.DataArray: ...
+
+
 # what learning curves may be given as: also a dict of columns, or sizes
-AnyCurves = TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | Sequence[Any] | np.ndarray
+AnyCurves = Fitted | TableSource | xr.DataArray | xr.Dataset | Mapping[str, Any] | Sequence[Any] | np.ndarray
 Line = tuple[int, str]  # its number and its text
 Row = tuple[int, list[str]]  # the number of the line in which it ends, and its cells
 
@@ -590,7 +599,7 @@ def as_array(
     ----------
     data : path
         DataFrame, Series, DataArray, Dataset with a loss, dict of columns or of losses by size, list of runs, (sizes,
-        losses), or the sizes.
+        losses), or the sizes; or a ``Fit``, whose data they are.
     losses : array (sizes,) or (sizes, runs), optional
         The losses of one curve; ``data`` then holds its sizes.
     x, replicate : str
@@ -608,6 +617,8 @@ def as_array(
     UserError
         If the data cannot be read, or the losses of most curves rise.
     """
+    if isinstance(of_fit := getattr(data, "data", None), xr.DataArray):
+        data = of_fit
     if isinstance(data, xr.Dataset):
         data = _losses_of(data)
     if isinstance(data, xr.DataArray):

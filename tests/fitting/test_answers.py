@@ -546,3 +546,10 @@ def test_a_bar_in_the_name_of_a_curve_begins_no_column(tmp_path):
 
 def test_a_level_near_1_is_not_called_100_percent():
     assert "99.9999 %: " in gz.sentences(gz.fit(STEPS, FALLING, level=0.999999))[0]
+
+
+def test_a_fit_is_planned_and_forecast_as_its_data_are():
+    data = (np.array([100, 200, 400, 800]), np.array([0.5, 0.4, 0.33, 0.28]))
+    fitted = gz.fit(*data, draws=0)
+    assert gz.forecast(fitted, [3_200]).equals(gz.forecast(data, [3_200]))
+    assert str(gz.plan(fitted, 0.25)) == str(gz.plan(data, 0.25))
