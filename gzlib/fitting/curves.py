@@ -18,9 +18,23 @@ from gzlib.fitting.optimise import Sizes, log_gradient
 
 def to_array(curves: pd.DataFrame) -> xr.DataArray:
     """The fitting rows of ``read_curves``' table as a DataArray with dims (curve, n_train, seed), NaN where absent."""
+    if {"curve", "n_train", "seed", "loss", "training"} - {*curves}:
+        raise UserError("to_array takes the table that read_curves returns: call read_curves first.")
     rows = curves[curves["training"]]
     index = pd.MultiIndex.from_frame(rows[["curve", "n_train", "seed"]])
     return xr.DataArray.from_series(pd.Series(rows["loss"].to_numpy(), index=index, name="loss"))
+
+
+def check_labelled(data: Any, cure: str, kind: type = xr.DataArray) -> None:
+    """Refuse what is not a labelled array, or Dataset, with what to do instead.
+
+    Raises
+    ------
+    UserError
+    """
+    if not isinstance(data, kind):
+        wanted = "labelled array (xarray.DataArray)" if kind is xr.DataArray else "Dataset (xarray)"
+        raise UserError(f"A {wanted} is wanted here, not a {type(data).__name__}: {cure}.")
 
 
 def flattened(array: xr.DataArray, rest: Sequence[Hashable], *tail: Hashable) -> np.ndarray:

@@ -13,6 +13,7 @@ from gzlib.fitting.curves import (
     NOT_IDENTIFIED,
     SHAPES,
     Floor,
+    check_labelled,
     flattened,
     judge_design,
     noise_of_runs,
@@ -423,6 +424,7 @@ def fit_curves(
     ``reason``, ``success``, ``message``. A refused or failed fit has NaN parameters and says why; it is never
     dropped.
     """
+    check_labelled(loss, "gz.fit takes curves of any kind")
     law = get_law(law)
     if len(law.variables) != 1:
         raise UserError(f"{law.name} is a law of {', '.join(law.variables)}: fit it with fit_surface.")

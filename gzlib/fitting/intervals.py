@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import stats
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED, new_sizes
+from gzlib.fitting.curves import IDENTIFIED, NOT_IDENTIFIED, ONE_SIDED, check_labelled, new_sizes
 from gzlib.fitting.laws import LAWS, Law, get_law
 from gzlib.fitting.optimise import Sizes, batch_fit, law_bounds, log_gradient, log_loss
 
@@ -511,6 +511,7 @@ def predict(
     Dataset with ``loss`` (the fit's own curve), ``lower`` and ``upper`` over the dims of ``fits`` and
     (x, ): NaN where a fit was refused.
     """
+    check_labelled(fits, "a Fit has predict of its own, and gz.fit takes curves of any kind", xr.Dataset)
     if kind not in BANDS:
         raise UserError(f"unknown band {kind!r}; available: {', '.join(BANDS)}.")
     check_level(level)

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from gzlib.errors import UserError
 from gzlib.files import FilePath, read_checked, replace_file
-from gzlib.fitting.curves import Floor, flattened, unflattened
+from gzlib.fitting.curves import Floor, check_labelled, flattened, unflattened
 from gzlib.fitting.ensemble import MAX_POINTS, SIGMA, Pilot, draw_laws, look_ahead, noise_prior
 from gzlib.fitting.forecasting import (
     extrapolate_pilots,
@@ -123,6 +123,7 @@ def labels_needed(
     are within the pilot as far as the noise of its runs lets them be, else forecast), "forecast", "out of reach"
     (``labels`` is infinite) or "no forecast" (too few sizes); ``note``, what a forecast rests on.
     """
+    check_labelled(loss, "gz.plan takes curves of any kind")
     if bad := [risk for risk in risks if not 0 < risk < 1]:
         raise UserError(f"The risk {bad[0]:g} is not a probability: give numbers between 0 and 1, such as 0.05.")
     check_target(target)
@@ -405,6 +406,7 @@ def compare_options(
     list of dict: the option's labels, ``labels``, ``labels_low``, ``labels_high``, ``cost``, ``cost_low``,
     ``cost_high``, ``reachable``, ``status``; out of reach last.
     """
+    check_labelled(needed, "give what gz.plan or gz.labels_needed returns", xr.Dataset)
     rows = []
     stacked = (
         needed.stack(option=list(needed["labels"].dims)) if needed["labels"].dims else needed.expand_dims("option")

@@ -17,6 +17,7 @@ import xarray as xr
 
 from gzlib.errors import UserError, tell
 from gzlib.files import FilePath, replace_file
+from gzlib.fitting.curves import check_labelled
 from gzlib.fitting.headings import PERCENT
 from gzlib.fitting.planner import EVEN
 from gzlib.fitting.reading import as_array
@@ -170,6 +171,9 @@ def sentences(result: Result) -> list[str]:
         Or Dataset of ``forecast``, ``plan`` or ``compare``.
     """
     if not isinstance(result, xr.Dataset):
+        check_labelled(
+            getattr(result, "results", result), "give a Fit, or what forecast, plan or compare returns", xr.Dataset
+        )
         return [_fit_sentence(name, one, result) for name, one in _curves(result.results, "verdict")]
     if "labels" in result:
         return [_plan_sentence(name, one, result.attrs) for name, one in _curves(result, "labels")]

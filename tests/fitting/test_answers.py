@@ -553,3 +553,21 @@ def test_a_fit_is_planned_and_forecast_as_its_data_are():
     fitted = gz.fit(*data, draws=0)
     assert gz.forecast(fitted, [3_200]).equals(gz.forecast(data, [3_200]))
     assert str(gz.plan(fitted, 0.25)) == str(gz.plan(data, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda table: gz.labels_needed(table, 0.2), "not a DataFrame: gz.plan takes curves of any kind"),
+        (lambda table: gz.labels_needed([1, 2], 0.2), "not a list: gz.plan"),
+        (lambda table: gz.fit_curves(table), "not a DataFrame: gz.fit takes curves of any kind"),
+        (lambda table: gz.predict(table, [1_000]), "not a DataFrame: a Fit has predict of its own"),
+        (lambda table: gz.predict(gz.fit(table, draws=0), [1_000]), "not a Fit: a Fit has predict of its own"),
+        (lambda table: gz.compare_options(table, cost_per_label=1), "not a DataFrame: give what gz.plan"),
+        (lambda table: gz.sentences(table), "not a DataFrame: give a Fit, or what forecast"),
+        (lambda table: gz.to_array(table), "call read_curves first"),
+    ],
+)
+def test_data_of_another_kind_are_refused_with_what_takes_them(call, said):
+    with pytest.raises(UserError, match=said):
+        call(pd.DataFrame({"n_train": [100, 200, 400, 800], "loss": [0.5, 0.4, 0.33, 0.28]}))
