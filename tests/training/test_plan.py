@@ -28,6 +28,7 @@ from gzlib.config import (
 )
 from gzlib.errors import UserError
 from gzlib.files import held
+from gzlib.models import build_encoder
 from gzlib.study import preset_jobs, study_recipe
 from gzlib.study.presets import pretraining_study
 from gzlib.training.runs import LOCK, key_of
@@ -353,6 +354,21 @@ def test_states_of_runs(own_store):
     assert rows[3]["state"] == rows[2]["state"] == "missing"
     assert rows[3]["key"] == folders[3].name
     assert not folders[3].exists()  # looking makes nothing
+
+
+@pytest.mark.parametrize("width", ["0", "1", "99999999"])
+def test_a_width_that_no_encoder_has_is_told_as_such(width):
+    name = f"resnet_w{width}"
+    config = PretrainConfig(name, 60)
+    with pytest.raises(UserError, match="the width must lie between 2 and 512"):
+        build_encoder(config.encoder)
+    assert jobs(f'[survey]\nsource = "sim:60"\n[[pretrain]]\nn_train = 9\nencoder = "{name}"')
+
+
+def test_a_setting_is_one_value():
+    assert parse_settings(["seed=" + "9" * 5000, "weights=" + "[" * 5000])["seed"] == "9" * 5000
+    with pytest.raises(UserError, match="--set recipe.clip: its value has several lines; write --set once for each"):
+        parse_settings(["recipe.clip=1\nrecipe.dropout=0.5"])
 
 
 def test_settings_of_the_command_line():
