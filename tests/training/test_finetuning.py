@@ -297,6 +297,13 @@ def test_class_numbers_stay_exact(codes):
     assert known.all() and found.tolist() == [0, 1] * 3
 
 
+def test_a_model_of_numbers_is_not_scored_on_infinite_ones():
+    data = xr.Dataset({"mag": ("galaxy", np.array([1.5, np.inf]))}, attrs={"source": "x", "schema": ""})
+    head = SimpleNamespace(kind="number", label="mag")
+    with pytest.raises(UserError, match="'mag' holds infinite numbers"):
+        labelled_rows(SimpleNamespace(config=SimpleNamespace(head=head)), data, None)
+
+
 def test_classes_that_differ_in_capital_letters_are_told():
     data = xr.Dataset(
         {"label": ("galaxy", np.array(["Spiral", "spiral", "E\nS"]))}, attrs={"source": "x", "schema": ""}
