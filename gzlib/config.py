@@ -334,7 +334,7 @@ DROPOUT, STRONGEST_AT, FALLS_BY = 0.7, 1_000, 0.6  # of the features; falls with
 WEIGHT_DECAY, DECAY_UP_TO = 0.3, 2_000
 # Most epochs, a guard that few runs should meet: from MOST_UP_TO galaxies on it falls with the root of their number.
 EPOCHS, MOST_UP_TO = 1_000.0, 1_000
-DROP_PATH, NONE_AT = 0.1, 8  # more for each doubling of the width from this one on
+DROP_PATH, NONE_AT, WIDEST = 0.1, 8, 512  # more for each doubling of the width from NONE_AT on
 
 
 BY_ENCODER = ("learning_rate", "weight_decay", "drop_path", "dropout", "epochs", "precision")  # or by galaxies
@@ -345,7 +345,8 @@ def study_recipe(encoder: str, n_train: int) -> Recipe:
     n_train = max(1, n_train)  # a plan's table, or a command line, may still be without galaxies
     few = min(1.0, (STRONGEST_AT / n_train) ** FALLS_BY)
     width = re.fullmatch(r"(?:resnet|convnext)_w(\d+)", encoder)
-    doublings = max(0.0, math.log2(int(width[1]) / NONE_AT)) if width else 1.0
+    # A width that no encoder has is refused where the encoder is built.
+    doublings = math.log2(min(max(NONE_AT, int(width[1])), WIDEST) / NONE_AT) if width else 1.0
     decay = max(STUDY.weight_decay, WEIGHT_DECAY * min(1.0, DECAY_UP_TO / n_train))
     rates = {"dropout": DROPOUT * few, "drop_path": DROP_PATH * doublings * few, "weight_decay": decay}
     regularised: dict[str, Any] = {name: round(value, 3) for name, value in rates.items()}  # as a plan would write them
@@ -712,9 +713,12 @@ def parse_settings(pairs: Iterable[str]) -> dict:
             if not isinstance(inner, dict):
                 raise UserError(f"--set {pair}: '{table}' is set to a value already.")
         try:
-            inner[last] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            inner[last] = text.strip()
+            values = tomllib.loads(f"value = {text}")
+        except (ValueError, RecursionError):  # of numbers with thousands of digits, too
+            values = {"value": text.strip()}
+        inner[last] = values.pop("value")
+        if values:
+            raise UserError(f"--set {name.strip()}: its value has several lines; write --set once for each setting.")
     return settings
 
 

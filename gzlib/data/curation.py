@@ -169,7 +169,7 @@ def curate(
     NotWritten
         If the disk has too little space, or the folder cannot be written.
     """
-    _refuse_parameters(size, limit, split, aspect, match_radius)
+    refuse_parameters(size, limit, split, aspect, match_radius)
     parameters: dict[str, Any] = {"size": size, "limit": limit, "split": split, "schema": schema, "seed": seed}
     parameters |= {"vote_slack": vote_slack, "curation": CURATION_VERSION}
     chosen = {"aspect": aspect, "match_radius": match_radius}
@@ -226,15 +226,19 @@ def _refuse_split(source: Source, text: str) -> None:
         source.check_split()
 
 
-def _refuse_parameters(
-    size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None
-) -> None:
+def refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None) -> None:
+    """Refuse what no survey can be made with; the parameters are those of :class:`gzlib.config.SurveySpec`.
+
+    Raises
+    ------
+    UserError
+    """
     if not isinstance(size, int) or size < 8:
         raise UserError(f"size={size!r} is not an image size; give a whole number of pixels, 8 or more.")
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit!r} leaves no galaxies; give a number above 0, or None for all.")
     if split not in SPLIT_MODES:
-        raise UserError(f"Unknown split '{split}'; choose 'hash' or 'source'.")
+        raise UserError(f"Unknown split '{split}'; choose one of {', '.join(SPLIT_MODES)}.")
     if aspect not in (None, *ASPECTS):
         raise UserError(f"Unknown aspect '{aspect}'; choose 'pad' or 'crop', or leave it out to refuse oblong images.")
     if match_radius is not None and not 0 <= match_radius <= 3600:

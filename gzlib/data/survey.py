@@ -350,7 +350,7 @@ def training_subset(survey: xr.Dataset, n: int, *, seed: int, among: np.ndarray 
         raise UserError(
             f"{n} training galaxies are wanted, but the survey of '{survey.attrs['source']}' has {len(train)}"
             f"{'' if among is None or among.all() else ' with a label'};"
-            " choose fewer or curate more."
+            f" {'choose fewer or curate more' if n > 0 else 'choose 1 or more'}."
         )
     chosen: np.ndarray = train[seeded_order(survey["id_str"].values[train], seed)[:n]]
     return chosen

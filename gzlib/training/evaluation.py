@@ -77,6 +77,8 @@ def labelled_rows(model: SavedModel, survey: xr.Dataset, label: str | None) -> t
     if head.kind != "classes":
         if values.dtype.kind in "UO":
             raise UserError(f"Label column '{label}' holds text, and the model predicts numbers.")
+        if not np.isfinite(values[known].astype(float)).all():
+            raise UserError(f"Label column '{label}' holds infinite numbers; leave blank what was not measured.")
         return known, np.where(known, values, 0).astype(float)
     text = values.dtype.kind in "UO"
     numbers = {str(code): i for i, code in enumerate(head.codes)}

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Part of the labels that full finetuning keeps aside to choose its best epoch; they count as labels used.
 HELD_OUT = 0.2
 VOTES = "votes"  # as a label: all votes of the survey's decision tree
+TINY_FRACTION = 0.01  # labels that are all below it are numbers in some unit
+MOST_LOST = 0.01  # of a label's standard deviation, by rounding it to float32
 
 
 def finetune(
@@ -162,7 +164,7 @@ def measure(prediction: torch.Tensor, task: Task) -> tuple[dict, dict]:
         metrics["balanced_accuracy"] = balanced_accuracy(prediction.argmax(1).numpy(), truth.numpy())
         metrics["loss"] = F.cross_entropy(prediction, truth).item()
         return metrics, pack_per_galaxy(right.numpy(), what="right")
-    squared = (prediction - truth).square()
+    squared = (prediction.double() - truth.double()).square()  # float32 loses squares below 1e-38 or above 1e38
     metrics["loss"] = squared.mean().item()
     metrics["error"] = metrics["loss"] ** 0.5
     metrics["baseline_error"] = (truth.double() - known.mean(dtype=float)).square().mean().item() ** 0.5
@@ -201,11 +203,12 @@ class Target:
 
     @property
     def kind(self) -> Literal["classes", "votes", "fraction", "number"]:
-        """``classes``, ``votes``, ``fraction`` (all numbers lie in 0..1) or ``number``."""
+        """``classes``, ``votes``, ``fraction`` (all numbers lie in 0..1, and they are not all tiny) or ``number``."""
         if self.schema is not None or self.n_classes is not None:
             return "classes" if self.schema is None else "votes"
         known = self.values[self.known]
-        return "fraction" if bool(((known >= 0) & (known <= 1)).all()) else "number"
+        # Fluxes in a large unit lie in 0..1, too, but far below what a head for fractions can tell apart.
+        return "fraction" if bool(((known >= 0) & (known <= 1)).all()) and known.max() >= TINY_FRACTION else "number"
 
     def name(self, number: int) -> str:
         """Of a class."""
@@ -220,7 +223,8 @@ def task_target(data, column: str) -> Target:
     Raises
     ------
     UserError
-        If the column is missing or empty, or its numbers are infinite or hold a placeholder such as -99.
+        If the column is missing or empty, or its numbers are infinite, hold a placeholder such as -99, or are too
+        large, small or close together for float32.
     """
     if column == VOTES:
         return _vote_target(data)
@@ -242,6 +246,7 @@ def task_target(data, column: str) -> Target:
     _refuse_placeholders(numbers, column)
     different = np.unique(numbers)
     if not holds_classes(set(different.tolist()), bool((different == np.rint(different)).all())):
+        _refuse_lost_digits(numbers, column)
         shown = f"numbers from {numbers.min():g} to {numbers.max():g}, predicted as such; the error is their RMS"
         return Target(np.where(known, values, 0).astype(np.float32), known, None, (), shown + unlabelled)
     classes = np.where(known, values, 0).astype(np.int64)
@@ -286,6 +291,17 @@ def _refuse_placeholders(numbers: np.ndarray, column: str):
         raise UserError(
             f"Label column '{column}' holds {lowest:g}, which looks like a placeholder; leave blank what is unknown,"
             " and number classes from 0 or name them."
+        )
+
+
+def _refuse_lost_digits(numbers: np.ndarray, column: str):
+    """Refuse numbers whose differences networks would not see, such as dates in days with their fractions."""
+    with np.errstate(over="ignore"):
+        lost = np.abs(numbers.astype(np.float32).astype(float) - numbers).max()
+    if numbers.min() < numbers.max() and lost > MOST_LOST * numbers.std(dtype=float):
+        raise UserError(
+            f"Label column '{column}' holds numbers from {numbers.min():.8g} to {numbers.max():.8g}, which float32"
+            " cannot hold or tell apart well enough; subtract a constant, choose another unit or take logarithms."
         )
 
 

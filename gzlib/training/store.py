@@ -108,6 +108,7 @@ class _Metrics(_Shape):
 class _Test(_Shape):
     what: Literal["loss", "right", "squared_error"]
     n: Count
+    scale: Number = 1.0
     data: str
 
 
@@ -144,6 +145,7 @@ class Record(_Shape):
 
 
 KEY = re.compile(r"[0-9a-f]{16}")
+FLOAT16 = (2.0**-10, 65504.0)  # within which the largest of some numbers is stored as it is
 LOCK = ".lock"  # in the folder of a run, while it is being made
 
 
@@ -215,6 +217,8 @@ def _finite(value):
 def pack_per_galaxy(values: np.ndarray, *, what: str) -> dict:
     """One number for each test galaxy, small enough to be committed: float16, or bits.
 
+    Squared errors in a small or a large unit are stored over a ``scale``.
+
     Parameters
     ----------
     values : (n,) float or bool
@@ -222,13 +226,19 @@ def pack_per_galaxy(values: np.ndarray, *, what: str) -> dict:
     what : str
         ``loss`` (of a galaxy, summed over questions), ``right`` (whether its class was found), ``squared_error``.
     """
-    values = np.asarray(values)
-    raw = np.packbits(values).tobytes() if values.dtype == bool else values.astype("<f2").tobytes()
-    return {"what": what, "n": len(values), "data": base64.b64encode(zlib.compress(raw, 9)).decode()}
+    values, scale = np.asarray(values), {}
+    if values.dtype == bool:
+        raw = np.packbits(values).tobytes()
+    else:
+        largest = float(np.abs(values).max(initial=0))
+        if 0 < largest < FLOAT16[0] or FLOAT16[1] < largest < math.inf:
+            scale = {"scale": 2.0 ** math.floor(math.log2(largest))}
+        raw = (values / scale.get("scale", 1)).astype("<f2").tobytes()
+    return {"what": what, "n": len(values), **scale, "data": base64.b64encode(zlib.compress(raw, 9)).decode()}
 
 
 def per_galaxy(record: dict) -> np.ndarray:
-    """What :func:`pack_per_galaxy` stored with a run: (n,) float32, or bool for ``right``.
+    """What :func:`pack_per_galaxy` stored with a run: (n,) float32, float64 over a ``scale``, or bool for ``right``.
 
     Two runs on surveys of one fingerprint are paired galaxy by galaxy: both follow the order of the test split.
 
@@ -251,7 +261,8 @@ def per_galaxy(record: dict) -> np.ndarray:
         raise UserError(f"Run '{record['key']}' does not hold a value for each of its {n} test galaxies.")
     if bits:
         return np.unpackbits(np.frombuffer(raw, np.uint8), count=n).astype(bool)
-    return np.frombuffer(raw, "<f2").astype(np.float32)
+    values = np.frombuffer(raw, "<f2")
+    return values.astype(float) * packed["scale"] if "scale" in packed else values.astype(np.float32)
 
 
 def provenance(device: "torch.device", started: datetime, seconds: float, *, processes: int = 1) -> dict:

@@ -33,8 +33,8 @@ recipes change; ``rule = "study"`` in ``[recipe]`` says so.
 
 import time
 import tomllib
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -58,15 +58,16 @@ from gzlib.config import (
     refuse_unknown,
     runs_named,
 )
-from gzlib.data.curation import existing_survey, training_galaxies
+from gzlib.data.curation import existing_survey, refuse_parameters, training_galaxies
 from gzlib.data.sources.registry import is_generated, offline_unless, split_text
-from gzlib.errors import Busy, NotWritten, UserError
+from gzlib.errors import Busy, NotWritten, UserError, some_of
 from gzlib.files import is_held, misfit
 from gzlib.identity import file_hash
+from gzlib.models.weights import KINDS, weights_kind
 from gzlib.progress import Live, duration
 from gzlib.training.distributed import helped, worker_count
 from gzlib.training.runs import LOCK, key_of, run
-from gzlib.training.store import read_run
+from gzlib.training.store import KEY, read_run
 
 
 class Tally:
@@ -286,7 +287,7 @@ def plan_notes(path: Path) -> dict[str, str]:
 
 def _read_toml(path: Path) -> dict:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors begin files with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The plan '{path}' cannot be read ({error}); name a TOML file.") from None
     except (ValueError, RecursionError) as error:
@@ -302,6 +303,13 @@ def jobs_of(
 ) -> list[Job]:
     """The runs of a plan that has been read; ``where`` names it in errors, the others as for :func:`read_plan`."""
     _check_plan(plan, where)
+    if "recipe" in plan and not plan.get("pretrain"):
+        raise UserError(
+            f"{where}: [recipe] is for [[pretrain]] tables, and there is none; write recipe = {{ ... }} in the"
+            " [[finetune]] tables, or leave it out."
+        )
+    if "survey" in plan and not (plan.get("pretrain") or plan.get("finetune")):
+        raise UserError(f"{where}: [survey] is for [[pretrain]] and [[finetune]] tables, and there is none.")
     jobs: list[Job] = []
     if "preset" in plan:
         if preset is None:
@@ -319,15 +327,19 @@ def jobs_of(
         start = partial(of_its_encoder, changes=common, where=f"{where}, [recipe]")
         made = _expand(table, PretrainConfig("", 0), shared, place, planned or training_galaxies, start)
         if name is not None:
+            if name in ("random", "imagenet", "sky"):
+                raise UserError(f"{place}: the name '{name}' stands for other weights; choose another one.")
             named.setdefault(name, []).extend(made)
+        _refuse_unknown_weights(made, place, ())
         jobs += made
     for place, table in _tables(plan, "finetune", where):
         finetuning = FinetuneConfig("task", "", 0, recipe=FINETUNING)
         started = _expand(table, finetuning, shared, place, planned or training_galaxies)
+        _refuse_unknown_weights(started, place, named)
         jobs += _started_from(started, named, place, key_of if planned is None else _key_or_words)
     if not jobs:
         raise UserError(f"{where} names no runs; give it a preset, or a [[pretrain]] or [[finetune]] table.")
-    return jobs
+    return list(dict.fromkeys(jobs))  # tables may overlap
 
 
 def _check_plan(plan: dict, where: str):
@@ -421,6 +433,8 @@ def _expand(
     if "source" not in survey:
         raise UserError(f"{where}: no survey; name its source in [survey], or here as survey = {{ source = ... }}.")
     spec = fill(SurveySpec(""), survey, f"{where}, survey")
+    with _told_of(f"{where}, survey"):
+        refuse_parameters(spec.size, spec.limit, spec.split, spec.aspect, spec.match_radius)
     if "encoder" not in table:
         raise UserError(f'{where}: no encoder; name one, such as "convnext_w10", or a list of them.')
     if "n_train" not in table:
@@ -428,11 +442,33 @@ def _expand(
     jobs = []
     if (named := runs_named(table, default)) > MOST_JOBS:
         raise UserError(f"{where}: names {named:,} runs; at most {MOST_JOBS:,} make a plan.")
+    if not named:
+        raise UserError(f"{where}: one of its lists is empty, so it names no runs; fill the list or leave it out.")
     for values in grid(table, default):
         recipe = {"recipe": values.pop("recipe")} if "recipe" in values else {}
-        config = fill(default, values, where)
-        jobs.append((fill(start(config) if start else config, recipe, where), spec))
+        with _told_of(where):
+            config = fill(default, values, where)
+            if not config.n_train:
+                raise UserError("'n_train' must be 1 or more; left out, it is all training galaxies.")
+            jobs.append((fill(start(config) if start else config, recipe, where), spec))
     return jobs
+
+
+@contextmanager
+def _told_of(where: str):
+    """Errors of a configuration, which does not know where its values stand, say that, too."""
+    try:
+        yield
+    except UserError as error:
+        raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
+
+
+def _refuse_unknown_weights(jobs: list[Job], where: str, named: Collection[str]):
+    """Refuse weights that are none, before the runs of other tables are made; a run of this key may still be made."""
+    for weights in dict.fromkeys(config.weights for config, _ in jobs):
+        if weights not in named and weights_kind(weights) == "run" and not KEY.fullmatch(weights):
+            tables = f"the name of a pretrain table ({some_of(list(named))}), " if named else ""
+            raise UserError(f"{where}: unknown weights '{weights}'; use {tables}{KINDS}.")
 
 
 def _started_from(jobs: list[Job], named: dict[str, list[Job]], where: str, key: Callable) -> list[Job]:

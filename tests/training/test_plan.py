@@ -28,6 +28,7 @@ from gzlib.config import (
 )
 from gzlib.errors import UserError
 from gzlib.files import held
+from gzlib.models import build_encoder
 from gzlib.study import preset_jobs, study_recipe
 from gzlib.study.presets import pretraining_study
 from gzlib.training.runs import LOCK, key_of
@@ -132,6 +133,15 @@ def test_a_preset_stands_for_its_study():
         ('[[pretrain]]\nencoder = "convnext_w5">[[pretrain]]', r"\[\[pretrain\]\] 2: no encoder"),
         ('source = "sim:gz2:400"\n>', r"\[\[pretrain\]\] 1: no survey"),
         ("size = 32>size = '32'", "survey: 'size' must be a whole number"),
+        ("size = 32>size = 0", r"plan.toml, \[\[pretrain\]\] 1, survey: size=0 is not an image size"),
+        ("size = 32>split = 'half'", "1, survey: Unknown split 'half'; choose one of hash, source, published"),
+        ("n_train = 50>n_train = 0", r"plan.toml, \[\[finetune\]\] 1: 'n_train' must be 1 or more"),
+        ("n_train = 60>n_train = 60\nseed = -1", r"plan.toml, \[\[pretrain\]\] 2: Run: 'seed' must be 0 to"),
+        ("patience = 2>patience = -2", r"plan.toml, \[\[finetune\]\] 1: Recipe: 'patience' must be 0 to"),
+        ("seed = [0, 1]>seed = []", r"\[\[pretrain\]\] 1: one of its lists is empty"),
+        ('"random", "galaxies">"random", "galaxy"', r"\[\[finetune\]\] 1: unknown weights 'galaxy'; .*\(galaxies\)"),
+        ("n_train = 60>n_train = 60\nweights = 'galaxies'", r"\[\[pretrain\]\] 2: unknown weights 'galaxies'"),
+        ('name = "galaxies">name = "random"', "the name 'random' stands for other weights"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_sentence_with_its_place(change, sentence):
@@ -254,6 +264,19 @@ def test_a_wrong_value_anywhere_in_a_plan_is_one_sentence(own_store, place):
         assert all(isinstance(config, PretrainConfig | FinetuneConfig) for config, _ in made)
 
 
+@pytest.mark.parametrize("table", ["recipe", "survey"])
+def test_what_no_table_of_a_plan_takes_up_is_refused(table):
+    values = {"recipe": "examples = 64", "survey": 'source = "sim:60"'}[table]
+    with pytest.raises(UserError, match=rf"plan.toml: \[{table}\] is for \[\[pretrain\]\]"):
+        jobs(f'preset = "smoke"\n[{table}]\n{values}')
+
+
+def test_tables_that_overlap_name_a_run_once():
+    table = '[[pretrain]]\nencoder = "resnet_w4"\nn_train = [60, 120]\nseed = [0, 0, 1]\n'
+    listed = jobs('[survey]\nsource = "sim:gz2:400"\n' + table + table.replace("[60, 120]", "60"))
+    assert [(config.n_train, config.seed) for config, _ in listed] == [(60, 0), (60, 1), (120, 0), (120, 1)]
+
+
 def test_a_plan_of_more_runs_than_anybody_makes_is_refused():
     text = PLAN.replace("seed = [0, 1]", f"seed = {list(range(60_000))}\nobjective = {{ votes = {[1.0] * 50} }}")
     with pytest.raises(UserError, match=r"\[\[pretrain\]\] 1: names 24,000,000 runs; at most 1,000,000"):
@@ -281,6 +304,8 @@ def test_files_that_are_no_plans(tmp_path):
     file.write_text("")
     with pytest.raises(UserError, match="names no runs"):
         read_plan(file, preset=preset_jobs)
+    file.write_text(PLAN, encoding="utf-8-sig")  # as some editors do
+    assert read_plan(file) == jobs(PLAN)
     file.write_text('preset = "desktop"')
     with pytest.raises(UserError, match="Unknown preset 'desktop'"):
         read_plan(file, preset=preset_jobs)
@@ -329,6 +354,21 @@ def test_states_of_runs(own_store):
     assert rows[3]["state"] == rows[2]["state"] == "missing"
     assert rows[3]["key"] == folders[3].name
     assert not folders[3].exists()  # looking makes nothing
+
+
+@pytest.mark.parametrize("width", ["0", "1", "99999999"])
+def test_a_width_that_no_encoder_has_is_told_as_such(width):
+    name = f"resnet_w{width}"
+    config = PretrainConfig(name, 60)
+    with pytest.raises(UserError, match="the width must lie between 2 and 512"):
+        build_encoder(config.encoder)
+    assert jobs(f'[survey]\nsource = "sim:60"\n[[pretrain]]\nn_train = 9\nencoder = "{name}"')
+
+
+def test_a_setting_is_one_value():
+    assert parse_settings(["seed=" + "9" * 5000, "weights=" + "[" * 5000])["seed"] == "9" * 5000
+    with pytest.raises(UserError, match="--set recipe.clip: its value has several lines; write --set once for each"):
+        parse_settings(["recipe.clip=1\nrecipe.dropout=0.5"])
 
 
 def test_settings_of_the_command_line():

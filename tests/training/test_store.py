@@ -69,11 +69,12 @@ def _train():
 def test_values_of_test_galaxies_survive_packing(n):
     rng = np.random.default_rng(n)
     loss, right = rng.uniform(0, 60, n), rng.random(n) < 0.3
-    for values, what in ((loss, "loss"), (right, "right")):
+    tiny, huge = 1e-60 * loss, 1e60 * loss  # squared errors of fluxes and masses
+    for values, what in ((loss, "loss"), (right, "right"), (tiny, "squared_error"), (huge, "squared_error")):
         record = json.loads(json.dumps({"key": "a", "test": pack_per_galaxy(values, what=what)}))
         unpacked = per_galaxy(record)
         assert len(unpacked) == n
-        np.testing.assert_allclose(unpacked, values, rtol=1e-3)
+        np.testing.assert_allclose(unpacked, values, rtol=1e-3, atol=1e-4 * values.max())
     with pytest.raises(UserError, match="without a value for each test galaxy"):
         per_galaxy({"key": "a", "test": None})
 

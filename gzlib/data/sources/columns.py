@@ -342,12 +342,16 @@ def _position_notes(where: str, facts: dict[str, Facts]) -> list[str]:
 
 
 def holds_classes(values: set[Any] | None, whole: bool) -> bool:
-    """Whether a label's distinct values are classes: text, or whole numbers from 0 of which there are few."""
+    """Whether a label's distinct values are classes: text, or whole numbers from 0 of which there are few.
+
+    A float of 2^53 or more is always whole, which tells nothing of it.
+    """
     if values is None or not values:
         return False
     if all(isinstance(value, str) for value in values):
         return True
-    return whole and min(values) >= 0 and len(values) <= MOST_VALUES
+    told = not any(isinstance(value, float) and value >= 2.0**53 for value in values)
+    return whole and told and min(values) >= 0 and len(values) <= MOST_VALUES
 
 
 def describe(found: Facts, column: str = "") -> str:
