@@ -426,7 +426,7 @@ def test_a_local_catalogue_may_name_any_file(tmp_path):
 
 
 @pytest.mark.fault("images: named, not embedded", "read")
-@pytest.mark.parametrize("kind", ["struct", "text", "subfolder", "filename", "file_name"])
+@pytest.mark.parametrize("kind", ["struct", "text", "subfolder", "filename", "file_name", "bytes", "padded"])
 def test_images_beside_the_table_are_found(tmp_path, kind):
     folder = catalogue(tmp_path / "in", [f"images/{i}.jpg" for i in range(4)])
     columns = {"id_str": list("abcd"), "label": [0, 1, 0, 1]}
@@ -439,6 +439,11 @@ def test_images_beside_the_table_are_found(tmp_path, kind):
         (folder / "images").rename(folder / "J00")
         (folder / "images").mkdir()
         (folder / "J00").rename(folder / "images" / "J00")
+    elif kind in ("bytes", "padded"):  # paths, as astropy and numpy write the text of a FITS table
+        cells = [f"images/{i}.jpg".encode() for i in range(4)]
+        columns["file_loc"] = (
+            pa.array(cells) if kind == "bytes" else pa.array([c.ljust(20, b"\0") for c in cells], pa.binary(20))
+        )
     else:
         columns[kind] = [f"{i}.jpg" for i in range(4)]
     (folder / "catalog.csv").unlink()
@@ -465,6 +470,15 @@ def test_images_beside_the_table_are_found(tmp_path, kind):
 def test_a_column_image_that_holds_no_images_is_refused(tmp_path, cells):
     pq.write_table(pa.table({"id_str": ["a", "b"], "label": [0, 1], "image": cells}), tmp_path / "x.parquet")
     with pytest.raises(UserError, match="'image'") as error:
+        opened(tmp_path / "x.parquet", tmp_path / "out")
+    one_sentence(error)
+
+
+@pytest.mark.fault("images: named, not embedded", "refused in one sentence")
+def test_paths_that_are_no_text_are_refused(tmp_path):
+    table = pa.table({"id_str": ["a", "b"], "label": [0, 1], "file_loc": [b"\xff0.jpg", b"\xff1.jpg"]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="'file_loc'.*UTF-8") as error:
         opened(tmp_path / "x.parquet", tmp_path / "out")
     one_sentence(error)
 

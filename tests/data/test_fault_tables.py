@@ -28,6 +28,7 @@ from survey_inputs import gz2_votes, jpeg
 
 from gzlib.data import open_survey, read_report
 from gzlib.data.schema import load_schema
+from gzlib.data.survey import assign_split
 from gzlib.errors import UserError
 
 IDS = [f"J{i:04d}" for i in range(N)]
@@ -51,6 +52,10 @@ def label(name, expected):
         return True
 
     return holds
+
+
+def split_of(survey, id_str):
+    return survey.split.values[survey.id_str.values.tolist().index(id_str)]
 
 
 def with_label(**columns):
@@ -125,6 +130,13 @@ FAULTS = [
         "bytes-as-ids",
         lambda: rows(id_str=pa.array([i.encode() for i in IDS])),
         holds=ids(IDS),
+        readers=PARQUET,
+    ),
+    Fault(
+        "ids: text and long whole numbers",
+        "padded-bytes-as-ids",
+        lambda: rows(id_str=pa.array([i.encode().ljust(9, b"\0") for i in IDS], pa.binary(9))),
+        holds=lambda survey: all(split_of(survey, i) == assign_split(i, "", "hash") for i in IDS),
         readers=PARQUET,
     ),
     Fault(
