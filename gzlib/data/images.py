@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 # Pillow knows some forty formats and starts other programs for a few; only these are tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".fits", ".fit")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".fits", ".fit", ".fits.fz", ".fit.fz")
 NO_FORMAT = "in none of the formats PNG, JPEG, WebP, TIFF, GIF, FITS"
 ASPECTS = ("pad", "crop")
 MAX_BYTES = 128 << 20

@@ -498,6 +498,16 @@ def test_a_folder_of_images_is_read_for_prediction(tmp_path):
     assert "no table" in notes and "notes.txt" in notes and "._b" not in notes
 
 
+def test_a_compressed_fits_image_of_a_folder_is_not_passed_over(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits", reason="the extra `fits` is not installed")
+    values = np.random.default_rng(0).random((24, 24), np.float32)
+    (tmp_path / "in").mkdir()
+    for name in ("a.fits.fz", "b.FIT.FZ"):
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(values)]).writeto(tmp_path / "in" / name)
+        values = values.T
+    assert open_survey(opened(tmp_path / "in", tmp_path / "out")).id_str.values.tolist() == ["a", "b"]
+
+
 def test_links_to_folders_of_images_are_followed_once(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -423,9 +423,9 @@ def folder_source(
         )
     if schema or labels:
         raise UserError(f"Folder '{text}' has no table, so it has no votes and no labels; add a catalog.csv.")
-    short = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
-    twice = {i for i, n in zip(*np.unique(short, return_counts=True), strict=True) if n > 1}
     whole = [path.relative_to(folder).as_posix() for path in images]
+    short = [name[: -len(next(s for s in SUFFIXES if name.lower().endswith(s)))] for name in whole]
+    twice = {i for i, n in zip(*np.unique(short, return_counts=True), strict=True) if n > 1}
     ids = [long if brief in twice else brief for brief, long in zip(short, whole, strict=True)]
 
     def batches(size: int, limit: int | None) -> Iterator[Batch]:
