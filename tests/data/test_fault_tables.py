@@ -748,6 +748,8 @@ TABLES = {
     "a-column-twice-but-for-blanks": (b"id_str,file_loc,label, label\na,b,1,2\n", "two columns 'label'"),
     "a-quote-without-end": (b'id_str,file_loc,label\n"a,b,1\n', "."),
     "bytes": (bytes(range(256)) * 40, "."),
+    "ecsv": (b"# %ECSV 1.0\n# ---\nid_str,file_loc,label\na,b,1\n", "'# %ECSV 1.0'.*remove the comments"),
+    "a-mark-before-the-names": (b"#id_str,file_loc,label\na,b,1\n", "'#id_str'.*'#' before them"),
     "html": (b"<!DOCTYPE html>\n<html>\n", "no column 'id_str'"),
     "endless-line": (b"x" * (1 << 21), "no end"),
     "a-zooniverse-export": (

@@ -157,6 +157,11 @@ def _refuse_other_columns(tables: list[Table]) -> None:
                 f"'{first.path}' is a Zooniverse export, one row a classification or subject: count the votes for each"
                 " subject (panoptes_aggregation does), and write one row a galaxy with id_str, file_loc and the counts."
             )
+        if (name := next(iter(first.types), "")).startswith("#"):  # ECSV, or names as TOPCAT and numpy write them
+            raise UserError(
+                f"'{first.path}' begins with '{name[:40]}', where the names of the columns must stand: remove the"
+                " comments above the names, and a '#' before them."
+            )
         raise UserError(
             f"'{first.path}' has no column 'id_str' with an id for each galaxy; it has {', '.join(first.types)}."
         )
