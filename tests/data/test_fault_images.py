@@ -243,6 +243,22 @@ def test_a_fits_image_that_shows_nothing_is_rejected(values, reason):
     assert unusable.value.reason == reason
 
 
+@pytest.mark.fault("images: FITS", "galaxies rejected")
+@pytest.mark.parametrize("what", ["bands-last", "table"])
+def test_a_fits_file_of_another_kind_is_told_as_what_it_is(what):
+    fits = pytest.importorskip("astropy.io.fits", reason="the extra `fits` is not installed")
+    file, hdu = io.BytesIO(), fits.PrimaryHDU(np.random.default_rng(0).random((24, 24, 3), np.float32))
+    if what == "table":
+        hdu = fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column("id", "K", array=[1])])])
+    hdu.writeto(file)
+    with pytest.raises(Unusable) as unusable:
+        load_image(file.getvalue(), 24, "pad")
+    assert unusable.value.detail.startswith("a FITS cube of 24 planes" if what == "bands-last" else "a FITS table")
+    with pytest.raises(Unusable) as unusable:
+        load_image(file.getvalue(), 24)
+    assert "--aspect" not in unusable.value.detail  # which would not help
+
+
 def half_transparent():
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 4), dtype=np.uint8)
     return Image.fromarray(pixels)
