@@ -64,6 +64,8 @@ def _write(what: Literal["predict", "embed"], model: str, source: str, table: Ta
 
     how: dict[str, Any] = {"aspect": table.aspect, "limit": table.limit, "force": table.force}
     done = write_table(load_model(model, device=table.device), source, table.out, what=what, **how)
+    for note in done["notes"]:
+        tell(note)
     for id_str, problem in done["problems"][:10]:
         tell(f"not used: {id_str}: {problem}")
     lost = f", {len(done['problems']):,} of them without a usable image (column 'problem')" if done["problems"] else ""

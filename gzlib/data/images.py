@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 # Pillow knows some forty formats and starts other programs for a few; only these are tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".fits", ".fit")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".fits", ".fit", ".fits.fz", ".fit.fz")
 NO_FORMAT = "in none of the formats PNG, JPEG, WebP, TIFF, GIF, FITS"
 ASPECTS = ("pad", "crop")
 MAX_BYTES = 128 << 20
@@ -315,11 +315,15 @@ def _fits_bands(raw: bytes, size: int, aspect: str | None) -> list[Image.Image]:
             with fits.open(io.BytesIO(raw), memmap=False) as hdus:
                 hdu = next((h for h in hdus if h.is_image and len(h.shape) >= 2), None)
                 if hdu is None:
-                    raise Unusable("unreadable image", "a FITS file without an image")
-                _refuse_size(hdu.shape[-1], hdu.shape[-2], size, aspect)
+                    table = any(isinstance(h, fits.BinTableHDU | fits.TableHDU) for h in hdus)
+                    found = (
+                        "a FITS table, which is read as .csv or .parquet" if table else "a FITS file without an image"
+                    )
+                    raise Unusable("unreadable image", found)
                 planes = int(np.prod(hdu.shape[:-2]))
                 if planes not in (1, 3):
                     raise Unusable("wrong shape", f"a FITS cube of {planes} planes instead of 1 or 3")
+                _refuse_size(hdu.shape[-1], hdu.shape[-2], size, aspect)
                 scale, zero = (hdu.header.get(name, value) for name, value in (("BSCALE", 1), ("BZERO", 0)))
                 eight_bits = hdu.header.get("BITPIX") == 8 and (scale, zero) == (1, 0)
                 blue_first = str(hdu.header.get("BANDS", "")).strip().lower() in ("grz", "gri", "ugr", "riz")

@@ -12,6 +12,7 @@ from gzlib.data.survey import label_values, labelled, open_survey
 from gzlib.errors import UserError, some_of
 from gzlib.models.heads import split_questions
 from gzlib.progress import Progress
+from gzlib.training.finetuning import refuse_placeholders
 from gzlib.training.loss import (
     class_scores,
     fit_half_widths,
@@ -65,7 +66,7 @@ def labelled_rows(model: SavedModel, survey: xr.Dataset, label: str | None) -> t
     Raises
     ------
     UserError
-        If there is no such label, or a class that the model does not know.
+        If there is no such label, a class that the model does not know, or a placeholder such as -99 among numbers.
     """
     head = model.config.head
     label = label or head.label
@@ -77,8 +78,8 @@ def labelled_rows(model: SavedModel, survey: xr.Dataset, label: str | None) -> t
     if head.kind != "classes":
         if values.dtype.kind in "UO":
             raise UserError(f"Label column '{label}' holds text, and the model predicts numbers.")
-        if not np.isfinite(values[known].astype(float)).all():
-            raise UserError(f"Label column '{label}' holds infinite numbers; leave blank what was not measured.")
+        # In a small table -1 may be the lowest of the numbers by chance, but no fraction is -1.
+        refuse_placeholders(values[known], label, minus_one=head.kind == "fraction")
         return known, np.where(known, values, 0).astype(float)
     text = values.dtype.kind in "UO"
     numbers = {str(code): i for i, code in enumerate(head.codes)}

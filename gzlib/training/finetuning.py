@@ -243,7 +243,7 @@ def task_target(data, column: str) -> Target:
         words = tuple(found.tolist())
         return Target(classes, known, len(found), words, shown + unlabelled, codes=words)
     numbers = values[known] if values.dtype.kind in "iu" else values[known].astype(float)
-    _refuse_placeholders(numbers, column)
+    refuse_placeholders(numbers, column)
     different = np.unique(numbers)
     if not holds_classes(set(different.tolist()), bool((different == np.rint(different)).all())):
         _refuse_lost_digits(numbers, column)
@@ -282,12 +282,25 @@ def _class_names(data, column: str, classes: np.ndarray, known: np.ndarray) -> t
     return tuple(names.get(i, str(i)) for i in range(int(classes[known].max()) + 1))
 
 
-def _refuse_placeholders(numbers: np.ndarray, column: str):
+def refuse_placeholders(numbers: np.ndarray, column: str, *, minus_one: bool = True):
+    """Refuse labels that stand for "not measured", which would be learned, or scored, as measurements.
+
+    Parameters
+    ----------
+    numbers : (n,) array
+        Of the galaxies with a label.
+    minus_one : bool
+        Whether -1 is one of them where all other numbers are from 0 on.
+
+    Raises
+    ------
+    UserError
+        If some are infinite, or the lowest is a placeholder such as -99.
+    """
     if not np.isfinite(numbers).all():
         raise UserError(f"Label column '{column}' holds infinite numbers; leave blank what was not measured.")
     lowest = numbers.min()
-    minus_one = lowest == -1 and (numbers[numbers != -1] >= 0).all()
-    if lowest in PLACEHOLDERS or minus_one:
+    if lowest in PLACEHOLDERS or (minus_one and lowest == -1 and (numbers[numbers != -1] >= 0).all()):
         raise UserError(
             f"Label column '{column}' holds {lowest:g}, which looks like a placeholder; leave blank what is unknown,"
             " and number classes from 0 or name them."

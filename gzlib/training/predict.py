@@ -57,12 +57,15 @@ class Galaxies:
         Yields the ids of some galaxies and what gives their images, see :func:`_decoded`.
     signature : list
         What JSON can hold, and what changes when the galaxies do.
+    notes : tuple of str
+        What of the source is passed over.
     """
 
     name: str
     total: int
     parts: Callable[[], Iterator[tuple[list[str], Any]]]
     signature: list
+    notes: tuple[str, ...] = ()
 
 
 def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
@@ -110,7 +113,9 @@ def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
         for batch in opened.batches(size, limit):
             yield batch.catalog["id_str"].tolist(), batch.pictures
 
-    return Galaxies(opened.name, total, parts, [input_signature(text, labels=[]), size, limit])
+    # Of a table the ids and images alone are wanted, so that its other columns are nothing to tell.
+    notes = tuple(note for note in opened.notes if note.startswith("files of "))
+    return Galaxies(opened.name, total, parts, [input_signature(text, labels=[]), size, limit], notes)
 
 
 def _of_survey(survey: xr.Dataset, limit: int | None) -> Galaxies:
@@ -338,7 +343,7 @@ def write_table(
 
     Returns
     -------
-    dict with ``galaxies``, and ``problems``: (id, problem) of each image that could not be used.
+    dict with ``galaxies``, ``problems``: (id, problem) of each image that could not be used, and ``notes``.
 
     Raises
     ------
@@ -370,7 +375,7 @@ def write_table(
                 _open_place(place, state)
                 problems = _fill(model, galaxies, place, out, what, aspect, progress)
             _remove_place(place)
-            return {"galaxies": galaxies.total, "problems": problems}
+            return {"galaxies": galaxies.total, "problems": problems, "notes": galaxies.notes}
         except OSError as error:
             raise not_written(out, error) from None
 

@@ -243,6 +243,22 @@ def test_a_fits_image_that_shows_nothing_is_rejected(values, reason):
     assert unusable.value.reason == reason
 
 
+@pytest.mark.fault("images: FITS", "galaxies rejected")
+@pytest.mark.parametrize("what", ["bands-last", "table"])
+def test_a_fits_file_of_another_kind_is_told_as_what_it_is(what):
+    fits = pytest.importorskip("astropy.io.fits", reason="the extra `fits` is not installed")
+    file, hdu = io.BytesIO(), fits.PrimaryHDU(np.random.default_rng(0).random((24, 24, 3), np.float32))
+    if what == "table":
+        hdu = fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column("id", "K", array=[1])])])
+    hdu.writeto(file)
+    with pytest.raises(Unusable) as unusable:
+        load_image(file.getvalue(), 24, "pad")
+    assert unusable.value.detail.startswith("a FITS cube of 24 planes" if what == "bands-last" else "a FITS table")
+    with pytest.raises(Unusable) as unusable:
+        load_image(file.getvalue(), 24)
+    assert "--aspect" not in unusable.value.detail  # which would not help
+
+
 def half_transparent():
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 4), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -426,7 +442,7 @@ def test_a_local_catalogue_may_name_any_file(tmp_path):
 
 
 @pytest.mark.fault("images: named, not embedded", "read")
-@pytest.mark.parametrize("kind", ["struct", "text", "subfolder", "filename", "file_name"])
+@pytest.mark.parametrize("kind", ["struct", "text", "subfolder", "filename", "file_name", "bytes", "padded"])
 def test_images_beside_the_table_are_found(tmp_path, kind):
     folder = catalogue(tmp_path / "in", [f"images/{i}.jpg" for i in range(4)])
     columns = {"id_str": list("abcd"), "label": [0, 1, 0, 1]}
@@ -439,6 +455,11 @@ def test_images_beside_the_table_are_found(tmp_path, kind):
         (folder / "images").rename(folder / "J00")
         (folder / "images").mkdir()
         (folder / "J00").rename(folder / "images" / "J00")
+    elif kind in ("bytes", "padded"):  # paths, as astropy and numpy write the text of a FITS table
+        cells = [f"images/{i}.jpg".encode() for i in range(4)]
+        columns["file_loc"] = (
+            pa.array(cells) if kind == "bytes" else pa.array([c.ljust(20, b"\0") for c in cells], pa.binary(20))
+        )
     else:
         columns[kind] = [f"{i}.jpg" for i in range(4)]
     (folder / "catalog.csv").unlink()
@@ -469,6 +490,15 @@ def test_a_column_image_that_holds_no_images_is_refused(tmp_path, cells):
     one_sentence(error)
 
 
+@pytest.mark.fault("images: named, not embedded", "refused in one sentence")
+def test_paths_that_are_no_text_are_refused(tmp_path):
+    table = pa.table({"id_str": ["a", "b"], "label": [0, 1], "file_loc": [b"\xff0.jpg", b"\xff1.jpg"]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="'file_loc'.*UTF-8") as error:
+        opened(tmp_path / "x.parquet", tmp_path / "out")
+    one_sentence(error)
+
+
 @pytest.mark.fault("a folder of images without a table", "read")
 def test_a_folder_of_images_is_read_for_prediction(tmp_path):
     folder = tmp_path / "in"
@@ -482,6 +512,16 @@ def test_a_folder_of_images_is_read_for_prediction(tmp_path):
     assert sorted(survey.id_str.values) == ["a.PNG", "a.jpg", "b", "sub/a"] and list(survey.data_vars) == ["images"]
     notes = " ".join(read_report(made)["notes"])
     assert "no table" in notes and "notes.txt" in notes and "._b" not in notes
+
+
+def test_a_compressed_fits_image_of_a_folder_is_not_passed_over(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits", reason="the extra `fits` is not installed")
+    values = np.random.default_rng(0).random((24, 24), np.float32)
+    (tmp_path / "in").mkdir()
+    for name in ("a.fits.fz", "b.FIT.FZ"):
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(values)]).writeto(tmp_path / "in" / name)
+        values = values.T
+    assert open_survey(opened(tmp_path / "in", tmp_path / "out")).id_str.values.tolist() == ["a", "b"]
 
 
 def test_links_to_folders_of_images_are_followed_once(tmp_path):

@@ -28,6 +28,7 @@ from survey_inputs import gz2_votes, jpeg
 
 from gzlib.data import open_survey, read_report
 from gzlib.data.schema import load_schema
+from gzlib.data.survey import assign_split
 from gzlib.errors import UserError
 
 IDS = [f"J{i:04d}" for i in range(N)]
@@ -51,6 +52,10 @@ def label(name, expected):
         return True
 
     return holds
+
+
+def split_of(survey, id_str):
+    return survey.split.values[survey.id_str.values.tolist().index(id_str)]
 
 
 def with_label(**columns):
@@ -125,6 +130,13 @@ FAULTS = [
         "bytes-as-ids",
         lambda: rows(id_str=pa.array([i.encode() for i in IDS])),
         holds=ids(IDS),
+        readers=PARQUET,
+    ),
+    Fault(
+        "ids: text and long whole numbers",
+        "padded-bytes-as-ids",
+        lambda: rows(id_str=pa.array([i.encode().ljust(9, b"\0") for i in IDS], pa.binary(9))),
+        holds=lambda survey: all(split_of(survey, i) == assign_split(i, "", "hash") for i in IDS),
         readers=PARQUET,
     ),
     Fault(
@@ -736,6 +748,8 @@ TABLES = {
     "a-column-twice-but-for-blanks": (b"id_str,file_loc,label, label\na,b,1,2\n", "two columns 'label'"),
     "a-quote-without-end": (b'id_str,file_loc,label\n"a,b,1\n', "."),
     "bytes": (bytes(range(256)) * 40, "."),
+    "ecsv": (b"# %ECSV 1.0\n# ---\nid_str,file_loc,label\na,b,1\n", "'# %ECSV 1.0'.*remove the comments"),
+    "a-mark-before-the-names": (b"#id_str,file_loc,label\na,b,1\n", "'#id_str'.*'#' before them"),
     "html": (b"<!DOCTYPE html>\n<html>\n", "no column 'id_str'"),
     "endless-line": (b"x" * (1 << 21), "no end"),
     "a-zooniverse-export": (

@@ -313,6 +313,7 @@ def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, t
     shutil.copytree(place / "in" / "images", tmp_path / "images")
     (tmp_path / "images" / "J000+00.png").write_bytes(b"no image")
     Image.new("RGB", (20, 20)).save(tmp_path / "images" / "J001+01.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "images" / "J999.bmp")
     found = model.predict(tmp_path / "images")
     assert found.problem[0].startswith("unreadable image") and "20 px is smaller" in found.problem[1]
     assert found.iloc[:2, 1:-1].isna().all(axis=None) and found.iloc[2:, 1:-1].notna().all(axis=None)
@@ -320,6 +321,7 @@ def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, t
     assert main(command) == 0
     printed = capsys.readouterr()
     assert "80 galaxies, 2 of them without a usable image" in printed.out and "J001+01" in printed.err
+    assert "that are not images: 1, e.g. J999.bmp" in printed.err
     read = pd.read_csv(tmp_path / "p.csv")
     assert read.problem.notna().sum() == 2 and len(read) == N
     assert main(command) == 2 and "already exists" in capsys.readouterr().err

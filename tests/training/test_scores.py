@@ -50,6 +50,26 @@ def test_a_survey_without_the_votes_of_a_model_is_told_which(votes, held):
         labelled_rows(model, survey, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "lowest", "says"),
+    [
+        ("number", -99.0, "-99, which looks like a placeholder"),
+        ("number", np.inf, "infinite numbers"),
+        ("number", -1.0, None),  # a morphological T type
+        ("fraction", -1.0, "-1, which looks like a placeholder"),
+    ],
+)
+def test_placeholders_are_not_scored_as_measurements(kind, lowest, says):
+    model = SimpleNamespace(config=SimpleNamespace(head=SimpleNamespace(kind=kind, label="z")))
+    survey = xr.Dataset({"z": ("galaxy", [0.1, lowest, np.nan])}, attrs={"source": "mine"})
+    if says:
+        with pytest.raises(UserError, match=says):
+            labelled_rows(model, survey, None)
+    else:
+        known, values = labelled_rows(model, survey, None)
+        assert known.tolist() == [True, True, False] and values[known].tolist() == [0.1, lowest]
+
+
 def test_accuracy_and_area_are_those_of_scikit_learn():
     probability = softmax(RNG.normal(size=(300, 4)))
     truth = np.where(RNG.random(300) < 0.5, probability.argmax(1), RNG.integers(0, 4, 300))

@@ -419,6 +419,8 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
 def plain_text(array: pa.Array) -> pa.Array:
     """A text, dictionary, number or binary column as ``string``; exact, with nulls kept.
 
+    Of bytes, the zeros that fill a field of fixed length are no part of the text.
+
     Raises
     ------
     pyarrow.ArrowInvalid
@@ -426,9 +428,11 @@ def plain_text(array: pa.Array) -> pa.Array:
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    padded = type_kind(array.type) == "binary"
     if pa.types.is_fixed_size_binary(array.type):
         array = array.cast(pa.binary())
-    return array if pa.types.is_string(array.type) else array.cast(pa.string())
+    text = array if pa.types.is_string(array.type) else array.cast(pa.string())
+    return pc.utf8_rtrim(text, "\0") if padded else text
 
 
 def as_numbers(array: pa.Array, facts: Facts) -> np.ndarray:

@@ -157,6 +157,11 @@ def _refuse_other_columns(tables: list[Table]) -> None:
                 f"'{first.path}' is a Zooniverse export, one row a classification or subject: count the votes for each"
                 " subject (panoptes_aggregation does), and write one row a galaxy with id_str, file_loc and the counts."
             )
+        if (name := next(iter(first.types), "")).startswith("#"):  # ECSV, or names as TOPCAT and numpy write them
+            raise UserError(
+                f"'{first.path}' begins with '{name[:40]}', where the names of the columns must stand: remove the"
+                " comments above the names, and a '#' before them."
+            )
         raise UserError(
             f"'{first.path}' has no column 'id_str' with an id for each galaxy; it has {', '.join(first.types)}."
         )
@@ -174,7 +179,7 @@ def _image_column(table: Table, text: str) -> str:
         names = [arrow.field(i).name for i in range(arrow.num_fields)]
         if not {"bytes", "path"} & set(names):
             raise UserError(f"Column 'image' of '{text}' has fields {', '.join(names)} instead of 'bytes', 'path'.")
-    elif kind not in (("string", "binary", "empty") if column == "image" else ("string", "empty")):
+    elif kind not in ("string", "binary", "empty"):  # astropy writes the text of a FITS table to parquet as bytes
         wanted = "paths of images as text" if column != "image" else "encoded images, as bytes or {bytes, path}"
         raise UserError(f"Column '{column}' of '{text}' holds {arrow}; it must hold {wanted}.")
     return column
@@ -285,9 +290,9 @@ def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) 
         cached = from_hub and root.resolve().parent.name == "snapshots"
         inside = os.path.realpath(root.resolve().parents[1] if cached else root)
     if column != "image":
-        paths = as_words(cells)
+        paths = _paths(record, column)
         if column != "file_loc" and "subfolder" in record.schema.names:
-            folders = as_words(record["subfolder"])
+            folders = _paths(record, "subfolder")
             paths = [os.path.join(folder, path) if path else "" for folder, path in zip(folders, paths, strict=True)]
         return [_file(path, root, inside) for path in paths]
     if type_kind(cells.type) == "string":
@@ -300,6 +305,15 @@ def _images(record: pa.RecordBatch, *, column: str, root: Path, from_hub: bool) 
             raise UserError(f"Column 'image' holds {cells.type}; its field 'bytes' must hold encoded images.")
         found.append(raw if raw or not path else _file(str(path), root, inside))
     return found
+
+
+def _paths(record: pa.RecordBatch, column: str) -> list[str]:
+    try:
+        return as_words(record[column])
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"Column '{column}' holds bytes that are not text; write the paths of images in UTF-8."
+        ) from None
 
 
 def _file(path: str, root: Path, inside: str | None) -> Path | Unusable | None:
@@ -414,9 +428,9 @@ def folder_source(
         )
     if schema or labels:
         raise UserError(f"Folder '{text}' has no table, so it has no votes and no labels; add a catalog.csv.")
-    short = [path.relative_to(folder).with_suffix("").as_posix() for path in images]
-    twice = {i for i, n in zip(*np.unique(short, return_counts=True), strict=True) if n > 1}
     whole = [path.relative_to(folder).as_posix() for path in images]
+    short = [name[: -len(next(s for s in SUFFIXES if name.lower().endswith(s)))] for name in whole]
+    twice = {i for i, n in zip(*np.unique(short, return_counts=True), strict=True) if n > 1}
     ids = [long if brief in twice else brief for brief, long in zip(short, whole, strict=True)]
 
     def batches(size: int, limit: int | None) -> Iterator[Batch]:
