@@ -1,4 +1,5 @@
 import errno
+import importlib
 import json
 import os
 import re
@@ -239,7 +240,7 @@ def test_a_stop_has_a_status_that_says_to_go_on(own_store, capsys, monkeypatch):
     def stop(*args, **kwargs):
         raise Stopped
 
-    monkeypatch.setattr(sys.modules["gzlib.training.sweeps"], "run", stop)
+    monkeypatch.setattr(importlib.import_module("gzlib.training.sweeps"), "run", stop)
     plan = own_store / "plan.toml"
     plan.write_text(PLAN)
     assert main(["sweep", str(plan)]) == 75
