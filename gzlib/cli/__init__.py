@@ -197,6 +197,7 @@ def curate(
         Curate even if the same input has been curated.
     """
     from gzlib import data
+    from gzlib.data.curation import rejected_words
 
     spec = filled(SURVEY, survey)
     how = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name != "source"}
@@ -204,9 +205,8 @@ def curate(
     report = data.read_report(folder)
     counts = report["counts"]
     print(*report["notes"], sep="\n", end="\n" * bool(report["notes"]))
-    if reasons := report["rejected"]["reasons"]:
-        said = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
-        print(f"rejected: {said}; all are in {folder / 'rejected.csv'}")
+    if words := rejected_words(report, folder):
+        print(words)
     splits = ", ".join(f"{n:,} {name}" for name, n in counts["splits"].items())
     print(f"{folder}: {counts['galaxies']:,} galaxies ({splits}), {counts['rejected']:,} rejected")
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -62,7 +63,7 @@ from gzlib.data.survey import (
     read_report,
     tree_hash,
 )
-from gzlib.errors import UserError
+from gzlib.errors import UserError, tell
 from gzlib.files import FilePath, place_of, replace_file
 from gzlib.identity import CURATION_VERSION, canonical_json, content_hash, file_hash
 from gzlib.progress import Live, Progress
@@ -75,13 +76,23 @@ EARLY = 1000  # rejected galaxies after which that is said at once, rather than 
 def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
     """Curate the survey that a specification describes unless that is done already; its folder.
 
+    How many galaxies are rejected is said on standard error where it is made.
+
     Raises
     ------
     UserError
         As :func:`curate`.
     """
     _is_generated(spec)
-    return curate(**asdict(spec), progress=progress)
+    return curate(**asdict(spec), progress=progress, told=tell)
+
+
+def rejected_words(report: dict[str, Any], folder: Path) -> str:
+    """How many galaxies of a survey were rejected, why, and where they are listed; empty for none."""
+    if not (reasons := report["rejected"]["reasons"]):
+        return ""
+    said = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
+    return f"rejected: {said}; all are in {folder / 'rejected.csv'}"
 
 
 def existing_survey(spec: SurveySpec) -> Path | None:
@@ -137,6 +148,7 @@ def curate(
     force: bool = False,
     progress: bool = True,
     make: bool = True,
+    told: Callable[[str], None] | None = None,
 ) -> Path:
     """Curate a source into a survey's folder; does nothing where the same input has been curated.
 
@@ -161,6 +173,8 @@ def curate(
         Say on standard error how far it is.
     make : bool
         If false, nothing is downloaded or made: FileNotFoundError where the same input has not been curated.
+    told : callable, optional
+        Told in a sentence of the galaxies that were rejected, if there are any and the survey is made now.
 
     Raises
     ------
@@ -207,15 +221,17 @@ def curate(
     if split != "hash":
         _refuse_split(opened, text)
     state = {"source": text, "parameters": parameters, "input": signature}
-    tell = Live().line if progress else None
-    with building_place(folder, None if given else state, tell=tell) as place:
+    line = Live().line if progress else None
+    with building_place(folder, None if given else state, tell=line) as place:
         if is_done() and not force:  # another process has made it meanwhile
             return folder
-        refuse_full_disk(opened, place, size, limit, tell)
+        refuse_full_disk(opened, place, size, limit, line)
         report = state | assemble(opened, place, parameters, progress, keep_going)
         if split == "hash" and opened.has_published_split and not opened.identity:
             report["notes"].append(f"'{text}' has a published split, not used; --split source keeps it")
         replace_file(place / "survey.json", json.dumps(report, indent=1, ensure_ascii=False))
+    if told and (words := rejected_words(report, folder)):
+        told(f"{text}: {words}")
     return folder
 
 

@@ -130,6 +130,19 @@ def test_a_missing_file_is_rejected_not_fatal(tmp_path):
     assert reasons(report) == {"b": "missing image"} and "b.jpg" in report["rejected"]["examples"][0]["detail"]
 
 
+def test_what_a_run_rejects_is_told_where_its_survey_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "SURVEYS", tmp_path / "surveys")
+    names = [f"g{i}" for i in range(40)]
+    table = pd.DataFrame({"id_str": names, "file_loc": [f"images/{name}.jpg" for name in names], "ring": [0, 1] * 20})
+    folder = write_catalogue(tmp_path / "in", table)
+    (folder / "images" / "g7.jpg").unlink()
+    spec = SurveySpec(str(folder), size=32)
+    survey_fingerprint(spec)  # as runs do first
+    assert f"{folder}: rejected: 1 missing image; all are in {tmp_path / 'surveys'}" in capsys.readouterr().err
+    make_survey(spec)
+    assert "rejected" not in capsys.readouterr().err
+
+
 def test_class_labels_must_be_there_and_keep_their_names(tmp_path):
     table = gz2_table(6)[["image", "id_str"]].assign(label=[0, 1, 1, 0, 2, -1], label_name=list("abbcax"))
     folder, report = made(write_evo(tmp_path / "in", table), tmp_path / "out")
