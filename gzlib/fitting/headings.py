@@ -1115,8 +1115,9 @@ def _taken_apart(table: Table, roles: _Roles, out: pd.DataFrame) -> pd.DataFrame
         return out
     spread, count = out.pop("_spread"), out.pop("_count").fillna(1).astype(int)
     if (bad := spread < 0).any():
-        cell = _shown(table.frame[roles.spread].iloc[int(np.argmax(bad))])
-        raise UserError(f"{table.name}, {out['_place'][bad].iloc[0]}: {roles.spread} is {cell}; a spread is 0 or more.")
+        row = int(out.index[bad.to_numpy()][0])  # rows that were left out before keep their numbers
+        cell = _shown(table.frame[roles.spread].iloc[row])
+        raise UserError(f"{table.name}, {table.places[row]}: {roles.spread} is {cell}; a spread is 0 or more.")
     count = count.where(spread.notna(), 1)
     if of_mean := _plain(roles.spread).split("_")[-1] in OF_MEANS:
         spread = spread * np.sqrt(count)

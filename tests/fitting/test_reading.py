@@ -787,6 +787,7 @@ def test_which_columns_say_of_how_many_runs_a_row_is(text, rows, note):
     assert (found.loss > 0).all() and not found.duplicated(["n_train", "seed"]).any()
 
 
-def test_a_spread_below_zero_is_refused_with_its_line():
-    with pytest.raises(UserError, match="line 3: loss_std is '-0.1'; a spread is 0 or more"):
-        read_curves("n,loss,loss_std,runs\n10,.5,.1,3\n20,.4,-0.1,3\n")
+def test_a_spread_below_zero_is_refused_with_its_own_cell_and_line():
+    text = "n,loss,loss_std,runs\n5,,.2,3\n10,.5,.1,3\n20,.4,-0.1,3\n"  # the first row is left out
+    with pytest.raises(UserError, match="line 4: loss_std is '-0.1'; a spread is 0 or more"):
+        read_curves(text)
