@@ -22,7 +22,7 @@ from roofline import device
 
 from gzlib import sky
 from gzlib.data.curation import curate
-from gzlib.data.images import load_all
+from gzlib.data.images import Frame, load_all
 from gzlib.data.schema import load_schema
 from gzlib.data.survey import open_survey
 from gzlib.models.encoders import build_encoder
@@ -96,7 +96,7 @@ def bare_model(kind: str) -> SavedModel:
 
 def decode_and_run(model: SavedModel, files: list[Path]):
     with ThreadPoolExecutor() as pool:
-        loaded = load_all(files, list(range(len(files))), SIZE, None, pool)
+        loaded = load_all(files, list(range(len(files))), Frame(SIZE), pool)
     model.outputs(np.stack([one.pixels for one in loaded]))
 
 

@@ -63,6 +63,9 @@ class SurveySpec:
     aspect : {None, "pad", "crop"}
         Images that are not square get equal black margins (``pad``) or keep their central square (``crop``); by
         default they are rejected.
+    central_fraction : float
+        How much of each side of an image is kept, around its centre; in (0, 1]. Where images show much sky around the
+        galaxies, less gives these more of the survey's pixels.
     match_radius : float, optional
         Distance within which two galaxies of one data set are the same [arcsec]; by default the decision tree's.
     """
@@ -74,6 +77,7 @@ class SurveySpec:
     seed: int = 0
     schema: str | None = None
     aspect: Aspect | None = None
+    central_fraction: float = 1.0
     match_radius: float | None = None
 
 

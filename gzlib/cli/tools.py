@@ -33,6 +33,9 @@ class Table:
         The file to write, .csv or .parquet.
     aspect
         What becomes of images that are not square (default: as in training).
+    central_fraction
+        How much of each side of an image is looked at, around the centre
+        (default: as in training).
     limit
         Maximum number of galaxies.
     force
@@ -42,6 +45,7 @@ class Table:
     out: Annotated[Path, FILE]
     device: Device = "auto"
     aspect: Aspect | None = None
+    central_fraction: float | None = None
     limit: int | None = None
     force: bool = False
 
@@ -62,7 +66,12 @@ def _write(what: Literal["predict", "embed"], model: str, source: str, table: Ta
     from gzlib.training import load_model
     from gzlib.training.predict import write_table
 
-    how: dict[str, Any] = {"aspect": table.aspect, "limit": table.limit, "force": table.force}
+    how: dict[str, Any] = {
+        "aspect": table.aspect,
+        "central_fraction": table.central_fraction,
+        "limit": table.limit,
+        "force": table.force,
+    }
     done = write_table(load_model(model, device=table.device), source, table.out, what=what, **how)
     for note in done["notes"]:
         tell(note)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from gzlib.data.checks import (
     table_problems,
     whole_votes,
 )
-from gzlib.data.images import ASPECTS, CONVERSIONS, Unusable, load_all
+from gzlib.data.images import ASPECTS, CONVERSIONS, Frame, Unusable, load_all, refuse_fraction
 from gzlib.data.pack import (
     ImageFile,
     Journal,
@@ -83,6 +84,7 @@ def make_survey(spec: SurveySpec, *, progress: bool = True) -> Path:
     UserError
         As :func:`curate`.
     """
+    refuse_spec(spec)
     _is_generated(spec)
     return curate(**asdict(spec), progress=progress, told=tell)
 
@@ -105,9 +107,11 @@ def existing_survey(spec: SurveySpec) -> Path | None:
 
 def survey_fingerprint(spec: SurveySpec) -> str:
     """Hash of what a survey holds; generated galaxies are not drawn for it, others are curated."""
+    refuse_spec(spec)
     if _is_generated(spec):
         source = open_source(spec.source, schema=spec.schema, seed=spec.seed)
-        return fingerprint_start(source, spec.size, spec.limit, spec.split).hexdigest()
+        frame = Frame(spec.size, spec.aspect, spec.central_fraction)
+        return fingerprint_start(source, frame, spec.limit, spec.split).hexdigest()
     fingerprint: str = read_report(make_survey(spec, progress=False))["fingerprint"]
     return fingerprint
 
@@ -142,6 +146,7 @@ def curate(
     schema: str | None = None,
     seed: int = 0,
     aspect: str | None = None,
+    central_fraction: float = 1.0,
     match_radius: float | None = None,
     vote_slack: int = VOTE_SLACK,
     keep_going: bool = False,
@@ -161,7 +166,7 @@ def curate(
         See :func:`gzlib.data.sources.open_source`; a source opened with options of its own is always curated again.
     out : path, optional
         The survey's folder; by default one of its own in the folder of surveys.
-    size, limit, split, schema, seed, aspect, match_radius
+    size, limit, split, schema, seed, aspect, central_fraction, match_radius
         See :class:`gzlib.config.SurveySpec`.
     vote_slack : int
         Votes that a question may have beyond its parent answer (see ``gzlib.data.checks.VOTE_SLACK``).
@@ -183,10 +188,13 @@ def curate(
     NotWritten
         If the disk has too little space, or the folder cannot be written.
     """
-    refuse_parameters(size, limit, split, aspect, match_radius)
+    _refuse(size, limit, split, aspect, match_radius, central_fraction)
+    size, limit = int(size), limit and int(limit)  # NumPy's numbers are none that JSON holds
+    match_radius = match_radius.item() if isinstance(match_radius, np.generic) else match_radius
     parameters: dict[str, Any] = {"size": size, "limit": limit, "split": split, "schema": schema, "seed": seed}
     parameters |= {"vote_slack": vote_slack, "curation": CURATION_VERSION}
     chosen = {"aspect": aspect, "match_radius": match_radius}
+    chosen["central_fraction"] = float(central_fraction) if central_fraction != 1 else None
     parameters |= {name: value for name, value in chosen.items() if value is not None}
     given = source if isinstance(source, Source) else None
     text = given.text if given else str(source)
@@ -225,7 +233,7 @@ def curate(
     with building_place(folder, None if given else state, tell=line) as place:
         if is_done() and not force:  # another process has made it meanwhile
             return folder
-        refuse_full_disk(opened, place, size, limit, line)
+        refuse_full_disk(opened, place, Frame(size, aspect, central_fraction), limit, line)
         report = state | assemble(opened, place, parameters, progress, keep_going)
         if split == "hash" and opened.has_published_split and not opened.identity:
             report["notes"].append(f"'{text}' has a published split, not used; --split source keeps it")
@@ -242,23 +250,34 @@ def _refuse_split(source: Source, text: str) -> None:
         source.check_split()
 
 
-def refuse_parameters(size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None) -> None:
-    """Refuse what no survey can be made with; the parameters are those of :class:`gzlib.config.SurveySpec`.
+def refuse_spec(spec: SurveySpec) -> None:
+    """Refuse what no survey can be made with.
 
     Raises
     ------
     UserError
     """
-    if not isinstance(size, int) or size < 8:
+    _refuse(spec.size, spec.limit, spec.split, spec.aspect, spec.match_radius, spec.central_fraction)
+
+
+def _refuse(
+    size: int, limit: int | None, split: str, aspect: str | None, match_radius: float | None, central_fraction: float
+) -> None:
+    if not _is_number(size, Integral) or size < 8:
         raise UserError(f"size={size!r} is not an image size; give a whole number of pixels, 8 or more.")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit={limit!r} leaves no galaxies; give a number above 0, or None for all.")
+    if limit is not None and (not _is_number(limit, Integral) or limit < 1):
+        raise UserError(f"limit={limit!r} leaves no galaxies; give a whole number above 0, or None for all.")
     if split not in SPLIT_MODES:
         raise UserError(f"Unknown split '{split}'; choose one of {', '.join(SPLIT_MODES)}.")
     if aspect not in (None, *ASPECTS):
         raise UserError(f"Unknown aspect '{aspect}'; choose 'pad' or 'crop', or leave it out to refuse oblong images.")
-    if match_radius is not None and not 0 <= match_radius <= 3600:
+    if match_radius is not None and not (_is_number(match_radius, Real) and 0 <= match_radius <= 3600):
         raise UserError(f"match_radius={match_radius!r} is not an angle in arcsec; give one from 0 to 3600.")
+    refuse_fraction(central_fraction)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _default_folder(text: str, parameters: dict[str, Any]) -> Path:
@@ -280,14 +299,17 @@ def _places(text: str) -> list[str]:
     return [part if has_prefix(part) else str(find_path(part).resolve()) for part in split_text(text)]
 
 
-def fingerprint_start(source: Source, size: int, limit: int | None, split: str) -> "hashlib._Hash":
+def fingerprint_start(source: Source, frame: Frame, limit: int | None, split: str) -> "hashlib._Hash":
     """Hash over a survey's parameters and its simulated galaxies' identity; real galaxies are added one by one.
 
     Simulated pixels may differ by 1/255 between machines, and decoders differ, so no decoded pixel is hashed. The
     decision tree counts with its content, the simulated sky with that of its code and calibration.
     """
     tree = load_schema(source.schema).records() if source.schema else None
-    start = {"curation": CURATION_VERSION, "size": size, "split": split, "tree": tree, "simulated": source.identity}
+    start = {"curation": CURATION_VERSION, "size": frame.size, "split": split, "tree": tree}
+    start["simulated"] = source.identity
+    if frame.central_fraction != 1:  # said where it differs alone, so that surveys made before keep their fingerprints
+        start["central_fraction"] = frame.central_fraction
     if source.identity:
         start["galaxies"] = min(source.galaxies, limit or source.galaxies)
     return hashlib.sha256(canonical_json(start).encode())
@@ -306,10 +328,11 @@ def assemble(
         If no galaxy passes, or more than 5 % are rejected and ``keep_going`` is false.
     """
     size, limit, mode = parameters["size"], parameters["limit"], parameters["split"]
+    frame = Frame(size, parameters.get("aspect"), parameters.get("central_fraction", 1.0))
     schema = load_schema(source.schema) if source.schema else None
     columns = catalog_schema(schema.label_cols if schema else [], source.labels)
     truth_kinds = source.truth_kinds() if source.simulated and source.truth_kinds else {}
-    fingerprint, pixels = fingerprint_start(source, size, limit, mode), hashlib.sha256()
+    fingerprint, pixels = fingerprint_start(source, frame, limit, mode), hashlib.sha256()
     if parameters.get("aspect") and not source.simulated:
         fingerprint.update(parameters["aspect"].encode())
     seen, label_check, conversions = Seen(), LabelCheck(source.labels), set()
@@ -329,7 +352,7 @@ def assemble(
         TableFile(place / "truth.parquet", arrow_schema(truth_kinds)) as truth,
         Progress(f"curating {source.name}", total, "galaxies", progress) as bar,
     ):
-        for batch in source.batches(size, limit):
+        for batch in source.framed(frame, limit):
             pictures = batch.pictures if isinstance(batch.pictures, np.ndarray) else None
             simulated = pictures is not None
             if schema and not simulated:
@@ -349,7 +372,7 @@ def assemble(
                 conversions.update(done.conversions)
             elif not simulated:
                 faults = set(problems)
-                decoded, digests, used = _decode(batch, size, problems, pool, parameters.get("aspect"))
+                decoded, digests, used = _decode(batch, frame, problems, pool)
                 conversions.update(used)
             rows, sides = _admit(batch, digests, problems, radius, seen, rejects, mode)
             if ready is None:
@@ -391,6 +414,9 @@ def assemble(
             notes.append(radius_note(source.schema, radii, parameters.get("match_radius")))
         notes += [CONVERSIONS[kind] for kind in sorted(conversions)]
         notes += [f"images that are not square: {parameters['aspect']}"] if parameters.get("aspect") else []
+        notes += [f"central fraction of each side of an image that is kept: {frame.central_fraction:g}"] * (
+            frame.central_fraction != 1
+        )
         notes += [f"galaxies without any votes, kept for prediction: {without_votes:,}"] if without_votes else []
     files = ["images.npy", "catalog.parquet", *(["truth.parquet"] if source.simulated else [])]
     return {
@@ -420,14 +446,14 @@ def assemble(
 
 
 def _decode(
-    batch: Batch, size: int, problems: dict[int, Problem], pool: Executor, aspect: str | None
+    batch: Batch, frame: Frame, problems: dict[int, Problem], pool: Executor
 ) -> tuple[list[np.ndarray | None], list[bytes | None], set[str]]:
     """A batch's images by row, their hashes, and which conversions they needed; failures join ``problems``."""
     images: list[np.ndarray | None] = [None] * len(batch.catalog)
     digests: list[bytes | None] = [None] * len(batch.catalog)
     conversions: set[str] = set()
     rows = [row for row in range(len(batch.catalog)) if row not in problems]
-    for row, result in zip(rows, load_all(batch.pictures, rows, size, aspect, pool), strict=True):
+    for row, result in zip(rows, load_all(batch.pictures, rows, frame, pool), strict=True):
         if isinstance(result, Unusable):
             problems[row] = result.reason, result.detail
         else:

@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from gzlib.errors import UserError
+
 # Pillow knows some forty formats and starts other programs for a few; only these are tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".fits", ".fit", ".fits.fz", ".fit.fz")
@@ -51,6 +53,38 @@ class Unusable(Exception):
         self.reason, self.detail = reason, detail
 
 
+class Frame(NamedTuple):
+    """Which part of an image a survey keeps, and at how many pixels."""
+
+    size: int  # side of the result [px]
+    aspect: str | None = None  # what becomes of an image that is not square: refused, "pad" or "crop"
+    central_fraction: float = 1.0  # of each side, which is kept
+
+    @property
+    def drawn(self) -> int:
+        """Side at which a simulated image is drawn, so that its central ``size`` px are what is kept [px]."""
+        return self.size + 2 * round((1 / self.central_fraction - 1) * self.size / 2)
+
+    def centre(self, images: np.ndarray) -> np.ndarray:
+        """The central ``size`` px of images (n, y, x, 3) that have ``drawn`` px."""
+        margin = (images.shape[1] - self.size) // 2
+        return images[:, margin : margin + self.size, margin : margin + self.size] if margin else images
+
+
+def refuse_fraction(central_fraction: float) -> None:
+    """Refuse what is no part of an image's side.
+
+    Raises
+    ------
+    UserError
+    """
+    number = isinstance(central_fraction, int | float | np.number) and not isinstance(central_fraction, bool)
+    if not (number and 0 < central_fraction <= 1):
+        raise UserError(
+            f"central_fraction={central_fraction!r} is no part of an image's side; give a number above 0, at most 1."
+        )
+
+
 class Loaded(NamedTuple):
     """An image at a survey's size."""
 
@@ -59,7 +93,9 @@ class Loaded(NamedTuple):
     conversion: str  # key of CONVERSIONS, "" if it had 8 bits already
 
 
-def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | None = None) -> Loaded:
+def load_image(
+    image: bytes | Path | Unusable | None, size: int, aspect: str | None = None, central_fraction: float = 1.0
+) -> Loaded:
     """Decode an image and resize it.
 
     Grey images are repeated in three bands; an alpha channel is dropped where it is opaque. 16-bit and FITS images
@@ -76,12 +112,15 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
         Side of the result [px].
     aspect : {None, "pad", "crop"}
         An image that is not square is refused, gets equal black margins, or keeps its central square.
+    central_fraction : float
+        How much of each side is kept, around the centre, of the square that ``aspect`` leaves; in (0, 1].
 
     Raises
     ------
     Unusable
         With the reason and what was found.
     """
+    frame = Frame(size, aspect, central_fraction)
     if isinstance(image, Unusable):
         raise image
     if image is None:
@@ -92,7 +131,7 @@ def load_image(image: bytes | Path | Unusable | None, size: int, aspect: str | N
         digest = hashlib.sha256(raw).digest()
         try:
             with _told():
-                pixels, conversion = _decode(raw, size, aspect, alone=large)
+                pixels, conversion = _decode(raw, frame, alone=large)
             return Loaded(pixels, digest, conversion)
         except UnidentifiedImageError:
             raise Unusable("unreadable image", _what_it_is(raw)) from None
@@ -111,7 +150,7 @@ def _told() -> Iterator[None]:
         raise Unusable("oversized image", f"more than {MAX_PIXELS:,} pixels") from None
 
 
-def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> np.ndarray:
+def prepare_array(pixels: np.ndarray, frame: Frame) -> np.ndarray:
     """(size, size, 3) uint8 of an image that is decoded already, (y, x, 3) or (y, x) uint8; see :func:`load_image`.
 
     Raises
@@ -120,11 +159,11 @@ def prepare_array(pixels: np.ndarray, size: int, aspect: str | None = None) -> n
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise Unusable("wrong shape", f"{pixels.shape} {pixels.dtype} instead of (y, x, 3) uint8")
-    _refuse_size(pixels.shape[1], pixels.shape[0], size, aspect)
-    return _resized([Image.fromarray(pixels).convert("RGB")], size, aspect)
+    _refuse_size(pixels.shape[1], pixels.shape[0], frame)
+    return _resized([Image.fromarray(pixels).convert("RGB")], frame)
 
 
-def prepare_image(image: Image.Image, size: int, aspect: str | None = None) -> np.ndarray:
+def prepare_image(image: Image.Image, frame: Frame) -> np.ndarray:
     """(size, size, 3) uint8 of an image that Pillow holds, which stays as it is; see :func:`load_image`.
 
     Raises
@@ -132,24 +171,23 @@ def prepare_image(image: Image.Image, size: int, aspect: str | None = None) -> n
     Unusable
     """
     with _told():
-        _refuse_size(*image.size, size, aspect)
+        _refuse_size(*image.size, frame)
         own = image.copy()
         own.format = image.format
-        return _resized([_upright(own)], size, aspect)
+        return _resized([_upright(own)], frame)
 
 
 def load_all(
     images: Sequence[bytes | Path | Unusable | None] | np.ndarray,
     rows: list[int],
-    size: int,
-    aspect: str | None,
+    frame: Frame,
     pool: Executor,
 ) -> list[Loaded | Unusable]:
     """What :func:`load_image` makes of some of the images, in threads: Pillow releases the interpreter."""
 
     def load(row: int) -> Loaded | Unusable:
         try:
-            return load_image(images[row], size, aspect)
+            return load_image(images[row], *frame)
         except Unusable as unusable:
             return unusable
 
@@ -200,20 +238,20 @@ def _what_it_is(raw: bytes) -> str:
     return f"{len(raw):,} bytes {NO_FORMAT}"
 
 
-def _decode(raw: bytes, size: int, aspect: str | None, *, alone: bool) -> tuple[np.ndarray, str]:
+def _decode(raw: bytes, frame: Frame, *, alone: bool) -> tuple[np.ndarray, str]:
     if raw.startswith(b"SIMPLE  ="):
         with _one_fits:
-            return _resized(_fits_bands(raw, size, aspect), size, aspect), "FITS"
+            return _resized(_fits_bands(raw, frame), frame), "FITS"
     if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP":
-        _refuse_size(*_webp_size(raw), size, aspect)  # Pillow reserves the whole canvas before it tells its size
+        _refuse_size(*_webp_size(raw), frame)  # Pillow reserves the whole canvas before it tells its size
     with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-        _refuse_size(*image.size, size, aspect)
+        _refuse_size(*image.size, frame)
         large = image.width * image.height > LARGE_PIXELS
         with _one_large if large and not alone else nullcontext():
-            image.draft(None, (2 * size, 2 * size))
+            image.draft(None, (2 * frame.drawn, 2 * frame.drawn))
             image.load()
             ready = _upright(image)
-            return _resized([ready], size, aspect), _depth(ready)
+            return _resized([ready], frame), _depth(ready)
 
 
 def _depth(ready: Image.Image) -> str:
@@ -242,14 +280,16 @@ def _webp_size(raw: bytes) -> tuple[int, int]:
     raise Unusable("unreadable image", "a WebP file without a size")
 
 
-def _refuse_size(width: int, height: int, size: int, aspect: str | None) -> None:
+def _refuse_size(width: int, height: int, frame: Frame) -> None:
     if width * height > MAX_PIXELS:
         raise Unusable("oversized image", f"{width:,} x {height:,} px; at most {MAX_PIXELS:,} pixels are decoded")
-    if width != height and aspect is None:
+    if width != height and frame.aspect is None:
         raise Unusable("wrong shape", f"{width} x {height} px is not square; choose --aspect pad or --aspect crop")
-    side = max(width, height) if aspect == "pad" else min(width, height)
-    if side < size:
-        raise Unusable("wrong shape", f"{side} px is smaller than the survey's {size} px")
+    side = max(width, height) if frame.aspect == "pad" else min(width, height)
+    if side * frame.central_fraction < frame.size:
+        whole = frame.central_fraction == 1
+        kept = f"{side} px" if whole else f"{side * frame.central_fraction:.4g} px, the centre of {side} px,"
+        raise Unusable("wrong shape", f"{kept} is smaller than the survey's {frame.size} px")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -270,16 +310,18 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _resized(bands: list[Image.Image], size: int, aspect: str | None) -> np.ndarray:
+def _resized(bands: list[Image.Image], frame: Frame) -> np.ndarray:
     """(size, size, 3) uint8 of one RGB image, or of one or three images in mode F."""
-    shown = [band if band.mode == "RGB" else band.convert("L") for band in bands]
+    shown = [_kept(band if band.mode == "RGB" else band.convert("L"), frame) for band in bands]
     if all(_is_blank(band.histogram()[start : start + 256]) for band in shown for start in range(0, 3 * 256, 256)):
         raise Unusable("blank image", "all pixels are alike, but for a few at most")
     made = []
     for band in bands:
-        square = _square(band, aspect)
-        if square.size != (size, size):
-            square = square.resize((size, size), Image.Resampling.LANCZOS)
+        square = _square(band, frame.aspect)
+        margin = (1 - frame.central_fraction) * square.width / 2  # on each side, in fractions of a pixel if need be
+        if margin or square.width != frame.size:
+            box = (margin, margin, square.width - margin, square.width - margin)
+            square = square.resize((frame.size, frame.size), Image.Resampling.LANCZOS, box)
         values = np.asarray(square)
         made.append(values if band.mode == "RGB" else np.clip(np.rint(values), 0, 255).astype(np.uint8))
     if made[0].ndim == 3:
@@ -297,6 +339,15 @@ def _is_blank(histogram: list[int]) -> bool:
     return bool(total - counts[max(median - 1, 0) : median + 2].sum() <= total * BLANK_SHARE)
 
 
+def _kept(image: Image.Image, frame: Frame) -> Image.Image:
+    """The pixels of which at least a part is kept where the centre is; the whole image where all of it is."""
+    if frame.central_fraction == 1:
+        return image
+    side = min(image.size) if frame.aspect == "crop" else max(image.size)
+    x, y = (max(int((length - side * frame.central_fraction) / 2), 0) for length in image.size)
+    return image.crop((x, y, image.width - x, image.height - y))
+
+
 def _square(image: Image.Image, aspect: str | None) -> Image.Image:
     if image.width == image.height:
         return image
@@ -305,7 +356,7 @@ def _square(image: Image.Image, aspect: str | None) -> Image.Image:
     return image.crop((left, top, left + side, top + side))  # what lies outside is black
 
 
-def _fits_bands(raw: bytes, size: int, aspect: str | None) -> list[Image.Image]:
+def _fits_bands(raw: bytes, frame: Frame) -> list[Image.Image]:
     """The first image of a FITS file as one or three images in mode F, 0..255."""
     from astropy.io import fits  # the extra `fits`
 
@@ -323,7 +374,7 @@ def _fits_bands(raw: bytes, size: int, aspect: str | None) -> list[Image.Image]:
                 planes = int(np.prod(hdu.shape[:-2]))
                 if planes not in (1, 3):
                     raise Unusable("wrong shape", f"a FITS cube of {planes} planes instead of 1 or 3")
-                _refuse_size(hdu.shape[-1], hdu.shape[-2], size, aspect)
+                _refuse_size(hdu.shape[-1], hdu.shape[-2], frame)
                 scale, zero = (hdu.header.get(name, value) for name, value in (("BSCALE", 1), ("BZERO", 0)))
                 eight_bits = hdu.header.get("BITPIX") == 8 and (scale, zero) == (1, 0)
                 blue_first = str(hdu.header.get("BANDS", "")).strip().lower() in ("grz", "gri", "ugr", "riz")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
+from gzlib.data.images import Frame
 from gzlib.data.sources.base import Source
 from gzlib.data.survey import ARRAYS, VERIFIED, is_survey, read_report
 from gzlib.errors import NotWritten, UserError
@@ -275,14 +276,14 @@ def building_place(
 
 
 def refuse_full_disk(
-    source: Source, place: Path, size: int, limit: int | None, tell: Callable[[str], None] | None
+    source: Source, place: Path, frame: Frame, limit: int | None, tell: Callable[[str], None] | None
 ) -> None:
     """Refuse what does not fit on the disk; say how large a generated survey becomes, and how long that takes."""
     total = min(source.galaxies, limit or source.galaxies)
-    needed, free = total * (size**2 * 3 + BYTES_PER_ROW), shutil.disk_usage(place).free
+    needed, free = total * (frame.size**2 * 3 + BYTES_PER_ROW), shutil.disk_usage(place).free
     if needed > free:
         raise NotWritten(
-            f"A survey of {total:,} galaxies at {size} px takes {needed / 1e9:,.1f} GB, and '{place.parent}' has"
+            f"A survey of {total:,} galaxies at {frame.size} px takes {needed / 1e9:,.1f} GB, and '{place.parent}' has"
             f" {free / 1e9:,.1f} GB free; choose fewer galaxies, a smaller size or another folder."
         )
     if not (tell and source.simulated and total >= ANNOUNCED):
@@ -290,7 +291,7 @@ def refuse_full_disk(
     seconds = 0.0
     for _ in range(2):  # the first one loads libraries
         began = time.monotonic()
-        sample = sum(len(batch.catalog) for batch in source.batches(size, SAMPLE))
+        sample = sum(len(batch.catalog) for batch in source.framed(frame, SAMPLE))
         seconds = time.monotonic() - began
     took = duration(seconds * total / sample)
-    tell(f"{source.text}: {total:,} galaxies at {size} px take {needed / 1e9:,.1f} GB and about {took}")
+    tell(f"{source.text}: {total:,} galaxies at {frame.size} px take {needed / 1e9:,.1f} GB and about {took}")

@@ -179,7 +179,11 @@ def evaluate(
 def own_spec(model: SavedModel, source: str) -> SurveySpec:
     """How to curate a source as the model's own survey was."""
     trained = model.config.training.get("survey", {})
-    named = {name: trained[name] for name in ("split", "schema", "aspect", "match_radius") if trained.get(name)}
+    named = {
+        name: trained[name]
+        for name in ("split", "schema", "aspect", "central_fraction", "match_radius")
+        if trained.get(name)
+    }
     if model.folder is not None and (model.folder / TREE).is_file():
         named["schema"] = str(model.folder / TREE)
     if is_survey_source(source) or not open_source(source, schema=named.get("schema")).has_published_split:

@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from gzlib.data.curation import is_survey_source
-from gzlib.data.images import SUFFIXES, Unusable, load_all, prepare_array, prepare_image
+from gzlib.data.images import SUFFIXES, Frame, Unusable, load_all, prepare_array, prepare_image
 from gzlib.data.sources.registry import file_state, find_path, has_prefix, input_signature, open_source, split_text
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
@@ -68,7 +68,7 @@ class Galaxies:
     notes: tuple[str, ...] = ()
 
 
-def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
+def galaxies_of(source, frame: Frame, limit: int | None = None) -> Galaxies:
     """Galaxies of whatever :meth:`SavedModel.predict` takes.
 
     Raises
@@ -110,12 +110,12 @@ def galaxies_of(source, size: int, limit: int | None = None) -> Galaxies:
         raise UserError(f"'{text}' holds no galaxies.")
 
     def parts():
-        for batch in opened.batches(size, limit):
+        for batch in opened.framed(frame, limit):
             yield batch.catalog["id_str"].tolist(), batch.pictures
 
     # Of a table the ids and images alone are wanted, so that its other columns are nothing to tell.
     notes = tuple(note for note in opened.notes if note.startswith("files of "))
-    return Galaxies(opened.name, total, parts, [input_signature(text, labels=[]), size, limit], notes)
+    return Galaxies(opened.name, total, parts, [input_signature(text, labels=[]), frame.size, limit], notes)
 
 
 def _of_survey(survey: xr.Dataset, limit: int | None) -> Galaxies:
@@ -213,18 +213,21 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels.astype(np.float32) * np.float32(255 / top)).astype(np.uint8)
 
 
-def _decoded(pictures, size: int, aspect: str | None, pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[str]]:
+def _decoded(pictures, frame: Frame, pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[str]]:
     """The images of one part that can be used, (m, size, size, 3) uint8, and for each galaxy its problem or ""."""
     if isinstance(pictures, np.ndarray):
         return pictures, [""] * len(pictures)
     ready = (np.ndarray, Image.Image)
     arrays = [row for row, picture in enumerate(pictures) if isinstance(picture, ready)]
     encoded = [row for row, picture in enumerate(pictures) if not isinstance(picture, ready)]
-    found: dict[int, Any] = dict(zip(encoded, load_all(pictures, encoded, size, aspect, pool), strict=True))
+    found: dict[int, Any] = dict(zip(encoded, load_all(pictures, encoded, frame, pool), strict=True))
     for row in arrays:
+        own = frame
+        if isinstance(pictures[row], np.ndarray) and pictures[row].shape[:2] == (frame.size, frame.size):
+            own = frame._replace(central_fraction=1.0)  # an image of a survey, of which the centre is taken already
         try:
             prepare = prepare_array if isinstance(pictures[row], np.ndarray) else prepare_image
-            found[row] = prepare(pictures[row], size, aspect)
+            found[row] = prepare(pictures[row], own)
         except Unusable as unusable:
             found[row] = unusable
     problems, pixels = [""] * len(pictures), []
@@ -233,7 +236,7 @@ def _decoded(pictures, size: int, aspect: str | None, pool: ThreadPoolExecutor) 
             problems[row] = f"{image.reason}: {image.detail}"
         else:
             pixels.append(image if isinstance(image, np.ndarray) else image.pixels)
-    return np.array(pixels, np.uint8).reshape(-1, size, size, 3), problems
+    return np.array(pixels, np.uint8).reshape(-1, frame.size, frame.size, 3), problems
 
 
 def _outputs(model: SavedModel, what: What, pixels: np.ndarray) -> np.ndarray:
@@ -267,8 +270,8 @@ def _part_table(model: SavedModel, what: What, ids: list[str], outputs: np.ndarr
 class _Parts:
     """The parts of a source in order, each decoded by other threads while the one before it is computed."""
 
-    def __init__(self, galaxies: Galaxies, size: int, aspect: str | None, done: Callable[[int], bool]):
-        self.galaxies, self.size, self.aspect, self.done = galaxies, size, aspect, done
+    def __init__(self, galaxies: Galaxies, frame: Frame, done: Callable[[int], bool]):
+        self.galaxies, self.frame, self.done = galaxies, frame, done
         self.decoders, self.reader = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(1)
 
     def _next(self, parts: Iterator, number: int):
@@ -277,7 +280,7 @@ class _Parts:
         ids, pictures = part
         if self.done(number):
             return ids, None, []
-        return (ids, *_decoded(pictures, self.size, self.aspect, self.decoders))
+        return (ids, *_decoded(pictures, self.frame, self.decoders))
 
     def __iter__(self):
         parts, number = iter(self.galaxies.parts()), 0
@@ -297,9 +300,9 @@ class _Parts:
 
 def table_of(model: SavedModel, source, what: What) -> pd.DataFrame:
     """Predictions or features of a source as one table in memory; see :meth:`SavedModel.predict`."""
-    size, tables = model.config.image.size, []
-    galaxies = galaxies_of(source, size)
-    with _Parts(galaxies, size, model.config.image.aspect, lambda number: False) as parts:
+    frame, tables = model.frame(), []
+    galaxies = galaxies_of(source, frame)
+    with _Parts(galaxies, frame, lambda number: False) as parts:
         for ids, pixels, problems in parts:
             tables.append(_part_table(model, what, ids, _outputs(model, what, pixels), problems))
     table = pa.concat_tables(tables).to_pandas()
@@ -320,6 +323,7 @@ def write_table(
     *,
     what: What = "predict",
     aspect: str | None = None,
+    central_fraction: float | None = None,
     limit: int | None = None,
     force: bool = False,
     progress: bool = True,
@@ -336,6 +340,9 @@ def write_table(
     what : {"predict", "embed"}
     aspect : {None, "pad", "crop"}
         Of images that are not square; by default as in training.
+    central_fraction : float, optional
+        How much of each side of an image is looked at, around the centre; by default as in training. Images that show
+        more sky around the galaxies than those that the model learned from want less.
     limit : int, optional
         Maximum number of galaxies, spread over the source's parts.
     force : bool
@@ -355,14 +362,15 @@ def write_table(
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit} leaves no galaxies; give a number above 0, or leave it out for all.")
     out, place, lock = _output_file(out, force)
-    aspect = aspect or model.config.image.aspect
-    galaxies = galaxies_of(source, model.config.image.size, limit)
+    frame = model.frame(aspect, central_fraction)
+    galaxies = galaxies_of(source, frame, limit)
     state = {
         "version": VERSION,
         "what": what,
         "model": model.identity(),
         "source": content_hash(galaxies.signature),
-        "aspect": aspect,
+        "aspect": frame.aspect,
+        **({"central_fraction": frame.central_fraction} if frame.central_fraction != 1 else {}),
         "device": model.device.type,
     }
     with held(lock, f"'{out}'"):
@@ -373,7 +381,7 @@ def write_table(
                 raise _already(out)
             else:
                 _open_place(place, state)
-                problems = _fill(model, galaxies, place, out, what, aspect, progress)
+                problems = _fill(model, galaxies, place, out, what, frame, progress)
             _remove_place(place)
             return {"galaxies": galaxies.total, "problems": problems, "notes": galaxies.notes}
         except OSError as error:
@@ -453,7 +461,7 @@ def _remove_place(place: Path):
         place.rmdir()
 
 
-def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect: str | None, progress: bool) -> list:
+def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, frame: Frame, progress: bool) -> list:
     def file(number: int) -> Path:
         return place / f"part-{number:07d}.parquet"
 
@@ -465,7 +473,7 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, aspect:
     stored: Future | None = None  # intervals and the disk take their time while the network has the next part
     with (
         Progress(words, galaxies.total, "galaxies", progress) as bar,
-        _Parts(galaxies, model.config.image.size, aspect, lambda n: file(n).is_file()) as parts,
+        _Parts(galaxies, frame, lambda n: file(n).is_file()) as parts,
         ThreadPoolExecutor(1) as writer,
     ):
         for number, (ids, pixels, found) in enumerate(parts):

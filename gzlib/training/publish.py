@@ -132,7 +132,12 @@ def save_run(
         gzlib=installed_version(),
         encoder=encoder.name,
         num_features=encoder.num_features,
-        image=ImageShape(size=task.data.sizes["y"], aspect=cast(Any, survey.aspect), **normalisation(encoder)),
+        image=ImageShape(
+            size=task.data.sizes["y"],
+            aspect=cast(Any, survey.aspect),
+            central_fraction=survey.central_fraction,
+            **normalisation(encoder),
+        ),
         head=head,
         calibration=CalibrationShape(),
         training=_training(config, survey, record, task),
@@ -196,6 +201,7 @@ def _training(config: RunConfig, survey: SurveySpec, record: dict, task: Task) -
     known = config_dict(config) | {"weights": record["config"]["weights"]}  # by content, where they came from a file
     shown = [part if has_prefix(part) else Path(part).name for part in split_text(survey.source)]
     spec = {name: getattr(survey, name) for name in ("split", "aspect", "match_radius") if getattr(survey, name)}
+    spec |= {"central_fraction": survey.central_fraction} if survey.central_fraction != 1 else {}
     if survey.schema and not survey.schema.endswith(".json"):
         spec["schema"] = survey.schema
     return {

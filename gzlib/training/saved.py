@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import betaincinv
 from torch import nn
 
+from gzlib.data.images import Frame, refuse_fraction
 from gzlib.data.loader import to_float
 from gzlib.data.schema import Schema, schema_from_records
 from gzlib.errors import UserError
@@ -52,6 +53,7 @@ class ImageShape(_Shape):
     mean: Annotated[list[Number], Field(min_length=3, max_length=3)]
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     aspect: Literal["pad", "crop"] | None = None
+    central_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
 
 
 Name = Annotated[str, Field(min_length=1)]
@@ -298,6 +300,13 @@ class SavedModel:
             raise UserError("The model gives numbers that are not finite; its weights are of no use.")
         return outputs
 
+    def frame(self, aspect: str | None = None, central_fraction: float | None = None) -> Frame:
+        """What of an image the model is shown: as in training, but for what is given."""
+        shape = self.config.image
+        fraction = shape.central_fraction if central_fraction is None else central_fraction
+        refuse_fraction(fraction)
+        return Frame(shape.size, aspect or shape.aspect, float(fraction))
+
     def outputs(self, pixels: np.ndarray) -> np.ndarray:
         """What the head gives before calibration: logits, numbers or concentrations, of (n, size, size, 3) uint8."""
         return self._through(self.network, pixels)
@@ -333,7 +342,7 @@ class SavedModel:
             the pixels as torch has them. A list of arrays, paths, encoded bytes or PIL images. A curated survey as
             :func:`gzlib.open_survey` gives it. Or the path of an image, of a folder of images, of a catalogue, of
             parquet or of a survey, or another source as :func:`gzlib.open_source` takes it. Images larger than the
-            model's size are resized as those that it was trained on.
+            model's size are resized as those that it was trained on; arrays that have that size are taken as they are.
 
         Returns
         -------

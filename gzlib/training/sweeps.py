@@ -58,7 +58,7 @@ from gzlib.config import (
     refuse_unknown,
     runs_named,
 )
-from gzlib.data.curation import existing_survey, refuse_parameters, training_galaxies
+from gzlib.data.curation import existing_survey, refuse_spec, training_galaxies
 from gzlib.data.sources.registry import is_generated, offline_unless, split_text
 from gzlib.errors import Busy, NotWritten, UserError, some_of
 from gzlib.files import is_held, misfit
@@ -434,7 +434,7 @@ def _expand(
         raise UserError(f"{where}: no survey; name its source in [survey], or here as survey = {{ source = ... }}.")
     spec = fill(SurveySpec(""), survey, f"{where}, survey")
     with _told_of(f"{where}, survey"):
-        refuse_parameters(spec.size, spec.limit, spec.split, spec.aspect, spec.match_radius)
+        refuse_spec(spec)
     if "encoder" not in table:
         raise UserError(f'{where}: no encoder; name one, such as "convnext_w10", or a list of them.')
     if "n_train" not in table:

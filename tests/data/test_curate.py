@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,6 +63,71 @@ def test_a_sound_set_passes_whole(tmp_path):
     np.testing.assert_array_equal(survey.votes, table[load_schema("gz2").label_cols])
     expected, *_ = load_image(table["image"][7]["bytes"], 16)
     np.testing.assert_array_equal(survey.images[7], expected)
+
+
+def test_the_centre_of_larger_images_is_another_survey(tmp_path):
+    folder = write_evo(tmp_path / "in", gz2_table(30))
+    whole, half = (
+        make_survey(SurveySpec(str(folder), size=16, central_fraction=fraction), progress=False)
+        for fraction in (1, 0.5)
+    )
+    assert "central_fraction" not in json.loads((whole / "survey.json").read_text())["parameters"]
+    report = json.loads((half / "survey.json").read_text())
+    assert report["parameters"]["central_fraction"] == 0.5
+    assert report["fingerprint"] != json.loads((whole / "survey.json").read_text())["fingerprint"]
+    assert "central fraction of each side of an image that is kept: 0.5" in report["notes"]
+    inner = [
+        np.asarray(Image.open(io.BytesIO(image["bytes"])).resize((16, 16), Image.LANCZOS, (12, 12, 36, 36)))
+        for image in pq.read_table(folder).to_pandas()["image"]
+    ]
+    found = open_survey(half)
+    by_id = dict(zip(pq.read_table(folder)["id_str"].to_pylist(), inner, strict=True))
+    np.testing.assert_array_equal(found.images, [by_id[id_str] for id_str in found.id_str.values])
+    with pytest.raises(UserError, match=r"15\.84 px, the centre of 48 px, is smaller than the survey's 16 px"):
+        make_survey(SurveySpec(str(folder), size=16, central_fraction=0.33), progress=False)
+
+
+def test_numbers_of_numpy_are_numbers(sky):
+    plain = SurveySpec("sim:gz2:40", size=16, limit=20, match_radius=2.0, central_fraction=0.5)
+    kinds = {"size": np.int64, "limit": np.int32, "match_radius": np.float32, "central_fraction": np.float64}
+    other = replace(plain, **{name: kind(getattr(plain, name)) for name, kind in kinds.items()})
+    assert make_survey(other, progress=False) == make_survey(plain, progress=False)
+
+
+def test_of_drawn_galaxies_the_centre_is_drawn_as_finely_as_the_survey_is(sky, monkeypatch):
+    simulate = sky.simulate
+
+    def with_places(*args, **options):
+        made = simulate(*args, **options)
+        made.images[:, ..., 0] = np.arange(options["size"])[:, None]
+        made.images[:, ..., 1] = np.arange(options["size"])
+        return made
+
+    monkeypatch.setattr(sky, "simulate", with_places)
+    drawn, whole = (SurveySpec("sim:40", size=size, central_fraction=f) for size, f in ((16, 0.5), (32, 1.0)))
+    assert len({survey_fingerprint(spec) for spec in (drawn, whole, SurveySpec("sim:40", size=16))}) == 3
+    found, larger = (open_survey(make_survey(spec, progress=False)) for spec in (drawn, whole))
+    assert found.attrs["fingerprint"] == survey_fingerprint(drawn)
+    np.testing.assert_array_equal(found.images, larger.images[:, 8:24, 8:24])
+    np.testing.assert_array_equal(found.votes, larger.votes)
+
+
+NO_PART = "is no part of an image's side; give a number above 0, at most 1"
+
+
+@pytest.mark.parametrize("look", [make_survey, survey_fingerprint])
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        *(("central_fraction", value, NO_PART) for value in (0, -0.5, 1.01, np.nan, np.inf, "half", True, None)),
+        *(("size", value, "is not an image size") for value in ("64", 64.5, np.nan, True, None, 7)),
+        *(("limit", value, "leaves no galaxies; give a whole number") for value in ("10", 2.5, np.nan, True, 0)),
+        *(("match_radius", value, "is not an angle in arcsec") for value in ("2", np.nan, True, -1)),
+    ],
+)
+def test_what_no_survey_can_be_made_with(look, name, value, says):
+    with pytest.raises(UserError, match=says):
+        look(SurveySpec("sim:40", **{name: value}))
 
 
 def test_each_kind_of_bad_galaxy_is_rejected_with_its_reason(tmp_path):
@@ -347,11 +413,11 @@ def test_an_interrupted_curation_leaves_no_survey_and_is_resumed(tmp_path, monke
     table.at[2, "image"] = {"bytes": b"none", "path": None}
     folder, decoded = write_evo(tmp_path / "in", table), []
 
-    def counted(image, size, aspect, stop=10**9):
+    def counted(image, *frame, stop=10**9):
         decoded.append(image)
         if len(decoded) == stop:
             raise KeyboardInterrupt
-        return load_image(image, size, aspect)
+        return load_image(image, *frame)
 
     whole, expected = made(folder, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -381,11 +447,11 @@ def test_what_is_left_of_another_input_or_damaged_is_not_resumed(tmp_path, monke
     def interrupt():
         calls = []
 
-        def stopping(image, size, aspect):
+        def stopping(image, *frame):
             calls.append(1)
             if len(calls) > 9:
                 raise KeyboardInterrupt
-            return load_image(image, size, aspect)
+            return load_image(image, *frame)
 
         with monkeypatch.context() as patch:
             patch.setattr("gzlib.data.images.load_image", stopping)

@@ -342,6 +342,27 @@ print(longest, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1
     assert seconds < 10 and megabytes < 300
 
 
+@pytest.mark.parametrize("aspect", ["pad", "crop"])
+@pytest.mark.parametrize(("height", "width"), [(40, 56), (56, 40), (48, 48)])
+def test_the_centre_is_that_of_the_square(aspect, height, width):
+    pixels = np.random.default_rng(0).integers(1, 256, (height, width, 3), dtype=np.uint8)
+    side = max(height, width) if aspect == "pad" else min(height, width)
+    square = load_image(saved(Image.fromarray(pixels), "PNG"), side, aspect).pixels
+    box = (side / 4, side / 4, 3 * side / 4, 3 * side / 4)
+    expected = np.asarray(Image.fromarray(square).resize((16, 16), Image.Resampling.LANCZOS, box))
+    found = load_image(saved(Image.fromarray(pixels), "PNG"), 16, aspect, 0.5).pixels
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_image_that_shows_nothing_at_its_centre_is_blank():
+    pixels = np.random.default_rng(0).integers(1, 256, (64, 64, 3), dtype=np.uint8)
+    pixels[8:56, 8:56] = 7
+    image = saved(Image.fromarray(pixels), "PNG")
+    assert load_image(image, 16).pixels.std() > 1
+    with pytest.raises(Unusable, match="blank image"):
+        load_image(image, 16, None, 0.75)
+
+
 @pytest.mark.fault("images: not square", "read")
 @pytest.mark.parametrize("aspect", ["pad", "crop"])
 @pytest.mark.parametrize(("height", "width"), [(24, 40), (40, 24)])

@@ -244,10 +244,10 @@ def test_two_processes_that_curate_the_same_make_it_once(tmp_path, monkeypatch):
     source = catalogue(tmp_path / "in", [f"images/{i}.jpg" for i in range(8)])
     calls = []
 
-    def slow(images, rows, size, aspect, pool):
+    def slow(images, rows, frame, pool):
         calls.append(len(rows))
         time.sleep(0.3)
-        return load_all(images, rows, size, aspect, pool)
+        return load_all(images, rows, frame, pool)
 
     monkeypatch.setattr("gzlib.data.curation.load_all", slow)
     with ThreadPoolExecutor(3) as pool:

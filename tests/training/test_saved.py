@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from gzlib import paths
 from gzlib.cli import main
 from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data.curation import make_survey
+from gzlib.data.images import Frame
 from gzlib.data.schema import load_schema
 from gzlib.data.survey import open_survey
 from gzlib.errors import UserError
@@ -229,9 +231,9 @@ FIRST_BANDS = PIXELS.transpose(0, 3, 1, 2)
 
 def pixels_of(source):
     """What a model of 20 px would see, and the problems."""
-    _, pictures = next(iter(predicting.galaxies_of(source, 20).parts()))
+    _, pictures = next(iter(predicting.galaxies_of(source, Frame(20)).parts()))
     with ThreadPoolExecutor(1) as pool:
-        return predicting._decoded(pictures, 20, None, pool)
+        return predicting._decoded(pictures, Frame(20), pool)
 
 
 @pytest.mark.fault("images in Python: arrays, tensors and Pillow's", "read")
@@ -306,6 +308,41 @@ def test_an_image_of_pillows_is_as_its_file_and_stays_as_it_is():
     np.testing.assert_array_equal(np.asarray(opened), PIXELS[0])
     clear = Image.fromarray(np.concatenate([PIXELS[0], PIXELS[0, ..., :1]], -1))
     assert pixels_of(clear)[1][0].startswith("transparent image")
+
+
+def test_a_model_sees_of_wider_images_what_it_learned_from(place, tmp_path, capsys):
+    config, survey = configured(place, "classes-linear")
+    whole = make_survey(survey, progress=False)
+    (tmp_path / "wide" / "images").mkdir(parents=True)
+    pixels = open_survey(whole).images.values
+    for id_str, image in zip(open_survey(whole).id_str.values, pixels, strict=True):
+        wide = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+        wide[24:56, 24:56] = image
+        Image.fromarray(wide).save(tmp_path / "wide" / "images" / f"{id_str}.png")
+    shutil.copy(place / "in" / "catalog.csv", tmp_path / "wide")
+    survey = replace(survey, source=str(tmp_path / "wide"), central_fraction=0.4)
+    record = run(config, survey, conduct=Conduct(report=quiet))
+    model = save_run(config, survey, record, tmp_path / "model", device="cpu")
+    assert model.config.image.central_fraction == 0.4 == model.config.training["survey"]["central_fraction"]
+
+    model, as_before = load_model(tmp_path / "model", device="cpu"), saved_model(place, "classes-linear")
+    folder = tmp_path / "wide" / "images"
+    expected = as_before.predict(pixels).drop(columns="id_str")
+    order = np.argsort(open_survey(whole).id_str.values)
+    for found in (model.predict(folder), model.predict([Image.open(path) for path in sorted(folder.glob("*"))])):
+        pd.testing.assert_frame_equal(found.drop(columns="id_str"), expected.iloc[order].reset_index(drop=True))
+    for source in (pixels, open_survey(make_survey(survey, progress=False))):  # of these the centre is taken already
+        pd.testing.assert_frame_equal(model.predict(source).drop(columns="id_str"), expected)
+    assert model.evaluate(str(tmp_path / "wide")) == as_before.evaluate(str(place / "in"))
+
+    out = tmp_path / "found.csv"
+    command = ["predict", str(place / "classes-linear"), str(folder), "--out", str(out), "--central-fraction"]
+    assert main([*command, "0.4"]) == 0
+    np.testing.assert_array_equal(pd.read_csv(out).predicted_morph, expected.predicted_morph.iloc[order])
+    assert main([*command, "1.5", "--force"]) == 2
+    assert "central_fraction=1.5 is no part of an image's side" in capsys.readouterr().err
+    assert main([*command, "0.3", "--force"]) == 2
+    assert "24 px, the centre of 80 px, is smaller than the survey's 32 px" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_listed_and_too_small_images_are_refused(place, tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gzlib.data.images import Unusable
+from gzlib.data.images import Frame, Unusable
 from gzlib.data.schema import Schema, available_schemas, is_one_tree, load_schema
 from gzlib.errors import UserError
 
@@ -102,6 +102,13 @@ class Source:
     def simulated(self) -> bool:
         """Whether every part is simulated."""
         return all(simulated for _, simulated in self.parts)
+
+    def framed(self, frame: Frame, limit: int | None) -> Iterator[Batch]:
+        """The batches for a survey: of images that are drawn, and so are larger than it, the centre is kept."""
+        for batch in self.batches(frame.drawn, limit):
+            if isinstance(batch.pictures, np.ndarray):
+                batch = replace(batch, pictures=frame.centre(batch.pictures))
+            yield batch
 
 
 def join_kinds(tables: list[dict[str, str]]) -> dict[str, str]:
