@@ -345,9 +345,8 @@ def forecast_rows(ahead: xr.Dataset, *, rounded: bool = True) -> pd.DataFrame:
         for i, size in enumerate(one[ahead.attrs["x"]].values):
             numbers = [float(one[key][i]) for key in ("loss", "lower", "upper")]
             shown = with_band(*numbers) if rounded else numbers
-            rows.append(
-                {"curve": name, "size": float(size)} | dict(zip(("loss", "lower", "upper"), shown, strict=True))
-            )
+            row = {"curve": name, "size": size_text(size) if rounded else float(size)}
+            rows.append(row | dict(zip(("loss", "lower", "upper"), shown, strict=True)))
     return pd.DataFrame(rows)
 
 

@@ -284,6 +284,7 @@ def test_the_command_line_answers_in_sentences_tables_json_and_csv(file, tmp_pat
     content = json.loads(said("fit", file, "--json", "--law", "power", "--level", 0.5))
     assert content["law"] == "power" and content["curves"][0]["verdict"] == "identified"
     rows = pd.read_csv(tmp_path / "pilot.csv")
+    assert "| 16,000 |" in said("forecast", file, "--at", 16000)
     table = said("forecast", file, "--at", 16000, "--csv")
     assert table.splitlines()[0] == "curve,size,loss,lower,upper" and len(table.splitlines()) == 3
     assert said("forecast", file, "--at", "16k", "--csv") == table
