@@ -497,7 +497,7 @@ class Conduct:
     noted: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        # With NaN or infinity no checkpoint would ever be written, and nobody would be told.
+        # With NaN or infinity no checkpoint would ever be written, without a word.
         check_number("Conduct", "checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
 
     def abroad(self) -> dict:

@@ -237,6 +237,6 @@ def local_workers(scheduler: str, *, gpus: int = 0) -> int:
     _, colon, number = scheduler.partition(":")
     if not colon:
         return gpus or paths.cores()
-    if not number.isdecimal() or int(number) < 1:  # isdigit() takes "²", which is no number
+    if not number.isdecimal() or int(number) < 1:  # isdigit() takes "²", too, and int() does not
         raise UserError(f"'{scheduler}': write local:N with the number of processes, such as local:4.")
     return int(number)
