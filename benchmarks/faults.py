@@ -680,7 +680,9 @@ def work(known: set[str], kills: int, seed: int, mounts: bool, only: str | None)
 def rows(known: list[dict] = (), kills: int = KILLS, seed: int = SEED, only: str | None = None) -> Iterator[dict]:
     """One row for each disturbance: those that are known, then the others as they are made."""
     from gzlib import paths
+    from gzlib.config import check_number
 
+    check_number("faults", "kills", kills, 1, 10**6, whole=True)
     names = {title(*trial[:3]) for trial in trials(kills)}
     known = [row for row in known if row["ok"] and row["seed"] == seed and row["name"] in names]
     yield from known

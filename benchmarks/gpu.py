@@ -29,7 +29,7 @@ import loss
 import numpy as np
 import step
 import torch
-from harness import machine, row, stored_file
+from harness import machine, row, span, stored_file
 from loader import CASES, PICTURES
 from loader import on_gpu as loader_on_gpu
 from loss import union_votes
@@ -304,7 +304,7 @@ def main(words: list[str] | None = None) -> int:
     """The command line; 1 if something is left to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the JSON files")
-    parser.add_argument("--seconds", type=float, default=170.0, help="start no figure that would not end within them")
+    parser.add_argument("--seconds", type=span, default=170.0, help="start no figure that would not end within them")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="every field, with small networks: a rehearsal")
     given = parser.parse_args(words)

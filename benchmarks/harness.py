@@ -1,8 +1,10 @@
 """The project's own figures, measured: each file of ``benchmarks/`` with a function ``rows`` is one benchmark."""
 
+import argparse
 import importlib.util
 import inspect
 import json
+import math
 import os
 import re
 import runpy
@@ -32,6 +34,14 @@ def row(
     ``value`` None stands for "not measured"; ``more`` are further fields, kept in the JSON.
     """
     return {"name": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "detail": detail, **more}
+
+
+def span(text: str) -> float:
+    """A stretch of time as argparse is to read it: NaN and infinity would be over never, without a word."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a length of time; give a number, 0 or more.")
+    return value
 
 
 def need(packages: tuple[str, ...], what: str):

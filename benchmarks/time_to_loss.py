@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from harness import machine, need, row, stored_file
+from harness import machine, need, row, span, stored_file
 from PIL import Image
 
 from gzlib import paths, sky
@@ -542,7 +542,7 @@ if __name__ == "__main__":
     parser.add_argument("--task", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=Setting.epochs, help="of both with the same recipe")
     parser.add_argument("--cap", type=int, default=Setting.cap, help="Zoobot's epochs, at most, with its own")
-    parser.add_argument("--minutes", type=float, help="after which no run is started")
+    parser.add_argument("--minutes", type=span, help="after which no run is started")
     parser.add_argument("--store", action="store_true", help="keep the figures in data/benchmarks")
     asked = parser.parse_args()
     if asked.task:

@@ -8,14 +8,17 @@ import difflib
 import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, suppress
 from inspect import BoundArguments
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast, get_args
 
-from gzlib.errors import EXIT_STATUS, Stopped, UserError, handling, sentence, stop_at_once, tell
+from gzlib.errors import EXIT_STATUS, STOP_SIGNALS, Stopped, UserError, handling, sentence, stop_at_once, tell
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError, Group
@@ -47,9 +50,49 @@ def main(argv: list[str] | None = None) -> int:
         0 if it went well, 1 if some runs of a sweep failed, 2 with one sentence on standard error if the input was
         bad or there was too little memory, 75 if SIGTERM, SIGHUP or Ctrl-C stopped it: the same command resumes.
     """
+    if argv is None:
+        _open_closed_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
-    with handling(stop_at_once):
-        return _run(tokens)
+    with handling(stop_at_once), redirect_stderr(cast(TextIO, _Unfailing(sys.stderr))):
+        status = _run(tokens)
+    if argv is None and status == EXIT_STATUS:
+        for number in STOP_SIGNALS:  # the interpreter's own end, which takes a second, has nothing to tell of another
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                signal.signal(number, _end)
+    return status
+
+
+def _open_closed_streams() -> None:
+    """Open what the shell has closed (``>&-``) on nothing, else the next file to be opened would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
+class _Unfailing:
+    """Standard error, where what cannot be written is dropped.
+
+    A terminal that has gone, a reader that has enough or a full disk must not end the work that a line is about.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(EXIT_STATUS)
 
 
 def _run(tokens: list[str]) -> int:
@@ -61,18 +104,21 @@ def _run(tokens: list[str]) -> int:
         status = _answer(tokens)
         sys.stdout.flush()  # here, where a closed pipe is told from other errors
         return status
-    except BrokenPipeError:
-        if not _stdout_is_closed():  # some other connection, as to a worker of a cluster
-            raise
-        return 0
     except Exception as error:
+        refusal = _stdout_refuses() if isinstance(error, OSError) and error.filename is None else None
+        if isinstance(refusal, BrokenPipeError):
+            return 0
+        if refusal:
+            tell(f"{name}: standard output cannot be written ({refusal.strerror}); what was made is kept.")
+            return 2
         said = sentence(error)
         if said is None or (debug and not isinstance(error, Misuse)):
             raise
         tell(f"{name}: {said}")
         return 2
     except (Stopped, KeyboardInterrupt):
-        tell(f"{name}: stopped; finished work is kept, and the same command resumes from its checkpoint")
+        with handling(_unheard):
+            tell(f"{name}: stopped; finished work is kept, and the same command resumes from its checkpoint")
         return EXIT_STATUS
 
 
@@ -159,14 +205,22 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _stdout_is_closed() -> bool:
-    """Whether the reader of standard output, such as head, has enough; nothing is left to flush at exit then."""
+def _stdout_refuses() -> OSError | None:
+    """Why standard output takes no more, if so; nothing is left to flush at exit then.
+
+    Its reader, such as head, may have enough, or its disk may be full. If it takes a line, the error that is looked
+    into was of some other file or connection, as to a worker of a cluster.
+    """
     try:
         print(flush=True)  # a line, since what failed before may have been dropped and a flush alone succeed
-    except BrokenPipeError:
+    except OSError as refusal:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        return refusal
+    return None
+
+
+def _unheard(number: int, frame: FrameType | None) -> None:
+    """A handler for signals that ask for what is being done already."""
 
 
 def help_text(tokens: list[str]) -> str:

@@ -485,6 +485,11 @@ class Conduct:
         Takes how things stand, as one line that replaces the one before.
     noted : dict of str to str
         What else the provenance of a run's record is to say, such as which rules its plan has.
+
+    Raises
+    ------
+    UserError
+        If the time between checkpoints is none.
     """
 
     device: str = "auto"
@@ -494,6 +499,10 @@ class Conduct:
     report: Callable[[str], None] | None = None
     live: Callable[[str], None] | None = None
     noted: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        # With NaN or infinity no checkpoint would ever be written, without a word.
+        check_number("Conduct", "checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
 
     def abroad(self) -> dict:
         """What of it travels to another process, as keyword arguments: all but the two functions."""

@@ -28,6 +28,8 @@ Own = Callable[[Path, str], bool]  # whether a command made a file: its folder, 
 def not_written(path: Path, error: OSError) -> NotWritten:
     """The sentence for an operating system's refusal."""
     reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError) and os.path.isfile(error.filename or ""):  # where a folder was to be made
+        reason = f"'{error.filename}' is a file, not a folder"
     return NotWritten(f"'{path}' could not be written ({reason}); free space, change rights or choose another folder.")
 
 
@@ -510,6 +512,6 @@ def is_held(path: Path) -> bool:
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text() or "another process"
+        return path.read_text(encoding="utf-8", errors="replace") or "another process"
     except OSError:
         return "another process"

@@ -43,6 +43,41 @@ def test_a_reader_that_has_enough_is_no_error_but_a_lost_connection_is(monkeypat
         main(["doctor"])
 
 
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+PRETRAIN = "pretrain --survey sim:gz2:160 --size 32 --encoder resnet_w4 --examples 64 --batch-size 32"
+
+
+def shell(line: str, folder=None) -> subprocess.CompletedProcess:
+    """What a line of the shell, with ``gzlib`` for the program, ends with."""
+    command = line.replace("gzlib", f"'{sys.executable}' -m gzlib", 1)
+    return subprocess.run(["bash", "-c", command], cwd=folder or paths.ROOT, capture_output=True, text=True)
+
+
+@FULL
+def test_a_full_standard_output_is_told_as_such():
+    done = shell("gzlib bench list > /dev/full")
+    said = "standard output cannot be written (No space left on device); what was made is kept."
+    assert done.returncode == 2 and done.stderr == f"gzlib bench: {said}\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_standard_output_that_is_closed_is_no_error(closed):
+    done = shell(f"gzlib bench list {closed}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@FULL
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["2> /dev/full", "2>&-", "2> >(true)"])
+def test_a_lost_standard_error_costs_no_work(lost, tmp_path, monkeypatch, surveys):
+    monkeypatch.setenv("GZLIB_STORE", str(tmp_path / "runs"))
+    monkeypatch.setenv("GZLIB_SURVEYS", str(surveys))
+    monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
+    done = shell(f"gzlib {PRETRAIN} --set recipe.evaluations=2 {lost}", tmp_path)
+    assert done.returncode == 0 and "test loss" in done.stdout
+    assert len(list(tmp_path.glob("runs/*/run.json"))) == 1
+
+
 def test_traceback_only_when_asked():
     from gzlib.errors import UserError
 

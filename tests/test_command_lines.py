@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cyclopts import App, MissingArgumentError
@@ -25,6 +26,7 @@ from gzlib.config import (
     SurveySpec,
     study_recipe,
 )
+from gzlib.errors import UserError
 from gzlib.training.sweeps import jobs_of
 
 # What every command line of the README of version 0.1, and of all texts and examples since, meant to the parser that
@@ -298,3 +300,61 @@ def test_the_version_and_what_help_loads(capsys):
     code += "sys.exit(bool({{'rich', 'torch', 'numpy', 'pydantic'}} & {{*sys.modules}}))"
     for words in (["--help"], ["pretrain", "--help"]):
         subprocess.run([sys.executable, "-c", code.format(words)], check=True, capture_output=True)
+
+
+CURVE = str(paths.ROOT / "examples" / "curve.csv")
+RUN = ["--survey", "sim:gz2:160", "--encoder", "resnet_w4"]
+REGISTER = ["never", "--source", "sim:gz2:160", "--encoder", "resnet_w4", "--pilot", "40", "--target", "80"]
+BESIDE = {  # of each command with options that are numbers, what it needs beside one
+    "curate": ["sim:gz2:160"],
+    "pretrain": RUN,
+    "finetune": RUN,
+    "rerun": ["0123456789abcdef"],
+    "sweep": ["plan.toml"],
+    "fit": [CURVE],
+    "forecast": [CURVE],
+    "plan": [CURVE, "--target", "0.7"],
+    "register": REGISTER,
+}
+
+
+def numbers():
+    """Every option of every command that takes a number with a fraction, and how many values it takes."""
+    for name in ALL:
+        chain = named(name.split())[1]
+        for argument in arguments_of(chain[-1]):
+            if float in (argument.hint, *get_args(argument.hint)):
+                yield name, argument.name, 2 if argument.name == "--augment.zoom" else 1
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(("command", "option", "times"), [*numbers()])
+def test_no_option_takes_nan_or_infinity_and_nothing_is_made_first(
+    command, option, times, value, tmp_path, monkeypatch, capsys
+):
+    for place in ("STORE", "SURVEYS", "ROOT"):
+        monkeypatch.setattr(paths, place, tmp_path / place.lower())
+    assert main([command, *BESIDE[command], option, *[value] * times]) == 2
+    told = capsys.readouterr()
+    assert value in told.err and told.err.count("\n") == 1 and told.out == "" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["0", "-1"])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["sweep", str(paths.ROOT / "examples" / "plan.toml"), "--workers"], "Sweep: 'workers' must be above zero"),
+        (["bench", "faults", "--kills"], "faults: 'kills' must be above zero"),
+    ],
+)
+def test_no_processes_and_no_kills_are_no_numbers_of_them(command, said, value, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "STORE", tmp_path)
+    assert main([*command, value]) == 2
+    assert f"{said}, not {value}." in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [-1, -1e-9, float("nan"), float("inf"), "120", None])
+def test_a_time_between_checkpoints_that_is_none_is_refused(value):
+    with pytest.raises(UserError, match="Conduct: 'checkpoint_seconds' must be"):
+        Conduct(checkpoint_seconds=value)
+    assert Conduct(checkpoint_seconds=0).checkpoint_seconds == 0

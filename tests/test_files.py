@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from gzlib import paths
-from gzlib.errors import NotWritten, UserError
+from gzlib.errors import Busy, NotWritten, UserError
 from gzlib.files import (
     OLD,
     checked_name,
+    held,
     is_held,
     remove_folder,
     replace_file,
@@ -200,3 +201,20 @@ def test_what_is_a_path_or_no_name_on_some_system_is_refused(name):
     with pytest.raises(UserError, match="is not a name for a forecast") as caught:
         checked_name(name, "a forecast")
     assert len(str(caught.value)) < 350 and "\n" not in str(caught.value)
+
+
+def test_a_file_where_a_folder_is_to_be_made_is_told_as_such(tmp_path):
+    (tmp_path / "store").write_text("the user's")
+    where = f"'{tmp_path / 'store'}' is a file, not a folder"
+    with pytest.raises(NotWritten, match=where), held(tmp_path / "store" / ".lock", "It"):
+        pass
+    with pytest.raises(NotWritten, match=where):
+        replace_file(tmp_path / "store" / "table.csv", "x")
+    assert (tmp_path / "store").read_text() == "the user's"
+
+
+def test_who_holds_a_lock_is_told_although_its_file_is_damaged(tmp_path):
+    with held(tmp_path / ".lock", "It"):
+        (tmp_path / ".lock").write_bytes(b"process \xff\xfe")
+        with pytest.raises(Busy, match="It is being made by process "), held(tmp_path / ".lock", "It"):
+            pass

@@ -204,3 +204,20 @@ def test_a_second_signal_does_not_disturb_what_the_first_one_ends():
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (75, "cleaned up\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_after_the_stop_was_told_changes_neither_status_nor_message(number):
+    """The interpreter ends for a second or so, in which an impatient user presses Ctrl-C again."""
+    code = (
+        "import atexit, os, signal, sys; from gzlib import __main__ as program\n"
+        f"again = lambda *a: os.kill(os.getpid(), {int(number)})\n"
+        "tell = program.tell\n"
+        "program.tell = lambda line: (again(), tell(line))\n"
+        "program._answer, sys.argv = again, ['gzlib']\n"
+        "atexit.register(again)\n"
+        "sys.exit(program.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    said = "gzlib: stopped; finished work is kept, and the same command resumes from its checkpoint\n"
+    assert (done.returncode, done.stderr) == (75, said)

@@ -252,7 +252,7 @@ def building_place(
             check_replaceable(folder, "a survey", own=_is_own)
             shutil.rmtree(old, ignore_errors=True)
             content = None if state is None else json.dumps(state, sort_keys=True)
-            if content is None or not (place / STATE).is_file() or (place / STATE).read_text() != content:
+            if content is None or not (place / STATE).is_file() or (place / STATE).read_bytes() != content.encode():
                 shutil.rmtree(place, ignore_errors=True)
             place.mkdir(exist_ok=True)
             if content is not None:

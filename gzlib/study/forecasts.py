@@ -19,7 +19,7 @@ from gzlib.fitting import fit_curves, forecast, judge_forecast, load_forecast, s
 from gzlib.fitting.ensemble import Pilot
 from gzlib.fitting.fits import LACK_OF_FIT_LEVEL
 from gzlib.fitting.forecasting import MIN_POINTS, read_pilots
-from gzlib.fitting.intervals import student_quantile
+from gzlib.fitting.intervals import check_level, student_quantile
 from gzlib.fitting.laws import LAWS
 from gzlib.fitting.optimise import log_gradient
 from gzlib.fitting.planner import (
@@ -109,8 +109,9 @@ def register_forecast(name, *, pilot, targets, preset="laptop", source, encoders
     Raises
     ------
     UserError
-        If a run that is to be forecast exists already, a pilot run fails, or the name is taken.
+        If a run that is to be forecast exists already, a pilot run fails, the name is taken, or the level is none.
     """
+    check_level(level)  # before the runs, which take long
     path = _path(name)
     if path.exists():
         raise UserError(f"data/forecasts/{name}.json exists: a stored forecast is not replaced, choose another name.")
@@ -159,8 +160,10 @@ def register_plan(name, *, plan="study", seed=0, level=0.95):
     Raises
     ------
     UserError
-        If the name is taken, or no encoder has both runs of three training sets and a larger one to come.
+        If the name is taken, the level is none, or no encoder has both runs of three training sets and a larger one
+        to come.
     """
+    check_level(level)
     path = _path(name)
     if path.exists():
         raise UserError(f"data/forecasts/{name}.json exists: a stored forecast is not replaced, choose another name.")

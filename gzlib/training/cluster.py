@@ -56,10 +56,12 @@ def sweep_on(
     Raises
     ------
     UserError
-        If Dask is not installed, or no scheduler answers.
+        If Dask is not installed, ``local:N`` has no number of processes, or no scheduler answers.
     NotWritten
         If a store cannot be written.
     """
+    if _is_local(scheduler):  # told, too, where no run is missing
+        local_workers(scheduler)
     jobs = list(jobs)
     keys = [key_of(*job) for job in jobs]
     job_of = dict(zip(keys, jobs, strict=True))
@@ -179,7 +181,7 @@ def _connected(scheduler: str, device: str) -> Iterator:
         from distributed import Client, Nanny, Scheduler, SpecCluster
     except ImportError as error:
         raise UserError(f"'{scheduler}' needs Dask ({error}); install it with: pip install 'gzlib[cluster]'") from None
-    if scheduler.split(":")[0] == "local":
+    if _is_local(scheduler):
         gpus = own_gpus(device)
         n = local_workers(scheduler, gpus=len(gpus))
         threads = str(max(1, paths.cores() // n))
@@ -226,11 +228,15 @@ def own_gpus(device: str) -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
+def _is_local(scheduler: str) -> bool:
+    return scheduler.split(":")[0] == "local"
+
+
 def local_workers(scheduler: str, *, gpus: int = 0) -> int:
     """Processes that ``local`` or ``local:N`` asks for, on a machine with so many GPUs to use."""
     _, colon, number = scheduler.partition(":")
     if not colon:
         return gpus or paths.cores()
-    if not number.isdigit() or int(number) < 1:
+    if not number.isdecimal() or int(number) < 1:  # isdigit() takes "²", too, and int() does not
         raise UserError(f"'{scheduler}': write local:N with the number of processes, such as local:4.")
     return int(number)

@@ -223,7 +223,7 @@ def worker_count(runs: int, *, device: str) -> int:
     several small networks can share a GPU (``examples/gpu-sweep.sh``).
     """
     wanted = os.environ.get(VARIABLE, "")
-    if wanted and not (wanted.isdigit() and int(wanted)):
+    if wanted and not (wanted.isdecimal() and int(wanted)):
         raise UserError(f"{VARIABLE} must be a number of processes, 1 or more, not '{wanted}'.")
     if world() > 1 or choose_device(device).type != "cpu":
         return int(wanted or 1) if world() == 1 else 1

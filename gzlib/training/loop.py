@@ -291,7 +291,7 @@ def fit(
                     best = {k: v.detach().clone() for k, v in watched.module.state_dict().items()}
                 tell.validation(step, history.train_loss[-1], val_loss, rate_at(step - 1))
             finished = step == last or history.spent(recipe.patience, recipe.warmup_examples)
-            due = checkpoint is not None and time.monotonic() - saved > conduct.checkpoint_seconds
+            due = checkpoint is not None and time.monotonic() - saved >= conduct.checkpoint_seconds
             due, stop = distributed.anywhere(due, bool(stops))
             if finished:  # the test that follows may be interrupted, too
                 due = checkpoint is not None and time.monotonic() - saved > WORTH_A_CHECKPOINT

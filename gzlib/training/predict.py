@@ -2,16 +2,17 @@
 
 A file's rows are made a part at a time in a hidden folder beside it, and put together when all are there. A part is
 always of the same galaxies, so that a file whose making was interrupted is equal, byte for byte, to one made at once.
+Each part ends with its checksum: one that a disk has damaged meanwhile is made again.
 """
 
 import csv
+import hashlib
 import io
 import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -466,14 +467,14 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, frame: 
         return place / f"part-{number:07d}.parquet"
 
     def store(number: int, *part) -> None:
-        table = _part_table(model, what, *part)
-        write_whole(file(number), partial(pq.write_table, table, compression="zstd"))
+        content = _sealed(_part_table(model, what, *part))
+        write_whole(file(number), lambda target: target.write(content))
 
     problems, number, words = [], 0, {"predict": "predicting", "embed": "embedding"}[what]
     stored: Future | None = None  # intervals and the disk take their time while the network has the next part
     with (
         Progress(words, galaxies.total, "galaxies", progress) as bar,
-        _Parts(galaxies, frame, lambda n: file(n).is_file()) as parts,
+        _Parts(galaxies, frame, lambda n: _unsealed(file(n)) is not None) as parts,
         ThreadPoolExecutor(1) as writer,
     ):
         for number, (ids, pixels, found) in enumerate(parts):
@@ -483,8 +484,7 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, frame: 
                     stored.result()
                 stored = writer.submit(store, number, ids, outputs, found)
             else:
-                table = pq.read_table(file(number), columns=["id_str", PROBLEM])
-                found = table[PROBLEM].to_pylist()
+                found = _read_part(file(number))[PROBLEM].to_pylist()
             problems += [(i, why) for i, why in zip(ids, found, strict=True) if why]
             bar.update(len(ids))
         if stored is not None:
@@ -501,16 +501,42 @@ def _fill(model, galaxies: Galaxies, place: Path, out: Path, what: What, frame: 
     return problems
 
 
+DIGEST = 32  # bytes of a SHA-256, which end the file of a part
+
+
+def _sealed(table: pa.Table) -> bytes:
+    """A part's file: parquet, then its SHA-256."""
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    return content.getvalue() + hashlib.sha256(content.getbuffer()).digest()
+
+
+def _unsealed(file: Path) -> bytes | None:
+    """The parquet in a part's file; None if there is none, or not as it was written."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    body, digest = content[:-DIGEST], content[-DIGEST:]
+    return body if hashlib.sha256(body).digest() == digest else None
+
+
+def _read_part(file: Path) -> pa.Table:
+    if (content := _unsealed(file)) is None:  # since it was looked at
+        raise UserError(f"'{file}' has been damaged; the same command makes it again.")
+    return pq.read_table(io.BytesIO(content))
+
+
 def _join_csv(files: list[Path], target):
     header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(pq.read_schema(files[0]).names)
+    csv.writer(header, lineterminator="\n").writerow(_read_part(files[0]).column_names)
     target.write(header.getvalue().encode())
     options = pacsv.WriteOptions(include_header=False, quoting_style="needed")
     for file in files:
-        pacsv.write_csv(pq.read_table(file), target, options)
+        pacsv.write_csv(_read_part(file), target, options)
 
 
 def _join_parquet(files: list[Path], target):
-    with pq.ParquetWriter(target, pq.read_schema(files[0]).remove_metadata(), compression="zstd") as writer:
+    with pq.ParquetWriter(target, _read_part(files[0]).schema.remove_metadata(), compression="zstd") as writer:
         for file in files:
-            writer.write_table(pq.read_table(file).replace_schema_metadata())
+            writer.write_table(_read_part(file).replace_schema_metadata())

@@ -18,7 +18,7 @@ from gzlib.data.schema import is_tree_file
 from gzlib.data.sources.registry import has_prefix, split_text
 from gzlib.data.survey import open_survey, training_subset
 from gzlib.errors import UserError
-from gzlib.files import MARKER, check_replaceable, replace_file, replace_folder, spare_folder
+from gzlib.files import MARKER, check_replaceable, not_written, replace_file, replace_folder, spare_folder
 from gzlib.models.encoders import build_encoder
 from gzlib.models.heads import CONCENTRATION_MIN, CONCENTRATION_RANGE, DirichletHead, GalaxyModel, NumberHead
 from gzlib.models.weights import read_weights, run_weights, write_weights
@@ -361,6 +361,8 @@ def _export_onnx(model: SavedModel, folder: Path) -> str:
         warnings.simplefilter("ignore")  # torch calls the exporter without further packages deprecated
         try:
             torch.onnx.export(whole, (images.to(model.device),), str(file), dynamic_axes=axes, dynamo=False, **names)
+        except OSError as error:  # of a disk, not of the encoder
+            raise not_written(file, error) from None
         except Exception as error:  # an operation without a counterpart: each has an exception of its own
             first = str(error).splitlines()[0][:200]
             raise UserError(f"Encoder '{model.config.encoder}' can't be written as ONNX: {first}.") from None

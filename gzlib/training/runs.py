@@ -240,10 +240,11 @@ def _leftovers(folder: Path) -> list[Path]:
 
 
 def _tidy(folder: Path):
-    """Remove them, but for the lock, which its holder removes."""
+    """Remove them, but for the lock, which its holder removes; what cannot be removed harms no complete run."""
     for file in _leftovers(folder):
         if file.name != LOCK:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def rerun(key: str, *, weights: str | None = None, conduct: Conduct = USUAL) -> dict:

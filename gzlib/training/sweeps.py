@@ -51,6 +51,7 @@ from gzlib.config import (
     PretrainConfig,
     RunConfig,
     SurveySpec,
+    check_number,
     fill,
     grid,
     kind_of,
@@ -68,6 +69,8 @@ from gzlib.progress import Live, duration
 from gzlib.training.distributed import helped, worker_count
 from gzlib.training.runs import LOCK, key_of, run
 from gzlib.training.store import KEY, read_run
+
+MOST_WORKERS = 10_000  # processes on one machine: more are a slip of the keyboard
 
 
 class Tally:
@@ -154,9 +157,13 @@ def sweep(
 
     Raises
     ------
+    UserError
+        If ``workers`` is not a number of processes.
     NotWritten
         If the store cannot be written: every further run would meet the same.
     """
+    if workers is not None:
+        check_number("Sweep", "workers", workers, 1, MOST_WORKERS, whole=True)
     jobs, screen = list(jobs), Live()
     tally: Tally
     report, live = conduct.report or screen.line, conduct.live

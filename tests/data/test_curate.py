@@ -464,6 +464,10 @@ def test_what_is_left_of_another_input_or_damaged_is_not_resumed(tmp_path, monke
     content[200] ^= 1  # a pixel of the first batch
     partial.write_bytes(bytes(content))
     assert made(folder, tmp_path / "out")[1]["sha256"] == expected
+    shutil.rmtree(tmp_path / "out")
+    interrupt()
+    (tmp_path / ".out.partial" / "state.json").write_bytes(b"\xff\xfe")  # as good as none
+    assert made(folder, tmp_path / "out")[1]["sha256"] == expected
     interrupted = write_evo(folder, gz2_table(12, start=50))
     interrupt()
     write_evo(folder, gz2_table(12))

@@ -1,5 +1,8 @@
 """The comparison of times with Zoobot: how rows come from runs, and runs of a few dozen galaxies."""
 
+import argparse
+
+import harness
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,3 +133,10 @@ def test_both_tools_train_on_the_same_galaxies(recipe, tmp_path):
     before = sorted((file.name, file.stat().st_mtime_ns) for file in made.folder.glob("*.json"))
     assert bench.Runs(TINY, tmp_path).compare(recipe, "test_efficientnet") == row  # nothing is run again
     assert sorted((file.name, file.stat().st_mtime_ns) for file in made.folder.glob("*.json")) == before
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "ten"])
+def test_a_length_of_time_is_a_number(text):
+    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        harness.span(text)
+    assert harness.span("2.5") == 2.5

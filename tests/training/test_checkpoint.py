@@ -208,7 +208,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path):
             path,
             at_step=6,
             do=lambda: os.kill(os.getpid(), signal.SIGTERM),
-            conduct=Conduct(checkpoint_seconds=-1),
+            conduct=Conduct(checkpoint_seconds=0),
         )
     path.write_bytes(path.read_bytes()[:-1])
     resumed = model_of()
@@ -297,7 +297,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint_and_training_goes_on(tmp_path,
         saved(path, key="k")
     assert path.read_bytes() == earlier and not previous_of(path).exists()
     path.unlink()
-    train(model, path, conduct=Conduct(checkpoint_seconds=-1, report=lines.append))
+    train(model, path, conduct=Conduct(checkpoint_seconds=0, report=lines.append))
     assert any("No space left on device" in line and "continues from an earlier checkpoint" in line for line in lines)
     assert not path.exists() and not list(tmp_path.glob(".*"))
     train(undisturbed)

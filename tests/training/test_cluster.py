@@ -160,8 +160,11 @@ def test_schedulers_that_are_not_there_and_dask_that_is_not_installed(store, mon
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"pip install 'gzlib\[cluster\]'"):
         sweep_on("local:2", jobs([0]), conduct=Conduct(report=quiet))
-    with pytest.raises(UserError, match="such as local:4"):
-        local_workers("local:many")
+    for address in ("local:many", "local:0", "local:-1", "local:nan", "local:²", "local:"):
+        with pytest.raises(UserError, match="such as local:4"):
+            local_workers(address)
+        with pytest.raises(UserError, match="such as local:4"):  # with nothing to make, too
+            sweep_on(address, [], conduct=Conduct(report=quiet))
     assert local_workers("local:3") == 3
     assert local_workers("local") >= 1
     assert local_workers("local", gpus=4) == 4 and local_workers("local:3", gpus=4) == 3

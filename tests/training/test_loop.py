@@ -89,7 +89,7 @@ def test_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
     save = loop.save_checkpoint
     monkeypatch.setattr(loop, "save_checkpoint", cut_off)
     with pytest.raises(Cut):
-        train(new_model(), recipe, checkpoint=file, conduct=Conduct(checkpoint_seconds=-1))
+        train(new_model(), recipe, checkpoint=file, conduct=Conduct(checkpoint_seconds=0))
     monkeypatch.setattr(loop, "save_checkpoint", save)
     resumed = new_model()
     nn.init.zeros_(resumed.head.linear.weight)  # whatever was in the model is replaced
@@ -229,7 +229,7 @@ def test_non_finite_loss_names_step_rate_and_galaxies(tmp_path, bad_step, rate):
             device=CPU,
             ids=ids,
             checkpoint=tmp_path / "checkpoint.pt",
-            conduct=Conduct(checkpoint_seconds=-1),
+            conduct=Conduct(checkpoint_seconds=0),
         )
     details = error.value.details
     assert details["ids"] == ids[train_on.index[train_on.rows(bad_step)]].tolist()

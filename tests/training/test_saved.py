@@ -1,5 +1,6 @@
 """A run saved as a model: its folder, and predictions that are the run's own, for images, files and surveys."""
 
+import errno
 import io
 import json
 import os
@@ -30,7 +31,7 @@ from gzlib.data.curation import make_survey
 from gzlib.data.images import Frame
 from gzlib.data.schema import load_schema
 from gzlib.data.survey import open_survey
-from gzlib.errors import UserError
+from gzlib.errors import NotWritten, UserError
 from gzlib.models.heads import CONCENTRATION_MIN, CONCENTRATION_RANGE
 from gzlib.training import predict as predicting
 from gzlib.training.distributed import choose_device
@@ -408,6 +409,28 @@ def test_a_file_resumed_is_equal_to_one_made_at_once(place, tmp_path, suffix, mo
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([whole.name, cut.name])
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "one byte", "gone", "earlier"])
+def test_a_part_that_was_damaged_is_made_again(place, tmp_path, damage, monkeypatch):
+    monkeypatch.setattr("gzlib.data.sources.readers.CATALOGUE_ROWS", 16)
+    model = saved_model(place, "votes-full")
+    source, whole, cut = str(place / "in" / "images"), tmp_path / "whole.csv", tmp_path / "cut.csv"
+    write_predictions(model, source, whole, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting, "_join_csv", lambda files, target: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_predictions(model, source, cut, progress=False)
+    for part in sorted((tmp_path / ".cut.csv.partial").glob("part-*"))[::2]:
+        content = part.read_bytes()
+        middle = len(content) // 2
+        changed = {"empty": b"", "cut": content[:middle], "other": b"PAR1" * 99, "earlier": content[:-32]}
+        changed["one byte"] = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        part.write_bytes(changed.get(damage, b""))
+        if damage == "gone":
+            part.unlink()
+    write_predictions(model, source, cut, progress=False)
+    assert cut.read_bytes() == whole.read_bytes() and not (tmp_path / ".cut.csv.partial").exists()
+
+
 def test_a_file_whose_making_is_killed_at_any_moment_comes_out_equal(tmp_path):
     command = [sys.executable, Path(__file__).parents[1] / "crash_program.py", tmp_path, "predictions"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -699,6 +722,16 @@ def test_timm_loads_an_export_bit_for_bit(place, tmp_path, label, mode):
     assert settings["input_size"] == (3, SIZE, SIZE) and settings["crop_pct"] == 1.0
     if label == "morph":
         assert network.pretrained_cfg["label_names"] == sorted(NAMES)
+
+
+def test_a_full_disk_is_not_told_of_the_encoder_as_onnx(place, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    with pytest.raises(NotWritten, match="model.onnx' could not be written .No space left on device.; free space"):
+        export(saved_model(place, "classes-full"), tmp_path / "out", form="onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_ladder_is_exported_as_onnx_only(place, tmp_path):

@@ -196,6 +196,15 @@ def test_what_a_killed_process_left_locks_nothing_and_goes(jobs):
     assert set(results(paths.STORE)) == {folder.name}
 
 
+def test_what_cannot_be_tidied_away_costs_no_run(jobs):
+    folder = paths.STORE / key_of(*jobs[0])
+    for name in ("failed.json", ".run.json.tmp-77"):
+        (folder / name / "within").mkdir(parents=True)
+    for _ in range(2):  # made, then read
+        assert run(*jobs[0], conduct=Conduct(report=quiet))["key"] == folder.name
+    assert (folder / "failed.json" / "within").is_dir()
+
+
 def test_a_checkpoint_of_weights_that_are_made_again_stays(jobs):
     folder = paths.STORE / run(*jobs[0], conduct=Conduct(report=quiet))["key"]
     (folder / "weights.safetensors").unlink()

@@ -96,9 +96,10 @@ def test_as_many_workers_as_cores_but_not_more_than_runs(monkeypatch):
     assert workers.worker_count(9, device="auto") == 1
     monkeypatch.setenv(workers.VARIABLE, "2")
     assert workers.worker_count(9, device="auto") == 2
-    monkeypatch.setenv(workers.VARIABLE, "many")
-    with pytest.raises(UserError, match="GZLIB_WORKERS must be a number of processes, 1 or more, not 'many'"):
-        workers.worker_count(9, device="cpu")
+    for text in ("many", "0", "-1", "nan", "²"):
+        monkeypatch.setenv(workers.VARIABLE, text)
+        with pytest.raises(UserError, match=f"GZLIB_WORKERS must be a number of processes, 1 or more, not '{text}'"):
+            workers.worker_count(9, device="cpu")
 
 
 def test_a_run_whose_threads_wait_for_others_gives_them_up(monkeypatch):
