@@ -231,6 +231,10 @@ def _from_parquet(source: FilePath, content: bytes) -> Table:
         raise UserError(f"Reading {source} needs pyarrow (pip install pyarrow); or save the curves as CSV.") from error
     except Exception as error:  # pyarrow's own kinds, which the base installation does not know
         raise UserError(f"{source} cannot be read as parquet ({str(error).strip().splitlines()[0]}).") from error
+    for beside in [f"{name}.mask" for name in frame if f"{name}.mask" in frame]:  # as astropy marks what is not known
+        if pd.api.types.is_bool_dtype(frame[beside]):
+            name = beside.removesuffix(".mask")
+            frame[name] = frame[name].mask(frame.pop(beside))
     table = _from_frame(frame)
     table.name = str(source)
     return table

@@ -791,3 +791,12 @@ def test_a_spread_below_zero_is_refused_with_its_own_cell_and_line():
     text = "n,loss,loss_std,runs\n5,,.2,3\n10,.5,.1,3\n20,.4,-0.1,3\n"  # the first row is left out
     with pytest.raises(UserError, match="line 4: loss_std is '-0.1'; a spread is 0 or more"):
         read_curves(text)
+
+
+def test_values_that_astropy_masks_in_parquet_are_blanks(tmp_path):
+    file = tmp_path / "a.parquet"
+    table = pd.DataFrame({"n": [100, 200, 400], "loss": [0.5, 1e20, 0.3], "loss.mask": [False, True, False]})
+    table.to_parquet(file)
+    runs = read_curves(file)
+    assert runs["n_train"].tolist() == [100, 400] and runs["loss"].tolist() == [0.5, 0.3]
+    assert "1 of 3 rows have no loss and are left out (row 1)" in runs.attrs["notes"]

@@ -105,6 +105,8 @@ def table_source(
     notes = [*columns.notes, f"images of '{text}': column '{image_column}'"]
     if first.index:
         notes.append(f"an index of pandas in '{text}', not used: {', '.join(first.index)}")
+    if masked := [f"{column} ({mask})" for column, mask in first.masks.items() if column in wanted_columns]:
+        notes.append(f"columns of '{text}' whose masked values are read as blanks: {', '.join(masked)}")
     return Source(
         name,
         text,
