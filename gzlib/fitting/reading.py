@@ -58,6 +58,8 @@ MOST_BYTES = 2**28
 DELIMITERS = ("\t", ";", "|", "&", ",", None)  # None: blanks
 COMMENTS = ("#", "%", "//")
 NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
+NOT_TEXT |= {b"SIMPLE  =": "a FITS file", b"\x89HDF": "HDF5 or netCDF", b"\x93NUMPY": "a NumPy array"}
+NOT_TEXT |= {b"CDF\x01": "netCDF", b"CDF\x02": "netCDF", b"<?xml": "XML, such as a VOTable"}
 PAGE = re.compile(rb"\s*<(!doctype|html|table)", re.IGNORECASE)
 LATEX = re.compile(r"\\(begin|end|hline|toprule|midrule|bottomrule|cline)\b.*")
 
