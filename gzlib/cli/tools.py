@@ -110,6 +110,11 @@ def evaluate(
     spec = replace(own_spec(loaded, source), **named)
     found = evaluate(loaded, source, label=label, part=part, spec=spec, progress=True)
     print("\n".join(told(found)))
+    if part is None and found["part"] == "all":
+        tell(
+            "Galaxies of this survey that the model was trained on, if there are any, are scored too; --part test"
+            " leaves them out where both surveys are split by the hash of the id."
+        )
     if out:
         replace_file(out, json.dumps(found, indent=1) + "\n")
 

@@ -10,6 +10,7 @@ from survey_inputs import REAL, gz2_table, jpeg, stub_sky, write_catalogue, writ
 
 from gzlib import paths
 from gzlib.data import curate, describe_galaxies, open_survey
+from gzlib.data.images import Unusable, load_image
 from gzlib.data.schema import load_schema
 from gzlib.data.sources import Batch, Opener, Source, register_source
 from gzlib.data.sources.base import shares
@@ -397,3 +398,13 @@ def test_values_that_astropy_masks_in_parquet_are_blanks(tmp_path):
     told = "masked values are read as blanks: id_str (id_str.mask), z (z.mask), shape (shape.mask)"
     assert any(told in note for note in source.notes)
     assert list(open_source(str(tmp_path / "own.parquet")).labels) == ["z", "flag.mask"]
+
+
+def test_of_the_files_of_a_folder_that_are_no_images_one_of_each_kind_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    for name in ("b.bmp", "c.fits.gz", "notes.txt", "more.TXT"):
+        (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(20))
+    notes = open_source(str(tmp_path), labels=[]).notes
+    assert f"files of '{tmp_path}' that are not images: 4, e.g. b.bmp, c.fits.gz, more.TXT" in notes
+    with pytest.raises(Unusable, match="compressed by gzip; decompress it"):
+        load_image(tmp_path / "c.fits.gz", 16)
