@@ -300,7 +300,7 @@ def _roles(
 
     def best(kind: str, option: str) -> str | None:
         found = of(kind)
-        if kind == "size" and len(found) > 1:  # words, as a column "subset" may hold, are no sizes
+        if kind == "size" and len(found) > 1:  # a column of words, such as "subset", is not one of sizes
             words = [c for c in found if not any(is_number(cell) for cell in _texts(frame, c))]
             found = [column for column in found if column not in words] or found
             kinds.update({column: (None, 0) for column in words if column not in found})
