@@ -232,6 +232,11 @@ def test_a_plan_is_shown_then_made(own_store, capsys):
     assert "[4/4] convnext_w4 n=60 seed=1" in captured.err
     assert main(["sweep", str(plan), "--dry-run"]) == 0
     assert capsys.readouterr().out.endswith("\n4 present\n")
+    plan.write_text(PLAN.replace("[40, 60]", "[40, 6000]"))
+    assert main(["sweep", str(plan), "--dry-run"]) == 0
+    captured = capsys.readouterr()  # the survey is curated now
+    assert captured.out.endswith("\n2 missing, 2 present\n") or captured.out.endswith("\n2 present, 2 missing\n")
+    assert "a run wants 6,000 training galaxies, and there are " in captured.err
 
 
 @pytest.mark.slow

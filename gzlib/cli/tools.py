@@ -119,6 +119,11 @@ def evaluate(
     spec = replace(own_spec(loaded, source), **named)
     found = evaluate(loaded, source, label=label, part=part, spec=spec, progress=True)
     print("\n".join(told(found)))
+    if part is None and found["part"] == "all":
+        tell(
+            "Galaxies of this survey that the model was trained on, if there are any, are scored too; --part test"
+            " leaves them out where both surveys are split by the hash of the id."
+        )
     if out:
         replace_file(out, json.dumps(found, indent=1) + "\n")
 
@@ -341,7 +346,33 @@ def _tell_plan(plan: Path):
     texts = [i for i, name in enumerate(table) if name not in ("runs", "n_train", "seed", "seeds")]
     print(table.to_markdown(index=False, disable_numparse=texts), end="\n\n")
     print("\n".join(plan_words(jobs)), end="\n\n")
+    for line in _lacking(jobs):
+        tell(line)
     print(", ".join(f"{n} {state}" for state, n in pd.Series([row["state"] for row in rows]).value_counts().items()))
+
+
+def _lacking(jobs: Sequence[tuple[Any, Any]]) -> list[str]:
+    """What runs will be refused for, as far as their surveys are curated already: labels, and training galaxies."""
+    from gzlib.data.curation import existing_survey, training_galaxies
+
+    most: dict[Any, int] = {}
+    for config, survey in jobs:
+        asked = survey, getattr(config, "label", None)
+        most[asked] = max(most.get(asked, 0), config.n_train or 0)
+    found = []
+    for (survey, label), n_train in most.items():
+        try:
+            known = training_galaxies(survey, label) if existing_survey(survey) else n_train
+        except UserError as error:  # no such label, or no such source
+            found.append(f"'{survey.source}', {survey.size} px: {error}")
+            continue
+        if known < n_train:
+            of = f" with '{label}'" if label else ""
+            found.append(
+                f"'{survey.source}', {survey.size} px: a run wants {n_train:,} training galaxies{of}, and there are"
+                f" {known:,}; choose fewer or curate more."
+            )
+    return found
 
 
 @app.command

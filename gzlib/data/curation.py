@@ -339,6 +339,8 @@ def assemble(
     splits: Counter[str] = Counter()
     data_sets: Counter[str] = Counter()
     total, read, without_votes = min(source.galaxies, limit or source.galaxies), 0, 0
+    first_questions = [question.columns for question in schema.questions if not question.asked_after] if schema else []
+    volunteers: set[int] = set()  # how many answered a first question
     radii = match_radii(source.schema) if source.schema else np.array([UNKNOWN_MATCH_RADIUS])
     if UNKNOWN_MATCH_RADIUS in radii and source.positions is not None and parameters.get("match_radius") is None:
         crowded = crowded_radius(*source.positions())
@@ -397,6 +399,7 @@ def assemble(
                 truth.append(pa.Table.from_pandas(known, truth.schema, preserve_index=False).replace_schema_metadata())
             if not simulated:
                 without_votes += int((batch.votes[rows].sum(axis=1) == 0).sum()) if schema else 0
+                volunteers.update(*(np.unique(batch.votes[rows][:, some].sum(axis=1)) for some in first_questions))
                 hash_galaxies(fingerprint, table, [digest for row in rows if (digest := digests[row]) is not None])
     if not images.n:
         raise UserError(rejects.why_none(source.text))
@@ -418,6 +421,11 @@ def assemble(
             frame.central_fraction != 1
         )
         notes += [f"galaxies without any votes, kept for prediction: {without_votes:,}"] if without_votes else []
+        if volunteers - {0} == {100}:
+            notes.append(
+                "every galaxy has 100 votes for a first question: if these are percentages, give counts, as each is"
+                " taken as the vote of a volunteer"
+            )
     files = ["images.npy", "catalog.parquet", *(["truth.parquet"] if source.simulated else [])]
     return {
         "fingerprint": fingerprint.hexdigest(),

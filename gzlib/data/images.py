@@ -235,6 +235,8 @@ def _what_it_is(raw: bytes) -> str:
         return "a Git LFS pointer instead of the image; fetch it with `git lfs pull`"
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page instead of an image"
+    if raw.startswith(b"\x1f\x8b"):
+        return "compressed by gzip; decompress it with `gunzip`"
     return f"{len(raw):,} bytes {NO_FORMAT}"
 
 

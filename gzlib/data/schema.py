@@ -255,6 +255,8 @@ def load_schema(name: str | Path) -> Schema:
             return _parsed(path.stem, (path.read_text(encoding="utf-8"),))
         except FileNotFoundError:
             raise UserError(f"There is no schema file '{path}'.") from None
+        except UserError:  # JSON, but no tree
+            raise
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"Schema file '{path}' is not JSON: {error}.") from None
     unions = json.loads((SCHEMAS / "unions.json").read_text())

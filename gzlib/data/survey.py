@@ -308,6 +308,11 @@ def label_values(survey: xr.Dataset, column: str) -> np.ndarray:
     answers = [f"{answer}_fraction" for answer in survey.answer.values] if "votes" in survey else []
     if why := re.search(rf"[:,] {re.escape(column)} \((.*?)\)(?:, |;|$)", survey.attrs.get("not_used", "")):
         raise UserError(f"Column '{column}' of '{survey.attrs['source']}' is not a label: {why[1]}.")
+    if column == "votes":
+        raise UserError(
+            f"The survey of '{survey.attrs['source']}' has no votes: its table has no vote columns of a known campaign."
+            " Curate it with --schema and a JSON file of its decision tree, or choose a column with --label."
+        )
     near = get_close_matches(column, [*known, *answers], 1)
     shown = [*known[:12], *answers[:1]]
     more = " and more" if len(known) + len(answers) > len(shown) else ""

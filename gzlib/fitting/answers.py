@@ -358,8 +358,8 @@ def _check_target(array: xr.DataArray, target: float, x: str, replicate: str) ->
         return
     top, name = float(turned[1]), turned[2]
     mean = array.mean(replicate) if replicate in array.dims else array
-    best = float(mean.min(x).max())
-    if top - target < best <= target:
+    best, worst = float(mean.min(x).max()), float(mean.max())
+    if top - target < best <= target or top - target < worst <= target:
         share = target / 100 if top == 1 < target <= 100 else target  # an accuracy in percent
         cure = (
             f"for {name} {share:g} give the target {top - share:.6g}" if share < top else f"give one below {best:.3g}"

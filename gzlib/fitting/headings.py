@@ -53,10 +53,24 @@ SIZES = _words(
     "size sizes set samples sample examples images galaxies points instances observations obs rows tokens"
     " train training trainset subset anchor seen labels labelled labeled annotated annotations sentences documents"
     " records patients data dataset stars objects shots datapoints imgs sequences molecules structures"
-    " trajectories episodes demonstrations events cells utterances clips frames"
+    " trajectories episodes demonstrations events cells utterances clips frames gal gals obj objs spectra cutouts"
 )
 FIRST_SIZES = {"train", "training", "trainset", "seen"}
-NO_SIZE = {"train", "training", "data", "set", "number", "the", "of", "total", "count", "sample", "no"}  # alone
+NO_SIZE = {
+    "train",
+    "training",
+    "data",
+    "set",
+    "number",
+    "the",
+    "of",
+    "total",
+    "count",
+    "sample",
+    "no",
+    "gal",
+    "obj",
+}  # alone
 AFFIXES = _words(
     "test val valid validation eval evaluation mean avg average heldout holdout out final best cv value percent pct"
 )
@@ -127,6 +141,8 @@ def kind_of(name: object) -> tuple[str | None, int]:
     """What a column's name says, and its rank among those of the kind: (kind or None, rank)."""
     plain, text = _plain(name), str(name).strip()
     words = plain.split("_")
+    if plain[:1] == "n" and plain[1:] in SIZES:  # Ngal, ntrain
+        words = ["n", plain[1:]]
     if IN_LOGARITHMS.search(text):
         return "logarithm", 0
     if (rest := COMPLEMENT.fullmatch(text)) and (kind := kind_of(rest[1]))[0] == "rising":
@@ -284,6 +300,10 @@ def _roles(
 
     def best(kind: str, option: str) -> str | None:
         found = of(kind)
+        if kind == "size" and len(found) > 1:  # a column of words, such as "subset", is not one of sizes
+            words = [c for c in found if not any(is_number(cell) for cell in _texts(frame, c))]
+            found = [column for column in found if column not in words] or found
+            kinds.update({column: (None, 0) for column in words if column not in found})
         first = [column for column in found if kinds[column][1] == min(kinds[c][1] for c in found)]
         if len(first) > 1:
             raise UserError(
@@ -332,6 +352,8 @@ def _roles(
     unused = [c for c in unused if c not in used] + [column for column in of(*MEASURED) if column not in used]
     roles.rest = [c for c in kinds if c not in used and c not in unused and kinds[c][0] != "index"]
     if roles.loss is None:
+        _take_metric_rows(table, roles)
+        frame = table.frame
         roles.wide = _wide(table, roles)
         roles.rest = [column for column in roles.rest if column not in roles.wide]
     _fill_merged(table, roles)
@@ -550,7 +572,8 @@ def _wide(table: Table, roles: _Roles) -> list[str]:
         if kind in metrics.values():
             roles.rising = kind == "rising"
             return [column for column, metric in metrics.items() if metric == kind]
-    if found and not all(_falls(table, roles.size, column) for column in found) and not _constant(table, found):
+    falling = found and all(_falls(table, roles.size, column, sign=-1 if roles.rising else 1) for column in found)
+    if found and not falling and not _constant(table, found):
         rising, one = all(_falls(table, roles.size, column, sign=-1) for column in found), len(found) == 1
         cure = {
             (True, True): f"rises with the size: is it an accuracy? Then say --accuracy-column {quote(found[0])} (in"
@@ -609,20 +632,25 @@ def _falls(table: Table, size: str, column: str, sign: int = 1) -> bool:
     return len(mean) > 1 and sign * (mean.iloc[-1] - mean.iloc[0]) < 0
 
 
-def _metric_rows(long: pd.DataFrame, roles: _Roles, notes: list[str]) -> pd.DataFrame:
+def _take_metric_rows(table: Table, roles: _Roles) -> None:
     """Of rows that are named by metrics those of the loss, or of what rises; of other rows those of no spread."""
-    if len(roles.labels) != 1:
-        return long
-    names = _texts(long, roles.labels[0])
-    kinds = names.map(lambda name: kind_of(name)[0])
-    stems = names.map(lambda name: re.sub(r"[\W_]*[^\W_]+$", "", name))
-    wanted = (kinds != "spread") | ~(stems.isin(names) | (stems == ""))
-    if kinds.isin(MEASURED).all() and kinds.isin(("loss", "rising")).any():
-        roles.rising = "loss" not in set(kinds)  # the rows are called accuracy
-        wanted = kinds == ("rising" if roles.rising else "loss")
-    if not wanted.all():
-        notes.append(f"not used: {', '.join(names[~wanted].unique())}")
-    return long[wanted]
+    for column in [*roles.labels, *roles.rest]:
+        names = _texts(table.frame, column)
+        kinds = names.map({name: kind_of(name)[0] for name in names.unique()})
+        wanted = pd.Series(True, names.index)
+        if kinds.isin(MEASURED).all() and kinds.isin(("loss", "rising")).any():
+            roles.rising = "loss" not in set(kinds)  # the rows are called accuracy
+            wanted = kinds == ("rising" if roles.rising else "loss")
+        elif roles.labels == [column] and roles.size is None:
+            stems = names.map(lambda name: re.sub(r"[\W_]*[^\W_]+$", "", name))
+            wanted = (kinds != "spread") | ~(stems.isin(names) | (stems == ""))
+        if wanted.all():
+            continue
+        table.notes.append(f"not used: {', '.join(names[~wanted].unique())}")
+        table.frame = table.frame[wanted].reset_index(drop=True)
+        table.places = [place for place, keep in zip(table.places, wanted, strict=True) if keep]
+        if table.blocks:
+            table.blocks.part = [part for part, keep in zip(table.blocks.part, wanted, strict=True) if keep]
 
 
 def _free(name: str, frame: pd.DataFrame) -> str:
@@ -646,7 +674,6 @@ def _long(table: Table, roles: _Roles) -> tuple[Table, _Roles]:
     if roles.loss is None and roles.size is None:
         long[sizes] = [match[1] for match in map(SIZE_NAME.fullmatch, long.pop(of)) if match]
         roles.size = sizes
-        long = _metric_rows(long, roles, table.notes)
         what = "accuracy" if roles.rising else "loss"
         table.notes.append(f"the columns are named by sizes: each cell is taken as one run's {what}")
     elif all(column[-1].isdigit() for column in roles.wide) and _are_runs({_stem(column) for column in roles.wide}):
@@ -1060,7 +1087,10 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
         rows = pd.DataFrame({"key": key, "value": values, "size": out["n_train"]})[known]
         per_value = rows.groupby(["key", "value"])["size"].nunique()
         per_size = rows.groupby(["key", "size"])["value"].nunique()
-        if per_value.max() == 1 and values.nunique() > 0.9 * len(values):
+        differs = values.nunique() > 0.9 * len(values)
+        if _are_fractions(values):  # which curves may share, such as what a mean of the labels would score
+            differs = rows.groupby("key")["value"].nunique().sum() > 0.9 * len(values)
+        if per_value.max() == 1 and differs:
             table.notes.append(f"not used: {column} (it differs in each row)")
         elif per_value.max() == 1 and per_size.max() == 1:
             table.notes.append(f"not used: {column} (it goes with {roles.size})")
@@ -1079,6 +1109,12 @@ def _telling(table: Table, roles: _Roles, out: pd.DataFrame, labels: dict[str, p
                 f" (--curve-column {column}, in Python curve=) or not (--ignore {column}, ignore=)?"
             )
     return found
+
+
+def _are_fractions(values: pd.Series) -> bool:
+    """Whether cells are numbers, not all of them whole: measured, rather than the name or the setting of a run."""
+    found = pd.to_numeric(values, errors="coerce")
+    return bool(found.notna().all() and (found % 1 != 0).any())
 
 
 def _seeds(table: Table, roles: _Roles, out: pd.DataFrame) -> np.ndarray:

@@ -58,6 +58,8 @@ MOST_BYTES = 2**28
 DELIMITERS = ("\t", ";", "|", "&", ",", None)  # None: blanks
 COMMENTS = ("#", "%", "//")
 NOT_TEXT = {b"PK\x03\x04": "a workbook or archive", b"\x1f\x8b": "compressed", b"%PDF": "a PDF"}
+NOT_TEXT |= {b"SIMPLE  =": "a FITS file", b"\x89HDF": "HDF5 or netCDF", b"\x93NUMPY": "a NumPy array"}
+NOT_TEXT |= {b"CDF\x01": "netCDF", b"CDF\x02": "netCDF", b"<?xml": "XML, such as a VOTable"}
 PAGE = re.compile(rb"\s*<(!doctype|html|table)", re.IGNORECASE)
 LATEX = re.compile(r"\\(begin|end|hline|toprule|midrule|bottomrule|cline)\b.*")
 
@@ -231,6 +233,10 @@ def _from_parquet(source: FilePath, content: bytes) -> Table:
         raise UserError(f"Reading {source} needs pyarrow (pip install pyarrow); or save the curves as CSV.") from error
     except Exception as error:  # pyarrow's own kinds, which the base installation does not know
         raise UserError(f"{source} cannot be read as parquet ({str(error).strip().splitlines()[0]}).") from error
+    for beside in [f"{name}.mask" for name in frame if f"{name}.mask" in frame]:  # as astropy marks what is not known
+        if pd.api.types.is_bool_dtype(frame[beside]):
+            name = beside.removesuffix(".mask")
+            frame[name] = frame[name].mask(frame.pop(beside))
     table = _from_frame(frame)
     table.name = str(source)
     return table

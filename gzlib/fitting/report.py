@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gzlib.fitting.answers import Fit
 
-Result: TypeAlias = "Fit | xr.Dataset"  # of fit; of forecast, plan and compare
+Result: TypeAlias = "Fit | xr.Dataset"  # of fit; of forecast, plan, compare and surface
 Band = tuple[str, str, str]  # a value, and the ends of its band
 Rounding = Callable[[float], float]
 
@@ -168,7 +168,7 @@ def sentences(result: Result) -> list[str]:
     Parameters
     ----------
     result : Fit
-        Or Dataset of ``forecast``, ``plan`` or ``compare``.
+        Or Dataset of ``forecast``, ``plan``, ``compare`` or ``surface``.
     """
     if not isinstance(result, xr.Dataset):
         check_labelled(
@@ -177,8 +177,12 @@ def sentences(result: Result) -> list[str]:
         return [_fit_sentence(name, one, result) for name, one in _curves(result.results, "verdict")]
     if "labels" in result:
         return [_plan_sentence(name, one, result.attrs) for name, one in _curves(result, "labels")]
+    if "parameter" in result.dims and "formula" in result.attrs:
+        return [_surface_sentence(result)]
     if "aicc" in result:
         return [_law_sentence(name, one) for name, one in _curves(result, "aicc")]
+    if "loss" not in result:
+        raise UserError("This Dataset says nothing: give a Fit, or what forecast, plan, compare or surface returns.")
     return [text for name, one in _curves(result, "loss") for text in _forecast_sentences(name, one, result.attrs)]
 
 
@@ -198,6 +202,15 @@ def _fit_sentence(name: str, one: xr.Dataset, fit: Fit) -> str:
     else:
         text = f"{name}: loss = {law.formula} with " + ", ".join(f"{p} = {_band(shown[p], level)}" for p in law.names)
     return f"{text}; {one['verdict'].item()}: {one['reason'].item()}"
+
+
+def _surface_sentence(fitted: xr.Dataset) -> str:
+    level, attrs = _percent(fitted.attrs["level"]), fitted.attrs
+    ends = [fitted[key] if key in fitted else fitted["value"] * np.nan for key in ("low", "high")]  # none without draws
+    values = zip(fitted["parameter"].values, *(part.values for part in (fitted["value"], *ends)), strict=True)
+    told = ", ".join(f"{name} = {_band(with_band(*map(float, band)), level)}" for name, *band in values)
+    sizes = ", ".join(f"{name} in units of {size_text(attrs[f'{name}_ref'])}" for name in attrs["law"].variables)
+    return f"loss = {attrs['formula']}, {sizes}: {told}; {fitted['verdict'].item()}: {fitted['reason'].item()}"
 
 
 def _band(shown: Band, level: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from gzlib.errors import UserError
-from gzlib.fitting.curves import NOT_IDENTIFIED, judge_design
+from gzlib.fitting.curves import NOT_IDENTIFIED, judge_design, like_accuracy
 from gzlib.fitting.fits import fit_law
 from gzlib.fitting.headings import numbers
 from gzlib.fitting.intervals import LARGEST_LOG, MOST_LEVERAGE, WEBB, leverages
@@ -326,13 +326,15 @@ def surface(
     Raises
     ------
     UserError
-        If a column is missing or holds something other than positive numbers, or the design cannot identify the law.
+        If a column is missing or holds something other than positive numbers, the losses rise as accuracies do, or the
+        design cannot identify the law.
     """
     law = get_law(law)
     if sizes is not None:
         if isinstance(data, str | os.PathLike | pd.DataFrame):
             raise UserError("With sizes the losses are numbers, one for each run: a file or table holds its own sizes.")
         losses: Any = data
+        _refuse_rising("The losses", losses, sizes)
         return fit_surface(losses, sizes, law=law, **options)
     columns = dict(columns or {})
     if isinstance(data, xr.DataArray):
@@ -340,7 +342,9 @@ def surface(
         found = {variable: _column(variable, names, columns, "The array") for variable in law.variables}
         broadcast = xr.broadcast(data, *(data[name] for name in found.values()))
         flat = [array.values.astype(float).reshape(-1) for array in broadcast]
-        return fit_surface(flat[0], dict(zip(law.variables, flat[1:], strict=True)), law=law, **options)
+        of_array = dict(zip(law.variables, flat[1:], strict=True))
+        _refuse_rising("The losses of the array", flat[0], of_array)
+        return fit_surface(flat[0], of_array, law=law, **options)
     if not isinstance(data, str | os.PathLike | pd.DataFrame | pd.Series):
         raise UserError("Losses alone have no sizes: give them too, as in surface(losses, {'N': ..., 'D': ...}).")
     table = read_table(data)
@@ -351,7 +355,26 @@ def surface(
         if bad.any():
             i = int(np.argmax(bad))
             raise UserError(f"{table.name}, {table.places[i]}: {found[name]} is {column[i]:g}; it must be positive.")
-    return fit_surface(values.pop("loss"), values, law=law, **options)
+    loss = values.pop("loss")
+    _refuse_rising(f"{table.name}: {found['loss']}", loss, values)
+    return fit_surface(loss, values, law=law, **options)
+
+
+def _refuse_rising(what: str, losses: npt.ArrayLike, sizes: Mapping[str, npt.ArrayLike]) -> None:
+    """Raise UserError where losses rise with each size as accuracies do, with the other sizes held."""
+    values = {name: np.asarray(size, float) for name, size in sizes.items()}
+    y = np.asarray(losses, float)
+    if y.ndim != 1 or any(size.shape != y.shape for size in values.values()) or not np.all(y[np.isfinite(y)] > 0):
+        return  # which the fit refuses
+    runs = pd.DataFrame(values).assign(log=np.log(y)).dropna()
+    for name in values:
+        others = [other for other in values if other != name]
+        mean = runs.groupby([*others, name])["log"].mean()
+        parts = [part.to_numpy() for _, part in mean.groupby(level=others) if len(part) > 1]
+        if not parts or sum(map(like_accuracy, parts)) <= len(parts) / 2:
+            return
+    top = 100 if np.nanmax(y) > 1.5 else 1
+    raise UserError(f"{what} rise with {' and '.join(values)} as accuracies do: give {top} minus each of them.")
 
 
 def _column(variable: str, names: Sequence[str], columns: Mapping[str, str], where: str) -> str:

@@ -263,9 +263,8 @@ def task_target(data, column: str) -> Target:
 
 
 def _vote_target(data) -> Target:
-    if "votes" not in data:
-        raise UserError(f"The survey of '{data.attrs['source']}' has no votes; choose a column with --label.")
-    schema, votes, known = load_schema(data.attrs["schema"]), data.votes.values, labelled(data, VOTES)
+    known = labelled(data, VOTES)  # which refuses a survey without votes
+    schema, votes = load_schema(data.attrs["schema"]), data.votes.values
     if not known.any():
         raise UserError(f"The survey of '{data.attrs['source']}' has no galaxy with votes.")
     words = f"votes for {len(schema.label_cols)} answers of {len(schema.questions)} questions"

@@ -339,10 +339,11 @@ class SavedModel:
         ----------
         source
             ``(n, y, x, 3)`` in 0..255 or 0..1, an array or tensor; also one image, grey ones, or with the bands before
-            the pixels as torch has them. A list of arrays, paths, encoded bytes or PIL images. A curated survey as
-            :func:`gzlib.open_survey` gives it. Or the path of an image, of a folder of images, of a catalogue, of
-            parquet or of a survey, or another source as :func:`gzlib.open_source` takes it. Images larger than the
-            model's size are resized as those that it was trained on; arrays that have that size are taken as they are.
+            the pixels as torch has them: ``(3, y, x)`` is one image, and three grey ones are ``(3, y, x, 1)``. A list
+            of arrays, paths, encoded bytes or PIL images. A curated survey as :func:`gzlib.open_survey` gives it. Or
+            the path of an image, of a folder of images, of a catalogue, of parquet or of a survey, or another source
+            as :func:`gzlib.open_source` takes it. Images larger than the model's size are resized as those that it was
+            trained on; arrays that have that size are taken as they are.
 
         Returns
         -------

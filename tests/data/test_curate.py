@@ -25,7 +25,7 @@ from gzlib.data.pack import ImageFile, TableFile
 from gzlib.data.schema import load_schema
 from gzlib.data.sources.base import Batch, Source
 from gzlib.data.sources.registry import open_source
-from gzlib.data.survey import assign_split, is_survey, open_survey, open_truth
+from gzlib.data.survey import assign_split, is_survey, open_survey, open_truth, read_report
 from gzlib.errors import UserError
 from gzlib.sky import source
 
@@ -641,3 +641,14 @@ def test_a_survey_that_holds_a_file_of_somebody_s_is_not_replaced(tmp_path):
     assert (folder / "notes.txt").read_text() == "mine" and is_survey(folder)
     (folder / "notes.txt").unlink()
     assert curate("sim:gz2:20", out=folder, size=16, progress=False, force=True) == folder
+
+
+def test_percentages_in_place_of_counts_are_told(tmp_path):
+    tree = tmp_path / "tree.json"
+    tree.write_text('[{"question": "bar", "answers": ["_yes", "_no"], "asked_after": null}]')
+    images = {"id_str": list("abcd"), "file_loc": [f"images/{i}.jpg" for i in range(4)]}
+    for name, total in (("percent", [100] * 4), ("counts", [100, 100, 99, 100])):
+        table = pd.DataFrame(images | {"bar_yes": [10, 20, 30, 40]})
+        source = write_catalogue(tmp_path / name, table.assign(bar_no=total - table["bar_yes"]))
+        notes = read_report(curate(str(source), out=tmp_path / f"{name}-survey", size=16, schema=str(tree)))["notes"]
+        assert any("every galaxy has 100 votes" in note for note in notes) == (name == "percent")

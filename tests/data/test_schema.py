@@ -86,6 +86,13 @@ def test_own_schema_file(tmp_path):
         file.write_text(damaged)
         with pytest.raises(UserError, match="not JSON"):
             load_schema(file)
+    for no_tree, says in (
+        ({"bar": ["yes", "no"]}, "must be a list of questions"),
+        ([{"question": "bar"}], "asked_after"),
+    ):
+        file.write_text(json.dumps(no_tree))
+        with pytest.raises(UserError, match=f"^Schema 'mine' .*{says}"):  # and not that it is no JSON
+            load_schema(file)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from survey_inputs import REAL, gz2_table, jpeg, stub_sky, write_catalogue, writ
 
 from gzlib import paths
 from gzlib.data import curate, describe_galaxies, open_survey
+from gzlib.data.images import Unusable, load_image
 from gzlib.data.schema import load_schema
 from gzlib.data.sources import Batch, Opener, Source, register_source
 from gzlib.data.sources.base import shares
@@ -369,3 +370,41 @@ def test_a_name_of_a_column_may_hold_a_line_break(tmp_path):
     file.write_bytes(b'id_str,"ring,file_loc\na,1,a.jpg\n')  # a quotation mark that nothing closes
     with pytest.raises(UserError, match="own.csv"):
         open_source(str(file))
+
+
+@pytest.mark.parametrize("n", [20, 300])  # few different values, which are remembered, and many
+def test_numbers_with_decimal_commas_are_described_by_their_range(tmp_path, n):
+    file = tmp_path / "own.csv"
+    lines = [f"g{i};{i}.jpg;{'0,125' if i else '7'};0,{i:03d}5;{i % 2},0" for i in range(n)]
+    file.write_text("\n".join(["id_str;file_loc;mass;z;ring", *lines]))
+    source = open_source(str(file))
+    (note,) = [note for note in source.notes if note.startswith("labels")]
+    assert f"mass: numbers from 0.125 to 7; z: numbers from 0.0005 to {(n - 1) / 1000 + 0.0005:g}" in note
+    assert "ring: 2 classes (0, 1)" in note
+    labels = pd.concat([batch.labels for batch in all_of(source)])
+    np.testing.assert_allclose(labels["z"], np.arange(n) / 1000 + 0.0005)
+
+
+def test_values_that_astropy_masks_in_parquet_are_blanks(tmp_path):
+    masked = {"z": [True, False, False], "shape": [False, False, True], "id_str": [False, False, False]}
+    table = pd.DataFrame({"id_str": list("abc"), "file_loc": "x.jpg", "z": [-9999.0, 0.25, 0.5]})
+    table = table.assign(shape=["round", "disk", "?"], **{f"{name}.mask": mask for name, mask in masked.items()})
+    table["flag.mask"] = [True, False, True]  # beside no column
+    table.to_parquet(tmp_path / "own.parquet")
+    source = open_source(str(tmp_path / "own.parquet"), labels=["z", "shape"])
+    (batch,) = all_of(source)
+    np.testing.assert_array_equal(batch.labels["z"], [np.nan, 0.25, 0.5])
+    assert batch.labels["shape"].tolist() == ["round", "disk", ""]
+    told = "masked values are read as blanks: id_str (id_str.mask), z (z.mask), shape (shape.mask)"
+    assert any(told in note for note in source.notes)
+    assert list(open_source(str(tmp_path / "own.parquet")).labels) == ["z", "flag.mask"]
+
+
+def test_of_the_files_of_a_folder_that_are_no_images_one_of_each_kind_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    for name in ("b.bmp", "c.fits.gz", "notes.txt", "more.TXT"):
+        (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(20))
+    notes = open_source(str(tmp_path), labels=[]).notes
+    assert f"files of '{tmp_path}' that are not images: 4, e.g. b.bmp, c.fits.gz, more.TXT" in notes
+    with pytest.raises(Unusable, match="compressed by gzip; decompress it"):
+        load_image(tmp_path / "c.fits.gz", 16)

@@ -516,6 +516,8 @@ def test_targets_in_the_other_unit(tmp_path):
     with pytest.raises(UserError, match=r"for acc 0.6 give the target 0.4\.$"):  # the column's own name says 1 - acc
         gz.plan(pd.DataFrame({"n": STEPS, "1 - acc": FALLING}), 0.6)
     assert gz.plan(pd.DataFrame({"n": STEPS, "error (1 - acc)": FALLING}), 0.6)["status"] == "already reached"
+    with pytest.raises(UserError, match=r"for acc 0.92 give the target 0.08\.$"):  # some sizes have reached it, not all
+        gz.plan(pd.DataFrame({"n": STEPS, "acc": 1 - np.array(FALLING) / 10}), 0.92)
     file = tmp_path / "a.csv"
     accuracy.assign(acc=100 * accuracy["acc"]).to_csv(file, index=False)
     assert "note: losses and target are in percent: 0.4 is 0.4 %" in report.answer("plan", file, target=0.4)

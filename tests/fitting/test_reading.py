@@ -791,3 +791,60 @@ def test_a_spread_below_zero_is_refused_with_its_own_cell_and_line():
     text = "n,loss,loss_std,runs\n5,,.2,3\n10,.5,.1,3\n20,.4,-0.1,3\n"  # the first row is left out
     with pytest.raises(UserError, match="line 4: loss_std is '-0.1'; a spread is 0 or more"):
         read_curves(text)
+
+
+def test_values_that_astropy_masks_in_parquet_are_blanks(tmp_path):
+    file = tmp_path / "a.parquet"
+    table = pd.DataFrame({"n": [100, 200, 400], "loss": [0.5, 1e20, 0.3], "loss.mask": [False, True, False]})
+    table.to_parquet(file)
+    runs = read_curves(file)
+    assert runs["n_train"].tolist() == [100, 400] and runs["loss"].tolist() == [0.5, 0.3]
+    assert "1 of 3 rows have no loss and are left out (row 1)" in runs.attrs["notes"]
+
+
+ROWS_BY_METRIC = {  # a row for each metric, and columns for sizes, for seeds or for curves
+    "sizes": "model,metric,100,200,400\na,accuracy,.5,.6,.7\na,loss,.9,.8,.7\n",
+    "seeds": "n,metric,seed0,seed1\n100,accuracy,.5,.5\n100,loss,.9,.9\n400,accuracy,.7,.7\n400,loss,.7,.7\n",
+    "curves": "n,metric,a,b\n100,accuracy,.5,.4\n100,loss,.9,.8\n400,accuracy,.7,.6\n400,loss,.7,.6\n",
+}
+
+
+@pytest.mark.parametrize("text", ROWS_BY_METRIC.values(), ids=ROWS_BY_METRIC)
+def test_rows_of_an_accuracy_beside_those_of_a_loss_are_no_losses(tmp_path, text):
+    table = read_curves(written(tmp_path, text))
+    assert table["loss"].tolist() == sorted(table["loss"], reverse=True) or table["curve"].nunique() == 2
+    assert set(table["loss"]) <= {0.9, 0.8, 0.7, 0.6} and table.groupby("curve")["n_train"].max().eq(400).all()
+    assert "not used: accuracy" in table.attrs["notes"]
+
+
+def test_rows_of_accuracies_named_by_a_column_are_turned(tmp_path):
+    table = read_curves(written(tmp_path, "model,metric,100,200,400\na,accuracy,.5,.6,.7\nb,accuracy,.4,.5,.6\n"))
+    np.testing.assert_allclose(table["loss"], [0.5, 0.4, 0.3, 0.6, 0.5, 0.4])
+    assert table["curve"].tolist() == ["a"] * 3 + ["b"] * 3 and table.attrs["metric"] == "1 - accuracy"
+
+
+def test_a_measured_number_that_curves_share_tells_none_apart(tmp_path):
+    runs = [f"{e},{n},{s},{y + s / 99:.3f},{2 + n / 1e4 + s / 7:.4f}" for e in "ab" for n, y in PAIRS for s in (0, 1)]
+    table = read_curves(written(tmp_path, "\n".join(["encoder,n_train,seed,loss,baseline", *runs])))
+    assert table["curve"].unique().tolist() == ["a", "b"] and len(table) == 4 * len(PAIRS)
+    assert "not used: baseline (it differs in each row)" in table.attrs["notes"]
+
+
+def test_a_column_of_words_is_no_size(tmp_path):
+    text = "subset,Ngal,error\nbright,100,.5\nbright,200,.4\nfaint,100,.6\nfaint,200,.5\n"
+    table = read_curves(written(tmp_path, text))
+    assert table["curve"].unique().tolist() == ["bright", "faint"] and table["n_train"].tolist() == [100, 200] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"SIMPLE  =  T" + bytes(9), "a FITS file"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5 or netCDF"),
+        (b"<?xml version='1.0'?><VOTABLE/>", "XML"),
+        (b"\x93NUMPY\x01\x00", "a NumPy array"),
+    ],
+)
+def test_files_of_other_kinds_are_named(content, what):
+    with pytest.raises(UserError, match=f"is {what}.*save the curves as CSV"):
+        read_curves(content)

@@ -7,6 +7,7 @@ from test_laws import TRUTHS, sizes_for
 from gzlib.errors import UserError
 from gzlib.fitting import fits
 from gzlib.fitting.laws import LAWS
+from gzlib.fitting.report import sentences
 from gzlib.fitting.surfaces import fit_surface, predict_surface, surface
 
 SURFACES = ("chinchilla", "kaplan", "skaling", "bounded", "data-constrained")
@@ -72,3 +73,30 @@ def test_two_columns_that_could_be_one_size_are_refused():
         surface(table)
     with pytest.raises(UserError, match="no column for loss .*columns={'loss': 'NAME'}"):
         surface(table.rename(columns={"loss": "accuracy"}), columns={"N": "params"})
+
+
+@pytest.fixture
+def grid():
+    N, D = (size.ravel() for size in np.meshgrid([1e6, 3e6, 1e7], [100.0, 400.0, 1600.0, 6400.0]))
+    return pd.DataFrame({"N": N, "D": D, "loss": 0.1 + (N / 1e3) ** -0.3 + (D / 10) ** -0.4})
+
+
+@pytest.mark.parametrize("top", [1, 100])
+def test_accuracies_are_no_losses_of_a_surface(grid, top):
+    rising = grid.assign(accuracy=top * (1 - grid["loss"])).drop(columns="loss")
+    with pytest.raises(UserError, match=f"accuracy rise with N and D as accuracies do: give {top} minus each"):
+        surface(rising, columns={"loss": "accuracy"}, draws=0)
+    with pytest.raises(UserError, match="as accuracies do"):
+        surface(rising["accuracy"].to_numpy(), {"N": grid["N"], "D": grid["D"]}, draws=0)
+
+
+def test_a_surface_is_told_in_a_sentence(grid):
+    noisy = grid.assign(loss=grid["loss"] * np.exp(0.001 * np.random.default_rng(0).standard_normal(len(grid))))
+    fitted = surface(noisy, refs={"N": 1e3, "D": 10.0}, draws=60)
+    (told,) = sentences(fitted)
+    assert told.startswith("loss = E + A N^-alpha + B D^-beta, N in units of 1,000, D in units of 10: E = ")
+    assert f"beta = {float(fitted['value'].sel(parameter='beta')):.3f} (95 %: " in told
+    assert told.endswith("; identified: 3 distinct sizes over 1.0 decades")
+    assert "%" not in sentences(surface(noisy, draws=0))[0]
+    with pytest.raises(UserError, match="says nothing: give a Fit"):
+        sentences(fitted[["cost"]].drop_attrs())

@@ -15,7 +15,7 @@ from gzlib.cli import main
 from gzlib.config import Conduct, FinetuneConfig, PretrainConfig, Recipe, SurveySpec
 from gzlib.data.curation import curate, make_survey, training_galaxies
 from gzlib.data.schema import load_schema
-from gzlib.data.survey import open_survey
+from gzlib.data.survey import label_values, open_survey
 from gzlib.errors import UserError
 from gzlib.training.evaluation import labelled_rows
 from gzlib.training.finetuning import task_target
@@ -271,6 +271,13 @@ def test_what_is_no_label_says_why(store, tmp_path, name):
     with pytest.raises(UserError, match=says) as error:
         run(FinetuneConfig("t", "resnet_w4", 4, label=label, recipe=SHORT), survey, conduct=Conduct(report=quiet))
     assert "\n" not in str(error.value)
+
+
+def test_votes_that_a_survey_does_not_have_are_refused_with_the_cure():
+    data = xr.Dataset({"bar_yes": ("galaxy", np.arange(9))}, attrs={"source": "x", "schema": ""})
+    for ask in (task_target, label_values):
+        with pytest.raises(UserError, match="The survey of 'x' has no votes: .* Curate it with --schema and a JSON"):
+            ask(data, "votes")
 
 
 @pytest.mark.fault("labels: numbers that float32 cannot hold or tell apart", "refused in one sentence")

@@ -536,6 +536,17 @@ def test_an_own_decision_tree_goes_with_the_model(place, tmp_path, capsys):
     assert "14 galaxies (test)" in capsys.readouterr().out
 
 
+def test_that_another_survey_may_hold_galaxies_trained_on_is_told(place, tmp_path, capsys):
+    saved_model(place, "classes-linear")
+    shutil.copytree(place / "in", tmp_path / "other")
+    pd.read_csv(tmp_path / "other" / "catalog.csv")[1:].to_csv(tmp_path / "other" / "catalog.csv", index=False)
+    command = ["evaluate", str(place / "classes-linear"), str(tmp_path / "other"), "--schema", "gz2"]
+    for more, told in (([], True), (["--part", "all"], False)):
+        assert main([*command, *more]) == 0
+        printed = capsys.readouterr()
+        assert f"{N - 1} galaxies (all): error" in printed.out and ("trained on" in printed.err) == told
+
+
 def changed(folder, change, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

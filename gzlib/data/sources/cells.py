@@ -101,6 +101,7 @@ class _TextScan:
         self.blank = self.no_number = self.whole = self.number = self.comma = self.boolean = 0
         self.decimal = self.grouped = 0  # cells in which a comma can't be the one of thousands, or not a decimal one
         self.low, self.high, self.longest = np.inf, -np.inf, 0
+        self.comma_low, self.comma_high, self.comma_whole = np.inf, -np.inf, True  # with commas as decimal points
 
     def add(self, array: pa.Array) -> None:
         facts, cells = self.facts, pc.utf8_trim_whitespace(plain_text(array))
@@ -127,6 +128,11 @@ class _TextScan:
             self.low, self.high = min(self.low, numbers.min()), max(self.high, numbers.max())
             facts.whole &= bool((numbers == np.rint(numbers)).all())
             facts.any_point |= self.number > self.whole
+        if (numbers := _parsed(pc.replace_substring(cells.filter(comma), ",", "."))).size:
+            known = numbers[np.isfinite(numbers)]  # 1,234,567 has no such reading
+            self.comma_low = min(self.comma_low, known.min(initial=np.inf))
+            self.comma_high = max(self.comma_high, known.max(initial=-np.inf))
+            self.comma_whole &= bool((known == np.rint(known)).all())
         self.longest = max(self.longest, pc.max(pc.utf8_length(cells.filter(whole))).as_py() or 0)
         _remember(facts, cells.filter(pc.invert(blank)))
 
@@ -149,7 +155,8 @@ class _TextScan:
             if facts.kind == "int64" and self.longest > 18 and max(-self.low, self.high) >= 2**63:
                 facts.kind, facts.type = "other", "whole numbers beyond 64 bits"
         elif words and facts.comma:
-            facts.kind, facts.whole = "float64", False
+            facts.kind, facts.whole = "float64", facts.whole and self.comma_whole
+            facts.low, facts.high = float(min(self.low, self.comma_low)), float(max(self.high, self.comma_high))
         elif words and self.boolean == words:
             facts.kind, facts.low, facts.high, facts.boolean = "int64", 0.0, 1.0, True
         else:
@@ -243,6 +250,9 @@ class Table:
         their own spelling (``RA`` is ``ra``, and ``BAR_GZ2_YES`` is ``bar-gz2_yes``).
     index : list of str
         Columns that are an index of pandas.
+    masks : dict of str to str
+        Column to the column beside it, ``NAME.mask``, with which astropy marks in parquet what is not known. Such
+        cells are read as blanks.
     metadata : dict of bytes to bytes
         Of a parquet file's footer.
     rows : int or None
@@ -280,6 +290,13 @@ class Table:
             if name in self.types:
                 raise UserError(f"'{path}' has two columns '{name}'; rename or remove one.")
             self._raw[name], self.types[name] = column.name, column.type
+        self.masks: dict[str, str] = {}
+        for name in list(self.types):
+            beside = next((n for n in self.types if not self.is_csv and n == f"{self._raw[name].strip()}.mask"), None)
+            if beside and is_boolean(self.types[beside]):
+                self.masks[name] = beside
+        for beside in self.masks.values():
+            del self.types[beside]
 
     def slices(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         """The rows in order, at most ``rows`` at a time; of parquet one row group at most is in memory."""
@@ -297,13 +314,23 @@ class Table:
                         for start in range(0, len(record), rows):
                             yield record.slice(start, rows).rename_columns(columns)
             else:
+                masks = [self._raw[self.masks[name]] for name in columns if name in self.masks]
                 with pq.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as parquet:
-                    for record in parquet.iter_batches(batch_size=rows, columns=raw):
-                        yield record.select(raw).rename_columns(columns)
+                    for record in parquet.iter_batches(batch_size=rows, columns=[*raw, *masks]):
+                        yield self._unmasked(record, columns)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             raise UserError(_not_readable(self.path, error)) from None
         except KeyError:  # Arrow reads other names in the first line
             raise UserError(f"'{self.path}': the names of the columns in its first line are damaged.") from None
+
+    def _unmasked(self, record: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+        """These columns of a slice, with nulls where their masks are true."""
+        arrays = [record[self._raw[name]] for name in columns]
+        for i, name in enumerate(columns):
+            if name in self.masks:
+                masked = record[self._raw[self.masks[name]]].fill_null(False)
+                arrays[i] = pc.if_else(masked, pa.scalar(None, arrays[i].type), arrays[i])
+        return pa.RecordBatch.from_arrays(arrays, names=columns)
 
     @property
     def n_rows(self) -> int:

@@ -356,10 +356,10 @@ def holds_classes(values: set[Any] | None, whole: bool) -> bool:
 
 def describe(found: Facts, column: str = "") -> str:
     """A label in words: ``2 classes (0, 1), written as fractions; 20 of 200 galaxies unlabelled``."""
-    values, missing = found.values, f"{found.missing}" if found.missing else ""
+    values, unlabelled = found.values, f"; {found.missing} of {found.n} rows unlabelled" if found.missing else ""
     if _marks_unlabelled(column, found):
         values = values and values - {-1, -1.0}
-        missing = f"{found.missing} or more"
+        unlabelled += "; -1 stands for unlabelled"
     if values and holds_classes(values, found.whole):
         names = sorted(values)
         shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in names[:12])
@@ -369,7 +369,7 @@ def describe(found: Facts, column: str = "") -> str:
         said = f"text with more than {MOST_VALUES} different values"
     else:
         said = f"numbers from {found.low:g} to {found.high:g}"
-    return f"{said}; {missing} of {found.n} rows unlabelled" if missing else said
+    return f"{said}{unlabelled}"
 
 
 def _marks_unlabelled(column: str, found: Facts) -> bool:

@@ -33,7 +33,7 @@ from gzlib.data.sources.columns import (
     table_to_batch,
     vote_columns,
 )
-from gzlib.errors import UserError
+from gzlib.errors import UserError, some_of
 
 PARQUET_ROWS = 256  # a batch: some 10 to 30 MB of 424 px JPEGs
 CATALOGUE_ROWS = 1024
@@ -105,6 +105,8 @@ def table_source(
     notes = [*columns.notes, f"images of '{text}': column '{image_column}'"]
     if first.index:
         notes.append(f"an index of pandas in '{text}', not used: {', '.join(first.index)}")
+    if masked := [f"{column} ({mask})" for column, mask in first.masks.items() if column in wanted_columns]:
+        notes.append(f"columns of '{text}' whose masked values are read as blanks: {', '.join(masked)}")
     return Source(
         name,
         text,
@@ -443,5 +445,6 @@ def folder_source(
 
     notes = [f"'{text}' has no table: {len(images):,} images without labels, for prediction"]
     if others:
-        notes.append(f"files of '{text}' that are not images: {len(others):,}, e.g. {others[0].name}")
+        kinds = {file.suffix.lower(): file.name for file in reversed(others)}  # one of each, as some may show galaxies
+        notes.append(f"files of '{text}' that are not images: {len(others):,}, e.g. {some_of(sorted(kinds.values()))}")
     return Source(name, text, "", {}, len(ids), batches, notes=tuple(notes), files=lambda: iter(images))

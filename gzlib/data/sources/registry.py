@@ -30,7 +30,7 @@ from gzlib.files import FilePath, from_home
 
 CATALOGUES = tuple(f"{name}{suffix}" for name in ("catalog", "catalogue") for suffix in (".csv", ".tsv", ".parquet"))
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".fits", ".fit", ".vot", ".ecsv", ".txt", ".dat", ".json")
-READING_VERSION = 4  # raised when the same files are read otherwise, so that surveys made before are made again
+READING_VERSION = 5  # raised when the same files are read otherwise, so that surveys made before are made again
 NO_OPTIONS = {"schema": None, "labels": None, "dataset_name": None}
 ENTRY_POINTS = "gzlib.sources"
 REGISTERED_BY = {"sim": "gzlib.sky.source"}  # named, not imported: this package does without the sky
