@@ -287,10 +287,12 @@ class SavedModel:
     @torch.inference_mode()
     def _through(self, network: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
         size, found = self.config.image.size, []
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+        is_array = isinstance(pixels, np.ndarray)
+        if not is_array or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            given = f"{pixels.shape} {pixels.dtype}" if is_array else f"a {type(pixels).__name__}"
             raise UserError(
-                f"This model takes images (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}; curate or"
-                f" resize them to {size} px."
+                f"Features and outputs are those of an array (n, {size}, {size}, 3) uint8, not of {given}; predict and"
+                " embed take lists, files and images of other sizes."
             )
         for start in range(0, len(pixels), BATCH):
             some = torch.from_numpy(np.array(pixels[start : start + BATCH])).to(self.device).permute(0, 3, 1, 2)

@@ -311,6 +311,15 @@ def test_an_image_of_pillows_is_as_its_file_and_stays_as_it_is():
     assert pixels_of(clear)[1][0].startswith("transparent image")
 
 
+@pytest.mark.parametrize("what", ["features", "outputs"])
+def test_features_and_outputs_are_of_arrays_at_the_models_size(place, what):
+    look = getattr(saved_model(place, "classes-linear"), what)
+    assert len(look(np.zeros((2, SIZE, SIZE, 3), np.uint8))) == 2
+    for given, found in (([np.zeros((SIZE, SIZE, 3), np.uint8)], "a list"), (np.zeros((2, 9, 9, 3)), "(2, 9, 9, 3)")):
+        with pytest.raises(UserError, match=re.escape(f"3) uint8, not of {found}") + ".*predict and embed take lists"):
+            look(given)
+
+
 def test_a_model_sees_of_wider_images_what_it_learned_from(place, tmp_path, capsys):
     config, survey = configured(place, "classes-linear")
     whole = make_survey(survey, progress=False)
