@@ -613,6 +613,78 @@ def linear_against_full(errors: pd.DataFrame):
     return figure
 
 
+def slopes(panels: dict[str, pd.DataFrame], *, y: str):
+    """Pairs joined by lines, one small panel for each table: a row for each line, a column for each of its two ends."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(0.4 + 3.8 * len(panels), 3.4), sharey=True, squeeze=False)
+    for axis, (title, table) in zip(axes.flat, panels.items(), strict=True):
+        axis.plot([0, 1], table.T.to_numpy(), color="0.6", zorder=1)
+        for place, name in enumerate(table):
+            axis.scatter([place] * len(table), table[name], s=30, zorder=2, **_styles([name], "start")[0])
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        axis.set_xticks([0, 1], [str(name).replace(" + ", " +\n") for name in table])
+        axis.set_xlim(-0.15, 1.05)
+        axis.set_title(label_words(title))
+    axes.flat[0].set_ylabel(y)
+    figure.tight_layout()
+    figure.subplots_adjust(right=0.82, wspace=0.85)  # room for the names
+    for axis, table in zip(axes.flat, panels.values(), strict=True):
+        _name_in_margin(axis, {name: ((1, end), "0.6") for name, end in table.iloc[:, 1].items()})
+    return figure
+
+
+def reliability(bins: dict[str, dict[str, list[dict]]]):
+    """How often the likeliest class is right, by how likely it is said to be: a small panel for each task.
+
+    Parameters
+    ----------
+    bins : dict of dict of list
+        By task and starting weights, what :func:`gzlib.training.loss.reliability` returns.
+    """
+    figure, axes = plt.subplots(
+        1, len(bins), figsize=(7.6, 3.0), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (task, starts) in zip(axes.flat, bins.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
+        for (name, found), style in zip(starts.items(), _styles(starts, "start"), strict=True):
+            said, right, n = (np.array([one[key] for one in found]) for key in ("confidence", "accuracy", "n"))
+            axis.plot(said, right, label=name, zorder=2, **style)
+            axis.vlines(said, *_binomial(right, n), color=style["color"], linewidth=1, alpha=0.6)
+        axis.set_title(label_words(task))
+        axis.set_aspect("equal")
+        axis.set_xticks([0, 0.5, 1])
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.supxlabel("probability of the likeliest class, as predicted")
+    figure.supylabel("share that is right")
+    return figure
+
+
+def _binomial(share: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Ends of Wilson's 95 % intervals of shares, (2, bins)."""
+    z = 1.96
+    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return np.stack([centre - half, centre + half]) / (1 + z**2 / n)
+
+
+def projections(points: dict[str, np.ndarray], classes: list[str]):
+    """Points (n, 2) in the plane, coloured by the class of each; a panel for each set of points."""
+    figure, axes = plt.subplots(1, len(points), figsize=(7.6, 4.2), squeeze=False, layout="constrained")
+    names = sorted(set(classes))
+    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for axis, (title, places) in zip(axes.flat, points.items(), strict=True):
+        for i, name in enumerate(names):
+            some = places[[one == name for one in classes]]
+            axis.scatter(*some.T, s=7, marker=MARKERS[i % len(MARKERS)], color=colours[i % 10], label=label_words(name))
+        axis.set_title(label_words(title))
+        axis.set_xticks([])
+        axis.set_yticks([])
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, markerscale=2, handletextpad=0.1)
+    return figure
+
+
 def surface(loss: xr.DataArray, n_params: dict[str, int], cost, *, fitted=None, frontier: xr.Dataset | None = None):
     """Iso-loss contours over training and encoder size, and the loss against the compute of training.
 

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from IPython.display import Image
 from matplotlib.patheffects import withStroke
@@ -17,10 +18,12 @@ from scipy import stats
 
 from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
+from gzlib.data.loader import to_float
 from gzlib.errors import UserError
-from gzlib.sky import CAMPAIGNS, look, simulate, sky_identity, volunteers
+from gzlib.models import load_encoder
+from gzlib.sky import CAMPAIGNS, look, simulate, simulate_task, sky_identity, volunteers
 from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
-from gzlib.study.tables import REAL_TASKS, markdown_table, number, reports
+from gzlib.study.tables import REAL_TASKS, markdown_table, number, reports, share
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
 
@@ -475,6 +478,116 @@ def _label_curves(rows: list[dict]) -> xr.DataArray:
             values[tasks.index(row["task"]), starts.index(row["arm"]), sizes.index(int(n)), : len(errors)] = errors
     coords = {"task": [REAL_TASKS[t] for t in tasks], "start": starts, "n_train": sizes, "seed": range(draws)}
     return xr.DataArray(values, coords, ["task", "start", "n_train", "seed"])
+
+
+def transfer_slopes(report: dict, finetuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Errors from ImageNet and from ImageNet + galaxies, a row for each real task, for :func:`figures.slopes`."""
+    ends = ["ImageNet", "ImageNet + galaxies"]
+    error = {(row["task"], row["arm"]): row["error"] for row in report["rows"]}
+    rows = {name: [error[task, end] for end in ends] for task, name in REAL_TASKS.items() if (task, ends[0]) in error}
+    panels = {"linear probes, all labels": pd.DataFrame.from_dict(rows, "index", columns=ends)}
+    if len(finetuned):
+        panels["full finetuning, fewer labels"] = finetuned.dropna(subset=ends).set_index("task")[ends]
+    return panels
+
+
+def slopes_words(panels: dict[str, pd.DataFrame]) -> str:
+    """On how many tasks errors fall from the first end to the second, by panel."""
+    said = [f"{share(table.iloc[:, 1] < table.iloc[:, 0])} tasks ({name})" for name, table in panels.items()]
+    return f"Errors fall on {' and on '.join(said)}."
+
+
+def transfer_reliability(report: dict) -> dict[str, dict[str, list[dict]]]:
+    """Reliability of linear probes on real galaxies by task and starting weights, as far as it was measured."""
+    found: dict[str, dict[str, list[dict]]] = {}
+    for row in report.get("rows", ()):
+        if row.get("reliability"):
+            found.setdefault(REAL_TASKS[row["task"]], {})[row["arm"]] = row["reliability"]
+    return found
+
+
+def reliability_words(report: dict) -> str:
+    """How far said and found differ on average, by task."""
+    found: dict[str, list[str]] = {}
+    for row in report.get("rows", ()):
+        if "calibration_error" in row:
+            said = f"{number(100 * row['calibration_error'], '.1f')} ({row['arm']})"
+            found.setdefault(REAL_TASKS[row["task"]], []).append(said)
+    if not found:
+        return "How reliable the probabilities are has not been measured on real galaxies."
+    shown = "; ".join(f"{task} {' and '.join(said)}" for task, said in found.items())
+    return f"What a probe says of itself and how often it is right differ on average, in percentage points: {shown}."
+
+
+def task_galaxies(task: str, galaxies: int, size: int = 64) -> tuple[np.ndarray, list[str]]:
+    """Images (n, size, size, 3) of the first galaxies of a simulated task, and the name of each one's class."""
+    drawn = simulate_task(task, np.arange(galaxies), seed=0, size=size)
+    names = pd.DataFrame(drawn.labels)["label_name"]
+    return drawn.images, names.str.replace("_", " ").tolist()
+
+
+def encoded(images: np.ndarray, encoder: str, weights: str) -> np.ndarray:
+    """Features of images, (n, num_features), each with mean 0 and deviation 1 over the images."""
+    torch.manual_seed(0)  # of random weights
+    network = load_encoder(encoder, weights, size=images.shape[1]).eval()
+    with torch.inference_mode():
+        parts = [network(to_float(torch.from_numpy(part).permute(0, 3, 1, 2))) for part in np.array_split(images, 8)]
+    found = torch.cat(parts).numpy()
+    return (found - found.mean(0)) / np.maximum(found.std(0), 1e-6)
+
+
+def principal(features: np.ndarray) -> np.ndarray:
+    """The first two principal components of standardised features, (n, 2)."""
+    left, scale, _ = np.linalg.svd(features, full_matrices=False)
+    return left[:, :2] * scale[:2]
+
+
+def principal_words(features: dict[str, np.ndarray]) -> str:
+    """How much of the scatter of standardised features the first two components hold, by the weights."""
+    held = {name: principal(values).var(0).sum() / values.var(0).sum() for name, values in features.items()}
+    said = " and ".join(f"{100 * share:.0f} % with {name}" for name, share in held.items())
+    return f"The two components hold {said} of the variance of all features."
+
+
+def nearest(features: np.ndarray, neighbours: int) -> np.ndarray:
+    """Of each galaxy the others whose features have the most similar direction, nearest first, (n, neighbours)."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    likeness = unit @ unit.T
+    np.fill_diagonal(likeness, -np.inf)
+    return np.argsort(-likeness, axis=1, kind="stable")[:, :neighbours]
+
+
+def neighbour_sheet(images: np.ndarray, classes: list[str], found: np.ndarray):
+    """A row for one galaxy of each class: the galaxy, then its neighbours (of ``found``), those of its class framed."""
+    queries = [classes.index(name) for name in sorted(set(classes))]
+    widths = [2.0, 1, 0.15, *[1] * found.shape[1]]  # name, galaxy, a gap, neighbours
+    figure, axes = plt.subplots(
+        len(queries), len(widths), figsize=(0.87 * sum(widths), 0.87 * len(queries)), facecolor=NIGHT, squeeze=False,
+        width_ratios=widths,
+    )  # fmt: skip
+    for row, query in zip(axes, queries, strict=True):
+        row[0].text(1, 0.5, textwrap.fill(label_words(classes[query]), 17), color=STARLIGHT, ha="right", va="center")
+        for axis, galaxy in zip(row[[1, *range(3, len(widths))]], [query, *found[query]], strict=True):
+            axis.imshow(images[galaxy], interpolation="antialiased")
+            if galaxy != query and classes[galaxy] == classes[query]:
+                side = images.shape[1] - 1
+                axis.plot([0, side, side, 0, 0], [0, 0, side, side, 0], color=STARLIGHT, linewidth=2.5)
+        for axis in row:
+            axis.set_axis_off()
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, 0.05, 0.05)
+    return figure
+
+
+def neighbour_words(classes: list[str], found: dict[str, np.ndarray]) -> str:
+    """How many neighbours are of the galaxy's own class, by the weights of the encoder, and by chance."""
+    of = np.array(classes)
+    own = [f"{100 * np.mean(of[near] == of[:, None]):.0f} % with {name}" for name, near in found.items()]
+    chance = np.mean([(np.sum(of == name) - 1) / (len(of) - 1) for name in of])
+    n = next(iter(found.values())).shape[1]
+    return (
+        f"Of the {n} nearest neighbours of each of {len(of):,} galaxies, {' and '.join(own)} are of its own class; by"
+        f" chance it would be {100 * chance:.0f} %."
+    )
 
 
 def labels_multiplier(curves: xr.DataArray) -> tuple[pd.DataFrame, tuple[float, float, float]]:

@@ -9,7 +9,7 @@ from PIL import Image
 from gzlib import sky
 from gzlib.data.schema import load_schema
 from gzlib.errors import UserError
-from gzlib.study import sheets
+from gzlib.study import figures, sheets
 from gzlib.study.sheets import _rungs, ladders, telling_answer
 
 
@@ -93,3 +93,64 @@ def test_first_answers_and_fractions_are_those_of_the_votes():
     assert found["smooth-or-featured-gz2: smooth"].tolist() == [0.1, 0.75]
     assert found["disk-edge-on-gz2: yes"].tolist() == [0.25] and len(found) == len(schema.questions)
     assert sheets.answer_fractions(schema, votes, campaign="dr5", least=5) == {}
+
+
+def test_neighbours_are_those_whose_features_point_the_same_way():
+    angle = np.radians([0, 2, 90, 93, 180, 5])
+    features = np.column_stack([np.cos(angle), np.sin(angle)]) * np.array([1, 9, 1, 2, 3, 1])[:, None]
+    assert sheets.nearest(features, 2).tolist() == [[1, 5], [0, 5], [3, 5], [2, 4], [3, 2], [1, 0]]
+    classes = ["a", "a", "b", "b", "c", "a"]
+    said = sheets.neighbour_words(classes, {"these": sheets.nearest(features, 1)})
+    assert "Of the 1 nearest neighbours of each of 6 galaxies, 83 % with these are of its own class" in said
+    assert said.endswith("by chance it would be 27 %.")  # (3 * 2 + 2 * 1 + 1 * 0) / (6 * 5)
+
+
+def test_weights_that_learned_galaxies_put_alike_ones_together():
+    images, classes = sheets.task_galaxies("galaxy10", 120, size=32)
+    assert images.shape == (120, 32, 32, 3) and len(set(classes)) == 10
+    features = {name: sheets.encoded(images, "resnet_w24", name) for name in ("random", "sky")}
+    for values in features.values():
+        assert values.shape == (120, 192)
+        np.testing.assert_allclose(values.mean(0), 0, atol=1e-4)
+    of = np.array(classes)
+    own = {name: np.mean(of[sheets.nearest(values, 5)] == of[:, None]) for name, values in features.items()}
+    assert own["sky"] > own["random"] + 0.1
+    first, second = sheets.principal(features["sky"]).T
+    assert abs(first @ second) < 1e-2 * (first @ first) and first.var() > second.var()
+    assert "The two components hold" in sheets.principal_words(features)
+    picture = Image.open(
+        io.BytesIO(sheets.as_jpeg(sheets.neighbour_sheet(images, classes, sheets.nearest(features["sky"], 5))).data)
+    )
+    assert picture.width > picture.height / 2
+
+
+BINS = [{"confidence": 0.55, "accuracy": 0.5, "n": 40}, {"confidence": 0.95, "accuracy": 1.0, "n": 90}]
+REPORT = {
+    "rows": [
+        {"task": task, "arm": arm, "error": error, "few": {}, "reliability": BINS, "calibration_error": 0.05}
+        for task, errors in (("gz2_five_classes", (0.3, 0.1)), ("decals_rings", (0.2, 0.25)))
+        for arm, error in zip(("ImageNet", "ImageNet + galaxies"), errors, strict=True)
+    ]
+}
+
+
+def test_pairs_and_reliability_of_real_tasks():
+    finetuned = sheets.finetuned_table(REPORT)
+    pairs = sheets.transfer_slopes(REPORT, finetuned)
+    assert list(pairs) == ["linear probes, all labels"]
+    assert pairs["linear probes, all labels"].to_numpy().tolist() == [[0.3, 0.1], [0.2, 0.25]]
+    assert sheets.slopes_words(pairs) == "Errors fall on 1 of 2 tasks (linear probes, all labels)."
+    axes = figures.slopes(pairs, y="test error").axes
+    assert [line.get_ydata().tolist() for line in axes[0].lines] == [[0.3, 0.1], [0.2, 0.25]]
+    found = sheets.transfer_reliability(REPORT)
+    assert list(found) == ["five classes, GZ2", "rings, DECaLS"]
+    drawn = figures.reliability(found)
+    assert [line.get_ydata().tolist() for line in drawn.axes[0].lines[1:]] == [[0.5, 1.0]] * 2
+    assert "five classes, GZ2 5.0 (ImageNet) and 5.0 (ImageNet + galaxies)" in sheets.reliability_words(REPORT)
+    assert "not been measured" in sheets.reliability_words({"rows": []}) and not sheets.transfer_reliability({})
+
+
+def test_intervals_of_shares_are_wilsons():
+    low, high = figures._binomial(np.array([0.5, 1.0, 0.0]), np.array([40, 90, 10]))
+    np.testing.assert_allclose(low, [0.3520, 0.9591, 0.0], atol=2e-4)  # statsmodels' proportion_confint(..., "wilson")
+    np.testing.assert_allclose(high, [0.6480, 1.0, 0.2775], atol=2e-4)
