@@ -59,7 +59,6 @@ from gzlib.identity import content_hash, file_hash
 from gzlib.progress import silent
 from gzlib.sky import sky_identity
 from gzlib.training.finetuning import Target, Task, train_all
-from gzlib.training.loss import reliability
 from gzlib.training.probes import fit_probe
 
 ENCODER = "tf_efficientnet_lite0"
@@ -86,7 +85,6 @@ WITH_DRAWS = {*WITH_FEWER, SHORT, *(own for arms in OF_LARGER.values() for own i
 STARTS = {"imagenet": "packaged.safetensors"}  # of full finetuning; its features are known by the package's weights
 FULL_ARMS, FULL_COUNTS = WITH_FEWER[::-1], (200, 50, 800)  # what is measured first comes first
 FEWEST, DRAWS = 25, 5
-SCORES = ("balanced_accuracy", "auc", "reliability", "calibration_error")
 SMALL, REPEATS = 1000, 8  # sets of fewer galaxies are split into folds so many times
 BOOTSTRAP = 2000
 
@@ -206,7 +204,7 @@ def counts(available: int) -> list[int]:
 def measure(job: tuple[Path, str, str]) -> dict:
     """Every probe of one task and arm."""
     cache, task, arm = job
-    kept = cache / f"{task}.{content_hash([arm, ARMS[arm], encoders_content(cache, arm), SCORES])[:8]}.result.json"
+    kept = cache / f"{task}.{content_hash([arm, ARMS[arm], encoders_content(cache, arm)])[:8]}.result.json"
     if kept.is_file():
         found = json.loads(kept.read_text())
         return found | {"cost": np.array(found["cost"]), "few": {int(n): v for n, v in found["few"].items()}}
@@ -236,10 +234,6 @@ def measure(job: tuple[Path, str, str]) -> dict:
         p /= p.sum(1, keepdims=True)
         auc = roc_auc_score(labels, p[:, 1] if p.shape[1] == 2 else p, multi_class="ovr")
         out |= {"balanced_accuracy": round(float(np.mean(recall)), 4), "auc": round(float(auc), 4)}
-        if arm in WITH_FEWER:
-            bins, error = reliability(p, labels)
-            out["reliability"] = [{key: round(value, 4) for key, value in one.items()} for one in bins]
-            out["calibration_error"] = round(error, 4)
     replace_file(kept, json.dumps(out | {"cost": out["cost"].tolist()}))
     return out
 
@@ -320,7 +314,6 @@ def compare(cache: Path, *, workers: int, wanted: list[str] | None = None) -> di
     for task, arm in ((task, arm) for arm in own for task in tasks):
         result = results[task, arm]
         row = _row(task, arm, result)
-        row |= {name: result[name] for name in SCORES[2:] if name in result}
         if arm not in WITH_FEWER:
             row["few"] = {}  # these stand with the larger encoders'
         if arm in FULL_ARMS and (full := full_errors(cache, task, arm)):
@@ -354,7 +347,7 @@ def _row(task: str, arm: str, result: dict) -> dict:
     power = 0.5 if task == "gz2_smooth" else 1
     error = result["cost"].mean() ** power
     row = {"task": task, "arm": arm, "galaxies": len(result["cost"]), "error": round(float(error), 5)}
-    row |= {name: result[name] for name in SCORES[:2] if name in result}
+    row |= {name: result[name] for name in ("balanced_accuracy", "auc") if name in result}
     return row | {"few": {str(n): [round(e**power, 5) for e in v] for n, v in result["few"].items()}}
 
 

@@ -635,29 +635,24 @@ def slopes(panels: dict[str, pd.DataFrame], *, y: str):
     return figure
 
 
-def reliability(bins: dict[str, dict[str, list[dict]]]):
-    """How often the likeliest class is right, by how likely it is said to be: a small panel for each task.
+def reliability(bins: dict[str, list[dict]]):
+    """How often the likeliest class is right, by how likely it is said to be, with 95 % intervals.
 
     Parameters
     ----------
-    bins : dict of dict of list
-        By task and starting weights, what :func:`gzlib.training.loss.reliability` returns.
+    bins : dict of list
+        By the title of a small panel, what :func:`gzlib.training.loss.reliability` returns.
     """
-    figure, axes = plt.subplots(
-        1, len(bins), figsize=(7.6, 3.0), sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, (task, starts) in zip(axes.flat, bins.items(), strict=True):
+    figure, axes = plt.subplots(1, len(bins), figsize=(7.2, 3.6), sharey=True, squeeze=False, layout="constrained")
+    for axis, (title, found) in zip(axes.flat, bins.items(), strict=True):
+        said, right, n = (np.array([one[key] for one in found]) for key in ("confidence", "accuracy", "n"))
         axis.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
-        for (name, found), style in zip(starts.items(), _styles(starts, "start"), strict=True):
-            said, right, n = (np.array([one[key] for one in found]) for key in ("confidence", "accuracy", "n"))
-            axis.plot(said, right, label=name, zorder=2, **style)
-            axis.vlines(said, *_binomial(right, n), color=style["color"], linewidth=1, alpha=0.6)
-        axis.set_title(label_words(task))
+        axis.scatter(said, right, s=8 + 70 * n / n.max(), color=COLOURS[0])
+        axis.vlines(said, *_binomial(right, n), color=COLOURS[0], linewidth=1)
+        axis.set_title(label_words(title))
         axis.set_aspect("equal")
-        axis.set_xticks([0, 0.5, 1])
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.supxlabel("probability of the likeliest class, as predicted")
-    figure.supylabel("share that is right")
+    axes.flat[0].set_ylabel("share that is right")
     return figure
 
 

@@ -15,6 +15,7 @@ import xarray as xr
 from IPython.display import Image
 from matplotlib.patheffects import withStroke
 from scipy import stats
+from scipy.special import softmax
 
 from gzlib import paths
 from gzlib.data import Question, Schema, load_schema
@@ -26,6 +27,8 @@ from gzlib.study.figures import NIGHT, PICTURE_DPI, STARLIGHT
 from gzlib.study.tables import REAL_TASKS, markdown_table, number, reports, share
 from gzlib.trace import input_files
 from gzlib.training.card import label_words
+from gzlib.training.loss import reliability
+from gzlib.training.probes import fit_probe
 
 EXAMPLE = "examples/galaxies"  # made by ``.ci/example.py``
 
@@ -497,28 +500,6 @@ def slopes_words(panels: dict[str, pd.DataFrame]) -> str:
     return f"Errors fall on {' and on '.join(said)}."
 
 
-def transfer_reliability(report: dict) -> dict[str, dict[str, list[dict]]]:
-    """Reliability of linear probes on real galaxies by task and starting weights, as far as it was measured."""
-    found: dict[str, dict[str, list[dict]]] = {}
-    for row in report.get("rows", ()):
-        if row.get("reliability"):
-            found.setdefault(REAL_TASKS[row["task"]], {})[row["arm"]] = row["reliability"]
-    return found
-
-
-def reliability_words(report: dict) -> str:
-    """How far said and found differ on average, by task."""
-    found: dict[str, list[str]] = {}
-    for row in report.get("rows", ()):
-        if "calibration_error" in row:
-            said = f"{number(100 * row['calibration_error'], '.1f')} ({row['arm']})"
-            found.setdefault(REAL_TASKS[row["task"]], []).append(said)
-    if not found:
-        return "How reliable the probabilities are has not been measured on real galaxies."
-    shown = "; ".join(f"{task} {' and '.join(said)}" for task, said in found.items())
-    return f"What a probe says of itself and how often it is right differ on average, in percentage points: {shown}."
-
-
 def task_galaxies(task: str, galaxies: int, size: int = 64) -> tuple[np.ndarray, list[str]]:
     """Images (n, size, size, 3) of the first galaxies of a simulated task, and the name of each one's class."""
     drawn = simulate_task(task, np.arange(galaxies), seed=0, size=size)
@@ -576,6 +557,32 @@ def neighbour_sheet(images: np.ndarray, classes: list[str], found: np.ndarray):
             axis.set_axis_off()
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, 0.05, 0.05)
     return figure
+
+
+def probe_reliability(features: np.ndarray, classes: list[str], tested: int) -> dict[str, Any]:
+    """What a linear probe that learned from all but the first ``tested`` galaxies says of these.
+
+    Returns
+    -------
+    dict
+        ``bins`` of :func:`gzlib.training.loss.reliability`, ``calibration_error`` and ``error``, the share of galaxies
+        in the wrong class.
+    """
+    labels = np.unique(classes, return_inverse=True)[1]
+    predict, _ = fit_probe(features[tested:], labels[tested:], n_classes=int(labels.max()) + 1, seed=0)
+    said = softmax(predict(features[:tested]).numpy(), axis=1)
+    bins, calibration_error = reliability(said, labels[:tested])
+    return {"bins": bins, "calibration_error": calibration_error, "error": (said.argmax(1) != labels[:tested]).mean()}
+
+
+def reliability_words(found: dict[str, dict[str, Any]]) -> str:
+    """How often probes are right, and how far what they say of themselves is off, by the weights of the encoder."""
+    said = [
+        f"with {name} the probe is right for {100 * (1 - one['error']):.0f} % of the galaxies, and what it says of"
+        f" itself is off by {100 * one['calibration_error']:.0f} percentage points on average"
+        for name, one in found.items()
+    ]
+    return f"{'; '.join(said)}.".capitalize()
 
 
 def neighbour_words(classes: list[str], found: dict[str, np.ndarray]) -> str:

@@ -124,30 +124,40 @@ def test_weights_that_learned_galaxies_put_alike_ones_together():
     assert picture.width > picture.height / 2
 
 
-BINS = [{"confidence": 0.55, "accuracy": 0.5, "n": 40}, {"confidence": 0.95, "accuracy": 1.0, "n": 90}]
 REPORT = {
     "rows": [
-        {"task": task, "arm": arm, "error": error, "few": {}, "reliability": BINS, "calibration_error": 0.05}
+        {"task": task, "arm": arm, "error": error, "few": {}}
         for task, errors in (("gz2_five_classes", (0.3, 0.1)), ("decals_rings", (0.2, 0.25)))
         for arm, error in zip(("ImageNet", "ImageNet + galaxies"), errors, strict=True)
     ]
 }
 
 
-def test_pairs_and_reliability_of_real_tasks():
-    finetuned = sheets.finetuned_table(REPORT)
-    pairs = sheets.transfer_slopes(REPORT, finetuned)
+def test_pairs_of_real_tasks():
+    pairs = sheets.transfer_slopes(REPORT, sheets.finetuned_table(REPORT))
     assert list(pairs) == ["linear probes, all labels"]
     assert pairs["linear probes, all labels"].to_numpy().tolist() == [[0.3, 0.1], [0.2, 0.25]]
     assert sheets.slopes_words(pairs) == "Errors fall on 1 of 2 tasks (linear probes, all labels)."
     axes = figures.slopes(pairs, y="test error").axes
     assert [line.get_ydata().tolist() for line in axes[0].lines] == [[0.3, 0.1], [0.2, 0.25]]
-    found = sheets.transfer_reliability(REPORT)
-    assert list(found) == ["five classes, GZ2", "rings, DECaLS"]
-    drawn = figures.reliability(found)
-    assert [line.get_ydata().tolist() for line in drawn.axes[0].lines[1:]] == [[0.5, 1.0]] * 2
-    assert "five classes, GZ2 5.0 (ImageNet) and 5.0 (ImageNet + galaxies)" in sheets.reliability_words(REPORT)
-    assert "not been measured" in sheets.reliability_words({"rows": []}) and not sheets.transfer_reliability({})
+
+
+def test_a_probe_of_features_that_tell_the_classes_is_right_and_sure():
+    generator = np.random.default_rng(0)
+    classes = generator.choice(["a", "b", "c"], 300).tolist()
+    telling = np.eye(3)[np.unique(classes, return_inverse=True)[1]] * 6 + generator.standard_normal((300, 3))
+    found = {"noise": generator.standard_normal((300, 3)), "what tells them": telling}
+    found = {name: sheets.probe_reliability(values.astype(np.float32), classes, 150) for name, values in found.items()}
+    assert found["what tells them"]["error"] < 0.02 and found["noise"]["error"] > 0.5
+    for one in found.values():
+        assert sum(bin["n"] for bin in one["bins"]) == 150 and one["calibration_error"] < 0.15
+    said = sheets.reliability_words(found)
+    assert (
+        said.startswith("With noise the probe is right for") and "; with what tells them the probe is right for" in said
+    )
+    drawn = figures.reliability({name: one["bins"] for name, one in found.items()})
+    shown = drawn.axes[1].collections[0].get_offsets()[:, 1].tolist()
+    assert shown == [one["accuracy"] for one in found["what tells them"]["bins"]]
 
 
 def test_intervals_of_shares_are_wilsons():
