@@ -311,6 +311,8 @@ BESIDE = {  # of each command with options that are numbers, what it needs besid
     "finetune": RUN,
     "rerun": ["0123456789abcdef"],
     "sweep": ["plan.toml"],
+    "predict": ["model", "images", "--out", "p.csv"],
+    "embed": ["model", "images", "--out", "p.csv"],
     "fit": [CURVE],
     "forecast": [CURVE],
     "plan": [CURVE, "--target", "0.7"],

@@ -63,9 +63,12 @@ def embed(model: Model, source: Galaxies, /, *, table: Annotated[Table, FLAT]):
 
 
 def _write(what: Literal["predict", "embed"], model: str, source: str, table: Table):
+    from gzlib.data.images import refuse_fraction
     from gzlib.training import load_model
     from gzlib.training.predict import write_table
 
+    if table.central_fraction is not None:  # before the model, which may be downloaded
+        refuse_fraction(table.central_fraction)
     how: dict[str, Any] = {
         "aspect": table.aspect,
         "central_fraction": table.central_fraction,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -30,7 +31,11 @@ def jobs(n, *, examples):
 
 
 def helpers_of(pid: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(pid).children() if "gzlib.training.distributed" in p.cmdline()]
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):  # one that has just ended is a zombie, which has no command line
+            found += [child] if "gzlib.training.distributed" in child.cmdline() else []
+    return found
 
 
 def until(condition, *, seconds=60):
