@@ -84,11 +84,15 @@ sweep([(PretrainConfig("resnet_w4", 60, seed=seed, recipe=recipe), {SURVEY!r}) f
 """
     places = {"GZLIB_STORE": str(paths.STORE), "GZLIB_SURVEYS": str(paths.SURVEYS)}
     sweeping = subprocess.Popen([sys.executable, "-c", code], env=os.environ | places, stderr=subprocess.DEVNULL)
-    helper = until(lambda: helpers_of(sweeping.pid))[0]
-    until(lambda: len(list(paths.STORE.glob("*/progress.jsonl"))) == 3)  # both are training now
-    sweeping.send_signal(how)
-    sweeping.wait(30)
-    helper.wait(30)
+    try:
+        helper = until(lambda: helpers_of(sweeping.pid))[0]
+        until(lambda: len(list(paths.STORE.glob("*/progress.jsonl"))) == 3)  # both are training now
+        sweeping.send_signal(how)
+        sweeping.wait(30)
+        helper.wait(30)
+    finally:  # else it would train on for hours after a failure
+        sweeping.kill()
+        sweeping.wait(30)
     kept = 2 if how == signal.SIGTERM else 1  # the killed one wrote none, its helper did
     assert len(list(paths.STORE.glob("*/checkpoint.pt"))) == kept
 
